@@ -1,0 +1,104 @@
+"""Every exception that archroute-edge raises on purpose.
+
+::
+
+    ArchRouteError
+    ├── SettingsError            an argument of the router that makes no sense
+    ├── RouteTableError          routes that cannot be used together (duplicates, reserved or empty names)
+    ├── ConfigError              a config file that cannot be read, with file and line
+    ├── ConversationError        messages that hold nothing to route
+    ├── PromptFormatError        an unknown prompt format, or a chat template that cannot carry a prompt
+    ├── GrammarError             a grammar that llama.cpp must not be given
+    ├── ModelError
+    │   ├── ModelNotFoundError   no such model name or file
+    │   ├── ModelFileError       a file that is not a usable GGUF
+    │   └── ModelLoadError       llama.cpp refused a file that looked sound
+    ├── EngineError              llama.cpp failed while evaluating
+    │   └── ContextOverflowError the prompt does not fit into the context
+    ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
+    ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
+    └── QuantizationError        an unknown quantization level, or a quantization that failed
+
+Each message says what is wrong, where, and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ArchRouteError(Exception):
+    """Base of all errors of this package; catching it catches everything a caller can cause."""
+
+
+class SettingsError(ArchRouteError):
+    """An argument of the router, or an option of the command line, that makes no sense."""
+
+
+class RouteTableError(ArchRouteError):
+    """The routes cannot be used together: empty table or name, duplicate, reserved name, too many."""
+
+
+class ConfigError(ArchRouteError):
+    """A configuration cannot be used. ``str()`` reads ``path:line: message``.
+
+    Args:
+        message: what is wrong and what to do, without the place.
+        path: the file, where there is one.
+        line: line number, counted from 1.
+    """
+
+    def __init__(self, message: str, *, path: str | Path | None = None, line: int | None = None) -> None:
+        self.message = message
+        self.path = Path(path) if path is not None else None
+        self.line = line
+        place = "".join(f"{part}:" for part in (path, line) if part is not None)
+        super().__init__(f"{place} {message}" if place else message)
+
+
+class ConversationError(ArchRouteError):
+    """The messages are malformed, or hold no user text that could be routed."""
+
+
+class PromptFormatError(ArchRouteError):
+    """No such prompt format, or the model's chat template cannot carry the prompt unchanged."""
+
+
+class GrammarError(ArchRouteError):
+    """A GBNF grammar that is not well formed; llama.cpp would crash on it."""
+
+
+class ModelError(ArchRouteError):
+    """A model cannot be found, read or loaded."""
+
+
+class ModelNotFoundError(ModelError):
+    """No file and no catalogue entry of that name on this machine."""
+
+
+class ModelFileError(ModelError):
+    """The file is not a GGUF that can be routed with: damaged, truncated, or of another kind."""
+
+
+class ModelLoadError(ModelError):
+    """llama.cpp refused to load a file that passed our own checks."""
+
+
+class EngineError(ArchRouteError):
+    """llama.cpp failed while evaluating tokens."""
+
+
+class ContextOverflowError(EngineError):
+    """A prompt needs more cells than the context has; the message gives both counts."""
+
+
+class SavedPrefixError(ArchRouteError):
+    """A saved prefix is damaged or belongs to another model, build or setting."""
+
+
+class CheckpointError(ArchRouteError):
+    """A Hugging Face checkpoint cannot be converted: missing file, wrong shape, unknown architecture."""
+
+
+class QuantizationError(ArchRouteError):
+    """An unknown quantization level, or llama.cpp failed to quantize."""
