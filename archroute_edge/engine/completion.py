@@ -1,0 +1,329 @@
+"""Completion with llama.cpp: several sequences over one KV cache, logits where they are asked for.
+
+This and its neighbours in ``engine/`` are the only modules that call ``llama_cpp`` for inference. They know tokens and
+sequences, and nothing of routes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from archroute_edge.engine import backend
+from archroute_edge.engine.gguf_header import GGUFHeader
+from archroute_edge.engine.model_check import check_model_file, model_fingerprint
+from archroute_edge.engine.vocabulary import Vocabulary
+from archroute_edge.errors import ContextOverflowError, EngineError, ModelLoadError
+
+logger = logging.getLogger(__name__)
+
+Logits = npt.NDArray[np.float32]
+
+N_SEQUENCES = 64
+"""Sequences in a context. llama.cpp allows 256, but keeps a row of logits for each."""
+
+N_BATCH = 512
+"""Most tokens in one evaluation; longer input is evaluated in pieces of this size."""
+
+FLASH_ATTENTION_DEPTH = 1024
+"""Up to this many tokens of static prefix, flash attention is on (see docs/performance.md for the measurement)."""
+
+
+@dataclass(frozen=True)
+class BatchToken:
+    """A token to evaluate: where it stands, in which sequences, and whether its logits are wanted."""
+
+    token: int
+    position: int
+    sequences: tuple[int, ...]
+    wants_logits: bool = False
+
+
+class Engine(Protocol):
+    """What the prefix cache and the decoders need of a model. Sequences are numbered from 0.
+
+    The cells of a sequence are the keys and values of its first tokens; ``copy`` shares them, it moves nothing.
+    """
+
+    @property
+    def n_ctx(self) -> int:
+        """Cells in the KV cache, over all sequences."""
+
+    @property
+    def n_sequences(self) -> int:
+        """How many sequences there may be at once."""
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of ``text``, read as plain text."""
+
+    def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
+        """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
+
+    def evaluate(self, batch: Sequence[BatchToken]) -> Logits:
+        """Evaluate ``batch`` and return the logits that it asks for, shape (number asked for, vocabulary size)."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let ``target`` (which must be empty) share the first ``length`` cells of ``source``."""
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Drop all cells of ``sequence`` but the first ``length``."""
+
+    def save(self, sequence: int) -> bytes:
+        """The state of ``sequence``, to be given to :meth:`load` later."""
+
+    def load(self, sequence: int, state: bytes) -> None:
+        """Put a saved state into ``sequence``, which must be empty."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How to load and run a model.
+
+    Args:
+        n_ctx: cells in the KV cache.
+        n_threads: threads for evaluation.
+        n_gpu_layers: layers to put on the GPU; negative means all, and has no effect in a build without one.
+        flash_attention: whether attention is computed by llama.cpp's flash-attention kernels.
+    """
+
+    n_ctx: int
+    n_threads: int
+    n_gpu_layers: int = -1
+    flash_attention: bool = True
+
+
+class LoadedModel:
+    """A model's weights and vocabulary in memory; contexts are made from it.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        ModelFileError: the file is damaged or of another kind.
+        ModelLoadError: llama.cpp refused it; the message has llama.cpp's reason.
+    """
+
+    def __init__(self, path: str | Path, *, n_gpu_layers: int = -1) -> None:
+        self.path = Path(path)
+        self.header: GGUFHeader = check_model_file(self.path)
+        self.fingerprint = model_fingerprint(self.header)
+        backend.initialise()
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload else 0
+        self.n_gpu_layers = int(params.n_gpu_layers)
+        backend.take_last_error()
+        self._handle: Any = llama_cpp.llama_model_load_from_file(str(self.path).encode(), params)
+        if not self._handle:
+            reason = backend.take_last_error() or "no reason given"
+            raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}")
+        self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(self._handle))
+        self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._handle)
+        self.description = self._text(llama_cpp.llama_model_desc)
+
+    def _text(self, read: Any) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        read(self._handle, buffer, 256)
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template stored in the file, or None."""
+        return self.header.text("tokenizer.chat_template")
+
+    @property
+    def handle(self) -> Any:
+        """The ``llama_model *``.
+
+        Raises:
+            EngineError: the model has been closed.
+        """
+        if not self._handle:
+            raise EngineError(f"{self.path}: the model has been closed")
+        return self._handle
+
+    def close(self) -> None:
+        """Free the weights. Every context made from the model must be closed before."""
+        if self._handle:
+            llama_cpp.llama_model_free(self._handle)
+            self._handle = None
+
+
+class CompletionEngine:
+    """An :class:`Engine` over a llama.cpp context. Not thread-safe: one caller at a time.
+
+    Raises:
+        ModelLoadError: llama.cpp could not make the context (usually: too little memory for ``n_ctx``).
+    """
+
+    def __init__(self, model: LoadedModel, settings: EngineSettings) -> None:
+        self.model = model
+        self.settings = settings
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = settings.n_ctx
+        params.n_batch = params.n_ubatch = N_BATCH
+        params.n_seq_max = params.n_outputs_max = N_SEQUENCES
+        params.n_threads = params.n_threads_batch = settings.n_threads
+        params.flash_attn_type = int(settings.flash_attention)
+        params.kv_unified = True
+        params.no_perf = True
+        backend.take_last_error()
+        self._handle: Any = llama_cpp.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            reason = backend.take_last_error() or "no reason given"
+            raise ModelLoadError(f"{model.path}: no context of {settings.n_ctx} tokens could be made: {reason}")
+        self._memory = llama_cpp.llama_get_memory(self._handle)
+        self._n_vocab = model.vocabulary.n_tokens
+
+    @property
+    def n_ctx(self) -> int:
+        """Cells in the KV cache, over all sequences."""
+        return int(llama_cpp.llama_n_ctx(self._open()))
+
+    @property
+    def n_sequences(self) -> int:
+        """How many sequences there may be at once."""
+        return N_SEQUENCES
+
+    def _open(self) -> Any:
+        if not self._handle:
+            raise EngineError(f"{self.model.path}: the engine has been closed")
+        return self._handle
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of ``text``, read as plain text: no control tokens come out of it."""
+        return self.model.vocabulary.tokenize(text)
+
+    def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
+        """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
+        return self.model.vocabulary.tokens_by_piece.get(piece, ())
+
+    def evaluate(self, batch: Sequence[BatchToken]) -> Logits:
+        """Evaluate ``batch`` and return the logits it asks for, shape (number asked for, vocabulary size).
+
+        Raises:
+            ContextOverflowError: the KV cache has no room; nothing of the failed piece is kept.
+            EngineError: llama.cpp failed, or the model computed something that is not a number.
+        """
+        rows = [self._evaluate_piece(piece) for piece in _pieces(batch)]
+        logits = np.concatenate(rows) if rows else np.empty((0, self._n_vocab), np.float32)
+        if not np.isfinite(logits).all():
+            raise EngineError(f"{self.model.path}: the model computed logits that are not numbers; the file is damaged")
+        return logits
+
+    def _evaluate_piece(self, piece: Sequence[BatchToken]) -> Logits:
+        handle = self._open()
+        n_tokens = len(piece)
+        tokens = np.array([entry.token for entry in piece], np.int32)
+        positions = np.array([entry.position for entry in piece], np.int32)
+        counts = np.array([len(entry.sequences) for entry in piece], np.int32)
+        sequences = np.array([number for entry in piece for number in entry.sequences], np.int32)
+        starts = (sequences.ctypes.data + sequences.itemsize * (np.cumsum(counts) - counts)).astype(np.uint64)
+        wanted = np.array([entry.wants_logits for entry in piece], np.int8)
+        batch = llama_cpp.llama_batch(
+            n_tokens=n_tokens,
+            token=_pointer(tokens, llama_cpp.llama_token),
+            embd=None,
+            pos=_pointer(positions, llama_cpp.llama_pos),
+            n_seq_id=_pointer(counts, ctypes.c_int32),
+            seq_id=_pointer(starts, ctypes.POINTER(llama_cpp.llama_seq_id)),
+            logits=_pointer(wanted, ctypes.c_int8),
+        )
+        backend.take_last_error()
+        status = llama_cpp.llama_decode(handle, batch)
+        if status == 1:
+            raise ContextOverflowError(f"{n_tokens} more tokens do not fit into the context of {self.n_ctx}")
+        if status != 0:
+            raise EngineError(f"llama.cpp failed to evaluate {n_tokens} tokens ({status}): {backend.take_last_error()}")
+        found = [llama_cpp.llama_get_logits_ith(handle, int(index)) for index in np.flatnonzero(wanted)]
+        if not found:
+            return np.empty((0, self._n_vocab), np.float32)
+        return np.stack([np.ctypeslib.as_array(row, (self._n_vocab,)) for row in found])
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let ``target`` (which must be empty) share the first ``length`` cells of ``source``."""
+        self._open()
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Drop all cells of ``sequence`` but the first ``length``."""
+        self._open()
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def save(self, sequence: int) -> bytes:
+        """The keys and values of ``sequence`` as llama.cpp writes them.
+
+        Raises:
+            EngineError: llama.cpp wrote nothing.
+        """
+        handle = self._open()
+        size = llama_cpp.llama_state_seq_get_size(handle, sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        written = llama_cpp.llama_state_seq_get_data(handle, buffer, size, sequence)
+        if not 0 < written <= size:
+            raise EngineError(f"llama.cpp could not save sequence {sequence}")
+        return memoryview(buffer)[:written].tobytes()
+
+    def load(self, sequence: int, state: bytes) -> None:
+        """Put a saved state into ``sequence``, which must be empty. The caller vouches for the bytes.
+
+        Raises:
+            EngineError: llama.cpp did not take it; the sequence is left empty.
+        """
+        handle = self._open()
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        backend.take_last_error()
+        if llama_cpp.llama_state_seq_set_data(handle, buffer, len(state), sequence) != len(state):
+            self.truncate(sequence, 0)
+            raise EngineError(f"llama.cpp did not take a saved state: {backend.take_last_error() or 'it does not fit'}")
+
+    def state_key(self) -> dict[str, object]:
+        """Everything but the tokens that decides whether a saved state is valid in this engine."""
+        build = backend.build()
+        params = llama_cpp.llama_context_default_params()
+        return {
+            "model": self.model.fingerprint,
+            "binding": build.binding_version,
+            "libraries": [list(library) for library in build.libraries],
+            "system": build.system_info,
+            "n_gpu_layers": self.model.n_gpu_layers,
+            "flash_attention": self.settings.flash_attention,
+            "kv_types": [params.type_k, params.type_v],
+            "rope": [params.rope_scaling_type, params.rope_freq_base, params.rope_freq_scale],
+            "n_batch": N_BATCH,
+        }
+
+    def close(self) -> None:
+        """Free the context and its KV cache; the model stays."""
+        if self._handle:
+            llama_cpp.llama_free(self._handle)
+            self._handle = None
+
+
+def sequence_batch(
+    sequence: int, tokens: Sequence[int], start: int, logits_at: Iterable[int] = ()
+) -> list[BatchToken]:
+    """``tokens`` as a batch of one ``sequence`` from position ``start``, with logits at those indices of ``tokens``."""
+    wanted = set(logits_at)
+    return [BatchToken(token, start + index, (sequence,), index in wanted) for index, token in enumerate(tokens)]
+
+
+def _pieces(batch: Sequence[BatchToken]) -> Iterable[Sequence[BatchToken]]:
+    """Cut a batch so that no piece has more tokens, or asks for more logits, than the context takes."""
+    start, wanted = 0, 0
+    for index, entry in enumerate(batch):
+        if index - start == N_BATCH or wanted + entry.wants_logits > N_SEQUENCES:
+            yield batch[start:index]
+            start, wanted = index, 0
+        wanted += entry.wants_logits
+    if start < len(batch):
+        yield batch[start:]
+
+
+def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))
