@@ -1,0 +1,84 @@
+"""Rendering one user message through the chat template that a GGUF carries.
+
+GGUFs come from strangers, so the template runs in Jinja's sandbox, and it never sees a user's text: it is rendered once
+around a marker, and prompts are put where the marker came out.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import NoReturn
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from archroute_edge.errors import PromptFormatError
+
+# Private-use characters: no template compares against them, no tokenizer has them as a special token.
+_MARKER = "\ue0a1\ue0b2\ue0c3"
+_LARGEST_TEMPLATE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ChatFrame:
+    """What a chat template puts around a user message that is the whole conversation.
+
+    Args:
+        before: up to the message's text.
+        after: from its end to the start of the assistant's reply.
+        strips: whether the template strips white space off the message.
+    """
+
+    before: str
+    after: str
+    strips: bool
+
+    def wrap(self, text: str) -> str:
+        """The whole prompt for the user message ``text``."""
+        return self.before + self.body(text) + self.after
+
+    def body(self, text: str) -> str:
+        """``text`` as it stands in the prompt."""
+        return text.strip() if self.strips else text
+
+
+def read_chat_template(template: str, *, bos_token: str = "", eos_token: str = "") -> ChatFrame:
+    """Render ``template`` (Jinja, as Hugging Face's tokenizers use it) around one user message.
+
+    Raises:
+        PromptFormatError: the template fails, or does not put the message into the prompt unchanged, exactly once.
+    """
+    if len(template) > _LARGEST_TEMPLATE:
+        raise PromptFormatError(f"the model's chat template has {len(template)} characters; that cannot be meant")
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals.update(raise_exception=_raise, strftime_now=_strftime_now)
+    rendered = []
+    for content in (f" \n{_MARKER}\n ", _MARKER):
+        try:
+            rendered.append(
+                environment.from_string(template).render(
+                    messages=[{"role": "user", "content": content}],
+                    add_generation_prompt=True,
+                    bos_token=bos_token,
+                    eos_token=eos_token,
+                    tools=None,
+                    documents=None,
+                )
+            )
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+            raise PromptFormatError(f"the model's chat template cannot be rendered: {exc}") from exc
+    padded, bare = rendered
+    for strips, content, text in ((False, f" \n{_MARKER}\n ", padded), (True, _MARKER, padded)):
+        before, found, after = text.partition(content)
+        if found and _MARKER not in after and bare == before + _MARKER + after:
+            return ChatFrame(before, after, strips)
+    raise PromptFormatError("the model's chat template changes the message or repeats it; such a model cannot be used")
+
+
+def _raise(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.datetime.now().strftime(pattern)

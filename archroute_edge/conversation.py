@@ -1,0 +1,195 @@
+"""Messages in, turns out: which roles and parts are kept, and what is left out when a conversation is too long.
+
+The rules for roles, parts and empty messages are those of Katanemo's gateway, so that the model sees what it was
+trained on; the budget is our own, counted in the model's tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+from archroute_edge.errors import ConversationError
+
+DEFAULT_BUDGET = 2048
+"""Tokens of conversation that a prompt holds unless told otherwise."""
+
+Messages = str | Sequence[Mapping[str, Any]]
+"""A user message, or OpenAI-style messages: mappings with ``role`` and ``content``."""
+
+_KEPT_ROLES = ("user", "assistant")
+_DROPPED_ROLES = ("system", "developer", "tool", "function")
+_TEXT_PARTS = ("text", "input_text", "output_text")
+_HEAD_SHARE = 0.6
+_ELLIPSIS = "…"
+# Longer than any run of tokens of that many bytes can be in ordinary text; what is beyond is cut unseen.
+_BYTES_A_TOKEN = 16
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One kept message: ``role`` is ``user`` or ``assistant``, ``content`` is not blank."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class TrimmedConversation:
+    """The turns that fit, how many earlier ones were dropped, and how many were cut in the middle."""
+
+    turns: tuple[Turn, ...]
+    dropped: int = 0
+    cut: int = 0
+
+    @property
+    def trimmed(self) -> bool:
+        """Whether anything was left out."""
+        return bool(self.dropped or self.cut)
+
+
+def read_messages(messages: Messages) -> tuple[Turn, ...]:
+    """The turns of ``messages`` that a router looks at, oldest first.
+
+    System, developer and tool messages are left out, and so are messages without text (images, tool calls); the text
+    parts of a message are joined by line breaks. Lone surrogates become U+FFFD.
+
+    Raises:
+        ConversationError: not messages, an unknown role, or no user text among them; the message's index is named.
+    """
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
+        raise ConversationError("the messages must be a text or a list of {role, content} objects")
+    if not messages:
+        raise ConversationError("there are no messages; at least one user message is needed")
+    turns = [turn for index, message in enumerate(messages) if (turn := _read_message(message, index))]
+    if not any(turn.role == "user" for turn in turns):
+        raise ConversationError("no user message with text among the messages; there is nothing to route")
+    return tuple(turns)
+
+
+def _read_message(message: object, index: int) -> Turn | None:
+    if not isinstance(message, Mapping):
+        raise ConversationError(f"message {index} is a {type(message).__name__}; expected an object with role and content")
+    role = message.get("role")
+    if not isinstance(role, str) or role not in (*_KEPT_ROLES, *_DROPPED_ROLES):
+        raise ConversationError(f"message {index} has the role {role!r}; expected one of user, assistant, system, tool")
+    if role in _DROPPED_ROLES:
+        return None
+    text = _replace_surrogates(_text_of(message.get("content"), index))
+    return Turn(role, text) if text.strip() else None
+
+
+def _text_of(content: object, index: int) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        raise ConversationError(f"message {index}: content is a {type(content).__name__}; expected text or a list of parts")
+    texts = []
+    for number, part in enumerate(content):
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        if not isinstance(part, Mapping):
+            raise ConversationError(f"message {index}: part {number} is a {type(part).__name__}; expected an object")
+        if part.get("type", "text") in _TEXT_PARTS:
+            text = part.get("text")
+            if not isinstance(text, str):
+                raise ConversationError(f"message {index}: part {number} is a text part without text")
+            texts.append(text)
+    return "\n".join(texts)
+
+
+def _replace_surrogates(text: str) -> str:
+    """Join surrogate pairs into characters and turn lone surrogates into U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def trim(turns: Sequence[Turn], budget: int, count_tokens: Callable[[Turn], int]) -> TrimmedConversation:
+    """Keep the newest turns that fit into ``budget`` tokens, the last user turn always among them.
+
+    What is kept depends on the conversation alone, and changes in steps as it grows: whole blocks of a quarter of the
+    budget are dropped from its start, so most new turns leave the earlier ones where they were and a cache of them
+    stays valid. A turn of more than half the budget (all of it, if it is the only one) is cut in the middle.
+
+    Args:
+        turns: the conversation, oldest first; with at least one user turn.
+        budget: tokens, at least 16.
+        count_tokens: how many tokens a turn takes in the prompt.
+    """
+    last_user = max(index for index, turn in enumerate(turns) if turn.role == "user")
+    limit = budget if len(turns) == 1 else budget // 2
+    sized = _Sizes(turns, limit, count_tokens)
+    if sized.fits(budget):
+        return TrimmedConversation(tuple(turns))
+    room = budget - sized.tokens(last_user)
+    start = len(turns)
+    while start > 0:
+        cost = 0 if start - 1 == last_user else sized.tokens(start - 1)
+        if cost > room:
+            break
+        room -= cost
+        start -= 1
+    # Blocks are laid out from the conversation's first byte, so their borders stay put while it grows. A token is about
+    # four bytes, so `budget` bytes are a quarter of the budget.
+    block = budget
+    ends = list(accumulate(len(turn.content.encode()) for turn in turns))
+    while 0 < start < last_user and ends[start - 1] // block == (ends[start - 2] if start > 1 else 0) // block:
+        start += 1
+    kept = [index for index in range(len(turns)) if index >= start or index == last_user]
+    cut = sum(sized.turn(index) is not turns[index] for index in kept)
+    return TrimmedConversation(tuple(sized.turn(index) for index in kept), len(turns) - len(kept), cut)
+
+
+class _Sizes:
+    """Token counts of turns, each cut to a limit, computed when first asked for."""
+
+    def __init__(self, turns: Sequence[Turn], limit: int, count_tokens: Callable[[Turn], int]) -> None:
+        self._turns = turns
+        self._limit = limit
+        self._count = count_tokens
+        self._known: dict[int, tuple[Turn, int]] = {}
+
+    def fits(self, budget: int) -> bool:
+        """Whether all turns, uncut, fit. Looks at no more turns than it must."""
+        total = 0
+        for turn in reversed(self._turns):
+            if len(turn.content) > budget * _BYTES_A_TOKEN:
+                return False
+            total += self._count(turn)
+            if total > budget:
+                return False
+        return True
+
+    def turn(self, index: int) -> Turn:
+        return self._sized(index)[0]
+
+    def tokens(self, index: int) -> int:
+        return self._sized(index)[1]
+
+    def _sized(self, index: int) -> tuple[Turn, int]:
+        if index not in self._known:
+            self._known[index] = _cut(self._turns[index], self._limit, self._count)
+        return self._known[index]
+
+
+def _cut(turn: Turn, limit: int, count_tokens: Callable[[Turn], int]) -> tuple[Turn, int]:
+    """``turn`` in at most ``limit`` tokens, its middle replaced by an ellipsis where it is longer, and its count."""
+    text = turn.content
+    keep = min(len(text), limit * _BYTES_A_TOKEN)
+    shortened = turn
+    while True:
+        if keep < len(text):
+            head = int(keep * _HEAD_SHARE)
+            tail = text[len(text) - (keep - head) :] if keep > head else ""
+            shortened = replace(turn, content=text[:head] + _ELLIPSIS + tail)
+        count = count_tokens(shortened)
+        if count <= limit or keep <= 1:
+            return shortened, count
+        # Tokens are not spread evenly, so the proportional guess is made a little short and checked again.
+        keep = max(1, int(keep * limit / count * 0.97))

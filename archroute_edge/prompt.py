@@ -1,0 +1,99 @@
+"""Prompts as token ids: the format's text inside the model's chat template, control tokens where the template has them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archroute_edge.chat_template import read_chat_template
+from archroute_edge.conversation import Turn
+from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.errors import ModelFileError
+from archroute_edge.grammar import Answer
+from archroute_edge.prompt_formats import PromptFormat
+from archroute_edge.routes import RouteTable
+
+# Pre-tokenizers whose Hugging Face tokenizer normalises to NFC; llama.cpp itself never does.
+_NFC_PRE_TOKENIZERS = ("qwen2",)
+
+
+@dataclass(frozen=True)
+class StaticParts:
+    """How many tokens of every prompt for a table are the same: at its start, and at its end."""
+
+    prefix: tuple[int, ...]
+    n_closing: int
+
+
+class PromptBuilder:
+    """Writes prompts for one model in one format.
+
+    Raises:
+        ModelFileError: the model carries no chat template.
+        PromptFormatError: its chat template cannot carry a prompt.
+    """
+
+    def __init__(self, model: LoadedModel, prompt_format: PromptFormat) -> None:
+        vocabulary = model.vocabulary
+        template = model.chat_template
+        if not template:
+            raise ModelFileError(f"{model.path}: carries no chat template; convert it again with its tokenizer_config.json")
+        self.format = prompt_format
+        self.nfc = model.header.text("tokenizer.ggml.pre") in _NFC_PRE_TOKENIZERS
+        self._vocabulary = vocabulary
+        self._frame = read_chat_template(template)
+        # Between two control tokens the text is tokenized as one piece: cutting elsewhere gives other ids.
+        control = re.compile("|".join(map(re.escape, vocabulary.control_texts)) or r"(?!)")
+        cuts_before = [match.end() for match in control.finditer(self._frame.before)]
+        cut_before = cuts_before[-1] if cuts_before else 0
+        first_after = control.search(self._frame.after)
+        cut_after = first_after.start() if first_after else len(self._frame.after)
+        head, self._lead = self._frame.before[:cut_before], self._frame.before[cut_before:]
+        self._trail, tail = self._frame.after[:cut_after], self._frame.after[cut_after:]
+        self._head = vocabulary.tokenize(head, control_tokens=True)
+        if self._head[: len(vocabulary.bos_tokens)] != vocabulary.bos_tokens:
+            self._head = vocabulary.bos_tokens + self._head
+        self._tail = vocabulary.tokenize(tail, control_tokens=True)
+
+    def text(self, table: RouteTable, turns: Sequence[Turn]) -> str:
+        """The exact prompt, control tokens written out."""
+        return self._frame.wrap(self._message(table, turns))
+
+    def tokens(self, table: RouteTable, turns: Sequence[Turn]) -> list[int]:
+        """The exact prompt as token ids. Text of the routes and turns never becomes a control token."""
+        body = self._lead + self._frame.body(self._message(table, turns)) + self._trail
+        return [*self._head, *self._vocabulary.tokenize(body), *self._tail]
+
+    def _message(self, table: RouteTable, turns: Sequence[Turn]) -> str:
+        text = self.format.render(table, turns)
+        return unicodedata.normalize("NFC", text) if self.nfc else text
+
+    def answers(self, table: RouteTable) -> tuple[Answer, ...]:
+        """All replies that are answers for ``table``."""
+        return self.format.answers(table, nfc=self.nfc)
+
+    def count_tokens(self, turn: Turn) -> int:
+        """Tokens that ``turn`` takes in a prompt, its JSON around it included."""
+        text = self.format.write_conversation([turn])
+        return len(self._vocabulary.tokenize(unicodedata.normalize("NFC", text) if self.nfc else text))
+
+    def static_parts(self, table: RouteTable) -> StaticParts:
+        """The tokens that all prompts for ``table`` begin with, and the number that they end with.
+
+        Found by comparing two prompts that differ in nothing but the user's words, since token borders do not follow
+        the borders of the text's parts.
+        """
+        one, two = (self.tokens(table, [Turn("user", text)]) for text in ("a", "go on"))
+        n_prefix = common_prefix_length(one, two)
+        n_closing = common_prefix_length(one[n_prefix:][::-1], two[n_prefix:][::-1])
+        return StaticParts(tuple(one[:n_prefix]), n_closing)
+
+
+def common_prefix_length(one: Sequence[int], two: Sequence[int]) -> int:
+    """How many tokens both sequences begin with."""
+    for index, (left, right) in enumerate(zip(one, two, strict=False)):
+        if left != right:
+            return index
+    return min(len(one), len(two))
