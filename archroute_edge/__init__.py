@@ -1,0 +1,38 @@
+"""LLM routing on your own machine: which route does a conversation belong to, and so which model should answer it?
+
+>>> from archroute_edge import Route, Router
+>>> with Router(routes=[Route("bug_fixing", "identifying and fixing errors in code")], model="tiny") as router:
+...     decision = router.route("my test fails with an IndexError")
+"""
+
+from __future__ import annotations
+
+import logging
+
+from archroute_edge.config import RoutingConfig, load_config, parse_config
+from archroute_edge.conversation import Messages
+from archroute_edge.decision import Decision, Timings, TokenCounts, Warmup
+from archroute_edge.errors import ArchRouteError
+from archroute_edge.router import Router
+from archroute_edge.routes import OTHER, Route, RouteTable
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "OTHER",
+    "ArchRouteError",
+    "Decision",
+    "Messages",
+    "Route",
+    "RouteTable",
+    "Router",
+    "RoutingConfig",
+    "Timings",
+    "TokenCounts",
+    "Warmup",
+    "__version__",
+    "load_config",
+    "parse_config",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,0 +1,107 @@
+"""What the router answers with: typed results that carry their counts and timings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Tokens of a decision.
+
+    ``evaluated`` is everything the model computed for this decision: ``prompt - reused + answer``.
+    """
+
+    prompt: int
+    """Tokens of the whole prompt."""
+    reused: int
+    """Tokens of it that were in the KV cache already, or loaded from disk."""
+    evaluated: int
+    """Tokens that were put through the model."""
+    answer: int
+    """Those among them that belong to the answer: guessed, chosen or scored."""
+    evaluations: int
+    """Calls to llama.cpp that these took."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Wall-clock times in milliseconds. ``total_ms`` is from the call to the result, waiting for other threads included."""
+
+    total_ms: float
+    wait_ms: float
+    """Until other decisions on the same router were done."""
+    prompt_ms: float
+    """Rendering and tokenizing."""
+    evaluate_ms: float
+    """Evaluating the prompt and picking the answer."""
+    score_ms: float
+    """What confidence and scores took beyond that."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a decider found for one conversation: the route and how sure it is."""
+
+    route: str
+    confidence: float
+    scores: Mapping[str, float] | None
+    tokens: TokenCounts
+    timings: Timings
+    dropped_turns: int
+    cut_turns: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where a conversation should go.
+
+    Args:
+        route: the route's name, ``other`` where none fits.
+        matched: whether a route fits.
+        model: the model to ask, or None where the configuration names none.
+        models: all models in the order to try them; empty where there is none.
+        confidence: probability of ``route`` among all answers, 0 to 1.
+        scores: probability of every route and of ``other``, where asked for; sums to 1.
+        tokens: token counts.
+        timings: times in milliseconds.
+        trimmed: whether the conversation was too long and parts of it were left out.
+        dropped_turns: earlier turns that were left out whole.
+        cut_turns: turns whose middle was left out.
+        decided_by: name of the model that decided.
+        prompt_format: the format it was asked in.
+    """
+
+    route: str
+    matched: bool
+    model: str | None
+    models: tuple[str, ...]
+    confidence: float
+    scores: Mapping[str, float] | None
+    tokens: TokenCounts
+    timings: Timings
+    trimmed: bool
+    dropped_turns: int
+    cut_turns: int
+    decided_by: str
+    prompt_format: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision as plain values for ``json.dumps``; ``scores`` only where they were asked for."""
+        values = asdict(self)
+        values["models"] = list(self.models)
+        if self.scores is None:
+            del values["scores"]
+        values["timings"] = {name: round(value, 3) for name, value in values["timings"].items()}
+        return values
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """What :meth:`archroute_edge.Router.warm` did: tokens of the prompt's beginning, and how many were new."""
+
+    tokens: int
+    evaluated: int
+    total_ms: float

@@ -1,0 +1,302 @@
+"""Which token sequences the KV cache holds, and what of them a new prompt can reuse.
+
+Reuse is by longest common prefix over token ids. A pinned sequence holds each route table's static prefix; a working
+sequence shares its cells (copying them costs nothing), holds one conversation, and is kept for its next turn until it
+is the least recently used one and its place is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from archroute_edge.engine.completion import BatchToken, Engine, Logits, sequence_batch
+from archroute_edge.errors import ContextOverflowError, EngineError
+from archroute_edge.prompt import StaticParts, common_prefix_length
+
+logger = logging.getLogger(__name__)
+
+MAX_PINNED = 12
+"""Route tables whose static prefix is kept."""
+
+MAX_CONVERSATIONS = 16
+"""Conversations that are kept for their next turn."""
+
+# A prompt's tokens around the end of the conversation change when a turn follows ("}] becomes "}, {"), so a
+# conversation is known again although these few tokens differ.
+_BORDER_TOKENS = 8
+
+
+class PrefixStore(Protocol):
+    """Where static prefixes survive the process (:class:`archroute_edge.saved_prefixes.SavedPrefixes`)."""
+
+    def load(self, tokens: Sequence[int]) -> bytes | None:
+        """The state saved for ``tokens``, if there is one that can be trusted."""
+
+    def store(self, tokens: Sequence[int], state: bytes) -> None:
+        """Save ``state`` for ``tokens``."""
+
+
+@dataclass(eq=False)
+class CachedSequence:
+    """A sequence of the engine and the tokens whose keys and values it holds."""
+
+    number: int
+    tokens: list[int] = field(default_factory=list)
+    last_used: int = 0
+    n_conversation: int = 0
+    """Tokens up to the end of the conversation; what follows is the same for every prompt, and first to be dropped."""
+
+
+class WorkingSequence:
+    """The sequence a decision works on. ``extend`` makes room by evicting others; counts say what was evaluated."""
+
+    def __init__(self, cache: PrefixCache, cached: CachedSequence) -> None:
+        self._cache = cache
+        self._cached = cached
+        self.n_evaluated = 0
+        self.n_evaluations = 0
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens whose keys and values the sequence holds."""
+        return len(self._cached.tokens)
+
+    def extend(self, tokens: Sequence[int], logits_at: Iterable[int] = ()) -> Logits:
+        """Evaluate ``tokens`` after what is there; logits for those indices of ``tokens``, (indices, vocabulary).
+
+        Raises:
+            ContextOverflowError: they do not fit even with everything else evicted.
+            EngineError: llama.cpp failed. The sequence is then as it was before.
+        """
+        batch = sequence_batch(self._cached.number, tokens, self.n_tokens, logits_at)
+        logits = self._cache.evaluate(batch, {self._cached.number: self.n_tokens})
+        self._cached.tokens.extend(tokens)
+        self._count(batch)
+        return logits
+
+    def truncate(self, length: int) -> None:
+        """Drop all but the first ``length`` tokens."""
+        if length < self.n_tokens:
+            self._cache.engine.truncate(self._cached.number, length)
+            del self._cached.tokens[length:]
+
+    def evaluate_branches(self, length: int, build: Callable[[Sequence[int]], Sequence[BatchToken]]) -> Logits:
+        """Evaluate continuations of the first ``length`` tokens side by side, and forget them again.
+
+        Args:
+            length: how many tokens the continuations share with this sequence.
+            build: from the numbers of the scratch sequences, the batch to evaluate.
+        """
+        scratch = self._cache.scratch_numbers
+        engine = self._cache.engine
+        try:
+            for number in scratch:
+                engine.copy(self._cached.number, number, length)
+            batch = build(scratch)
+            logits = self._cache.evaluate(batch, dict.fromkeys(scratch, length))
+        finally:
+            for number in scratch:
+                engine.truncate(number, 0)
+        self._count(batch)
+        return logits
+
+    @property
+    def n_branches(self) -> int:
+        """How many continuations can be evaluated side by side."""
+        return len(self._cache.scratch_numbers)
+
+    def _count(self, batch: Sequence[BatchToken]) -> None:
+        self.n_evaluated += len(batch)
+        self.n_evaluations += 1
+
+
+class PrefixCache:
+    """The sequences of one engine. Not thread-safe: one caller at a time.
+
+    Args:
+        engine: whose KV cache this is the bookkeeping of; nobody else may touch it.
+        store: where static prefixes are saved and looked for, or None.
+        max_pinned: route tables kept.
+        max_conversations: conversations kept.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: PrefixStore | None = None,
+        *,
+        max_pinned: int = MAX_PINNED,
+        max_conversations: int = MAX_CONVERSATIONS,
+    ) -> None:
+        self.engine = engine
+        self._store = store
+        self._max_pinned = max_pinned
+        self._max_conversations = max_conversations
+        self._pinned: dict[tuple[int, ...], CachedSequence] = {}
+        self._conversations: list[CachedSequence] = []
+        self._free = list(range(max_pinned + max_conversations))[::-1]
+        self.scratch_numbers = tuple(range(max_pinned + max_conversations, engine.n_sequences))
+        self._clock = 0
+        self._in_use: set[int] = set()
+        self.n_evictions = 0
+
+    def pin(self, prefix: Sequence[int]) -> int:
+        """Hold the static ``prefix`` from now on; returns how many tokens had to be evaluated for it (all or none).
+
+        Raises:
+            ContextOverflowError: it does not fit into the context.
+        """
+        self._clock += 1
+        try:
+            pinned, was_there = self._pin(tuple(prefix))
+        finally:
+            self._in_use = set()
+        return 0 if was_there else len(pinned.tokens)
+
+    @contextmanager
+    def working(self, prompt: Sequence[int], static: StaticParts) -> Iterator[tuple[WorkingSequence, int]]:
+        """A sequence that holds a beginning of ``prompt``, and how many tokens had been evaluated before.
+
+        At least the last token of the prompt is left to evaluate: logits come from nothing else. When the block ends,
+        the sequence is kept for the conversation's next turn; when it raises, the sequence is given up.
+
+        Raises:
+            ContextOverflowError: the static prefix does not fit into the context.
+        """
+        self._clock += 1
+        pinned, was_there = self._pin(static.prefix)
+        self._in_use = {pinned.number}
+        cached, n_shared = self._begin(prompt, len(prompt) - static.n_closing)
+        self._in_use.add(cached.number)
+        work = WorkingSequence(self, cached)
+        # A static prefix that this decision had to evaluate itself counts as evaluated, not as reused.
+        if not was_there:
+            work.n_evaluated += len(pinned.tokens)
+            work.n_evaluations += 1
+            n_shared_before = max(0, n_shared - len(pinned.tokens))
+        else:
+            n_shared_before = n_shared
+        try:
+            yield work, n_shared_before
+            work.truncate(len(prompt))
+            self._drop_closings(cached)
+        except BaseException:
+            self._give_up(cached)
+            raise
+        finally:
+            self._in_use = set()
+
+    def _pin(self, prefix: tuple[int, ...]) -> tuple[CachedSequence, bool]:
+        """The pinned sequence of ``prefix``, and whether it was there already (in memory or on disk)."""
+        pinned = self._pinned.get(prefix)
+        if pinned is not None:
+            pinned.last_used = self._clock
+            return pinned, True
+        if len(self._pinned) == self._max_pinned:
+            self._unpin_oldest()
+        pinned = CachedSequence(self._free.pop(), last_used=self._clock)
+        self._in_use = {pinned.number}
+        try:
+            loaded = self._load(pinned.number, prefix)
+            if not loaded:
+                # On its own, even where the whole prompt could be one evaluation: a prompt is then always cut at the
+                # same place, whether its prefix is cached or not, and rounding cannot tell the two apart.
+                self.evaluate(sequence_batch(pinned.number, prefix, 0), {pinned.number: 0})
+                if self._store is not None:
+                    self._store.store(prefix, self.engine.save(pinned.number))
+        except BaseException:
+            self.engine.truncate(pinned.number, 0)
+            self._free.append(pinned.number)
+            raise
+        pinned.tokens = list(prefix)
+        self._pinned[prefix] = pinned
+        return pinned, loaded
+
+    def _load(self, number: int, prefix: tuple[int, ...]) -> bool:
+        state = self._store.load(prefix) if self._store is not None else None
+        if state is None:
+            return False
+        try:
+            self.engine.load(number, state)
+        except EngineError as exc:
+            logger.warning("%s; the prefix is evaluated again", exc)
+            return False
+        return True
+
+    def _begin(self, prompt: Sequence[int], n_conversation: int) -> tuple[CachedSequence, int]:
+        """A sequence holding as much of ``prompt`` as any other does, and how many tokens that is."""
+        candidates = [*self._conversations, *self._pinned.values()]
+        lengths = [min(common_prefix_length(each.tokens, prompt), len(prompt) - 1) for each in candidates]
+        best = max(range(len(candidates)), key=lambda index: (lengths[index], candidates[index].last_used))
+        source, n_shared = candidates[best], lengths[best]
+        continues = source in self._conversations and n_shared >= source.n_conversation - _BORDER_TOKENS
+        if continues:
+            cached = source
+            self.engine.truncate(cached.number, n_shared)
+            del cached.tokens[n_shared:]
+        else:
+            self._in_use.add(source.number)
+            while len(self._conversations) >= self._max_conversations:
+                self._evict_conversation()
+            cached = CachedSequence(self._free.pop(), list(prompt[:n_shared]))
+            self.engine.copy(source.number, cached.number, n_shared)
+            self._conversations.append(cached)
+        cached.last_used = self._clock
+        cached.n_conversation = n_conversation
+        return cached, n_shared
+
+    def evaluate(self, batch: Sequence[BatchToken], lengths: dict[int, int]) -> Logits:
+        """Evaluate ``batch``, evicting what is least recently used until it fits.
+
+        Args:
+            batch: tokens for sequences that are in use.
+            lengths: for each of those sequences the tokens it held before, to return to on failure.
+
+        Raises:
+            ContextOverflowError: it does not fit although everything else was evicted.
+        """
+        while True:
+            try:
+                return self.engine.evaluate(batch)
+            except BaseException as exc:
+                for number, length in lengths.items():
+                    self.engine.truncate(number, length)
+                if not isinstance(exc, ContextOverflowError):
+                    raise
+                if not (self._evict_conversation() or self._unpin_oldest()):
+                    raise
+                logger.debug("evicted the least recently used sequence to make room")
+
+    def _evict_conversation(self) -> bool:
+        evictable = [each for each in self._conversations if each.number not in self._in_use]
+        if not evictable:
+            return False
+        self._give_up(min(evictable, key=lambda each: each.last_used))
+        self.n_evictions += 1
+        return True
+
+    def _give_up(self, cached: CachedSequence) -> None:
+        self.engine.truncate(cached.number, 0)
+        self._conversations.remove(cached)
+        self._free.append(cached.number)
+
+    def _unpin_oldest(self) -> bool:
+        evictable = [key for key, each in self._pinned.items() if each.number not in self._in_use]
+        if not evictable:
+            return False
+        oldest = self._pinned.pop(min(evictable, key=lambda key: self._pinned[key].last_used))
+        self.engine.truncate(oldest.number, 0)
+        self._free.append(oldest.number)
+        self.n_evictions += 1
+        return True
+
+    def _drop_closings(self, current: CachedSequence) -> None:
+        """Free the closing instructions of all conversations but ``current``: no turn of theirs will reuse them."""
+        for each in self._conversations:
+            if each is not current and len(each.tokens) > each.n_conversation:
+                self.engine.truncate(each.number, each.n_conversation)
+                del each.tokens[each.n_conversation :]

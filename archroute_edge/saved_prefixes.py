@@ -1,0 +1,165 @@
+"""Static prefixes on disk, so that the next process starts warm.
+
+Only what a route table alone determines is ever written: never a conversation. A file is named after everything that
+makes its state valid; it carries its own SHA-256, which is checked before llama.cpp reads a byte of it.
+
+Layout: magic, length of the header (4 bytes, little endian), header (JSON: key, tokens, sha256 of the state), state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from archroute_edge.errors import SavedPrefixError
+
+logger = logging.getLogger(__name__)
+
+MAX_TOTAL_BYTES = 512 << 20
+"""All saved prefixes together; the longest unused go first."""
+
+_MAGIC = b"ARPREFX1"
+_SUFFIX = ".prefix"
+_LARGEST_HEADER = 16 << 20
+
+
+def default_folder() -> Path:
+    """Where prefixes are saved: ``$ARCHROUTE_CACHE_DIR``, or the user's cache folder."""
+    override = os.environ.get("ARCHROUTE_CACHE_DIR")
+    return Path(override) if override else Path(platformdirs.user_cache_dir("archroute-edge")) / "prefixes"
+
+
+@dataclass(frozen=True)
+class SavedPrefix:
+    """A file in the folder: its size in bytes, and what is wrong with it, if anything."""
+
+    path: Path
+    n_bytes: int
+    problem: str | None
+
+
+class SavedPrefixes:
+    """The saved prefixes of one engine in one folder.
+
+    Nothing here stops a decision: what cannot be read, written or trusted is logged as one warning and done without.
+
+    Args:
+        folder: made private to the user (mode 0700) if it does not exist.
+        engine_key: everything but the tokens that decides whether a state is valid.
+        max_total_bytes: bound on the folder's size.
+    """
+
+    def __init__(
+        self, folder: Path, engine_key: Mapping[str, object], *, max_total_bytes: int = MAX_TOTAL_BYTES
+    ) -> None:
+        self.folder = folder
+        self._engine_key = json.dumps(engine_key, sort_keys=True)
+        self._max_total_bytes = max_total_bytes
+
+    def _path(self, tokens: Sequence[int]) -> Path:
+        key = f"{self._engine_key}\n{list(tokens)}"
+        return self.folder / (hashlib.sha256(key.encode()).hexdigest() + _SUFFIX)
+
+    def load(self, tokens: Sequence[int]) -> bytes | None:
+        """The state saved for ``tokens``, or None where there is none that can be trusted."""
+        path = self._path(tokens)
+        try:
+            _check_private(self.folder)
+            state = read_saved_prefix(path, tokens)
+        except FileNotFoundError:
+            return None
+        except (SavedPrefixError, OSError) as exc:
+            logger.warning("%s; it is evaluated and saved again", exc)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # marks it as used, for the order of removal
+        return state
+
+    def store(self, tokens: Sequence[int], state: bytes) -> None:
+        """Save ``state`` for ``tokens``: whole or not at all, readable by the user alone."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _check_private(self.folder)
+            header = json.dumps({"tokens": list(tokens), "sha256": hashlib.sha256(state).hexdigest()}).encode()
+            # mkstemp makes the file with mode 0600.
+            handle, name = tempfile.mkstemp(prefix=".", suffix=_SUFFIX + ".partial", dir=self.folder)
+            partial = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(_MAGIC + len(header).to_bytes(4, "little") + header)
+                    file.write(state)
+                partial.replace(self._path(tokens))
+            finally:
+                partial.unlink(missing_ok=True)
+            self._remove_oldest()
+        except (SavedPrefixError, OSError) as exc:
+            logger.warning("a prefix could not be saved in %s: %s", self.folder, exc)
+
+    def _remove_oldest(self) -> None:
+        files = []
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                files.append((status.st_mtime_ns, status.st_size, path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if total <= self._max_total_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def read_saved_prefix(path: Path, tokens: Sequence[int] | None = None) -> bytes:
+    """The state in the file at ``path``, after every check that can be made without llama.cpp.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SavedPrefixError: the file is damaged, or was saved for other tokens.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise SavedPrefixError(f"{path}: not a saved prefix")
+        n_header = int.from_bytes(file.read(4), "little")
+        if n_header > _LARGEST_HEADER:
+            raise SavedPrefixError(f"{path}: the saved prefix is damaged (its header cannot be that long)")
+        header, state = file.read(n_header), file.read()
+    try:
+        fields = json.loads(header)
+        saved_tokens, digest = fields["tokens"], fields["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise SavedPrefixError(f"{path}: the saved prefix is damaged (its header cannot be read)") from None
+    if hashlib.sha256(state).hexdigest() != digest:
+        raise SavedPrefixError(f"{path}: the saved prefix is damaged (its checksum does not match)")
+    if tokens is not None and saved_tokens != list(tokens):
+        raise SavedPrefixError(f"{path}: the saved prefix is of other tokens")
+    return state
+
+
+def inspect_folder(folder: Path) -> list[SavedPrefix]:
+    """Every saved prefix in ``folder``, damaged ones with what is wrong with them."""
+    found = []
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        problem = None
+        try:
+            read_saved_prefix(path)
+        except (SavedPrefixError, OSError) as exc:
+            problem = str(exc)
+        found.append(SavedPrefix(path, path.stat().st_size, problem))
+    return found
+
+
+def _check_private(folder: Path) -> None:
+    """Refuse a folder in which other users could put states for us to load."""
+    status = folder.stat()
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        raise SavedPrefixError(f"{folder}: other users can write there; make it yours alone (chmod 700) or delete it")
