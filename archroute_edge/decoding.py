@@ -7,7 +7,6 @@ answers share to the prompt, evaluates them together with it, and checks at each
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from archroute_edge.engine.completion import N_SEQUENCES, CompletionEngine, Engine, Logits
 from archroute_edge.engine.grammar_sampler import GrammarSampler
 from archroute_edge.errors import EngineError
-from archroute_edge.grammar import Answer, to_gbnf
+from archroute_edge.grammar import Answer, common_prefix, to_gbnf
 from archroute_edge.prefix_cache import WorkingSequence
 
 Path = tuple[int, ...]
@@ -70,8 +69,8 @@ class AnswerSet:
         alive = self.alive(consumed)
         rests = [self.canonical[index][len(path) :] for index in alive if self.canonical[index][: len(path)] == path]
         if rests:
-            return tuple(os.path.commonprefix(rests))[:_LONGEST_GUESS]
-        shared = os.path.commonprefix([self._raw[index][len(consumed) :] for index in alive])
+            return tuple(common_prefix(rests))[:_LONGEST_GUESS]
+        shared = bytes(common_prefix([self._raw[index][len(consumed) :] for index in alive]))
         return tuple(self._engine.tokenize(shared.decode("utf-8", "ignore")))[:_LONGEST_GUESS]
 
     def routes(self, alive: Sequence[int]) -> set[str]:

@@ -7,13 +7,15 @@ parse, so what is written here is read back and compared before it is handed ove
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from archroute_edge.errors import GrammarError
 from archroute_edge.routes import OTHER, RouteTable
+
+Element = TypeVar("Element")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def to_gbnf(answers: Sequence[Answer]) -> str:
     texts = [answer.text for answer in answers]
     if not texts or not all(texts):
         raise GrammarError("a grammar needs at least one answer, and no empty one")
-    shared = os.path.commonprefix(texts)
+    shared = "".join(common_prefix(texts))
     if shared in texts:
         # One answer, or one that begins another: nothing may be left empty in an alternative.
         shared = ""
@@ -69,6 +71,16 @@ def to_gbnf(answers: Sequence[Answer]) -> str:
     if set(read_gbnf(grammar)) != set(texts):
         raise GrammarError("the grammar does not read back as the answers it was written from; please report the names")
     return grammar
+
+
+def common_prefix(sequences: Sequence[Sequence[Element]]) -> Sequence[Element]:
+    """The longest beginning that all ``sequences`` (at least one) share."""
+    # Only the smallest and the largest can differ earliest.
+    low, high = min(sequences), max(sequences)  # type: ignore[type-var]
+    for index, element in enumerate(low):
+        if index >= len(high) or element != high[index]:
+            return low[:index]
+    return low
 
 
 _NAMED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}

@@ -134,9 +134,7 @@ def _by_path(path: Path, catalogue: Mapping[str, CatalogueEntry]) -> ModelFile:
         if not path.exists():
             raise ModelNotFoundError(f"{path}: no such model file; names that are known: {', '.join(catalogue)}")
         known = [
-            entry.prompt_format
-            for entry in catalogue.values()
-            if path.name == entry.file or path.name in entry.files.values()
+            entry.prompt_format for entry in catalogue.values() if path.name == entry.file or path.name in entry.files.values()
         ]
         return ModelFile(path.name, path, known[0] if known else None)
     raise ModelNotFoundError(f"no model is called {str(path)!r}; there are {', '.join(catalogue)}, or name a .gguf file")
@@ -145,8 +143,10 @@ def _by_path(path: Path, catalogue: Mapping[str, CatalogueEntry]) -> ModelFile:
 def _find_file(entry: CatalogueEntry, level: str | None) -> ModelFile | None:
     if entry.file is not None:
         return _in_folders(entry.name, entry.file, entry)
-    levels = [level] if level else [each for each in (entry.default_level, *entry.files) if each in entry.files]
-    for each in dict.fromkeys(levels):
+    first = level or entry.default_level
+    # The default level first, then the others in the catalogue's order.
+    levels = [level] if level else sorted(entry.files, key=lambda each: each != first)
+    for each in levels:
         found = _in_folders(f"{entry.name}:{each}", entry.files[each], entry)
         if found:
             return found
@@ -165,7 +165,8 @@ def models_on_this_machine() -> list[ModelFile]:
     """Every model of the catalogue, at every level, whose file is here."""
     found = []
     for entry in read_catalogue().values():
-        for level in entry.files or (None,):
+        levels: list[str | None] = [*entry.files] or [None]
+        for level in levels:
             file = _find_file(entry, level)
             if file:
                 found.append(file)

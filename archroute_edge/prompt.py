@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from archroute_edge.chat_template import read_chat_template
 from archroute_edge.conversation import Turn
 from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.errors import ModelFileError
 from archroute_edge.grammar import Answer
 from archroute_edge.prompt_formats import PromptFormat
@@ -41,7 +42,7 @@ class PromptBuilder:
         if not template:
             raise ModelFileError(f"{model.path}: carries no chat template; convert it again with its tokenizer_config.json")
         self.format = prompt_format
-        self.nfc = model.header.text("tokenizer.ggml.pre") in _NFC_PRE_TOKENIZERS
+        self._nfc = normalises_to_nfc(model.header)
         self._vocabulary = vocabulary
         self._frame = read_chat_template(template)
         # Between two control tokens the text is tokenized as one piece: cutting elsewhere gives other ids.
@@ -68,16 +69,16 @@ class PromptBuilder:
 
     def _message(self, table: RouteTable, turns: Sequence[Turn]) -> str:
         text = self.format.render(table, turns)
-        return unicodedata.normalize("NFC", text) if self.nfc else text
+        return unicodedata.normalize("NFC", text) if self._nfc else text
 
     def answers(self, table: RouteTable) -> tuple[Answer, ...]:
         """All replies that are answers for ``table``."""
-        return self.format.answers(table, nfc=self.nfc)
+        return self.format.answers(table, nfc=self._nfc)
 
     def count_tokens(self, turn: Turn) -> int:
         """Tokens that ``turn`` takes in a prompt, its JSON around it included."""
         text = self.format.write_conversation([turn])
-        return len(self._vocabulary.tokenize(unicodedata.normalize("NFC", text) if self.nfc else text))
+        return len(self._vocabulary.tokenize(unicodedata.normalize("NFC", text) if self._nfc else text))
 
     def static_parts(self, table: RouteTable) -> StaticParts:
         """The tokens that all prompts for ``table`` begin with, and the number that they end with.
@@ -89,6 +90,11 @@ class PromptBuilder:
         n_prefix = common_prefix_length(one, two)
         n_closing = common_prefix_length(one[n_prefix:][::-1], two[n_prefix:][::-1])
         return StaticParts(tuple(one[:n_prefix]), n_closing)
+
+
+def normalises_to_nfc(header: GGUFHeader) -> bool:
+    """Whether the model's own tokenizer normalises text to NFC, so that prompts for it must be."""
+    return header.text("tokenizer.ggml.pre") in _NFC_PRE_TOKENIZERS
 
 
 def common_prefix_length(one: Sequence[int], two: Sequence[int]) -> int:

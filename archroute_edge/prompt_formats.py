@@ -43,9 +43,7 @@ class PromptFormat:
     def render(self, table: RouteTable, turns: Sequence[Turn]) -> str:
         """The text of the one user message that asks the model to route ``turns``."""
         # Joined, never substituted: a description may well contain "{conversation}".
-        return "".join(
-            (self.opening, self.write_routes(table), self.middle, self.write_conversation(turns), self.closing)
-        )
+        return "".join((self.opening, self.write_routes(table), self.middle, self.write_conversation(turns), self.closing))
 
     def answers(self, table: RouteTable, *, nfc: bool = False) -> tuple[Answer, ...]:
         """All replies that are answers for ``table``; names are NFC-normalised where the prompt is."""

@@ -13,9 +13,11 @@ from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName, GenerativeDecider, GenerativeSettings
 from archroute_edge.decision import Decision, Warmup
 from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_selection import select_models
-from archroute_edge.model_store import AUTO, find_model
+from archroute_edge.model_store import AUTO, ModelFile, find_model
+from archroute_edge.prompt_formats import PromptFormat
 from archroute_edge.prompt_formats import prompt_format as find_prompt_format
 from archroute_edge.routes import OTHER, Route, RouteTable
 from archroute_edge.saved_prefixes import default_folder
@@ -55,7 +57,7 @@ class Router:
         *,
         config: RoutingConfig | None = None,
         model: str | Path = AUTO,
-        prompt_format: str = "auto",
+        prompt_format: str = AUTO,
         decoder: DecoderName = "fast",
         n_ctx: int | None = None,
         threads: int | None = None,
@@ -75,13 +77,11 @@ class Router:
         self.model_file = find_model(model)
         folder = None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache)
         settings = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder)
-        if prompt_format != "auto":
+        if prompt_format != AUTO:
             find_prompt_format(prompt_format)
         loaded = LoadedModel(self.model_file.path, n_gpu_layers=-1 if gpu_layers is None else gpu_layers)
         try:
-            if prompt_format == "auto":
-                prompt_format = self.model_file.prompt_format or loaded.header.text(_FORMAT_KEY) or "card"
-            self.prompt_format = find_prompt_format(prompt_format)
+            self.prompt_format = choose_prompt_format(prompt_format, self.model_file, loaded.header)
             self._decider = GenerativeDecider(loaded, self.prompt_format, settings, self.config.table)
         except BaseException:
             loaded.close()
@@ -138,9 +138,7 @@ class Router:
             prompt_format=self.prompt_format.name,
         )
 
-    def warm(
-        self, messages: Messages | None = None, *, routes: Iterable[Route] | RouteTable | None = None
-    ) -> Warmup:
+    def warm(self, messages: Messages | None = None, *, routes: Iterable[Route] | RouteTable | None = None) -> Warmup:
         """Evaluate ahead of time what a later decision begins with.
 
         Args:
@@ -149,10 +147,6 @@ class Router:
         """
         table = self.config.table if routes is None else as_table(routes)
         return self._decider.warm(table, None if messages is None else read_messages(messages))
-
-    def prompt(self, messages: Messages) -> tuple[str, list[int]]:
-        """The exact prompt that :meth:`route` would give the model: its text, and its token ids."""
-        return self._decider.tokenized_prompt(self.config.table, read_messages(messages))
 
     @property
     def n_ctx(self) -> int:
@@ -175,3 +169,14 @@ class Router:
 def as_table(routes: Iterable[Route] | RouteTable) -> RouteTable:
     """``routes`` as a validated table."""
     return routes if isinstance(routes, RouteTable) else RouteTable(routes)
+
+
+def choose_prompt_format(name: str, model_file: ModelFile, header: GGUFHeader) -> PromptFormat:
+    """The format called ``name``; for ``auto`` the model's: the catalogue's word, then the GGUF's, then ``card``.
+
+    Raises:
+        PromptFormatError: there is none of that name.
+    """
+    if name == AUTO:
+        name = model_file.prompt_format or header.text(_FORMAT_KEY) or "card"
+    return find_prompt_format(name)

@@ -59,9 +59,7 @@ class SavedPrefixes:
         max_total_bytes: bound on the folder's size.
     """
 
-    def __init__(
-        self, folder: Path, engine_key: Mapping[str, object], *, max_total_bytes: int = MAX_TOTAL_BYTES
-    ) -> None:
+    def __init__(self, folder: Path, engine_key: Mapping[str, object], *, max_total_bytes: int = MAX_TOTAL_BYTES) -> None:
         self.folder = folder
         self._engine_key = json.dumps(engine_key, sort_keys=True)
         self._max_total_bytes = max_total_bytes

@@ -86,11 +86,7 @@ class AnswerScorer:
                 nodes = {leaf[:length] for leaf in chunk for length in range(1, len(leaf) + 1)}
                 batch = []
                 for path in sorted(nodes, key=lambda path: (len(path), path)):
-                    members = tuple(
-                        number
-                        for number, leaf in zip(scratch, chunk, strict=False)
-                        if leaf[: len(path)] == path
-                    )
+                    members = tuple(number for number, leaf in zip(scratch, chunk, strict=False) if leaf[: len(path)] == path)
                     batch.append(BatchToken(path[-1], n_prompt + len(path) - 1, members, path in asked))
                     if path in asked:
                         order.append(path)
@@ -104,11 +100,7 @@ class AnswerScorer:
 
 def _leaves_first(paths: Sequence[Path], most: int) -> list[Path]:
     """Up to ``most`` of the sorted ``paths`` that begin no other of them: a sequence each is enough for all the others."""
-    leaves = [
-        path
-        for index, path in enumerate(paths)
-        if index + 1 == len(paths) or paths[index + 1][: len(path)] != path
-    ]
+    leaves = [path for index, path in enumerate(paths) if index + 1 == len(paths) or paths[index + 1][: len(path)] != path]
     return leaves[:most]
 
 

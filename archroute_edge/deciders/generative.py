@@ -148,11 +148,6 @@ class GenerativeDecider:
                 n_tokens, n_evaluated = len(beginning), work.n_evaluated
         return Warmup(n_tokens, n_evaluated, 1000 * (time.perf_counter() - started))
 
-    def tokenized_prompt(self, table: RouteTable, turns: Sequence[Turn]) -> tuple[str, list[int]]:
-        """The exact prompt for ``turns``, trimmed as a decision would: its text and its token ids."""
-        kept = self._trim(turns).turns
-        return self.prompt.text(table, kept), self.prompt.tokens(table, kept)
-
     @property
     def n_ctx(self) -> int:
         """Cells of the KV cache at present; it grows with the tables unless fixed."""

@@ -103,19 +103,25 @@ class EngineSettings:
 class LoadedModel:
     """A model's weights and vocabulary in memory; contexts are made from it.
 
+    Args:
+        path: the GGUF file.
+        n_gpu_layers: layers to put on the GPU; negative means all.
+        vocabulary_only: load no weights; enough to write prompts, not to evaluate them.
+
     Raises:
         ModelNotFoundError: there is no such file.
         ModelFileError: the file is damaged or of another kind.
         ModelLoadError: llama.cpp refused it; the message has llama.cpp's reason.
     """
 
-    def __init__(self, path: str | Path, *, n_gpu_layers: int = -1) -> None:
+    def __init__(self, path: str | Path, *, n_gpu_layers: int = -1, vocabulary_only: bool = False) -> None:
         self.path = Path(path)
         self.header: GGUFHeader = check_model_file(self.path)
         self.fingerprint = model_fingerprint(self.header)
         backend.initialise()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload else 0
+        params.vocab_only = vocabulary_only
         self.n_gpu_layers = int(params.n_gpu_layers)
         backend.take_last_error()
         self._handle: Any = llama_cpp.llama_model_load_from_file(str(self.path).encode(), params)
@@ -152,6 +158,12 @@ class LoadedModel:
         if self._handle:
             llama_cpp.llama_model_free(self._handle)
             self._handle = None
+
+    def __enter__(self) -> LoadedModel:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
 
 
 class CompletionEngine:
@@ -305,9 +317,7 @@ class CompletionEngine:
             self._handle = None
 
 
-def sequence_batch(
-    sequence: int, tokens: Sequence[int], start: int, logits_at: Iterable[int] = ()
-) -> list[BatchToken]:
+def sequence_batch(sequence: int, tokens: Sequence[int], start: int, logits_at: Iterable[int] = ()) -> list[BatchToken]:
     """``tokens`` as a batch of one ``sequence`` from position ``start``, with logits at those indices of ``tokens``."""
     wanted = set(logits_at)
     return [BatchToken(token, start + index, (sequence,), index in wanted) for index, token in enumerate(tokens)]

@@ -48,10 +48,11 @@ def _check_vocabulary(header: GGUFHeader) -> None:
         if length is not None and length != n_vocab:
             raise ModelFileError(f"{header.path}: {key} has {length} entries for {n_vocab} tokens; the file is damaged")
     for key, value in header.metadata.items():
-        if re.fullmatch(r"tokenizer\.ggml\.\w+_token_id", key) and isinstance(value, int):
-            # 2^32 - 1 is how "none" is written.
-            if not 0 <= value < n_vocab and value != 0xFFFFFFFF:
-                raise ModelFileError(f"{header.path}: {key} is {value}, past the {n_vocab} tokens; the file is damaged")
+        if not isinstance(value, int) or not re.fullmatch(r"tokenizer\.ggml\.\w+_token_id", key):
+            continue
+        # 2^32 - 1 is how "none" is written.
+        if not 0 <= value < n_vocab and value != 0xFFFFFFFF:
+            raise ModelFileError(f"{header.path}: {key} is {value}, past the {n_vocab} tokens; the file is damaged")
     _check_array_types(header)
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None and not header.metadata.get("split.count"):

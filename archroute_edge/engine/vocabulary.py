@@ -48,9 +48,7 @@ class Vocabulary:
     @functools.cached_property
     def control_texts(self) -> tuple[str, ...]:
         """The texts of all control tokens (``<|im_start|>`` and the like), longest first."""
-        texts = {
-            self._text(token) for token in range(self.n_tokens) if llama_cpp.llama_vocab_is_control(self.handle, token)
-        }
+        texts = {self._text(token) for token in range(self.n_tokens) if llama_cpp.llama_vocab_is_control(self.handle, token)}
         return tuple(sorted(texts - {""}, key=lambda text: (-len(text), text)))
 
     def is_control(self, token: int) -> bool:
@@ -82,7 +80,7 @@ class Vocabulary:
         found: dict[bytes, tuple[int, ...]] = {}
         for token in range(self.n_tokens):
             length = to_piece(handle, token, buffer, _LONGEST_PIECE, 0, True)
-            piece = buffer[:length] if length >= 0 else self.piece(token)
+            piece = buffer.raw[:length] if length >= 0 else self.piece(token)
             if piece and not is_eog(handle, token):
                 found[piece] = (*found.get(piece, ()), token)
         return found

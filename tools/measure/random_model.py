@@ -43,13 +43,17 @@ CHAT_TEMPLATE = (
 )
 
 # What Qwen2.5's tokenizer_config.json adds from id 151646 on, which the Qwen2 vocabulary file lacks.
-_ADDED_CONTROL = (
-    "<|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> <|quad_start|> <|quad_end|> <|vision_start|> "
-    "<|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>"
-).split()
+_ADDED_CONTROL = tuple(
+    f"<|{name}|>"
+    for name in (
+        *(f"{what}_{end}" for what in ("object_ref", "box", "quad", "vision") for end in ("start", "end")),
+        *(f"{what}_pad" for what in ("vision", "image", "video")),
+    )
+)
 _ADDED_TEXT = (
-    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>"
-).split()
+    *("<tool_call>", "</tool_call>"),
+    *(f"<|{name}|>" for name in ("fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep")),
+)
 _FIRST_ADDED = 151646
 _N_VOCAB = 151936
 

@@ -1,0 +1,34 @@
+"""``archroute check``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from archroute_edge.cli.options import json_option
+from archroute_edge.config import advice, load_config
+
+
+@click.command()
+@click.argument("file")
+@json_option
+def check(file: str, as_json: bool) -> None:
+    """Validate a configuration, and warn about what the model's authors advise against."""
+    config = load_config(file)
+    warnings = advice(config)
+    if as_json:
+        found = {
+            "file": file,
+            "routes": list(config.table.names),
+            "default_model": config.default_model,
+            "warnings": [asdict(each) for each in warnings],
+        }
+        click.echo(json.dumps(found))
+        return
+    for each in warnings:
+        line = f"{each.line}:" if each.line else ""
+        click.echo(f"{file}:{line} warning: {each.message}", err=True)
+    many = "route" if len(config.table) == 1 else "routes"
+    click.echo(f"{file}: {len(config.table)} {many}, default model {config.default_model or 'none'}, {len(warnings)} warnings")

@@ -1,0 +1,164 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from archroute_edge.config import RoutingConfig, load_config
+from archroute_edge.conversation import DEFAULT_BUDGET, Messages
+from archroute_edge.deciders.generative import DecoderName
+from archroute_edge.errors import ConversationError, SettingsError
+from archroute_edge.model_store import AUTO, find_model, read_catalogue
+from archroute_edge.prompt_formats import PROMPT_FORMATS
+from archroute_edge.router import Router
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _stack(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+config_option = click.option("--config", metavar="FILE", help="Routes and models; without it, five example routes.")
+model_option = click.option(
+    "--model",
+    metavar="NAME|PATH",
+    default=AUTO,
+    show_default=True,
+    help="A model of the catalogue, or a GGUF file; auto is Arch-Router if it is here, else tiny.",
+)
+prompt_format_option = click.option(
+    "--prompt-format",
+    type=click.Choice([AUTO, *PROMPT_FORMATS]),
+    default=AUTO,
+    show_default=True,
+    help="How the model is asked; auto is what it was trained on.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+message_options = _stack(
+    click.argument("text", required=False),
+    click.option("--messages", metavar="FILE", help="OpenAI-style messages as JSON instead of TEXT; - for stdin."),
+)
+engine_options = _stack(
+    click.option(
+        "--decoder",
+        type=click.Choice(get_args(DecoderName)),
+        default="fast",
+        show_default=True,
+        help="How the answer is picked; grammar is llama.cpp's own sampler, slower, with the same result.",
+    ),
+    click.option("--n-ctx", type=click.IntRange(min=1), help="Cells of the KV cache.  [default: fitted to the routes]"),
+    click.option("--threads", type=click.IntRange(min=1), help="Threads for evaluation.  [default: physical cores]"),
+    click.option(
+        "--gpu-layers", type=click.IntRange(min=-1), help="Layers on the GPU; -1 is all.  [default: all, if there is a GPU]"
+    ),
+    click.option(
+        "--budget",
+        type=click.IntRange(min=16),
+        default=DEFAULT_BUDGET,
+        show_default=True,
+        help="Tokens of conversation in a prompt; earlier turns are left out beyond it.",
+    ),
+    click.option(
+        "--flash-attention/--no-flash-attention",
+        default=None,
+        help="Use llama.cpp's flash attention or not.  [default: as measured for the prompt's length]",
+    ),
+    click.option("--no-prefix-cache", is_flag=True, help="Keep no evaluated prefixes on disk, and use none."),
+)
+
+
+@dataclass(frozen=True)
+class ChosenConfig:
+    """The configuration to use, and whether it is the built-in example."""
+
+    config: RoutingConfig
+    is_example: bool
+
+
+def read_config(path: str | None) -> ChosenConfig:
+    """The configuration at ``path``, or the example routes that come with the package."""
+    if path is not None:
+        return ChosenConfig(load_config(path), False)
+    with resources.as_file(resources.files("archroute_edge") / "data" / "example_routes.yaml") as example:
+        return ChosenConfig(load_config(example), True)
+
+
+def open_router(options: Mapping[str, Any]) -> Router:
+    """The router that the shared options ask for; says on stderr what was chosen where nothing was given."""
+    chosen = read_config(options["config"])
+    if chosen.is_example:
+        click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)
+    if options["model"] == AUTO and find_model(AUTO).name == "tiny":
+        entry = read_catalogue()["arch-router"]
+        file = entry.files[entry.default_level or "Q4_K_M"]
+        click.echo(
+            f"using tiny, the bundled demonstration model; for routes of your own: hf download {entry.repo} {file}",
+            err=True,
+        )
+    return Router(
+        config=chosen.config,
+        model=options["model"],
+        prompt_format=options["prompt_format"],
+        decoder=options["decoder"],
+        n_ctx=options["n_ctx"],
+        threads=options["threads"],
+        gpu_layers=options["gpu_layers"],
+        budget=options["budget"],
+        flash_attention=options["flash_attention"],
+        prefix_cache=not options["no_prefix_cache"],
+    )
+
+
+def read_message_options(text: str | None, messages: str | None) -> Messages:
+    """The messages that TEXT or ``--messages`` give.
+
+    Raises:
+        SettingsError: neither or both are given.
+        ConversationError: the file cannot be read; the message names it.
+    """
+    if (text is None) == (messages is None):
+        raise SettingsError("give either a message or --messages FILE")
+    return text if text is not None else _read_messages_file(messages or "-")
+
+
+def _read_messages_file(name: str) -> Messages:
+    place = "standard input" if name == "-" else name
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as exc:
+        raise ConversationError(f"{place}: cannot be read ({exc.strerror or exc})") from exc
+    document = parse_json(raw, place)
+    found = document.get("messages") if isinstance(document, dict) else document
+    if not isinstance(found, list):
+        raise ConversationError(f"{place}: expected a list of messages, or an object with messages")
+    return found
+
+
+def parse_json(raw: bytes, place: str) -> Any:
+    """The JSON value in ``raw``.
+
+    Raises:
+        ConversationError: it is not UTF-8 or not JSON; the message says where in ``place``.
+    """
+    try:
+        return json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise ConversationError(f"{place}: not UTF-8 (byte {exc.start})") from exc
+    except json.JSONDecodeError as exc:
+        raise ConversationError(f"{place}:{exc.lineno}: not JSON: {exc.msg} (column {exc.colno})") from exc
+    except (ValueError, RecursionError) as exc:
+        raise ConversationError(f"{place}: JSON that cannot be used: {exc}") from exc

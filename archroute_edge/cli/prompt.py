@@ -1,0 +1,63 @@
+"""``archroute prompt``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from archroute_edge.cli.options import (
+    config_option,
+    json_option,
+    message_options,
+    model_option,
+    prompt_format_option,
+    read_config,
+    read_message_options,
+)
+from archroute_edge.conversation import DEFAULT_BUDGET, read_messages, trim
+from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.model_store import find_model
+from archroute_edge.prompt import PromptBuilder
+from archroute_edge.router import choose_prompt_format
+
+
+@click.command()
+@message_options
+@config_option
+@model_option
+@prompt_format_option
+@click.option(
+    "--budget",
+    type=click.IntRange(min=16),
+    default=DEFAULT_BUDGET,
+    show_default=True,
+    help="Tokens of conversation in a prompt; earlier turns are left out beyond it.",
+)
+@click.option("--tokens", is_flag=True, help="Print the token ids instead of the text.")
+@json_option
+def prompt(
+    text: str | None,
+    messages: str | None,
+    config: str | None,
+    model: str,
+    prompt_format: str,
+    budget: int,
+    tokens: bool,
+    as_json: bool,
+) -> None:
+    """Print the exact prompt that the model would be given."""
+    turns = read_messages(read_message_options(text, messages))
+    table = read_config(config).config.table
+    model_file = find_model(model)
+    with LoadedModel(model_file.path, vocabulary_only=True) as loaded:
+        builder = PromptBuilder(loaded, choose_prompt_format(prompt_format, model_file, loaded.header))
+        kept = trim(turns, budget, builder.count_tokens).turns
+        rendered, ids = builder.text(table, kept), builder.tokens(table, kept)
+    if as_json:
+        click.echo(json.dumps({"prompt": rendered, "tokens": ids, "prompt_format": builder.format.name}))
+    elif tokens:
+        click.echo(" ".join(map(str, ids)))
+    else:
+        # No line break of our own: what is printed is the prompt to the byte.
+        click.echo(rendered, nl=False)

@@ -1,0 +1,133 @@
+"""``archroute route``."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from archroute_edge.cli.options import (
+    config_option,
+    engine_options,
+    json_option,
+    message_options,
+    model_option,
+    open_router,
+    parse_json,
+    prompt_format_option,
+    read_message_options,
+)
+from archroute_edge.decision import Decision
+from archroute_edge.errors import ArchRouteError, ConversationError, RouteTableError, SettingsError
+from archroute_edge.router import Router
+from archroute_edge.routes import Route, RouteTable
+
+
+@click.command()
+@message_options
+@click.option("--batch", metavar="FILE", help='JSON lines, {"messages": [...]} each; a decision a line; - for stdin.')
+@config_option
+@model_option
+@prompt_format_option
+@engine_options
+@click.option("--scores", is_flag=True, help="Also give the probability of every route.")
+@json_option
+@click.pass_context
+def route(
+    ctx: click.Context,
+    /,
+    text: str | None,
+    messages: str | None,
+    batch: str | None,
+    scores: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say which route a message or a conversation belongs to, and which model should answer it."""
+    if batch is not None:
+        if text is not None or messages is not None:
+            raise SettingsError("--batch stands alone: give no message and no --messages with it")
+        with _open_batch(batch) as lines, open_router(options) as router:
+            ctx.exit(_route_lines(router, lines, scores))
+    conversation = read_message_options(text, messages)
+    with open_router(options) as router:
+        decision = router.route(conversation, scores=scores)
+    if as_json:
+        click.echo(json.dumps(decision.to_dict()))
+        return
+    click.echo(f"{decision.route} -> {decision.model or 'no model'}")
+    for name, score in sorted((decision.scores or {}).items(), key=lambda item: -item[1]):
+        click.echo(f"  {score:7.2%}  {name}")
+    click.echo(summarise(decision), err=True)
+
+
+def summarise(decision: Decision) -> str:
+    """One line on how a decision came about."""
+    tokens = decision.tokens
+    trimmed = ", conversation trimmed" if decision.trimmed else ""
+    return (
+        f"confidence {decision.confidence:.2f}, {tokens.prompt} prompt tokens: {tokens.reused} reused; "
+        f"{tokens.evaluated} evaluated, {decision.timings.total_ms:.0f} ms{trimmed}"
+    )
+
+
+@contextmanager
+def _open_batch(name: str) -> Iterator[BinaryIO]:
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(name).open("rb"))
+        except OSError as exc:
+            raise ConversationError(f"{name}: cannot be read ({exc.strerror or exc})") from exc
+        yield file
+
+
+def _route_lines(router: Router, lines: BinaryIO, scores: bool) -> int:
+    """Answer every line in its place; 1 if any could not be."""
+    failed = 0
+    n_lines = None
+    if lines.seekable() and not isinstance(lines, io.BytesIO):
+        n_lines = sum(1 for _ in lines)
+        lines.seek(0)
+    with click.progressbar(length=n_lines or 0, file=sys.stderr, hidden=not n_lines) as progress:
+        for number, line in enumerate(lines, 1):
+            progress.update(1)
+            if not line.strip():
+                continue
+            try:
+                conversation, table = _read_line(line, number)
+                answer: dict[str, Any] = router.route(conversation, routes=table, scores=scores).to_dict()
+            except ArchRouteError as exc:
+                failed = 1
+                message = str(exc)
+                answer = {"error": message if message.startswith("line ") else f"line {number}: {message}"}
+            click.echo(json.dumps(answer))
+    return failed
+
+
+def _read_line(line: bytes, number: int) -> tuple[Any, RouteTable | None]:
+    case = parse_json(line, f"line {number}")
+    if not isinstance(case, dict) or "messages" not in case:
+        raise ConversationError(f'line {number}: expected an object with "messages"')
+    routes = case.get("routes")
+    return case["messages"], None if routes is None else _read_routes(routes, number)
+
+
+def _read_routes(routes: Any, number: int) -> RouteTable:
+    if not isinstance(routes, list) or not all(isinstance(each, dict) and "name" in each for each in routes):
+        raise RouteTableError(f"line {number}: routes must be a list of objects with name and description")
+    table = []
+    for each in routes:
+        models = each.get("models", [])
+        if not isinstance(models, list):
+            raise RouteTableError(f"line {number}: the models of route {each['name']!r} must be a list")
+        table.append(Route(each["name"], each.get("description", ""), tuple(models)))
+    return RouteTable(table)

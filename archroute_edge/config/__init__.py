@@ -1,0 +1,55 @@
+"""Reading route configurations: our own, archgw's and Plano's, as YAML or JSON.
+
+:func:`load_config` reads a file, :func:`parse_config` a text, :func:`advice` says what the model's authors would
+advise against. Everything that cannot be used is a :class:`~archroute_edge.errors.ConfigError` with file and line.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from archroute_edge.config.document import Document
+from archroute_edge.config.reader import read_config
+from archroute_edge.config.route_advice import advice
+from archroute_edge.config.schema import Advice, ModelDefinition, RoutingConfig, SelectionPolicy, WeightedModel
+from archroute_edge.config.source_text import MAX_BYTES, read_text
+
+__all__ = [
+    "MAX_BYTES",
+    "Advice",
+    "ModelDefinition",
+    "RoutingConfig",
+    "SelectionPolicy",
+    "WeightedModel",
+    "advice",
+    "load_config",
+    "parse_config",
+]
+
+
+def load_config(path: str | os.PathLike[str]) -> RoutingConfig:
+    """Read a configuration file.
+
+    Args:
+        path: a YAML or JSON file in UTF-8, :data:`MAX_BYTES` bytes at most.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no usable routes; names the file and, where there is one, the
+            line.
+    """
+    path = Path(path)
+    return parse_config(read_text(path), path=path)
+
+
+def parse_config(text: str, *, path: str | os.PathLike[str] | None = None) -> RoutingConfig:
+    """Read a configuration from text.
+
+    Args:
+        text: YAML or JSON.
+        path: the file that it came from, for messages and :attr:`RoutingConfig.source`.
+
+    Raises:
+        ConfigError: the text is malformed, or holds no usable routes.
+    """
+    return read_config(Document.parse(text, path=Path(path) if path is not None else None))

@@ -1,0 +1,135 @@
+"""A parsed file, asked for values of a given type; whatever is of another type becomes an error with its line."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from archroute_edge.config.known_keys import Level
+from archroute_edge.config.yaml_tree import Entries, Items, Scalar, Value, parse_tree, shorten
+from archroute_edge.errors import ConfigError
+
+_TRUE = {"true", "yes", "on"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A value and the line of the key that it stands under."""
+
+    line: int
+    value: Value
+
+
+@dataclass(frozen=True)
+class Document:
+    """One file: its tree, and where it came from."""
+
+    root: Value
+    path: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str, *, path: Path | None = None) -> Document:
+        """Parse YAML or JSON text.
+
+        Raises:
+            ConfigError: see :func:`~archroute_edge.config.yaml_tree.parse_tree`.
+        """
+        return cls(parse_tree(text, path=path), path)
+
+    def error(self, message: str, line: int | None) -> ConfigError:
+        """An error at a line of this file."""
+        return ConfigError(message, path=self.path, line=line)
+
+    def fields(self, value: Value, level: Level) -> dict[str, Field]:
+        """The entries of a mapping that are read; those that other programs read are left out, and so are empty ones.
+
+        Raises:
+            ConfigError: not a mapping, or a key that nobody knows.
+        """
+        found: dict[str, Field] = {}
+        for key, item in self.entries(value, level.what):
+            if not level.knows(key.text):
+                message = f"unknown key {shorten(key.text)} in {level.what}" + level.suggestion(key.text)
+                raise self.error(message, key.line)
+            if key.text in level.read and not _is_nothing(item):
+                found[key.text] = Field(key.line, item)
+        return found
+
+    def entries(self, value: Value, what: str) -> list[tuple[Scalar, Value]]:
+        """The entries of a mapping whose keys are text that is not blank.
+
+        Raises:
+            ConfigError: not a mapping, or a key that is blank or that YAML does not read as text.
+        """
+        if not isinstance(value, Entries):
+            raise self.error(f"{what} must be a mapping (key: value), not {value.kind}", value.line)
+        for key in value.keys:
+            self.name(key, f"a key of {what}")
+        return list(zip(value.keys, value.values, strict=True))
+
+    def items(self, value: Value, what: str) -> tuple[Value, ...]:
+        """The values of a list.
+
+        Raises:
+            ConfigError: not a list.
+        """
+        if not isinstance(value, Items):
+            raise self.error(f"{what} must be a list, not {value.kind}", value.line)
+        return value.values
+
+    def text(self, value: Value, what: str) -> str:
+        """A text.
+
+        Raises:
+            ConfigError: not text, text that YAML 1.1 reads as something else and that has to be quoted, or not Unicode.
+        """
+        if not isinstance(value, Scalar) or value.kind == "nothing":
+            raise self.error(f"{what} must be text, not {value.kind}", value.line)
+        if value.kind != "text":
+            quoted = f'"{value.text[:80]}"'
+            raise self.error(f"{what} must be text, but YAML reads it as {value.kind}: write {quoted}", value.line)
+        if any("\ud800" <= char <= "\udfff" for char in value.text):
+            raise self.error(f"{what} holds a lone surrogate, which is not valid Unicode", value.line)
+        return value.text
+
+    def name(self, value: Value, what: str) -> str:
+        """A text that is not blank.
+
+        Raises:
+            ConfigError: not text, or blank.
+        """
+        text = self.text(value, what)
+        if not text.strip():
+            raise self.error(f"{what} is empty", value.line)
+        return text
+
+    def flag(self, value: Value, what: str) -> bool:
+        """True or false.
+
+        Raises:
+            ConfigError: anything else, a quoted "true" included.
+        """
+        if not isinstance(value, Scalar) or value.kind != "true or false":
+            raise self.error(f"{what} must be true or false, not {value.kind}", value.line)
+        return value.text.lower() in _TRUE
+
+    def number(self, value: Value, what: str) -> float:
+        """A finite number.
+
+        Raises:
+            ConfigError: anything else.
+        """
+        if isinstance(value, Scalar) and value.kind == "a number":
+            try:
+                number = float(value.text.replace("_", ""))
+            except ValueError:
+                number = math.nan
+            if math.isfinite(number):
+                return number
+            raise self.error(f"{what} must be a finite decimal number", value.line)
+        raise self.error(f"{what} must be a number, not {value.kind}", value.line)
+
+
+def _is_nothing(value: Value) -> bool:
+    return isinstance(value, Scalar) and value.kind == "nothing"

@@ -1,0 +1,79 @@
+"""What a configuration says about routing, and nothing else of it: no keys, no addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from archroute_edge.routes import RouteTable
+
+SelectionPolicy = Literal["none", "cheapest", "fastest", "long_context_quality"]
+"""How a route's models are ranked, as Plano v0.4 names it; all but ``none`` need figures from a network."""
+
+
+@dataclass(frozen=True)
+class ModelDefinition:
+    """A model that the file defines.
+
+    Args:
+        model: as written, usually ``provider/model``; ``provider/*`` stands for all models of a provider.
+        name: another name that the file may call it by.
+    """
+
+    model: str
+    name: str | None = None
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for all models of a provider."""
+        return self.model.endswith("/*")
+
+
+@dataclass(frozen=True)
+class WeightedModel:
+    """One target of an alias and its share of the traffic; shares need not add up to anything."""
+
+    model: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something usable that the model's authors, or we, would do otherwise.
+
+    Args:
+        message: what is unwise and what to do, in one line.
+        route: the route it is about; None where it is about the whole table.
+        line: line in the file, counted from 1.
+    """
+
+    message: str
+    route: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class RoutingConfig:
+    """The routing part of a configuration.
+
+    Args:
+        table: the routes, in the order of the file. ``Route.models`` holds model names and alias names.
+        default_model: a model name or alias name for conversations that fit no route.
+        models: the models that the file defines; empty where it defines none.
+        aliases: alias name to its targets, at least one, in the order of the file.
+        selection: route name to its policy, for routes that state one.
+        source: the file that it was read from.
+        route_lines: route name to the line of its first definition, counted from 1.
+        reading_notes: what reading the file had to decide, such as which of two descriptions to keep.
+    """
+
+    table: RouteTable
+    default_model: str | None = None
+    models: tuple[ModelDefinition, ...] = ()
+    aliases: Mapping[str, tuple[WeightedModel, ...]] = field(default_factory=dict, hash=False)
+    selection: Mapping[str, SelectionPolicy] = field(default_factory=dict, hash=False)
+    source: Path | None = None
+    route_lines: Mapping[str, int] = field(default_factory=dict, hash=False, repr=False)
+    reading_notes: tuple[Advice, ...] = ()

@@ -1,0 +1,54 @@
+"""Models that the tests run on: the bundled one, and one with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from archroute_edge.config import RoutingConfig, load_config
+from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.model_store import bundled_folder
+from tests.small_model import write_small_model
+
+EXAMPLE_ROUTES = Path(__file__).parent.parent / "archroute_edge" / "data" / "example_routes.yaml"
+
+CARD_MESSAGE = (
+    "fix this module 'torch.utils._pytree' has no attribute 'register_pytree_node'. did you mean: '_register_pytree_node'?"
+)
+"""The example of Arch-Router's model card, which belongs on bug_fixing."""
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own caches and models."""
+    monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path / "prefixes"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("ARCHROUTE_MODELS_DIR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def bundled_model() -> Path:
+    """The bundled demonstration model."""
+    return bundled_folder() / "tiny-Q8_0.gguf"
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with random weights (F32): it agrees with no guess."""
+    return write_small_model(tmp_path_factory.mktemp("models") / "random-F32.gguf")
+
+
+@pytest.fixture(scope="session")
+def random_loaded(random_model: Path) -> Iterator[LoadedModel]:
+    """The random model, loaded once."""
+    with LoadedModel(random_model) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def card_config() -> RoutingConfig:
+    """The five routes of Arch-Router's model card."""
+    return load_config(EXAMPLE_ROUTES)

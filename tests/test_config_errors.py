@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import pytest
+
+from archroute_edge.config import parse_config
+from archroute_edge.errors import ConfigError
+
+ROUTES = """routing_preferences:
+  - name: math
+    description: arithmetic and algebra
+"""
+
+
+def after(line: str) -> str:
+    """A file whose second line is the given one, with valid routes below."""
+    return f"version: v0.4.0\n{line}\n{ROUTES}"
+
+
+BAD_FILES = [
+    pytest.param("", None, "empty", id="empty"),
+    pytest.param("# only a comment\n", None, "empty", id="comment"),
+    pytest.param("- a\n- b\n", 1, "must be a mapping (key: value), not a list", id="list"),
+    pytest.param("hello", 1, "must be a mapping", id="text"),
+    pytest.param("version: v0.4.0\n", None, "no routes", id="no-routes"),
+    pytest.param("version: 1\nrouting_preferences: []\n", 2, "no routes", id="empty-routes"),
+    pytest.param("routing_preferences:\n", None, "no routes", id="null-routes"),
+    pytest.param("routing_preferences: math\n", 1, "routing_preferences must be a list, not text", id="routes-text"),
+    pytest.param("a: [1\nb: 2\n", 2, "malformed YAML", id="unclosed"),
+    pytest.param("a: 1\n\tb: 2\n", 2, "malformed YAML", id="tab"),
+    pytest.param("a: *nowhere\n", 1, "malformed YAML: found undefined alias", id="undefined-alias"),
+    pytest.param("a: 1\n---\nb: 2\n", 2, "more than one YAML document", id="two-documents"),
+    pytest.param('a: "\\UFFFFFFFF"\n', None, "malformed YAML", id="impossible-escape"),
+    pytest.param("a: 1\nb: \x07\n", 2, "character", id="control-character"),
+    pytest.param("a: 1\nb: !!python/object:os.system x\n", 2, "tag", id="python-tag"),
+    pytest.param("? [a, b]\n: c\n", 1, "key must be plain text", id="list-key"),
+    pytest.param(after("agents: {a: &x [*x]}"), 2, "contains itself", id="recursive-anchor"),
+    pytest.param(after("<<: 3"), 2, "'<<' merges", id="bad-merge"),
+    pytest.param(
+        ROUTES + ROUTES, 4, "'routing_preferences' appears twice in one mapping (first on line 1)", id="duplicate"
+    ),
+    pytest.param(after("tracing: {a: 1, b: 2,\n  a: 3}"), 3, "'a' appears twice", id="duplicate-in-ignored"),
+    pytest.param(after("routing_preference: []"), 2, "did you mean 'routing_preferences'?", id="unknown-top"),
+    pytest.param(
+        after("Tracing: {}"), 2, "unknown key 'Tracing' in the configuration; did you mean 'tracing'?", id="case"
+    ),
+    pytest.param(after("routes: []"), 2, "did you mean 'routing_preferences'?", id="unknown-top-hint"),
+    pytest.param(after("zzz: 1"), 2, "known here: default_model", id="unknown-nothing-close"),
+    pytest.param(after("yes: 1"), 2, 'YAML reads it as true or false: write "yes"', id="key-bool"),
+    pytest.param(
+        after("model_providers: {model: a/b}"), 2, "list of providers must be a list, not a mapping", id="providers"
+    ),
+    pytest.param(after("model_providers: [a/b]"), 2, "a model provider must be a mapping", id="provider-text"),
+    pytest.param(after("model_providers: [{name: x}]"), 2, "without 'model'", id="provider-without-model"),
+    pytest.param(after("model_providers: [{model: 1.5}]"), 2, 'a number: write "1.5"', id="model-number"),
+    pytest.param(after("model_providers: [{model: ''}]"), 2, "a provider's model is empty", id="model-empty"),
+    pytest.param(
+        after("model_providers: [{model: a/b,\n  defualt: true}]"),
+        3,
+        "did you mean 'default'?",
+        id="unknown-provider-key",
+    ),
+    pytest.param(
+        after("model_providers: [{model: a/b, usage: x}]"), 2, "form before 'routing_preferences'", id="usage"
+    ),
+    pytest.param(
+        after("model_providers: [{model: a/b, default: 'true'}]"), 2, "must be true or false, not text", id="default"
+    ),
+    pytest.param(
+        after("model_providers: [{model: a/b},\n  {model: a/b}]"), 3, "defined twice (first on line 2)", id="twice"
+    ),
+    pytest.param(
+        after("model_providers: [{model: a/b, default: true},\n  {model: c/d, default: true}]"),
+        3,
+        "a second default model; the first is 'a/b'",
+        id="two-defaults",
+    ),
+    pytest.param(
+        after("model_providers: [{model: a/*, default: true}]"), 2, "cannot be the default", id="default-wildcard"
+    ),
+    pytest.param(
+        after("model_providers: [{model: a/*, routing_preferences: [{name: x}]}]"),
+        2,
+        "cannot have routing preferences",
+        id="inline-wildcard",
+    ),
+    pytest.param(
+        after("llm_providers: [{model: a/b}]\nmodel_providers: [{model: a/b}]"), 3, "keep 'model_providers'", id="both"
+    ),
+    pytest.param(
+        after("model_providers: [{model: a/b, default: true}]\ndefault_model: c/d"),
+        3,
+        "defines no model 'c/d'",
+        id="default-c",
+    ),
+    pytest.param(
+        after("model_providers: [{model: a/b, default: true}, {model: c/d}]\ndefault_model: c/d"),
+        3,
+        "not the provider marked as default ('a/b')",
+        id="default-differs",
+    ),
+    pytest.param(after("default_model: [a/b]"), 2, "default_model must be text, not a list", id="default-list"),
+    pytest.param(after("model_aliases: [a]"), 2, "model_aliases must be a mapping", id="aliases-list"),
+    pytest.param(after("model_aliases: {on: {target: a/b}}"), 2, 'write "on"', id="alias-bool"),
+    pytest.param(after("model_aliases: {'': {target: a}}"), 2, "a key of model_aliases is empty", id="alias-no-name"),
+    pytest.param(after('default_model: "\\udead"'), 2, "lone surrogate", id="model-surrogate"),
+    pytest.param(after("model_aliases: {x: a/b}"), 2, "a model alias must be a mapping", id="alias-text"),
+    pytest.param(after("model_aliases: {x: {}}"), 2, "'target' or 'targets'", id="alias-empty"),
+    pytest.param(after("model_aliases: {x: {target: a, targets: []}}"), 2, "'target' or 'targets'", id="alias-both"),
+    pytest.param(after("model_aliases: {x: {taget: a/b}}"), 2, "did you mean 'target'?", id="alias-unknown-key"),
+    pytest.param(
+        after("model_aliases: {x: {target: y}, y: {target: a}}"), 2, "points to the alias 'y'", id="alias-chain"
+    ),
+    pytest.param(after("model_aliases: {x: {targets: []}}"), 2, "no target with a weight above 0", id="targets-none"),
+    pytest.param(after("model_aliases: {x: {targets: [{model: a}]}}"), 2, "needs 'model' and 'weight'", id="no-weight"),
+    pytest.param(
+        after("model_aliases: {x: {targets: [{model: a, weight: high}]}}"),
+        2,
+        "must be a number, not text",
+        id="weight-text",
+    ),
+    pytest.param(after("model_aliases: {x: {targets: [{model: a, weight: -1}]}}"), 2, "below 0", id="weight-negative"),
+    pytest.param(after("model_aliases: {x: {targets: [{model: a, weight: .inf}]}}"), 2, "finite", id="weight-inf"),
+    pytest.param(
+        after("model_aliases: {x: {targets: [{model: a, weight: 1},\n  {model: a, weight: 2}]}}"),
+        3,
+        "twice",
+        id="target-twice",
+    ),
+    pytest.param(
+        after("model_providers: [{model: openai/gpt-4o}]\nmodel_aliases:\n  x: {target: gpt-4}"),
+        4,
+        "the alias 'x': the file defines no model 'gpt-4'",
+        id="alias-undefined",
+    ),
+    pytest.param("routing_preferences:\n  - math\n", 2, "a route must be a mapping", id="route-text"),
+    pytest.param("routing_preferences:\n  - description: d\n", 2, "without 'name'", id="route-no-name"),
+    pytest.param("routing_preferences:\n  - name: ''\n", 2, "a route's name is empty", id="route-empty-name"),
+    pytest.param("routing_preferences:\n  - name: a\n  - name: yes\n", 3, 'true or false: write "yes"', id="name-yes"),
+    pytest.param("routing_preferences: [{name: No}]", 1, 'true or false: write "No"', id="name-no"),
+    pytest.param("routing_preferences: [{name: 1.0}]", 1, 'a number: write "1.0"', id="name-number"),
+    pytest.param("routing_preferences: [{name: 2024-05-01}]", 1, 'a date: write "2024-05-01"', id="name-date"),
+    pytest.param("routing_preferences: [{name: [a]}]", 1, "a route's name must be text, not a list", id="name-list"),
+    pytest.param(
+        "routing_preferences:\n - name: a\n   description: 5\n", 3, "route 'a': description must be text", id="d"
+    ),
+    pytest.param("routing_preferences:\n - name: other\n", 2, "may not be called 'other'", id="reserved"),
+    pytest.param('routing_preferences:\n - {name: a}\n - {name: "\\ud800"}\n', 3, "lone surrogate", id="surrogate"),
+    pytest.param(
+        "routing_preferences:\n - {name: a}\n - {name: b}\n - {name: a}\n",
+        4,
+        "defined twice (first on line 2)",
+        id="same-name",
+    ),
+    pytest.param(
+        'routing_preferences:\n - {name: "\\u00e9"}\n - {name: "e\\u0301"}\n', 3, "defined twice", id="same-after-nfc"
+    ),
+    pytest.param(
+        "routing_preferences:\n - name: a\n   models: x/y\n", 3, "models must be a list, not text", id="models-text"
+    ),
+    pytest.param("routing_preferences:\n - name: a\n   models: []\n", 3, "empty list", id="models-empty"),
+    pytest.param(
+        "routing_preferences:\n - name: a\n   models:\n    - 4\n", 4, 'a number: write "4"', id="models-number"
+    ),
+    pytest.param("routing_preferences:\n - name: a\n   model: x\n", 3, "did you mean 'models'?", id="model-key"),
+    pytest.param("routing_preferences:\n - name: a\n   desciption: x\n", 3, "did you mean 'description'?", id="typo"),
+    pytest.param(
+        "model_providers: [{model: openai/gpt-4o}]\nrouting_preferences:\n - name: a\n   models: [openai/gpt-40]\n",
+        4,
+        "route 'a': a model: the file defines no model 'openai/gpt-40'; did you mean 'openai/gpt-4o'?",
+        id="undefined-model",
+    ),
+    pytest.param(
+        "model_providers: [{model: groq/*}]\nrouting_preferences: [{name: a, models: ['groq/*']}]\n",
+        2,
+        "defines no model 'groq/*'",
+        id="wildcard-itself",
+    ),
+    pytest.param(
+        "model_providers: [{model: a/x}, {model: b/x}]\nrouting_preferences: [{name: a, models: [x]}]\n",
+        2,
+        "'x' could be a/x or b/x",
+        id="ambiguous-model",
+    ),
+    pytest.param(
+        "routing_preferences:\n - name: a\n   selection_policy: fastest\n", 3, "must be a mapping", id="policy-text"
+    ),
+    pytest.param("routing_preferences:\n - name: a\n   selection_policy: {}\n", 3, "needs prefer", id="policy-empty"),
+    pytest.param(
+        "routing_preferences:\n - name: a\n   selection_policy:\n    prefer: best\n",
+        4,
+        "not 'best'",
+        id="policy-unknown",
+    ),
+    pytest.param(
+        "model_providers:\n - model: a/b\n   routing_preferences:\n    - name: x\n      models: [a/b]\n",
+        5,
+        "top level only",
+        id="inline-models",
+    ),
+    pytest.param(
+        '{"routing_preferences": [\n{"name": "a", "modles": []}]}', 2, "did you mean 'models'?", id="json-unknown-key"
+    ),
+    pytest.param('{"routing_preferences": [\n{"name": true}]}', 2, "YAML reads it as true or false", id="json-bool"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "message"), BAD_FILES)
+def test_what_cannot_be_used_is_an_error_with_its_line(text: str, line: int | None, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, path="r.yaml")
+    assert message in caught.value.message
+    assert caught.value.line == line
+    assert str(caught.value).startswith("r.yaml:" if line is None else f"r.yaml:{line}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model_providers: [{model: a/b, access_key: [sk-secret]}]\nbad: 1\n",
+        "model_providers: [{model: a/b, access_key: sk-secret, acces_key: sk-secret}]\n",
+        "model_providers: [{model: a/b, access_key: sk-secret, access_key: sk-secret}]\n",
+        "model_providers: [{model: a/b, access_key: !!secret sk-secret}]\n",
+        "model_providers: [{model: a/b, access_key: 'sk-secret}]\n",
+        "model_providers: [{model: {access_key: sk-secret}}]\n",
+    ],
+)
+def test_secrets_stay_out_of_messages(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    assert "sk-secret" not in str(caught.value)
