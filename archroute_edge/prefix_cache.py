@@ -25,9 +25,9 @@ MAX_PINNED = 12
 MAX_CONVERSATIONS = 16
 """Conversations that are kept for their next turn."""
 
-# A prompt's tokens around the end of the conversation change when a turn follows ("}] becomes "}, {"), so a
-# conversation is known again although these few tokens differ.
-_BORDER_TOKENS = 8
+# The last token or two of a conversation change when a turn follows ("}] becomes "}, {"), so it is known again
+# although they differ.
+_BORDER_TOKENS = 2
 
 
 class PrefixStore(Protocol):

@@ -1,4 +1,4 @@
-"""A Qwen2-shaped model with random weights and a vocabulary of a few hundred tokens, written in a blink.
+"""A Qwen2-shaped model with random weights and a vocabulary of some 1,500 tokens, written in a blink.
 
 The vocabulary has what is hard about real ones: every byte, tokens that begin one another, control tokens, end-of-
 generation tokens, and user-defined ones.
@@ -6,11 +6,13 @@ generation tokens, and user-defined ones.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import gguf
 import numpy as np
 
+from archroute_edge.prompt_formats import PROMPT_FORMATS
 from tools.measure.random_model import Shape, VocabularyEntries, write_random_model
 
 SHAPE = Shape(n_embd=64, n_ff=128, n_layers=2, n_heads=2, n_kv_heads=1, n_ctx_train=16384)
@@ -21,6 +23,10 @@ USER_DEFINED = ("<tool_call>", "</tool_call>")
 _WORDS = (
     *('{"', '":', '"}', ' "', ' ["', '"]}', "\n\n", "route", "routes", "user", "assistant", "content", "role", "name"),
     *("code", "bug", "fix", "ing", "api", "help", "other", "program", "_fixing", " the", " is", " a", " you", " code"),
+    # The words of the prompts, so that they take hundreds of tokens and not thousands.
+    *dict.fromkeys(
+        word for text in PROMPT_FORMATS.values() for word in re.findall(r" ?[A-Za-z]+", text.opening + text.closing)
+    ),
 )
 
 
@@ -51,5 +57,6 @@ def small_vocabulary() -> VocabularyEntries:
 
 def write_small_model(path: Path, *, seed: int = 0) -> Path:
     """Write the model (F32) to ``path``."""
-    write_random_model(path, SHAPE, small_vocabulary(), seed=seed, dtype=np.float32)
+    # Larger weights than a real model's, so that its choices are far apart beside rounding.
+    write_random_model(path, SHAPE, small_vocabulary(), seed=seed, deviation=0.05, dtype=np.float32)
     return path

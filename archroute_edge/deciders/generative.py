@@ -85,6 +85,7 @@ class GenerativeDecider:
         self._lock = threading.Lock()
         self._tables: OrderedDict[RouteTable, _Table] = OrderedDict()
         self._engine: CompletionEngine | None = None
+        self._closed = False
         with self._lock:
             self._prepare(table)
 
@@ -152,20 +153,19 @@ class GenerativeDecider:
     def n_ctx(self) -> int:
         """Cells of the KV cache at present; it grows with the tables unless fixed."""
         with self._lock:
-            return self._open_engine.n_ctx
+            return self._open_engine().n_ctx
 
     def close(self) -> None:
         """Free context and model. Further calls raise EngineError."""
         with self._lock:
+            self._closed = True
+            self._tables.clear()
             if self._engine is not None:
                 self._engine.close()
-                self._engine = None
-            self._tables.clear()
             self.model.close()
 
-    @property
     def _open_engine(self) -> CompletionEngine:
-        if self._engine is None:
+        if self._engine is None or self._closed:
             raise EngineError("the router has been closed")
         return self._engine
 
@@ -174,11 +174,13 @@ class GenerativeDecider:
 
     def _prepare(self, table: RouteTable) -> _Table:
         """What is known of ``table``, in a context that is large enough for it."""
+        if self._closed:
+            raise EngineError("the router has been closed")
         prepared = self._tables.get(table)
         if prepared is None:
             static = self.prompt.static_parts(table)
             self._fit_context(table, static)
-            engine = self._open_engine
+            engine = self._open_engine()
             answers = AnswerSet(engine, self.prompt.answers(table))
             prepared = _Table(static, answers, AnswerScorer(answers))
             self._tables[table] = prepared

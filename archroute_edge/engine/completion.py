@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,9 @@ class LoadedModel:
         if not self._handle:
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}")
+        # Also frees the weights when the last reference goes; contexts hold one, so they are always freed before.
+        self._free = weakref.finalize(self, llama_cpp.llama_model_free, self._handle)
+        self._free.atexit = False
         self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(self._handle))
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._handle)
         self.description = self._text(llama_cpp.llama_model_desc)
@@ -155,9 +159,9 @@ class LoadedModel:
 
     def close(self) -> None:
         """Free the weights. Every context made from the model must be closed before."""
-        if self._handle:
-            llama_cpp.llama_model_free(self._handle)
-            self._handle = None
+        self._free()
+        self._handle = None
+        self.vocabulary.close()
 
     def __enter__(self) -> LoadedModel:
         return self
@@ -189,6 +193,8 @@ class CompletionEngine:
         if not self._handle:
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{model.path}: no context of {settings.n_ctx} tokens could be made: {reason}")
+        self._free = weakref.finalize(self, llama_cpp.llama_free, self._handle)
+        self._free.atexit = False
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self._n_vocab = model.vocabulary.n_tokens
 
@@ -312,9 +318,8 @@ class CompletionEngine:
 
     def close(self) -> None:
         """Free the context and its KV cache; the model stays."""
-        if self._handle:
-            llama_cpp.llama_free(self._handle)
-            self._handle = None
+        self._free()
+        self._handle = None
 
 
 def sequence_batch(sequence: int, tokens: Sequence[int], start: int, logits_at: Iterable[int] = ()) -> list[BatchToken]:

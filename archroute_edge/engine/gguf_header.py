@@ -33,6 +33,7 @@ TENSOR_TYPES: Final[dict[int, tuple[str, int, int]]] = {
     21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136), 24: ("I8", 1, 1),
     25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8), 29: ("IQ1_M", 256, 56),
     30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18), 42: ("Q2_0", 64, 18),
 }  # fmt: skip
 """ggml type number -> (name, weights a block, bytes a block)."""
 
@@ -191,6 +192,22 @@ def read_header(path: str | Path) -> GGUFHeader:
         raise ModelNotFoundError(f"{path}: no such file") from None
     except OSError as exc:
         raise ModelFileError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
+
+
+def read_texts(header: GGUFHeader, key: str) -> list[bytes]:
+    """The strings of the array at ``key``, undecoded; none where there is no such array."""
+    entry = header.metadata.get(key)
+    if not isinstance(entry, MetadataArray) or entry.element_type != _STRING:
+        return []
+    with header.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        raw = data[entry.offset : header.data_offset]
+    texts = []
+    position, unpack = 0, struct.Struct("<Q").unpack_from
+    for _ in range(entry.length):
+        start = position + 8
+        position = start + unpack(raw, position)[0]
+        texts.append(raw[start:position])
+    return texts
 
 
 def _parse(reader: _Reader) -> GGUFHeader:

@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 from typing import Final
 
-from archroute_edge.engine.gguf_header import GGUFHeader, MetadataArray, read_header
+from archroute_edge.engine.architecture_check import check_architecture
+from archroute_edge.engine.gguf_header import GGUFHeader, MetadataArray, read_header, read_texts
 from archroute_edge.errors import ModelFileError
 
 _ENCODERS: Final = ("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert",
                     "eurobert", "t5encoder", "clip", "mmproj")  # fmt: skip
-_MAX_BLOCKS: Final = 512  # LLAMA_MAX_LAYERS; llama.cpp asserts on more
+# Those of decoder models whose tokens are pieces of text that can be written byte by byte.
+_TOKENIZERS: Final = ("gpt2", "llama", "gemma4")
 _SAMPLES: Final = 64
 _SAMPLE_BYTES: Final = 4096
 
@@ -34,15 +36,21 @@ def check_model_file(path: str | Path) -> GGUFHeader:
         raise ModelFileError(f"{path}: holds a vocabulary only, no weights; a whole model is needed")
     if architecture in _ENCODERS:
         raise ModelFileError(f"{path}: a {architecture} encoder, which cannot generate an answer; use a causal language model")
+    if (header.integer("split.count") or 1) > 1:
+        raise ModelFileError(f"{path}: one of several files of a split model; merge them first (llama-gguf-split --merge)")
     _check_vocabulary(header)
-    _check_hyperparameters(header)
+    check_architecture(header)
     return header
 
 
 def _check_vocabulary(header: GGUFHeader) -> None:
     n_vocab = header.length("tokenizer.ggml.tokens")
-    if not n_vocab or header.text("tokenizer.ggml.model") in (None, "none", "no_vocab"):
+    tokenizer = header.text("tokenizer.ggml.model")
+    if not n_vocab or tokenizer in (None, "none", "no_vocab"):
         raise ModelFileError(f"{header.path}: has no tokenizer; convert the model again with its tokenizer files")
+    if tokenizer not in _TOKENIZERS:
+        known = ", ".join(_TOKENIZERS)
+        raise ModelFileError(f"{header.path}: has a tokenizer of the kind {tokenizer!r}; those that can be used are {known}")
     for key in ("tokenizer.ggml.token_type", "tokenizer.ggml.scores"):
         length = header.length(key)
         if length is not None and length != n_vocab:
@@ -54,13 +62,33 @@ def _check_vocabulary(header: GGUFHeader) -> None:
         if not 0 <= value < n_vocab and value != 0xFFFFFFFF:
             raise ModelFileError(f"{header.path}: {key} is {value}, past the {n_vocab} tokens; the file is damaged")
     _check_array_types(header)
+    _check_tokens(header, n_vocab)
     embedding = header.tensors.get("token_embd.weight")
-    if embedding is None and not header.metadata.get("split.count"):
+    if embedding is None:
         raise ModelFileError(f"{header.path}: has no token_embd.weight; this GGUF holds no language model")
-    if embedding is not None and (len(embedding.shape) != 2 or embedding.shape[1] != n_vocab):
+    if len(embedding.shape) != 2 or embedding.shape[1] != n_vocab:
         raise ModelFileError(
             f"{header.path}: token_embd.weight is {list(embedding.shape)} for {n_vocab} tokens; the file is damaged"
         )
+
+
+def _check_tokens(header: GGUFHeader, n_vocab: int) -> None:
+    """Tokens that are not distinct, and bytes that no token stands for, are assertions in llama.cpp."""
+    texts = read_texts(header, "tokenizer.ggml.tokens")
+    tokens = set(texts)
+    if len(tokens) < n_vocab or b"" in tokens or b"\0" in b"".join(texts):
+        # As llama.cpp reads them: up to the first zero byte, and a name of its own for each empty one.
+        texts = [text.partition(b"\0")[0] for text in texts]
+        tokens = {text or b"[EMPTY_%d]" % number for number, text in enumerate(texts)}
+    if len(tokens) < n_vocab:
+        raise ModelFileError(f"{header.path}: the same token stands twice in tokenizer.ggml.tokens; the file is damaged")
+    if header.text("tokenizer.ggml.model") == "llama":
+        missing = [byte for byte in range(256) if b"<0x%02X>" % byte not in tokens and bytes([byte]) not in tokens]
+        if missing:
+            raise ModelFileError(f"{header.path}: no token stands for the byte 0x{missing[0]:02X}; the file is damaged")
+    # These split text at other places than spaces, and llama.cpp looks for no merges across a space.
+    if header.text("tokenizer.ggml.pre") == "whitespace":
+        raise ModelFileError(f"{header.path}: has the pre-tokenizer 'whitespace', which cannot write prompts")
 
 
 def _check_array_types(header: GGUFHeader) -> None:
@@ -74,22 +102,6 @@ def _check_array_types(header: GGUFHeader) -> None:
         value = header.metadata.get(key)
         if value is not None and not (isinstance(value, MetadataArray) and value.element_type in types):
             raise ModelFileError(f"{header.path}: {key} has the wrong type; the file is damaged")
-
-
-def _check_hyperparameters(header: GGUFHeader) -> None:
-    prefix = header.architecture
-    limits = {"block_count": _MAX_BLOCKS, "embedding_length": 1 << 20, "context_length": 1 << 32}
-    for name, limit in limits.items():
-        value = header.integer(f"{prefix}.{name}")
-        if value is None or not 0 < value <= limit:
-            raise ModelFileError(f"{header.path}: {prefix}.{name} is {value}, which is not usable; the file is damaged")
-    heads, kv_heads = (header.integer(f"{prefix}.attention.head_count{end}") for end in ("", "_kv"))
-    width = header.integer(f"{prefix}.embedding_length") or 0
-    # Architectures with a head count per layer store arrays, which llama.cpp checks itself.
-    if heads is not None and not 0 < heads <= width:
-        raise ModelFileError(f"{header.path}: {prefix}.attention.head_count is {heads}; the file is damaged")
-    if kv_heads is not None and (kv_heads < 1 or (heads or kv_heads) % kv_heads):
-        raise ModelFileError(f"{header.path}: {prefix}.attention.head_count_kv is {kv_heads}; the file is damaged")
 
 
 def model_fingerprint(header: GGUFHeader) -> str:

@@ -21,8 +21,23 @@ class Vocabulary:
     """
 
     def __init__(self, handle: Any) -> None:
-        self.handle = handle
+        self._handle = handle
         self.n_tokens: int = llama_cpp.llama_vocab_n_tokens(handle)
+
+    @property
+    def handle(self) -> Any:
+        """The ``llama_vocab *``.
+
+        Raises:
+            EngineError: its model has been closed.
+        """
+        if self._handle is None:
+            raise EngineError("the model of this vocabulary has been closed")
+        return self._handle
+
+    def close(self) -> None:
+        """Note that the model is gone, so that no call reaches freed memory."""
+        self._handle = None
 
     def tokenize(self, text: str, *, control_tokens: bool = False) -> list[int]:
         """Token ids of ``text``; the text of control tokens becomes those tokens only where ``control_tokens`` is set.

@@ -87,9 +87,15 @@ def qwen25_vocabulary(path: Path) -> VocabularyEntries:
 
 
 def write_random_model(
-    path: Path, shape: Shape, vocabulary: VocabularyEntries, *, seed: int = 0, dtype: npt.DTypeLike = np.float16
+    path: Path,
+    shape: Shape,
+    vocabulary: VocabularyEntries,
+    *,
+    seed: int = 0,
+    deviation: float = 0.02,
+    dtype: npt.DTypeLike = np.float16,
 ) -> None:
-    """Write a GGUF of ``shape`` with normally distributed weights (F16 or F32; norms and biases always F32)."""
+    """Write a GGUF of ``shape`` with normal weights (F16 or F32; norms and biases always F32)."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_name("random weights")
@@ -119,7 +125,7 @@ def write_random_model(
         out = np.empty((rows, columns), dtype)
         for start in range(0, rows, 4096):
             block = random.standard_normal((min(4096, rows - start), columns), np.float32)
-            out[start : start + len(block)] = block * np.float32(0.02)
+            out[start : start + len(block)] = block * np.float32(deviation)
         return out
 
     width, kv_width = shape.n_embd, shape.n_embd // shape.n_heads * shape.n_kv_heads
@@ -133,7 +139,7 @@ def write_random_model(
         ):  # fmt: skip
             writer.add_tensor(f"{block}{name}.weight", matrix(rows, columns))
         for name, rows in (("attn_q", width), ("attn_k", kv_width), ("attn_v", kv_width)):
-            writer.add_tensor(f"{block}{name}.bias", random.standard_normal(rows, np.float32) * np.float32(0.02))
+            writer.add_tensor(f"{block}{name}.bias", random.standard_normal(rows, np.float32) * np.float32(deviation))
         for name in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"{block}{name}.weight", np.ones(width, np.float32))
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))

@@ -1,0 +1,169 @@
+"""The bookkeeping of the KV cache, on a fake engine: reuse, eviction, failure, and that it tells the truth."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from archroute_edge.errors import ContextOverflowError, EngineError
+from archroute_edge.prefix_cache import PrefixCache
+from archroute_edge.prompt import StaticParts
+from tests.fakes import FakeEngine
+
+CLOSING = b"==closing=="
+
+
+def prompt_of(prefix: str, conversation: str) -> tuple[list[int], StaticParts]:
+    head = prefix.encode()
+    return [*head, *conversation.encode(), *CLOSING], StaticParts(tuple(head), len(CLOSING))
+
+
+def run(cache: PrefixCache, prefix: str, conversation: str) -> tuple[int, int]:
+    """Evaluate a prompt as a decision would; returns (reused, evaluated) and checks the cells behind it."""
+    prompt, static = prompt_of(prefix, conversation)
+    with cache.working(prompt, static) as (work, n_reused):
+        rest = prompt[work.n_tokens :]
+        (row,) = work.extend(rest, [len(rest) - 1])
+        engine = cache.engine
+        assert isinstance(engine, FakeEngine)
+        assert (row == engine.logits_after(prompt)).all()
+        return n_reused, work.n_evaluated
+
+
+def test_a_warm_first_turn_evaluates_only_what_follows_the_static_prefix() -> None:
+    """Would break if a new conversation evaluated the routes again."""
+    cache = PrefixCache(FakeEngine(), max_pinned=2, max_conversations=3)
+    assert run(cache, "routes", "[hello")[0] == 0
+    reused, evaluated = run(cache, "routes", "[other words")
+    assert reused == len("routes[")
+    assert evaluated == len("other words") + len(CLOSING)
+
+
+def test_the_next_turn_evaluates_only_the_new_turn_and_the_closing() -> None:
+    """Would break if earlier turns of a conversation were evaluated again."""
+    cache = PrefixCache(FakeEngine(), max_pinned=2, max_conversations=3)
+    run(cache, "routes", "[hello, I need help with my code]")
+    reused, evaluated = run(cache, "routes", "[hello, I need help with my code, thank you]")
+    assert reused == len("routes[hello, I need help with my code")
+    assert evaluated == len(", thank you]") + len(CLOSING)
+
+
+def test_conversations_do_not_push_each_other_out_turn_by_turn() -> None:
+    """Would break if a new conversation took over the sequence of another that only begins alike."""
+    cache = PrefixCache(FakeEngine(), max_pinned=2, max_conversations=4)
+    for name in ("alpha", "beta", "gamma"):
+        run(cache, "routes", f"[the first long question of {name}]")
+    for name in ("alpha", "beta", "gamma"):
+        reused, _ = run(cache, "routes", f"[the first long question of {name}, and the second]")
+        assert reused == len(f"routes[the first long question of {name}")
+
+
+def test_the_same_prompt_again_evaluates_one_token() -> None:
+    """Would break if logits were taken from an evaluation that never happened."""
+    cache = PrefixCache(FakeEngine(), max_pinned=1, max_conversations=1)
+    run(cache, "routes", "[hello]")
+    assert run(cache, "routes", "[hello]")[1] == 1
+
+
+def test_the_least_recently_used_conversation_goes_first() -> None:
+    """Would break if a busy conversation lost its cells to an idle one."""
+    cache = PrefixCache(FakeEngine(), max_pinned=1, max_conversations=2)
+    run(cache, "routes", "[first conversation]")
+    run(cache, "routes", "[second conversation]")
+    run(cache, "routes", "[first conversation, more]")
+    run(cache, "routes", "[third conversation]")
+    assert run(cache, "routes", "[first conversation, more, and more]")[0] == len("routes[first conversation, more")
+    assert cache.n_evictions == 1
+
+
+def test_a_full_context_evicts_and_goes_on() -> None:
+    """Would break if a full KV cache failed a decision for which there is room once others are gone."""
+    cache = PrefixCache(FakeEngine(n_ctx=200, n_sequences=20), max_pinned=3, max_conversations=12)
+    for number in range(30):
+        run(cache, f"routes {number % 4}", f"[{number} " + "words " * 15)
+    assert cache.n_evictions > 20
+
+
+def test_what_can_never_fit_is_an_error_and_leaves_the_cache_sound() -> None:
+    """Would break if the sequences of a failed decision stayed half filled."""
+    cache = PrefixCache(FakeEngine(n_ctx=100), max_pinned=2, max_conversations=2)
+    with pytest.raises(ContextOverflowError):
+        run(cache, "routes", "x" * 200)
+    with pytest.raises(ContextOverflowError):
+        run(cache, "r" * 300, "x")
+    for _ in range(5):
+        run(cache, "routes", "[short]")
+        run(cache, "others", "[short]")
+
+
+class _FailingEngine(FakeEngine):
+    fail = False
+
+    def evaluate(self, batch):  # type: ignore[no-untyped-def]
+        rows = super().evaluate(batch)
+        if self.fail:
+            raise EngineError("no more electricity")
+        return rows
+
+
+def test_a_failed_evaluation_is_forgotten_whole() -> None:
+    """Would break if cells of an evaluation that failed were taken for evaluated ones later."""
+    engine = _FailingEngine()
+    cache = PrefixCache(engine, max_pinned=2, max_conversations=2)
+    run(cache, "routes", "[hello]")
+    engine.fail = True
+    for conversation in ("[hello, more]", "[new]"):
+        with pytest.raises(EngineError):
+            run(cache, "routes", conversation)
+        with pytest.raises(EngineError):
+            run(cache, "new routes", conversation)
+    engine.fail = False
+    for conversation in ("[hello, more]", "[new]"):
+        run(cache, "routes", conversation)
+        run(cache, "new routes", conversation)
+
+
+def test_closing_instructions_of_waiting_conversations_take_no_cells() -> None:
+    """Would break if every conversation kept instructions that its next turn cannot reuse."""
+    engine = FakeEngine()
+    cache = PrefixCache(engine, max_pinned=1, max_conversations=4)
+    for name in ("alpha", "brown", "clear"):
+        run(cache, "routes", f"[{name}]")
+    kept = sorted(len(cells) for cells in engine.sequences.values() if cells)
+    assert kept == [len("routes"), len("routes[alpha]"), len("routes[brown]"), len("routes[clear]") + len(CLOSING)]
+
+
+class _Store:
+    def __init__(self) -> None:
+        self.states: dict[tuple[int, ...], bytes] = {}
+
+    def load(self, tokens: Sequence[int]) -> bytes | None:
+        return self.states.get(tuple(tokens))
+
+    def store(self, tokens: Sequence[int], state: bytes) -> None:
+        self.states[tuple(tokens)] = state
+
+
+def test_a_second_process_starts_warm_and_only_static_prefixes_are_stored() -> None:
+    """Would break if a saved prefix were not used, or if a conversation were saved."""
+    store = _Store()
+    run(PrefixCache(FakeEngine(), store, max_pinned=1, max_conversations=1), "routes", "[secret words]")
+    assert list(store.states) == [tuple(b"routes")]
+    reused, evaluated = run(PrefixCache(FakeEngine(), store, max_pinned=1, max_conversations=1), "routes", "[hello]")
+    assert (reused, evaluated) == (len("routes"), len("[hello]") + len(CLOSING))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_order_of_tables_and_turns_gives_the_logits_of_an_empty_cache(seed: int) -> None:
+    """Would break if any mix of reuse, eviction and growth left a wrong token in a sequence (checked in ``run``)."""
+    draw = random.Random(seed)
+    cache = PrefixCache(FakeEngine(n_ctx=draw.choice([400, 700, 4000]), n_sequences=9), max_pinned=2, max_conversations=3)
+    talks = {(table, talk): "[" for table in ("one", "two", "three") for talk in range(3)}
+    for _ in range(120):
+        key = draw.choice(list(talks))
+        talks[key] = draw.choice([talks[key], talks[key] + draw.choice("abc") * draw.randint(1, 9), "[" + draw.choice("ab")])
+        reused, evaluated = run(cache, f"routes of {key[0]}", talks[key])
+        n_prompt = len(prompt_of(f"routes of {key[0]}", talks[key])[0])
+        assert reused + evaluated == n_prompt

@@ -1,0 +1,178 @@
+"""The Router as an application uses it: results, errors, threads, growth, closing."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from archroute_edge import OTHER, ArchRouteError, Route, Router, RouteTable, RoutingConfig, parse_config
+from archroute_edge.errors import ContextOverflowError, ConversationError, EngineError, PromptFormatError, SettingsError
+from tests.conftest import CARD_MESSAGE, EXAMPLE_ROUTES
+
+ROUTES = [Route("bug_fixing", "fixing errors in code", ("openai/gpt-4o", "local/small")), Route("travel", "planning trips")]
+
+
+def test_the_card_example_is_a_bug_to_fix_with_the_bundled_model() -> None:
+    """Would break if the bundled model, its file or the prompt were not what it was trained on."""
+    with Router.from_config(EXAMPLE_ROUTES, model="tiny") as router:
+        decision = router.route(CARD_MESSAGE, scores=True)
+    assert decision.route == "bug_fixing"
+    assert decision.matched
+    assert decision.model == decision.models[0] == "openai/gpt-4o"
+    assert decision.decided_by == "tiny"
+    assert decision.scores is not None
+    assert decision.confidence == decision.scores["bug_fixing"] > 0.5
+
+
+def test_a_trained_model_decides_in_one_evaluation_of_the_new_tokens_only() -> None:
+    """Would break if a warm decision evaluated a cached token, or took a step for each token of the answer."""
+    with Router.from_config(EXAMPLE_ROUTES, model="tiny", prefix_cache=False) as router:
+        router.warm()
+        for message in (CARD_MESSAGE, "write a function that reverses a list", "thanks, that is all"):
+            tokens = router.route(message).tokens
+            assert tokens.evaluations == 1
+            assert tokens.evaluated == tokens.prompt - tokens.reused + tokens.answer
+
+
+def test_no_match_gives_the_default_model_or_none(random_model: Path) -> None:
+    """Would break if a decision invented a model."""
+    config = parse_config("routing_preferences: [{name: a, description: x, models: [m/a]}]\ndefault_model: m/default\n")
+    with Router(config=config, model=random_model) as router:
+        decisions = [router.route(f"message {number}") for number in range(12)]
+    with Router([Route("a", "x")], model=random_model) as router:
+        decisions += [router.route(f"message {number}") for number in range(12)]
+    for index, decision in enumerate(decisions):
+        assert decision.matched == (decision.route != OTHER)
+        expected = None if index >= 12 else "m/a" if decision.matched else "m/default"
+        assert decision.model == expected
+        assert decision.models == ((expected,) if expected else ())
+
+
+def test_to_dict_is_json_and_complete(random_model: Path) -> None:
+    """Would break if --json lost a field of the decision, or held something JSON has not."""
+    with Router(ROUTES, model=random_model) as router:
+        plain = router.route("hello").to_dict()
+        scored = router.route("hello", scores=True)
+    assert "scores" not in plain
+    values = json.loads(json.dumps(scored.to_dict()))
+    assert values["route"] == scored.route
+    assert values["models"] == list(scored.models)
+    assert values["tokens"]["prompt"] == scored.tokens.prompt
+    assert set(values["scores"]) == {"bug_fixing", "travel", "other"}
+    assert values["timings"]["total_ms"] > 0
+
+
+def test_many_threads_decide_as_one_after_another(random_model: Path) -> None:
+    """Would break if two threads' tokens met in one sequence."""
+    tables = [RouteTable(ROUTES), RouteTable([Route("code"), Route("caf\u00e9"), Route("x", "y")])]
+    jobs = [(f"message number {number % 7}", tables[number % 2]) for number in range(40)]
+    with Router(ROUTES, model=random_model, threads=1) as router:
+        alone = [router.route(message, routes=table, scores=True) for message, table in jobs]
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda job: router.route(job[0], routes=job[1], scores=True), jobs))
+    for one, two in zip(alone, together, strict=True):
+        assert one.scores == pytest.approx(two.scores, abs=2e-3)
+        assert one.tokens.prompt == two.tokens.prompt
+
+
+def test_a_larger_table_grows_the_context(random_model: Path) -> None:
+    """Would break if routes given with a message had to fit a context sized for others."""
+    large = RouteTable(Route(f"route number {number}", "some words to describe it " * 3) for number in range(60))
+    with Router(ROUTES, model=random_model, budget=256) as router:
+        before = router.n_ctx
+        router.route("hello")
+        decision = router.route("hello", routes=large)
+        assert decision.tokens.prompt > before // 2
+        assert router.n_ctx > before
+        assert router.route("hello").tokens.reused == 0
+        assert router.route("hello there").tokens.reused > 0
+
+
+def test_a_table_that_cannot_fit_is_an_error_with_the_counts(random_model: Path) -> None:
+    """Would break if too many routes crashed in llama.cpp, or cut the prompt silently."""
+    with pytest.raises(ContextOverflowError, match=r"table of 2 routes .* \d+ tokens of routes, 2048 of conversation"):
+        Router(ROUTES, model=random_model, n_ctx=512)
+    huge = [Route(f"route {number}", "words " * 200) for number in range(100)]
+    with Router(ROUTES, model=random_model) as router:
+        with pytest.raises(ContextOverflowError, match=r"table of 100 routes .* the model takes 16384"):
+            router.route("hello", routes=huge)
+        assert router.route("hello").tokens.prompt > 0
+
+
+def test_a_long_conversation_is_trimmed_and_says_so(random_model: Path) -> None:
+    """Would break if a conversation beyond the budget failed, or were cut without a word."""
+    with Router(ROUTES, model=random_model, budget=128) as router:
+        short = router.route("hello")
+        long = router.route([{"role": "user", "content": f"message {number} " + "word " * 20} for number in range(30)])
+        huge = router.route("word " * 100_000)
+    assert not short.trimmed
+    assert long.trimmed
+    assert long.dropped_turns > 0
+    assert huge.trimmed
+    assert huge.cut_turns == 1
+    assert max(long.tokens.prompt, huge.tokens.prompt) <= short.tokens.prompt + 128 + 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({}, SettingsError),
+        ({"routes": ROUTES, "config": RoutingConfig(RouteTable(ROUTES))}, SettingsError),
+        ({"routes": ROUTES, "decoder": "slow"}, SettingsError),
+        ({"routes": ROUTES, "threads": 0}, SettingsError),
+        ({"routes": ROUTES, "budget": 3}, SettingsError),
+        ({"routes": ROUTES, "n_ctx": "many"}, SettingsError),
+        ({"routes": ROUTES, "prompt_format": "poem"}, PromptFormatError),
+    ],
+)
+def test_arguments_that_make_no_sense_are_errors(
+    settings: dict[str, object], error: type[ArchRouteError], random_model: Path
+) -> None:
+    """Would break if a wrong argument were accepted and ignored."""
+    with pytest.raises(error):
+        Router(model=random_model, **settings)  # type: ignore[arg-type]
+
+
+def test_bad_messages_are_errors_and_the_router_goes_on(random_model: Path) -> None:
+    """Would break if one bad request spoiled the next."""
+    with Router(ROUTES, model=random_model) as router:
+        first = router.route("hello")
+        for bad in ([], [{"role": "system", "content": "x"}], [{"role": "user", "content": [{"type": "image_url"}]}], "  "):
+            with pytest.raises(ConversationError):
+                router.route(bad)  # type: ignore[arg-type]
+        assert router.route("hello").route == first.route
+
+
+def test_a_closed_router_says_so(random_model: Path) -> None:
+    """Would break if a call after close() reached freed memory."""
+    router = Router(ROUTES, model=random_model)
+    router.close()
+    router.close()
+    with pytest.raises(EngineError, match="closed"):
+        router.route("hello")
+    with pytest.raises(EngineError, match="closed"):
+        router.warm()
+
+
+def test_names_outside_nfc_come_back_as_they_were_given(random_model: Path) -> None:
+    """Would break if normalising the prompt changed the names that an application knows."""
+    decomposed = "cafe\u0301"
+    with Router([Route(decomposed, "coffee")], model=random_model) as router:
+        scores = router.route("hello", scores=True).scores
+    assert scores is not None
+    assert set(scores) == {decomposed, "other"}
+
+
+def test_flash_attention_and_the_decoder_are_settings_that_work(random_model: Path) -> None:
+    """Would break if an option were accepted and ignored."""
+    found = []
+    for settings in ({"flash_attention": True}, {"flash_attention": False}, {"decoder": "grammar"}):
+        with Router(ROUTES, model=random_model, prefix_cache=False, **settings) as router:  # type: ignore[arg-type]
+            found.append(router.route("please fix the error in this code", scores=True))
+    for decision in found[1:]:
+        assert decision.scores == pytest.approx(found[0].scores, abs=1e-3)
+    # A step a token, where the fast decoder takes one for all that the answers share.
+    assert found[2].tokens.evaluations > found[0].tokens.evaluations
