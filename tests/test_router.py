@@ -142,7 +142,7 @@ def test_bad_messages_are_errors_and_the_router_goes_on(random_model: Path) -> N
         first = router.route("hello")
         for bad in ([], [{"role": "system", "content": "x"}], [{"role": "user", "content": [{"type": "image_url"}]}], "  "):
             with pytest.raises(ConversationError):
-                router.route(bad)  # type: ignore[arg-type]
+                router.route(bad)
         assert router.route("hello").route == first.route
 
 
@@ -170,7 +170,7 @@ def test_flash_attention_and_the_decoder_are_settings_that_work(random_model: Pa
     """Would break if an option were accepted and ignored."""
     found = []
     for settings in ({"flash_attention": True}, {"flash_attention": False}, {"decoder": "grammar"}):
-        with Router(ROUTES, model=random_model, prefix_cache=False, **settings) as router:  # type: ignore[arg-type]
+        with Router(ROUTES, model=random_model, prefix_cache=False, **settings) as router:
             found.append(router.route("please fix the error in this code", scores=True))
     for decision in found[1:]:
         assert decision.scores == pytest.approx(found[0].scores, abs=1e-3)
