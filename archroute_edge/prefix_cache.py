@@ -84,14 +84,15 @@ class WorkingSequence:
             self._cache.engine.truncate(self._cached.number, length)
             del self._cached.tokens[length:]
 
-    def evaluate_branches(self, length: int, build: Callable[[Sequence[int]], Sequence[BatchToken]]) -> Logits:
+    def evaluate_branches(self, length: int, n_branches: int, build: Callable[[Sequence[int]], Sequence[BatchToken]]) -> Logits:
         """Evaluate continuations of the first ``length`` tokens side by side, and forget them again.
 
         Args:
             length: how many tokens the continuations share with this sequence.
-            build: from the numbers of the scratch sequences, the batch to evaluate.
+            n_branches: how many continuations, at most :attr:`most_branches`.
+            build: from the numbers of as many scratch sequences, the batch to evaluate.
         """
-        scratch = self._cache.scratch_numbers
+        scratch = self._cache.scratch_numbers[:n_branches]
         engine = self._cache.engine
         try:
             for number in scratch:
@@ -105,7 +106,7 @@ class WorkingSequence:
         return logits
 
     @property
-    def n_branches(self) -> int:
+    def most_branches(self) -> int:
         """How many continuations can be evaluated side by side."""
         return len(self._cache.scratch_numbers)
 
@@ -233,15 +234,15 @@ class PrefixCache:
         lengths = [min(common_prefix_length(each.tokens, prompt), len(prompt) - 1) for each in candidates]
         best = max(range(len(candidates)), key=lambda index: (lengths[index], candidates[index].last_used))
         source, n_shared = candidates[best], lengths[best]
+        self._in_use.add(source.number)
         continues = source in self._conversations and n_shared >= source.n_conversation - _BORDER_TOKENS
-        if continues:
+        full = len(self._conversations) >= self._max_conversations
+        # Where the only place is the source's own, it is taken over as if the conversation went on.
+        if continues or (full and not self._evict_conversation()):
             cached = source
             self.engine.truncate(cached.number, n_shared)
             del cached.tokens[n_shared:]
         else:
-            self._in_use.add(source.number)
-            while len(self._conversations) >= self._max_conversations:
-                self._evict_conversation()
             cached = CachedSequence(self._free.pop(), list(prompt[:n_shared]))
             self.engine.copy(source.number, cached.number, n_shared)
             self._conversations.append(cached)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
@@ -23,7 +24,8 @@ from archroute_edge.routes import OTHER, Route, RouteTable
 from archroute_edge.saved_prefixes import default_folder
 
 _FORMAT_KEY = "archroute.prompt_format"
-_SMALLEST_BUDGET = 16
+# Half of it goes to the last message where there are others, and the JSON around that takes up to 30 tokens.
+_SMALLEST_BUDGET = 64
 
 
 class Router:
@@ -119,7 +121,7 @@ class Router:
             EngineError: llama.cpp failed, or the router has been closed.
         """
         turns = read_messages(messages)
-        config = self.config if routes is None else RoutingConfig(as_table(routes), self.config.default_model)
+        config = self.config if routes is None else replace(self.config, table=as_table(routes))
         verdict = self._decider.decide(config.table, turns, scores=scores)
         chosen = select_models(config, verdict.route, key=key)
         return Decision(

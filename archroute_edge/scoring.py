@@ -76,7 +76,7 @@ class AnswerScorer:
         missing = sorted(path for path in branches if path not in observed)
         work.truncate(n_prompt)
         while missing:
-            chunk = _leaves_first(missing, work.n_branches)
+            chunk = _leaves_first(missing, work.most_branches)
             asked = {path for path in missing if any(leaf[: len(path)] == path for leaf in chunk)}
             order: list[Path] = []
 
@@ -86,13 +86,13 @@ class AnswerScorer:
                 nodes = {leaf[:length] for leaf in chunk for length in range(1, len(leaf) + 1)}
                 batch = []
                 for path in sorted(nodes, key=lambda path: (len(path), path)):
-                    members = tuple(number for number, leaf in zip(scratch, chunk, strict=False) if leaf[: len(path)] == path)
+                    members = tuple(number for number, leaf in zip(scratch, chunk, strict=True) if leaf[: len(path)] == path)
                     batch.append(BatchToken(path[-1], n_prompt + len(path) - 1, members, path in asked))
                     if path in asked:
                         order.append(path)
                 return batch
 
-            rows = work.evaluate_branches(n_prompt, build)
+            rows = work.evaluate_branches(n_prompt, len(chunk), build)
             found.update(zip(order, rows, strict=True))
             missing = [path for path in missing if path not in found]
         return found
