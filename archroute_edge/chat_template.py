@@ -7,17 +7,23 @@ around a marker, and prompts are put where the marker came out.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from archroute_edge.errors import PromptFormatError
 
 # Private-use characters: no template compares against them, no tokenizer has them as a special token.
 _MARKER = "\ue0a1\ue0b2\ue0c3"
-_LARGEST_TEMPLATE = 1 << 20
+# Real templates have up to 30,000 characters and take a few hundred steps for one message.
+_LARGEST_TEMPLATE = 1 << 17
+_MOST_STEPS = 10_000
+_LARGEST_VALUE = 1 << 16
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -51,29 +57,94 @@ def read_chat_template(template: str, *, bos_token: str = "", eos_token: str = "
     """
     if len(template) > _LARGEST_TEMPLATE:
         raise PromptFormatError(f"the model's chat template has {len(template)} characters; that cannot be meant")
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(raise_exception=_raise, strftime_now=_strftime_now)
-    rendered = []
-    for content in (f" \n{_MARKER}\n ", _MARKER):
-        try:
-            rendered.append(
-                environment.from_string(template).render(
-                    messages=[{"role": "user", "content": content}],
-                    add_generation_prompt=True,
-                    bos_token=bos_token,
-                    eos_token=eos_token,
-                    tools=None,
-                    documents=None,
-                )
+    try:
+        padded, bare = (
+            _BoundedEnvironment().render_bounded(
+                template,
+                messages=[{"role": "user", "content": content}],
+                add_generation_prompt=True,
+                bos_token=bos_token,
+                eos_token=eos_token,
+                tools=None,
+                documents=None,
             )
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as exc:
-            raise PromptFormatError(f"the model's chat template cannot be rendered: {exc}") from exc
-    padded, bare = rendered
+            for content in (f" \n{_MARKER}\n ", _MARKER)
+        )
+    except Exception as exc:
+        # A stranger's template can raise anything, SyntaxError and MemoryError included.
+        reason = " ".join(str(exc).split())[:_LONGEST_REASON] or type(exc).__name__
+        raise PromptFormatError(f"the model's chat template cannot be rendered: {reason}") from exc
     for strips, content, text in ((False, f" \n{_MARKER}\n ", padded), (True, _MARKER, padded)):
         before, found, after = text.partition(content)
         if found and _MARKER not in after and bare == before + _MARKER + after:
             return ChatFrame(before, after, strips)
     raise PromptFormatError("the model's chat template changes the message or repeats it; such a model cannot be used")
+
+
+class _BoundedEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox as Hugging Face's tokenizers set it up, with bounds on steps and on the size of values."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self) -> None:
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        self.globals.update(raise_exception=_raise, strftime_now=_strftime_now)
+        self.filters.update(_bounded_loop=self._loop, _bounded_text=self._text)
+        # They make long texts out of short ones, and no chat template needs them.
+        for name in ("center", "format", "indent"):
+            del self.filters[name]
+        self._n_steps = 0
+
+    def render_bounded(self, template: str, **variables: object) -> str:
+        """The rendered template; a TemplateError if it takes too many steps or makes too large a value."""
+        tree = self.parse(template)
+        for loop in tree.find_all(nodes.For):
+            loop.iter = nodes.Filter(loop.iter, "_bounded_loop", [], [], None, None)
+        for concat in tree.find_all(nodes.Concat):
+            concat.nodes = [nodes.Filter(part, "_bounded_text", [], [], None, None) for part in concat.nodes]
+        return self.from_string(tree).render(variables)
+
+    def _step(self) -> None:
+        self._n_steps += 1
+        if self._n_steps > _MOST_STEPS:
+            raise TemplateError(f"it takes more than {_MOST_STEPS} steps")
+
+    def _loop(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            self._step()
+            yield value
+
+    def _text(self, value: object) -> object:
+        if _size(value) > _LARGEST_VALUE:
+            raise TemplateError("it makes too large a value")
+        return value
+
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call ``obj`` for the template, as one step."""
+        self._step()
+        if any(isinstance(each, int) and each > _LARGEST_VALUE for each in (*args, *kwargs.values())):
+            raise TemplateError("it asks for too large a value")
+        return super().call(context, obj, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Add, multiply, raise to a power or format where the result is not too large."""
+        sizes = _size(left), _size(right)
+        if operator == "+":
+            estimate = sum(sizes)
+        elif isinstance(left, int) and isinstance(right, int):
+            estimate = left.bit_length() * max(right, 1) if operator == "**" else sum(sizes)
+        else:
+            factors = [abs(each) for each in (left, right) if isinstance(each, int)]
+            estimate = max(sizes) * max(factors, default=1)
+        if estimate > _LARGEST_VALUE or (operator == "%" and isinstance(left, str)):
+            raise TemplateError("it makes too large a value")
+        return super().call_binop(context, operator, left, right)
+
+
+def _size(value: object) -> int:
+    if isinstance(value, int):
+        return value.bit_length()
+    return len(value) if isinstance(value, (str, bytes, list, tuple)) else 0
 
 
 def _raise(message: str) -> NoReturn:

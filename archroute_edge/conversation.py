@@ -119,7 +119,7 @@ def trim(turns: Sequence[Turn], budget: int, count_tokens: Callable[[Turn], int]
 
     Args:
         turns: the conversation, oldest first; with at least one user turn.
-        budget: tokens, at least 16.
+        budget: tokens, at least 64 (the JSON around a turn counts as well).
         count_tokens: how many tokens a turn takes in the prompt.
     """
     last_user = max(index for index, turn in enumerate(turns) if turn.role == "user")
@@ -135,15 +135,22 @@ def trim(turns: Sequence[Turn], budget: int, count_tokens: Callable[[Turn], int]
             break
         room -= cost
         start -= 1
-    # Blocks are laid out from the conversation's first byte, so their borders stay put while it grows. A token is about
-    # four bytes, so `budget` bytes are a quarter of the budget.
-    block = budget
-    ends = list(accumulate(len(turn.content.encode()) for turn in turns))
-    while 0 < start < last_user and ends[start - 1] // block == (ends[start - 2] if start > 1 else 0) // block:
+    # Blocks are laid out from the conversation's start, so their borders stay put while it grows. A token is about four
+    # letters, so `budget` letters are a quarter of the budget.
+    ends = list(accumulate(_letters(turn.content) for turn in turns))
+    last = last_user if start <= last_user else len(turns) - 1
+    while 0 < start < last and ends[start - 1] // budget == (ends[start - 2] if start > 1 else 0) // budget:
         start += 1
     kept = [index for index in range(len(turns)) if index >= start or index == last_user]
     cut = sum(sized.turn(index) is not turns[index] for index in kept)
     return TrimmedConversation(tuple(sized.turn(index) for index in kept), len(turns) - len(kept), cut)
+
+
+def _letters(text: str) -> int:
+    """The length of ``text`` in ASCII letters that take about as many tokens."""
+    n_ascii = len(text.encode("ascii", "ignore"))
+    # Any other character is a JSON escape of about four tokens in the card's format.
+    return n_ascii + 16 * (len(text) - n_ascii)
 
 
 class _Sizes:

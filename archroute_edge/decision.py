@@ -11,7 +11,8 @@ from typing import Any
 class TokenCounts:
     """Tokens of a decision.
 
-    ``evaluated`` is everything the model computed for this decision: ``prompt - reused + answer``.
+    ``evaluated`` is everything the model computed for this decision: ``prompt - reused + answer``. A table's first decision
+    evaluates its static prefix as well, which a prompt that starts with an assistant turn shares all but a few tokens of.
     """
 
     prompt: int

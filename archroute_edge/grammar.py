@@ -103,6 +103,7 @@ def _escape(char: str) -> str:
 
 _TOKEN = re.compile(r'\s*(?:(?P<literal>"(?:[^"\\\n]|\\.)*")|(?P<mark>[()|])|(?P<rule>root\s*::=))')
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([\"\\nrt]))")
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _UNESCAPED = {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -138,7 +139,7 @@ def _unescape(literal: str) -> str:
         if named:
             return _UNESCAPED[named]
         code = int(short or long, 16)
-        if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        if not 0 < code <= 0x10FFFF or 0xD800 <= code < 0xE000:
             raise GrammarError(f"the escape {match[0]} is no character")
         return chr(code)
 
@@ -148,4 +149,6 @@ def _unescape(literal: str) -> str:
     text = _ESCAPE.sub(replace, body)
     if not text:
         raise GrammarError("the grammar holds an empty alternative")
+    if _UNUSABLE.search(body):
+        raise GrammarError(f"the literal {literal[:40]!r} holds a zero byte or half a character")
     return text

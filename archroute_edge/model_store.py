@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,10 +83,14 @@ def _entry(name: str, fields: Any, path: Path) -> CatalogueEntry:
     unknown = set(fields) - _KNOWN_KEYS
     if unknown:
         raise ConfigError(f"model {name!r} has the unknown key {sorted(map(str, unknown))[0]!r}", path=path)
-    if fields.get("prompt_format") not in PROMPT_FORMATS:
+    if fields.get("prompt_format") not in tuple(PROMPT_FORMATS):
         raise ConfigError(f"model {name!r} needs a prompt_format out of {', '.join(PROMPT_FORMATS)}", path=path)
     if ("file" in fields) == ("repo" in fields):
         raise ConfigError(f"model {name!r} needs either a file or a repo with files", path=path)
+    if "repo" in fields:
+        _check_files(name, fields, path)
+    elif not isinstance(fields["file"], str) or not fields["file"]:
+        raise ConfigError(f"model {name!r}: file must be text", path=path)
     return CatalogueEntry(
         name=name,
         description=str(fields.get("description", "")),
@@ -93,9 +98,21 @@ def _entry(name: str, fields: Any, path: Path) -> CatalogueEntry:
         prompt_format=fields["prompt_format"],
         file=fields.get("file"),
         repo=fields.get("repo"),
-        files={str(level): str(file) for level, file in (fields.get("files") or {}).items()},
+        files=fields.get("files", {}),
         default_level=fields.get("default_level"),
     )
+
+
+def _check_files(name: str, fields: Mapping[str, Any], path: Path) -> None:
+    repo, files, default = fields["repo"], fields.get("files"), fields.get("default_level")
+    if not isinstance(repo, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise ConfigError(f"model {name!r}: repo must be owner/name", path=path)
+    if not (
+        files and isinstance(files, dict) and all(isinstance(text, str) and text for pair in files.items() for text in pair)
+    ):
+        raise ConfigError(f"model {name!r}: files must map levels to file names", path=path)
+    if default is not None and default not in tuple(files):
+        raise ConfigError(f"model {name!r}: default_level {default!r} is none of its files: {', '.join(files)}", path=path)
 
 
 def find_model(name: str | Path) -> ModelFile:
@@ -112,9 +129,12 @@ def find_model(name: str | Path) -> ModelFile:
         return found or find_model(_BUNDLED)
     entry_name, _, level = str(name).partition(":")
     entry = catalogue.get(entry_name)
-    path = Path(name).expanduser()
-    if entry is None or path.is_file():
-        return _by_path(path, catalogue)
+    try:
+        path = Path(name).expanduser()
+        if entry is None or path.is_file():
+            return _by_path(path, catalogue)
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise ModelNotFoundError(f"{str(name)[:200]!r}: no such model file: {' '.join(str(exc).split())[:200]}") from exc
     if level and level.upper() not in entry.files:
         known = ", ".join(entry.files) or "none"
         raise ModelNotFoundError(f"model {entry_name!r} has no level {level!r}; its levels: {known}")
@@ -133,6 +153,8 @@ def _by_path(path: Path, catalogue: Mapping[str, CatalogueEntry]) -> ModelFile:
     if path.exists() or path.suffix or os.sep in str(path):
         if not path.exists():
             raise ModelNotFoundError(f"{path}: no such model file; names that are known: {', '.join(catalogue)}")
+        if path.is_dir():
+            raise ModelNotFoundError(f"{path}: a folder, not a model file; name the .gguf file in it")
         known = [
             entry.prompt_format for entry in catalogue.values() if path.name == entry.file or path.name in entry.files.values()
         ]

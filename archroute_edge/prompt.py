@@ -14,7 +14,7 @@ from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.errors import ModelFileError
 from archroute_edge.grammar import Answer
 from archroute_edge.prompt_formats import PromptFormat
-from archroute_edge.routes import RouteTable
+from archroute_edge.routes import Route, RouteTable
 
 # Pre-tokenizers whose Hugging Face tokenizer normalises to NFC; llama.cpp itself never does.
 _NFC_PRE_TOKENIZERS = ("qwen2",)
@@ -22,7 +22,10 @@ _NFC_PRE_TOKENIZERS = ("qwen2",)
 
 @dataclass(frozen=True)
 class StaticParts:
-    """How many tokens of every prompt for a table are the same: at its start, and at its end."""
+    """The tokens that prompts for a table begin with, and how many they end with, whatever the user says.
+
+    A prompt may share a few tokens less: where the assistant begins, or a message joins with the JSON around it.
+    """
 
     prefix: tuple[int, ...]
     n_closing: int
@@ -44,7 +47,7 @@ class PromptBuilder:
         self.format = prompt_format
         self._nfc = normalises_to_nfc(model.header)
         self._vocabulary = vocabulary
-        self._frame = read_chat_template(template)
+        self._frame = read_chat_template(template, bos_token=_special_text(model, "bos"), eos_token=_special_text(model, "eos"))
         # Between two control tokens the text is tokenized as one piece: cutting elsewhere gives other ids.
         control = re.compile("|".join(map(re.escape, vocabulary.control_texts)) or r"(?!)")
         cuts_before = [match.end() for match in control.finditer(self._frame.before)]
@@ -68,8 +71,10 @@ class PromptBuilder:
         return [*self._head, *self._vocabulary.tokenize(body), *self._tail]
 
     def _message(self, table: RouteTable, turns: Sequence[Turn]) -> str:
-        text = self.format.render(table, turns)
-        return unicodedata.normalize("NFC", text) if self._nfc else text
+        if not self._nfc:
+            return self.format.render(table, turns)
+        # Also before it is written as JSON: in the card's escapes, composed and decomposed text would stay different.
+        return _nfc(self.format.render(_nfc_table(table), [_nfc_turn(turn) for turn in turns]))
 
     def answers(self, table: RouteTable) -> tuple[Answer, ...]:
         """All replies that are answers for ``table``."""
@@ -77,8 +82,8 @@ class PromptBuilder:
 
     def count_tokens(self, turn: Turn) -> int:
         """Tokens that ``turn`` takes in a prompt, its JSON around it included."""
-        text = self.format.write_conversation([turn])
-        return len(self._vocabulary.tokenize(unicodedata.normalize("NFC", text) if self._nfc else text))
+        text = self.format.write_conversation([_nfc_turn(turn) if self._nfc else turn])
+        return len(self._vocabulary.tokenize(_nfc(text) if self._nfc else text))
 
     def static_parts(self, table: RouteTable) -> StaticParts:
         """The tokens that all prompts for ``table`` begin with, and the number that they end with.
@@ -90,6 +95,27 @@ class PromptBuilder:
         n_prefix = common_prefix_length(one, two)
         n_closing = common_prefix_length(one[n_prefix:][::-1], two[n_prefix:][::-1])
         return StaticParts(tuple(one[:n_prefix]), n_closing)
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _nfc_turn(turn: Turn) -> Turn:
+    return Turn(turn.role, _nfc(turn.content))
+
+
+def _nfc_table(table: RouteTable) -> RouteTable:
+    if all(unicodedata.is_normalized("NFC", route.name + "\n" + route.description) for route in table):
+        return table
+    return RouteTable(Route(_nfc(route.name), _nfc(route.description)) for route in table)
+
+
+def _special_text(model: LoadedModel, which: str) -> str:
+    """The text of the ``bos`` or ``eos`` token that the file names, as chat templates write it; empty if it names none."""
+    token = model.header.integer(f"tokenizer.ggml.{which}_token_id")
+    # 2^32 - 1 is how "none" is written.
+    return "" if token in (None, 0xFFFFFFFF) else model.vocabulary.piece(token).decode("utf-8", "replace")
 
 
 def normalises_to_nfc(header: GGUFHeader) -> bool:

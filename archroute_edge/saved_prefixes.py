@@ -3,7 +3,8 @@
 Only what a route table alone determines is ever written: never a conversation. A file is named after everything that
 makes its state valid; it carries its own SHA-256, which is checked before llama.cpp reads a byte of it.
 
-Layout: magic, length of the header (4 bytes, little endian), header (JSON: key, tokens, sha256 of the state), state.
+Layout: magic, length of the header (4 bytes, little endian), header (JSON: name of the file, tokens, sha256 of the
+state), state.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,8 @@ MAX_TOTAL_BYTES = 512 << 20
 
 _MAGIC = b"ARPREFX1"
 _SUFFIX = ".prefix"
+_PARTIAL = _SUFFIX + ".partial"
+_ABANDONED_AFTER_S = 3600
 _LARGEST_HEADER = 16 << 20
 
 
@@ -88,18 +92,21 @@ class SavedPrefixes:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _check_private(self.folder)
-            header = json.dumps({"tokens": list(tokens), "sha256": hashlib.sha256(state).hexdigest()}).encode()
+            path = self._path(tokens)
+            fields = {"name": path.name, "tokens": list(tokens), "sha256": hashlib.sha256(state).hexdigest()}
+            header = json.dumps(fields).encode()
             # mkstemp makes the file with mode 0600.
-            handle, name = tempfile.mkstemp(prefix=".", suffix=_SUFFIX + ".partial", dir=self.folder)
+            handle, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=self.folder)
             partial = Path(name)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(_MAGIC + len(header).to_bytes(4, "little") + header)
                     file.write(state)
-                partial.replace(self._path(tokens))
+                partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
             self._remove_oldest()
+            self._remove_abandoned()
         except (SavedPrefixError, OSError) as exc:
             logger.warning("a prefix could not be saved in %s: %s", self.folder, exc)
 
@@ -115,6 +122,13 @@ class SavedPrefixes:
                 break
             path.unlink(missing_ok=True)
             total -= size
+
+    def _remove_abandoned(self) -> None:
+        """Delete what processes that were killed while saving have left behind."""
+        for path in self.folder.glob(f".*{_PARTIAL}"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                    path.unlink()
 
 
 def read_saved_prefix(path: Path, tokens: Sequence[int] | None = None) -> bytes:
@@ -133,11 +147,14 @@ def read_saved_prefix(path: Path, tokens: Sequence[int] | None = None) -> bytes:
         header, state = file.read(n_header), file.read()
     try:
         fields = json.loads(header)
-        saved_tokens, digest = fields["tokens"], fields["sha256"]
-    except (ValueError, KeyError, TypeError):
+        name, saved_tokens, digest = fields["name"], fields["tokens"], fields["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise SavedPrefixError(f"{path}: the saved prefix is damaged (its header cannot be read)") from None
     if hashlib.sha256(state).hexdigest() != digest:
         raise SavedPrefixError(f"{path}: the saved prefix is damaged (its checksum does not match)")
+    # The name stands for the model, the build and the settings: under another one the state is not valid.
+    if name != path.name:
+        raise SavedPrefixError(f"{path}: the saved prefix was renamed; it belongs to another model or setting")
     if tokens is not None and saved_tokens != list(tokens):
         raise SavedPrefixError(f"{path}: the saved prefix is of other tokens")
     return state

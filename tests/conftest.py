@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.engine.completion import LoadedModel
 from archroute_edge.model_store import bundled_folder
 from tests.small_model import write_small_model
+
+# No example may fail because a machine is slow, and no run may leave a folder behind.
+settings.register_profile("archroute", deadline=None, max_examples=60, database=None)
+settings.load_profile("archroute")
 
 EXAMPLE_ROUTES = Path(__file__).parent.parent / "archroute_edge" / "data" / "example_routes.yaml"
 
@@ -24,7 +29,8 @@ CARD_MESSAGE = (
 def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own caches and models."""
     monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path / "prefixes"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    # huggingface_hub reads its environment once, when it is imported.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.delenv("ARCHROUTE_MODELS_DIR", raising=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import Any
@@ -19,25 +20,53 @@ from archroute_edge.errors import ArchRouteError
 
 
 class _OneLineErrors(click.Group):
-    """Turns the library's errors into one line on stderr and exit code 2."""
+    """Turns errors into one line on stderr: exit code 2 for what a caller can put right, 130 for an interruption."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ArchRouteError as exc:
-            # A name or path may hold line breaks; the message stays on one line all the same.
-            click.echo(f"archroute: error: {' '.join(str(exc).split())}", err=True)
+            _complain(str(exc))
             ctx.exit(2)
 
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except click.UsageError as exc:
+            see = f"; see {exc.ctx.command_path} --help" if exc.ctx else ""
+            _complain(exc.format_message().rstrip(".") + see)
+            sys.exit(exc.exit_code)
+        except click.Abort:
+            _complain("interrupted")
+            sys.exit(130)
+        except OSError as exc:
+            _complain(str(exc))
+            sys.exit(2)
+        sys.exit(code if isinstance(code, int) else 0)
 
-@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+
+def _complain(message: str) -> None:
+    # A name or path may hold line breaks; the message stays on one line all the same.
+    click.echo(f"archroute: error: {' '.join(message.split())}", err=True)
+
+
+@click.group(cls=_OneLineErrors, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="archroute")
 @click.option("-v", "--verbose", is_flag=True, help="Show the log of the router and of llama.cpp on stderr.")
-def main(verbose: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, verbose: bool) -> None:
     """Decide on this machine which route a conversation belongs to, and so which model should answer it."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.DEBUG if verbose else logging.WARNING, format="archroute: %(levelname)s: %(message)s"
     )
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a route's name shows its code points.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 for command in (route, prompt, grammar, check, doctor, demo):

@@ -15,7 +15,11 @@ from archroute_edge.config import advice, load_config
 @click.argument("file")
 @json_option
 def check(file: str, as_json: bool) -> None:
-    """Validate a configuration, and warn about what the model's authors advise against."""
+    """Validate a configuration, and warn where it is unwise.
+
+    FILE is a YAML file of this project, of archgw or of Plano. Warnings are about what the authors of Arch-Router advise
+    against; they leave the exit code at 0.
+    """
     config = load_config(file)
     warnings = advice(config)
     if as_json:
@@ -31,4 +35,5 @@ def check(file: str, as_json: bool) -> None:
         line = f"{each.line}:" if each.line else ""
         click.echo(f"{file}:{line} warning: {each.message}", err=True)
     many = "route" if len(config.table) == 1 else "routes"
-    click.echo(f"{file}: {len(config.table)} {many}, default model {config.default_model or 'none'}, {len(warnings)} warnings")
+    noted = "warning" if len(warnings) == 1 else "warnings"
+    click.echo(f"{file}: {len(config.table)} {many}, default model {config.default_model or 'none'}, {len(warnings)} {noted}")

@@ -14,7 +14,10 @@ from archroute_edge.router import Router
 @click.command()
 @json_option
 def demo(as_json: bool) -> None:
-    """Route a few messages over the model card's five routes with the bundled model."""
+    """Route a few messages with the bundled model.
+
+    The routes are the five of Arch-Router's model card, its example message among the messages.
+    """
     messages = json.loads((resources.files("archroute_edge") / "data" / "demo_messages.json").read_text("utf-8"))
     config = read_config(None).config
     with Router(config=config, model="tiny") as router:

@@ -22,7 +22,10 @@ from archroute_edge.saved_prefixes import default_folder, inspect_folder
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Say which build, devices, models and caches there are, and what is wrong with them."""
+    """Show the build, devices, models and caches, and what is wrong.
+
+    Exits with 2 where something is.
+    """
     problems: list[str] = []
     report = {
         "archroute_edge": __version__,

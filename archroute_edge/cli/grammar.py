@@ -22,4 +22,4 @@ def grammar(config: str | None, model: str, prompt_format: str) -> None:
     model_file = find_model(model)
     header = read_header(model_file.path)
     chosen = choose_prompt_format(prompt_format, model_file, header)
-    click.echo(to_gbnf(chosen.answers(table, nfc=normalises_to_nfc(header))), nl=False)
+    click.echo(to_gbnf(chosen.answers(table, nfc=normalises_to_nfc(header))).encode("utf-8"), nl=False)

@@ -67,7 +67,7 @@ engine_options = _stack(
     ),
     click.option(
         "--budget",
-        type=click.IntRange(min=16),
+        type=click.IntRange(min=64),
         default=DEFAULT_BUDGET,
         show_default=True,
         help="Tokens of conversation in a prompt; earlier turns are left out beyond it.",

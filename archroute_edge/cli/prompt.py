@@ -29,7 +29,7 @@ from archroute_edge.router import choose_prompt_format
 @prompt_format_option
 @click.option(
     "--budget",
-    type=click.IntRange(min=16),
+    type=click.IntRange(min=64),
     default=DEFAULT_BUDGET,
     show_default=True,
     help="Tokens of conversation in a prompt; earlier turns are left out beyond it.",
@@ -46,7 +46,10 @@ def prompt(
     tokens: bool,
     as_json: bool,
 ) -> None:
-    """Print the exact prompt that the model would be given."""
+    """Print the exact prompt that the model would be given.
+
+    TEXT is a user message.
+    """
     turns = read_messages(read_message_options(text, messages))
     table = read_config(config).config.table
     model_file = find_model(model)
@@ -60,4 +63,4 @@ def prompt(
         click.echo(" ".join(map(str, ids)))
     else:
         # No line break of our own: what is printed is the prompt to the byte.
-        click.echo(rendered, nl=False)
+        click.echo(rendered.encode("utf-8"), nl=False)

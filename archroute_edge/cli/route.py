@@ -49,7 +49,11 @@ def route(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say which route a message or a conversation belongs to, and which model should answer it."""
+    """Find the route of a conversation, and the model for it.
+
+    TEXT is a user message. The route and the model go to standard output, how sure that is and what it cost to standard
+    error.
+    """
     if batch is not None:
         if text is not None or messages is not None:
             raise SettingsError("--batch stands alone: give no message and no --messages with it")

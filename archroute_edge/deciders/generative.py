@@ -104,7 +104,8 @@ class GenerativeDecider:
             prompt = self.prompt.tokens(table, kept.turns)
             rendered = time.perf_counter()
             with self._cache.working(prompt, prepared.static) as (work, n_reused):
-                decoded = self._decoder.decode(work, prompt[work.n_tokens :], prepared.answers)
+                rest, n_before = prompt[work.n_tokens :], work.n_evaluated
+                decoded = self._decoder.decode(work, rest, prepared.answers)
                 decided = time.perf_counter()
                 all_scores = prepared.scorer.scores(work, len(prompt), decoded) if scores else None
                 confidence = (
@@ -113,7 +114,7 @@ class GenerativeDecider:
                     else prepared.scorer.confidence(work, len(prompt), decoded)
                 )
             ended = time.perf_counter()
-        n_answer = work.n_evaluated - (len(prompt) - n_reused)
+        n_answer = work.n_evaluated - n_before - len(rest)
         return Verdict(
             route=decoded.route,
             confidence=confidence,

@@ -13,7 +13,8 @@ import psutil
 
 logger = logging.getLogger("archroute_edge.llama_cpp")
 
-_LEVELS = {1: logging.DEBUG, 2: logging.WARNING, 3: logging.ERROR, 4: logging.DEBUG}
+# ggml_log_level
+_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUATION = 5
 _last_level = logging.DEBUG
 _last_error = ""
@@ -26,7 +27,8 @@ def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
     message = text.decode("utf-8", "replace").strip()
     if level != _CONTINUATION:
         _last_level = _LEVELS.get(level, logging.DEBUG)
-    if message and _last_level >= logging.ERROR:
+    # The first error has the reason; those that follow say that something failed because of it.
+    if message and _last_level >= logging.ERROR and not _last_error:
         _last_error = message
     if message and message != ".":
         logger.log(min(_last_level, logging.DEBUG), "%s", message)
@@ -40,7 +42,7 @@ def initialise() -> None:
 
 
 def take_last_error() -> str:
-    """What llama.cpp last complained of, in its words, or an empty string; reading clears it."""
+    """What llama.cpp complained of since the last call, in its words, or an empty string."""
     global _last_error
     message, _last_error = _last_error, ""
     return message

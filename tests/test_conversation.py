@@ -1,0 +1,132 @@
+"""Which messages and parts a model gets to see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archroute_edge.conversation import Turn, read_messages
+from archroute_edge.errors import ConversationError
+
+USER = {"role": "user", "content": "hello"}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+def text(value: str) -> dict[str, str]:
+    return {"type": "text", "text": value}
+
+
+KEPT = [
+    pytest.param("hello", [("user", "hello")], id="text"),
+    pytest.param([USER], [("user", "hello")], id="one-message"),
+    pytest.param((USER,), [("user", "hello")], id="tuple"),
+    pytest.param(
+        [USER, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "yes"}],
+        [("user", "hello"), ("assistant", "hi"), ("user", "yes")],
+        id="order",
+    ),
+    *(
+        pytest.param([{"role": role, "content": "x"}, USER], [("user", "hello")], id=f"dropped-{role}")
+        for role in ("system", "developer", "tool", "function")
+    ),
+    pytest.param([USER, {"role": "tool", "tool_call_id": "1", "content": None}], [("user", "hello")], id="tool-result"),
+    pytest.param(
+        [USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], [("user", "hello")], id="tool-call-only"
+    ),
+    pytest.param([USER, {"role": "assistant"}], [("user", "hello")], id="no-content"),
+    pytest.param([USER, {"role": "user", "content": " \n\t"}], [("user", "hello")], id="blank"),
+    pytest.param([USER, {"role": "user", "content": []}], [("user", "hello")], id="no-parts"),
+    pytest.param([{"role": "user", "content": [text("a"), text("b")]}], [("user", "a\nb")], id="parts-are-joined"),
+    pytest.param([{"role": "user", "content": [text("a"), IMAGE, text("b")]}], [("user", "a\nb")], id="image-between"),
+    pytest.param([USER, {"role": "user", "content": [IMAGE]}], [("user", "hello")], id="image-only-message"),
+    pytest.param(
+        [{"role": "user", "content": [{"type": "input_text", "text": "a"}, {"text": "b"}, "c"]}],
+        [("user", "a\nb\nc")],
+        id="other-spellings-of-text-parts",
+    ),
+    pytest.param([{"role": "user", "content": "  indented\n", "name": "bob"}], [("user", "  indented\n")], id="verbatim"),
+]
+
+REFUSED = [
+    pytest.param([], "there are no messages", id="none"),
+    pytest.param("", "no user message with text", id="empty-text"),
+    pytest.param(" \n", "no user message with text", id="blank-text"),
+    pytest.param([{"role": "system", "content": "x"}], "no user message with text", id="only-system"),
+    pytest.param([{"role": "assistant", "content": "x"}], "no user message with text", id="only-assistant"),
+    pytest.param([{"role": "user", "content": [IMAGE, IMAGE]}], "no user message with text", id="only-images"),
+    pytest.param(None, "must be a text or a list", id="null"),
+    pytest.param(b"hello", "must be a text or a list", id="bytes"),
+    pytest.param(USER, "must be a text or a list", id="one-bare-message"),
+    pytest.param(["hello"], "message 0 is a str", id="texts"),
+    pytest.param([USER, None], "message 1 is a NoneType", id="null-message"),
+    pytest.param([USER, {"content": "x"}], "message 1 has the role None", id="no-role"),
+    pytest.param([USER, {"role": "usr", "content": "x"}], "message 1 has the role 'usr'", id="unknown-role"),
+    pytest.param([USER, {"role": ["user"], "content": "x"}], r"message 1 has the role \['user'\]", id="role-list"),
+    pytest.param([{"role": "user", "content": 5}], "message 0: content is a int", id="number"),
+    pytest.param([{"role": "user", "content": {"text": "x"}}], "message 0: content is a dict", id="mapping"),
+    pytest.param([USER, {"role": "user", "content": [text("a"), 5]}], "message 1: part 1 is a int", id="number-part"),
+    pytest.param(
+        [{"role": "user", "content": [{"type": "text"}]}], "message 0: part 0 is a text part without text", id="textless-part"
+    ),
+]
+
+
+@pytest.mark.parametrize(("messages", "turns"), KEPT)
+def test_what_is_kept(messages: Any, turns: Sequence[tuple[str, str]]) -> None:
+    """The model was trained on conversations cleaned like this; a tool's output or a system prompt misleads it."""
+    assert [(turn.role, turn.content) for turn in read_messages(messages)] == turns
+
+
+@pytest.mark.parametrize(("messages", "message"), REFUSED)
+def test_what_cannot_be_routed_is_refused_and_says_where(messages: Any, message: str) -> None:
+    """A conversation without a user's words would be routed on nothing, and a malformed one raise a TypeError."""
+    with pytest.raises(ConversationError, match=message) as caught:
+        read_messages(messages)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        ("a\ud800b", "a\ufffdb"),
+        ("\udc00", "\ufffd"),
+        ("\ud83d\ude00", "\U0001f600"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        ("\U0001f600\ud83d", "\U0001f600\ufffd"),
+    ],
+)
+def test_lone_surrogates_become_the_replacement_character(content: str, read: str) -> None:
+    """JSON can carry half a character; encoding it later raises UnicodeEncodeError in the middle of a decision."""
+    assert read_messages(content) == (Turn("user", read),)
+    assert read_messages([{"role": "user", "content": [text(content)]}]) == (Turn("user", read),)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["role", "content", "type", "text"]), inner),
+    max_leaves=12,
+)
+ROLES = st.sampled_from(["user", "assistant", "system", "tool", "x", None])
+
+
+@given(JSON | st.lists(st.fixed_dictionaries({"role": ROLES, "content": JSON})))
+def test_any_json_is_turns_or_a_conversation_error(document: Any) -> None:
+    """A request body of the wrong shape must be the caller's error, never a TypeError of ours."""
+    try:
+        turns = read_messages(document)
+    except ConversationError:
+        return
+    assert any(turn.role == "user" for turn in turns)
+    assert all(turn.role in ("user", "assistant") and turn.content.strip() for turn in turns)
+
+
+def test_the_messages_are_not_changed() -> None:
+    """Applications send the same list on to the model that was chosen."""
+    messages: list[Mapping[str, Any]] = [USER, {"role": "user", "content": [text("a\ud800"), IMAGE]}]
+    before = repr(messages)
+    read_messages(messages)
+    assert repr(messages) == before

@@ -1,0 +1,289 @@
+"""Models by name, by level and by path; what is missing says which command gets it."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from archroute_edge import model_store
+from archroute_edge.errors import ConfigError, ModelNotFoundError
+from archroute_edge.model_store import (
+    CatalogueEntry,
+    ModelFile,
+    bundled_folder,
+    find_model,
+    model_folders,
+    models_on_this_machine,
+    read_catalogue,
+)
+from archroute_edge.prompt_formats import PROMPT_FORMATS
+
+ARCH = "Arch-Router-1.5B-{}.gguf"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models, the only one that is searched."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv("ARCHROUTE_MODELS_DIR", str(folder))
+    return folder
+
+
+def put(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"GGUF")
+    return path
+
+
+def put_into_hub_cache(hub: Path, repo: str, name: str) -> Path:
+    """Lay a file down as huggingface_hub does: a blob, a snapshot that links to it, and a ref that names the snapshot."""
+    root = hub / f"models--{repo.replace('/', '--')}"
+    blob = put(root / "blobs", "0" * 64)
+    link = root / "snapshots" / COMMIT / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(blob)
+    (root / "refs").mkdir(exist_ok=True)
+    (root / "refs" / "main").write_text(COMMIT)
+    return link
+
+
+class TestNames:
+    def test_the_bundled_model(self, folder: Path) -> None:
+        """A folder of one's own comes first, so that a better model can stand in for a bundled one."""
+        path = put(folder, "tiny-Q8_0.gguf")
+        assert find_model("tiny") == ModelFile("tiny", path, "card")
+
+    @pytest.mark.parametrize("level", ["Q4_K_M", "q4_k_m", "Q2_K", "F16"])
+    def test_a_level(self, folder: Path, level: str) -> None:
+        """Levels are written in capitals and in small letters; F16's file has no level in its name."""
+        wanted = ARCH.format(level.upper()) if level != "F16" else "Arch-Router-1.5B.gguf"
+        for name in (ARCH.format("Q4_K_M"), ARCH.format("Q2_K"), "Arch-Router-1.5B.gguf"):
+            put(folder, name)
+        assert find_model(f"arch-router:{level}") == ModelFile(f"arch-router:{level.upper()}", folder / wanted, "card")
+
+    @pytest.mark.parametrize(
+        ("there", "found"),
+        [
+            (["Q2_K", "Q4_K_M", "Q5_K_M"], "Q4_K_M"),
+            (["Q5_K_M", "Q3_K_S"], "Q3_K_S"),
+            (["Q5_K_M"], "Q5_K_M"),
+        ],
+    )
+    def test_a_bare_name_takes_the_default_level_or_what_is_there(self, folder: Path, there: list[str], found: str) -> None:
+        """Whoever has one level of a model need not know what its default is."""
+        for level in there:
+            put(folder, ARCH.format(level))
+        assert find_model("arch-router").path == folder / ARCH.format(found)
+        assert find_model("arch-router").name == f"arch-router:{found}"
+
+    def test_auto_prefers_arch_router(self, folder: Path) -> None:
+        """Once the real router has been fetched, the demonstration model must not go on answering."""
+        put(folder, "tiny-Q8_0.gguf")
+        assert find_model("auto").name == "tiny"
+        put(folder, ARCH.format("Q3_K_L"))
+        assert find_model("auto").name == "arch-router:Q3_K_L"
+
+    def test_every_model_that_is_here_is_listed(self, folder: Path) -> None:
+        """`doctor` shows what can be named."""
+        put(folder, "tiny-Q8_0.gguf")
+        put(folder, ARCH.format("Q4_K_S"))
+        put(folder, ARCH.format("Q2_K"))
+        assert [each.name for each in models_on_this_machine()] == ["tiny", "arch-router:Q2_K", "arch-router:Q4_K_S"]
+
+
+class TestPaths:
+    def test_a_path_of_an_unknown_file(self, folder: Path) -> None:
+        """Nothing is known of its prompt format, so that the file itself may say it."""
+        path = put(folder, "mine.gguf")
+        assert find_model(path) == find_model(str(path)) == ModelFile("mine.gguf", path, None)
+
+    def test_a_path_of_a_file_in_the_catalogue(self, tmp_path: Path) -> None:
+        """A fetched Arch-Router is asked in its own format wherever it lies."""
+        path = put(tmp_path / "downloads", ARCH.format("Q4_K_M"))
+        assert find_model(path).prompt_format == "card"
+
+    def test_a_file_called_like_a_model(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that lies in the working folder under that very name is meant."""
+        put(folder, "tiny-Q8_0.gguf")
+        put(folder, "tiny")
+        monkeypatch.chdir(folder)
+        assert find_model("tiny").path == Path("tiny")
+
+    def test_a_folder_called_like_a_model(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A folder `tiny` in the working folder must not hide the model of that name."""
+        path = put(folder, "tiny-Q8_0.gguf")
+        (folder / "tiny").mkdir()
+        monkeypatch.chdir(folder)
+        assert find_model("tiny").path == path
+
+    def test_a_path_in_the_home_folder(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A shell leaves `--model=~/x.gguf` as it is."""
+        monkeypatch.setenv("HOME", str(folder))
+        path = put(folder, "mine.gguf")
+        assert find_model("~/mine.gguf").path == path
+
+
+class TestFolders:
+    def test_the_order(self, folder: Path, tmp_path: Path) -> None:
+        """The folder of the environment, then what is bundled, then the user's."""
+        assert model_folders()[:2] == [folder, bundled_folder()]
+        assert model_folders()[2].name == "models"
+        put(folder, ARCH.format("Q4_K_M"))
+        put(model_folders()[2], ARCH.format("Q4_K_M"))
+        assert find_model("arch-router").path.parent == folder
+
+    def test_the_users_folder(self) -> None:
+        """Fetched models are found again without any setting."""
+        path = put(model_folders()[-1], ARCH.format("Q4_K_M"))
+        assert find_model("arch-router").path == path
+
+    def test_the_hub_cache(self, tmp_path: Path) -> None:
+        """What `hf download` fetched is used where it lies; nobody downloads a gigabyte twice."""
+        link = put_into_hub_cache(tmp_path / "hub", "katanemo/Arch-Router-1.5B.gguf", ARCH.format("Q4_K_M"))
+        assert find_model("arch-router:Q4_K_M").path == link
+        assert find_model("auto").path == link
+        with pytest.raises(ModelNotFoundError):
+            find_model("arch-router:Q2_K")
+
+    def test_the_hubs_note_that_a_file_does_not_exist(self, tmp_path: Path) -> None:
+        """The cache also remembers what a repository lacks, and answers with a marker that is no path."""
+        put_into_hub_cache(tmp_path / "hub", "katanemo/Arch-Router-1.5B.gguf", ARCH.format("Q4_K_M"))
+        missing = tmp_path / "hub/models--katanemo--Arch-Router-1.5B.gguf/.no_exist" / COMMIT / ARCH.format("Q2_K")
+        missing.parent.mkdir(parents=True)
+        missing.touch()
+        with pytest.raises(ModelNotFoundError):
+            find_model("arch-router:Q2_K")
+
+
+MISSING = [
+    pytest.param(
+        "arch-router",
+        "hf download katanemo/Arch-Router-1.5B.gguf Arch-Router-1.5B-Q4_K_M.gguf",
+        id="default-level",
+    ),
+    pytest.param("arch-router:q2_k", "hf download katanemo/Arch-Router-1.5B.gguf Arch-Router-1.5B-Q2_K.gguf", id="level"),
+    pytest.param("arch-router:Q9_9", "no level 'Q9_9'; its levels: Q2_K, Q3_K_S,", id="unknown-level"),
+    pytest.param("tiny:Q4_0", "'tiny' has no level 'Q4_0'; its levels: none", id="level-of-a-model-without"),
+    pytest.param("arch-ruter", "no model is called 'arch-ruter'; there are tiny, arch-router,", id="typing-error"),
+    pytest.param("", "a folder, not a model file", id="empty"),
+    pytest.param("/", "a folder, not a model file", id="folder"),
+    pytest.param("nowhere.gguf", "nowhere.gguf: no such model file; names that are known: tiny, arch-router", id="file"),
+    pytest.param("no/such/folder/x", "no/such/folder/x: no such model file", id="path"),
+    pytest.param("~nosuchuser/x.gguf", "no such model file", id="unknown-home"),
+    pytest.param("a\0b.gguf", "no such model file", id="null"),
+    pytest.param("x" * 5000 + ".gguf", "no such model file", id="too-long"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), MISSING)
+def test_what_is_missing_says_how_to_get_it(name: str, message: str) -> None:
+    """A user without the model needs the command, not a stack trace; nothing is downloaded unasked."""
+    with pytest.raises(ModelNotFoundError) as caught:
+        find_model(name)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_bundled_model_means_a_broken_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """There is nothing to download then: the package has to be installed again."""
+    monkeypatch.setattr(model_store, "model_folders", lambda: [tmp_path])
+    with pytest.raises(ModelNotFoundError, match=r"tiny-Q8_0\.gguf is missing from .*; install archroute-edge again"):
+        find_model("tiny")
+
+
+def test_the_catalogue_that_is_shipped() -> None:
+    """Every entry must be whole: it is read for any model, a path included."""
+    catalogue = read_catalogue()
+    assert list(catalogue)[:2] == ["tiny", "arch-router"]
+    for entry in catalogue.values():
+        assert entry.description
+        assert entry.licence
+        assert entry.prompt_format in PROMPT_FORMATS
+        assert entry.default_level is None or entry.default_level in entry.files
+        assert "\n" not in entry.description
+    assert catalogue["arch-router"].licence == "katanemo-research"
+
+
+GOOD = "models:\n  m: {prompt_format: gateway, repo: a/b, files: {Q4_0: x.gguf, F16: y.gguf}, default_level: F16}\n"
+
+BROKEN = [
+    pytest.param("", "needs a mapping called models", id="empty"),
+    pytest.param("- a\n", "needs a mapping called models", id="list"),
+    pytest.param("models: [a]\n", "needs a mapping called models", id="models-list"),
+    pytest.param("models: {m: [a\n", "cannot be read", id="yaml"),
+    pytest.param("models: {m: 5}\n", "'m' is not a mapping", id="entry"),
+    pytest.param("models: {m: {file: x, prompt_format: card, fiel: y}}\n", "unknown key 'fiel'", id="unknown-key"),
+    pytest.param("models: {m: {file: x}}\n", "needs a prompt_format out of card, gateway, orchestrator", id="no-format"),
+    pytest.param("models: {m: {file: x, prompt_format: cards}}\n", "needs a prompt_format", id="wrong-format"),
+    pytest.param("models: {m: {file: x, prompt_format: [card]}}\n", "needs a prompt_format", id="format-list"),
+    pytest.param("models: {m: {prompt_format: card}}\n", "either a file or a repo", id="neither"),
+    pytest.param("models: {m: {file: x, repo: a/b, prompt_format: card}}\n", "either a file or a repo", id="both"),
+    pytest.param("models: {m: {file: 5, prompt_format: card}}\n", "'m': file must be text", id="file-number"),
+    pytest.param("models: {m: {repo: a/b, prompt_format: card}}\n", "files must map levels to file names", id="no-files"),
+    pytest.param(
+        "models: {m: {repo: a/b, files: [x], prompt_format: card}}\n", "files must map levels to file names", id="files-list"
+    ),
+    pytest.param(
+        "models: {m: {repo: a/b, files: {Q4_0: 5}, prompt_format: card}}\n", "files must map levels", id="files-number"
+    ),
+    pytest.param(
+        "models: {m: {repo: a/b, files: {Q4_0: x}, default_level: Q8_0, prompt_format: card}}\n",
+        "default_level 'Q8_0' is none of its files: Q4_0",
+        id="default-level",
+    ),
+    pytest.param(
+        "models: {m: {repo: a/b, files: {Q4_0: x}, default_level: [Q4_0], prompt_format: card}}\n",
+        "is none of its files",
+        id="default-level-list",
+    ),
+    pytest.param(
+        "models: {m: {repo: 'not a repo', files: {Q4_0: x}, prompt_format: card}}\n", "repo must be owner/name", id="repo"
+    ),
+]
+
+
+def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
+    """Users add their models there."""
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(GOOD)
+    assert read_catalogue(path) == {
+        "m": CatalogueEntry("m", "", "", "gateway", repo="a/b", files={"Q4_0": "x.gguf", "F16": "y.gguf"}, default_level="F16")
+    }
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+def test_a_broken_catalogue_is_an_error_with_its_path(tmp_path: Path, text: str, message: str) -> None:
+    """A slip in the catalogue must not surface as an AttributeError when some model is looked for."""
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_catalogue(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_a_catalogue_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    """An installation without its catalogue must say so."""
+    path = tmp_path / "catalogue.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="the catalogue cannot be read"):
+        read_catalogue(path)
+
+
+def test_a_folder_that_may_not_be_searched_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The operating system's refusal must not go through as a PermissionError."""
+
+    def refuse(self: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(ModelNotFoundError, match="Permission denied"):
+        find_model(tmp_path / "x.gguf")
