@@ -1,0 +1,202 @@
+"""Quantization: the table of levels, and making a smaller GGUF from a big one with llama.cpp.
+
+llama.cpp does the work in a process of its own, so that an interrupt ends it at once and an abort on a damaged file
+ends that process only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from archroute_edge.engine.gguf_header import TENSOR_TYPES, GGUFHeader, read_header
+from archroute_edge.errors import ModelError, QuantizationError
+from archroute_edge.whole_files import replaced_when_whole
+
+logger = logging.getLogger("archroute_edge.quantization")
+
+# llama.cpp's log (src/llama-quant.cpp): the start of a tensor, the count of tensors that fit no block, an exception.
+_TENSOR_LINE: Final = re.compile(r"\[ *(\d+)/ *\d+\]")
+_FALLBACK_LINE: Final = re.compile(r"(\d+) of \d+ tensor\(s\) required fallback")
+_FAILURE_LINE: Final = re.compile(r"failed to quantize: (.+)")
+
+Progress = Callable[[int, int], None]
+"""Called with tensors done and tensors in all."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A quantization level.
+
+    Attributes:
+        name: as llama.cpp's own tools call it.
+        ftype: llama.cpp's ``llama_ftype``.
+        bits_per_weight: over all tensors of a file at the shape of Arch-Router-1.5B, as llama.cpp reckons it.
+        needs_imatrix: llama.cpp refuses the level without an importance matrix.
+        file_name: how Arch-Router's authors name the file, with ``{model}`` for the model's name.
+        advice: when to take it.
+    """
+
+    name: str
+    ftype: int
+    bits_per_weight: float
+    needs_imatrix: bool
+    advice: str
+    file_name: str = ""
+
+    def file_for(self, model: str) -> str:
+        """The file's name for a model called ``model``."""
+        return (self.file_name or "{model}-{level}.gguf").format(model=model, level=self.name)
+
+
+_TABLE: Final = (
+    Level("Q2_K", 10, 3.47, False, "the smallest that works without an importance matrix; loses much"),
+    Level("Q3_K_S", 11, 3.91, False, "small; loses noticeably"),
+    Level("Q3_K_M", 12, 4.24, False, "small; loses some"),
+    Level("Q3_K_L", 13, 4.53, False, "better than Q3_K_M for a little more memory"),
+    Level("Q4_0", 2, 4.81, False, "four bits, repacked for the CPU when loaded; often the fastest of its size"),
+    Level("Q4_K_S", 14, 4.84, False, "four bits, smaller than Q4_K_M and nearly as good"),
+    Level("Q4_K_M", 15, 5.08, False, "the usual choice: little loss at a third of the size"),
+    Level("Q5_K_S", 16, 5.66, False, "five bits, close to the original"),
+    Level("Q5_K_M", 17, 5.8, False, "five bits, very close to the original"),
+    Level("Q6_K", 18, 6.56, False, "hardly told from the original"),
+    Level("Q8_0", 7, 8.5, False, "as good as the original at half the size; for small models"),
+    Level("IQ2_M", 29, 3.08, True, "for very little memory only; loses much"),
+    Level("IQ3_XXS", 23, 3.56, True, "three bits and smaller than Q3_K_S; slow on CPUs"),
+    Level("IQ3_M", 27, 3.99, False, "better than Q3_K_M at its size; slow on CPUs"),
+    Level("IQ4_XS", 30, 4.64, False, "smaller than Q4_K_S at its quality; slower on CPUs"),
+    Level("IQ4_NL", 25, 4.85, False, "IQ4_XS in blocks of 32, for rows that are no multiple of 256"),
+    Level("F16", 1, 16.0, False, "not quantized; the reference for the others", "{model}.gguf"),
+    Level("BF16", 32, 16.0, False, "not quantized; for CPUs with BF16 instructions, where it can be the fastest of all"),
+)
+LEVELS: Final[dict[str, Level]] = {level.name: level for level in _TABLE}
+"""Every level this project offers, by name, each family from small to large."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What was made. Sizes in bytes; ``n_fallbacks`` tensors got a larger type because their rows fit no other."""
+
+    path: Path
+    level: str
+    source_bytes: int
+    n_bytes: int
+    n_fallbacks: int
+
+
+def level_named(name: str) -> Level:
+    """Look a level up, in any case.
+
+    Raises:
+        QuantizationError: there is none of that name; the message lists them.
+    """
+    level = LEVELS.get(name.upper())
+    if level is None:
+        raise QuantizationError(f"no quantization level {name!r}; there are {', '.join(LEVELS)}")
+    return level
+
+
+def quantize(
+    source: Path,
+    target: Path,
+    level: str | Level,
+    *,
+    threads: int | None = None,
+    on_progress: Progress = lambda done, total: None,
+) -> Quantization:
+    """Quantize the GGUF ``source`` to ``target``, which appears when it is whole and replaces an old one.
+
+    Args:
+        source: an F32, F16 or BF16 GGUF.
+        threads: how many llama.cpp uses, by default all.
+
+    Raises:
+        QuantizationError: an unknown level, one that needs an importance matrix, a source that is quantized already,
+            a target that cannot be written, or llama.cpp failed.
+        ModelError: ``source`` is missing or no whole GGUF.
+    """
+    level = level_named(level) if isinstance(level, str) else level
+    header = read_header(source)
+    _check(source, header, target, level)
+    n_fallbacks = 0
+    try:
+        with replaced_when_whole(target) as partial:
+            for event in _run_worker(source, partial, level, threads or os.cpu_count() or 1):
+                if "tensor" in event:
+                    on_progress(event["tensor"], len(header.tensors))
+                n_fallbacks = event.get("fallbacks", n_fallbacks)
+            made = _read_back(partial, target, level, header)
+    except OSError as exc:
+        raise QuantizationError(f"{target}: cannot be written ({exc.strerror or exc})") from exc
+    return Quantization(target, level.name, header.file_size, made.file_size, n_fallbacks)
+
+
+def _check(source: Path, header: GGUFHeader, target: Path, level: Level) -> None:
+    if level.needs_imatrix:
+        others = ", ".join(other.name for other in LEVELS.values() if not other.needs_imatrix)
+        raise QuantizationError(f"{level.name} needs an importance matrix; without one there are {others}")
+    types = {TENSOR_TYPES[tensor.type_number][0] for tensor in header.tensors.values()}
+    quantized = sorted(types - {"F32", "F16", "BF16"})
+    if quantized:
+        raise QuantizationError(
+            f"{source}: is quantized already ({', '.join(quantized)}); start from its F16, BF16 or F32 file"
+        )
+    if not target.parent.is_dir():
+        raise QuantizationError(f"{target.parent}: no such folder, so {target.name} cannot be written there")
+    if target.is_dir():
+        raise QuantizationError(f"{target}: is a folder; name the file to write")
+    if target.exists() and target.samefile(source):
+        raise QuantizationError(f"{target}: is the source itself; name another file")
+
+
+def _read_back(partial: Path, target: Path, level: Level, source: GGUFHeader) -> GGUFHeader:
+    """Check what was written: llama.cpp's writer can run into a full disk without reporting it."""
+    try:
+        made = read_header(partial)
+    except ModelError as exc:
+        raise QuantizationError(f"{target}: was not written whole, nothing was kept; is the disk full?") from exc
+    if made.tensors.keys() != source.tensors.keys() or made.metadata.get("general.file_type") != level.ftype:
+        raise QuantizationError(f"{target}: is not {source.path} at {level.name}, nothing was kept")
+    return made
+
+
+def _run_worker(source: Path, target: Path, level: Level, threads: int) -> Iterator[dict[str, int]]:
+    """Run llama.cpp in a process of its own and yield what its log tells: ``tensor`` (how many are done), ``fallbacks``."""
+    package_root = str(Path(__file__).resolve().parent.parent)
+    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
+    task = {"source": str(source), "target": str(target), "ftype": level.ftype, "threads": threads}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "archroute_edge.quantization_worker", json.dumps(task)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": search_path, "GGML_NO_BACKTRACE": "1"},
+    )
+    complaint = ""
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            text = line.decode("utf-8", "replace").strip().strip("=").strip()
+            logger.debug("llama.cpp: %s", text)
+            if match := _TENSOR_LINE.match(text):
+                yield {"tensor": int(match[1]) - 1}
+            elif match := _FALLBACK_LINE.search(text):
+                yield {"fallbacks": int(match[1])}
+            elif match := _FAILURE_LINE.search(text):
+                complaint = match[1]
+        status = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    if status:
+        reason = complaint or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
+        raise QuantizationError(f"{source}: llama.cpp could not quantize it to {level.name}: {reason}")

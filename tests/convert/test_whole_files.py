@@ -1,0 +1,79 @@
+"""A converted file is there whole, or what was there before still is."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from archroute_edge.errors import CheckpointError
+from archroute_edge.whole_files import replaced_when_whole
+from tests.convert.checkpoints import write_checkpoint
+from tools.convert.conversion import convert_checkpoint
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    """Each has a file of its own, and the last to finish wins."""
+    target = tmp_path / "file"
+    with replaced_when_whole(target) as first, replaced_when_whole(target) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert not target.exists()
+    assert target.read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_target_in_a_missing_folder(tmp_path: Path) -> None:
+    """Said before any work is done."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    with pytest.raises(CheckpointError, match="nowhere: no such folder"):
+        convert_checkpoint(checkpoint.folder, tmp_path / "nowhere" / "model.gguf")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        convert_checkpoint(checkpoint.folder, tmp_path)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Files of this process end at 100 kB, with the error of a full disk's kind."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_disk_full_leaves_the_old_file(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Writing fails halfway: what stood under the name stays."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    target = tmp_path / "model.gguf"
+    target.write_bytes(b"the old model")
+    request.getfixturevalue("small_disk")
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        convert_checkpoint(checkpoint.folder, target, "f32")
+    assert target.read_bytes() == b"the old model"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "model.gguf"]
+
+
+def test_too_little_room_is_said_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size of the result is known before the first byte of it."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=10**9, used=10**9 - 1000, free=1000))
+    with pytest.raises(CheckpointError, match=r"0\.4 MB are needed there, 0\.0 MB are free"):
+        convert_checkpoint(checkpoint.folder, tmp_path / "model.gguf", "f32")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_interrupt_leaves_no_file(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of the tensors."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+
+    def interrupt(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_checkpoint(checkpoint.folder, tmp_path / "model.gguf", "f32", on_progress=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

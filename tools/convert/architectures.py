@@ -1,0 +1,195 @@
+"""What is particular to an architecture: how its tensors are called and shaped, and its hyperparameters.
+
+A further architecture is one more entry in :data:`ARCHITECTURES`. GGUF names and keys:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; which tensors llama.cpp expects: its ``src/models/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from archroute_edge.errors import CheckpointError
+from tools.convert.checkpoint import Checkpoint
+from tools.convert.safetensors_files import StoredTensor
+
+# Name within a block -> GGUF name within a block, and what its rows and columns are as long as (see `sizes`).
+_BLOCK: Final = {
+    "input_layernorm.weight": ("attn_norm.weight", ("hidden",)),
+    "self_attn.q_proj.weight": ("attn_q.weight", ("queries", "hidden")),
+    "self_attn.k_proj.weight": ("attn_k.weight", ("keys", "hidden")),
+    "self_attn.v_proj.weight": ("attn_v.weight", ("keys", "hidden")),
+    "self_attn.o_proj.weight": ("attn_output.weight", ("hidden", "queries")),
+    "post_attention_layernorm.weight": ("ffn_norm.weight", ("hidden",)),
+    "mlp.gate_proj.weight": ("ffn_gate.weight", ("ffn", "hidden")),
+    "mlp.up_proj.weight": ("ffn_up.weight", ("ffn", "hidden")),
+    "mlp.down_proj.weight": ("ffn_down.weight", ("hidden", "ffn")),
+}
+_QKV_BIASES: Final = {
+    "self_attn.q_proj.bias": ("attn_q.bias", ("queries",)),
+    "self_attn.k_proj.bias": ("attn_k.bias", ("keys",)),
+    "self_attn.v_proj.bias": ("attn_v.bias", ("keys",)),
+}
+_QK_NORMS: Final = {
+    "self_attn.q_norm.weight": ("attn_q_norm.weight", ("head",)),
+    "self_attn.k_norm.weight": ("attn_k_norm.weight", ("head",)),
+}
+MAX_BLOCKS: Final = 512
+"""``LLAMA_MAX_LAYERS``."""
+_IGNORED_SUFFIXES: Final = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias")
+"""Buffers that old checkpoints carry; llama.cpp computes them itself."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture.
+
+    ``block`` maps the name of a tensor within ``model.layers.N.`` to its name within ``blk.N.`` and to its shape.
+    ``fixed`` lists the settings of config.json that llama.cpp's graph has built in, with the one value it computes.
+    """
+
+    name: str
+    block: dict[str, tuple[str, tuple[str, ...]]]
+    needs_head_dim: bool
+    fixed: dict[str, object]
+
+
+ARCHITECTURES: Final[dict[str, Architecture]] = {
+    "Qwen2ForCausalLM": Architecture(
+        name="qwen2",
+        block=_BLOCK | _QKV_BIASES,
+        needs_head_dim=False,
+        fixed={"hidden_act": "silu", "use_sliding_window": False},
+    ),
+    "Qwen3ForCausalLM": Architecture(
+        name="qwen3",
+        block=_BLOCK | _QK_NORMS,
+        needs_head_dim=True,
+        fixed={"hidden_act": "silu", "use_sliding_window": False, "attention_bias": False},
+    ),
+}
+"""By the name in ``architectures`` of config.json."""
+
+
+@dataclass(frozen=True)
+class PlacedTensor:
+    """A tensor of the checkpoint with the name it gets in the GGUF."""
+
+    name: str
+    source: StoredTensor
+
+
+def architecture_of(checkpoint: Checkpoint) -> Architecture:
+    """The architecture that config.json names.
+
+    Raises:
+        CheckpointError: none, one that is not in the table, or a setting that llama.cpp does not compute.
+    """
+    names = checkpoint.config.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise CheckpointError(
+            f"{checkpoint.config.path}: architecture {name!r} cannot be converted; {', '.join(ARCHITECTURES)} can"
+        )
+    if checkpoint.config.get("quantization_config"):
+        raise CheckpointError(f"{checkpoint.config.path}: the weights are quantized already; convert the original ones")
+    architecture = ARCHITECTURES[name]
+    for key, value in architecture.fixed.items():
+        found = checkpoint.config.get(key, value)
+        if found != value:
+            raise CheckpointError(
+                f"{checkpoint.config.path}: {key} is {found!r}; llama.cpp's {architecture.name} computes {value!r} only"
+            )
+    return architecture
+
+
+def sizes(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, int]:
+    """The lengths that tensor shapes are made of, from config.json.
+
+    Raises:
+        CheckpointError: a size is missing, or they do not go together.
+    """
+    hidden, heads = checkpoint.config.integer("hidden_size"), checkpoint.config.integer("num_attention_heads")
+    kv_heads = checkpoint.config.integer("num_key_value_heads")
+    if heads % kv_heads:
+        raise CheckpointError(f"{checkpoint.config.path}: {heads} heads cannot share {kv_heads} key/value heads")
+    if architecture.needs_head_dim or checkpoint.config.get("head_dim") is not None:
+        head = checkpoint.config.integer("head_dim")
+    elif hidden % heads:
+        raise CheckpointError(f"{checkpoint.config.path}: hidden_size {hidden} is no multiple of {heads} heads")
+    else:
+        head = hidden // heads
+    if head % 2:
+        raise CheckpointError(f"{checkpoint.config.path}: heads are {head} wide; rotary positions need an even width")
+    return {
+        "hidden": hidden,
+        "ffn": checkpoint.config.integer("intermediate_size"),
+        "vocabulary": checkpoint.config.integer("vocab_size"),
+        "head": head,
+        "queries": heads * head,
+        "keys": kv_heads * head,
+    }
+
+
+def place_tensors(checkpoint: Checkpoint, architecture: Architecture) -> list[PlacedTensor]:
+    """Every tensor of the model with its GGUF name, in the order they are written: embedding, blocks, norm, head.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, or of another shape than config.json implies.
+    """
+    lengths = sizes(checkpoint, architecture)
+    expected = dict(_expected(checkpoint, architecture))
+    placed = []
+    for source_name, (name, axes) in expected.items():
+        source = checkpoint.tensors.get(source_name)
+        shape = tuple(lengths[axis] for axis in axes)
+        if source is None:
+            raise CheckpointError(f"{checkpoint.folder}: tensor {source_name!r} is missing{_head_hint(source_name)}")
+        if source.shape != shape:
+            raise CheckpointError(
+                f"{source.path}: tensor {source_name!r} has shape {list(source.shape)}; config.json implies {list(shape)}"
+            )
+        if source.dtype not in ("F32", "F16", "BF16"):
+            raise CheckpointError(f"{source.path}: tensor {source_name!r} is {source.dtype}; F32, F16 and BF16 can be read")
+        placed.append(PlacedTensor(name, source))
+    for source_name in checkpoint.tensors:
+        if source_name not in expected and not source_name.endswith(_IGNORED_SUFFIXES):
+            raise CheckpointError(
+                f"{checkpoint.tensors[source_name].path}: tensor {source_name!r} is none that {architecture.name} has"
+            )
+    _check_tied_head(checkpoint)
+    return placed
+
+
+def _check_tied_head(checkpoint: Checkpoint) -> None:
+    """Of a stored head that config.json calls tied, transformers takes the embedding and llama.cpp the head."""
+    head, embedding = checkpoint.tensors.get("lm_head.weight"), checkpoint.tensors["model.embed_tokens.weight"]
+    if head is None or not checkpoint.config.get("tie_word_embeddings", False):
+        return
+    pieces = zip(head.read(), embedding.read(), strict=True)
+    if head.dtype != embedding.dtype or any(one != other for one, other in pieces):
+        raise CheckpointError(
+            f"{head.path}: lm_head.weight differs from the embedding, but config.json says that they are tied; "
+            "remove one of the two claims"
+        )
+
+
+def _expected(checkpoint: Checkpoint, architecture: Architecture) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
+    n_blocks = checkpoint.config.integer("num_hidden_layers")
+    if n_blocks > MAX_BLOCKS:
+        raise CheckpointError(f"{checkpoint.config.path}: {n_blocks} layers; llama.cpp takes {MAX_BLOCKS} at most")
+    yield "model.embed_tokens.weight", ("token_embd.weight", ("vocabulary", "hidden"))
+    for block in range(n_blocks):
+        for source_name, (name, axes) in architecture.block.items():
+            yield f"model.layers.{block}.{source_name}", (f"blk.{block}.{name}", axes)
+    yield "model.norm.weight", ("output_norm.weight", ("hidden",))
+    # A tied model may still store its head; llama.cpp takes it where it is there, and the embedding where it is not.
+    if not checkpoint.config.get("tie_word_embeddings", False) or "lm_head.weight" in checkpoint.tensors:
+        yield "lm_head.weight", ("output.weight", ("vocabulary", "hidden"))
+
+
+def _head_hint(source_name: str) -> str:
+    if source_name != "lm_head.weight":
+        return ""
+    return " and config.json does not say that the head is tied; is tie_word_embeddings missing there?"

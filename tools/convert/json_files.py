@@ -1,0 +1,93 @@
+"""Reading the JSON and text files of a checkpoint, which come from strangers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from archroute_edge.errors import CheckpointError
+
+MAX_TEXT_BYTES: Final = 256 << 20
+"""Far above any tokenizer.json (Qwen2's has 7 to 11 MB), far below what would exhaust the memory."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A JSON object of named values, and the file it is from, for messages."""
+
+    path: Path
+    values: dict[str, Any]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value at ``key``; ``default`` where it is missing or null."""
+        value = self.values.get(key)
+        return default if value is None else value
+
+    def integer(self, key: str) -> int:
+        """A positive whole number.
+
+        Raises:
+            CheckpointError: it is missing or something else.
+        """
+        value = self._needed(key)
+        if type(value) is not int or value < 1:
+            raise CheckpointError(f"{self.path}: {key} is {value!r}, a positive whole number is needed")
+        return value
+
+    def number(self, key: str) -> float:
+        """A positive number.
+
+        Raises:
+            CheckpointError: it is missing or something else.
+        """
+        value = self._needed(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise CheckpointError(f"{self.path}: {key} is {value!r}, a positive number is needed")
+        return float(value)
+
+    def _needed(self, key: str) -> Any:
+        if self.get(key) is None:
+            raise CheckpointError(f"{self.path}: has no {key}, which the conversion needs")
+        return self.values[key]
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file.
+
+    Raises:
+        CheckpointError: missing, unreadable, too large, or not UTF-8.
+    """
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise CheckpointError(f"{path}: larger than {MAX_TEXT_BYTES >> 20} MiB, which no such file is")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except UnicodeDecodeError as exc:
+        raise CheckpointError(f"{path}: not UTF-8 text (at byte {exc.start})") from None
+    except OSError as exc:
+        raise CheckpointError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        CheckpointError: as for :func:`read_text`, or not a JSON object.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except json.JSONDecodeError as exc:
+        raise CheckpointError(f"{path}:{exc.lineno}: not valid JSON ({exc.msg})") from None
+    except (ValueError, RecursionError) as exc:
+        raise CheckpointError(f"{path}: not usable JSON ({exc})") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: a JSON object is needed, this is a {type(value).__name__}")
+    return value
+
+
+def read_settings(path: Path, *, required: bool = True) -> Settings:
+    """Like :func:`read_object`; where the file is not ``required``, an absent one reads as empty."""
+    return Settings(path, read_object(path) if required or path.is_file() else {})

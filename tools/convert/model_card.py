@@ -1,0 +1,62 @@
+"""``general.*`` metadata: what the model is called, whose licence it has, how its authors sample from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import gguf
+import yaml
+
+from tools.convert.checkpoint import Checkpoint
+from tools.convert.json_files import read_settings, read_text
+
+_SAMPLING: Final = {
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "temperature": "general.sampling.temp",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
+"""generation_config.json -> GGUF. Spelt out, since older versions of the gguf package do not know them."""
+
+
+def add_general(
+    writer: gguf.GGUFWriter, checkpoint: Checkpoint, n_parameters: int, *, name: str | None, licence: str | None
+) -> None:
+    """Write name, size, licence and sampling defaults. ``name`` and ``licence`` win over what the checkpoint says."""
+    card = _front_matter(checkpoint.folder)
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name(name or checkpoint.folder.resolve().name)
+    writer.add_size_label(gguf.size_label(n_parameters, n_parameters, 0, 0))
+    if licence:
+        writer.add_license(licence)
+    else:
+        for key, add in (
+            ("license", writer.add_license),
+            ("license_name", writer.add_license_name),
+            ("license_link", writer.add_license_link),
+        ):
+            if isinstance(card.get(key), str):
+                add(card[key])
+    generation = read_settings(checkpoint.folder / "generation_config.json", required=False)
+    for name_there, key in _SAMPLING.items():
+        value = generation.get(name_there)
+        if type(value) is int and name_there == "top_k":
+            writer.add_int32(key, value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and name_there != "top_k":
+            writer.add_float32(key, float(value))
+
+
+def _front_matter(folder: Path) -> dict[str, Any]:
+    """The YAML block at the top of a model card (README.md), or nothing: a card is no reason to refuse a model."""
+    if not (folder / "README.md").is_file():
+        return {}
+    lines = read_text(folder / "README.md").split("\n")
+    if lines[0].strip() != "---" or "---" not in lines[1:]:
+        return {}
+    try:
+        card = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
+    except yaml.YAMLError:
+        return {}
+    return card if isinstance(card, dict) else {}
