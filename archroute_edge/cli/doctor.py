@@ -14,7 +14,7 @@ from archroute_edge.cli.options import json_option
 from archroute_edge.engine import backend
 from archroute_edge.engine.model_check import check_model_file
 from archroute_edge.errors import ArchRouteError
-from archroute_edge.model_store import bundled_folder, model_folders, models_on_this_machine, read_catalogue
+from archroute_edge.model_store import BUNDLED, bundled_folder, model_folders, models_on_this_machine, read_catalogue
 from archroute_edge.saved_prefixes import default_folder, inspect_folder
 
 
@@ -70,7 +70,7 @@ def _models(problems: list[str]) -> dict[str, str]:
         for entry in catalogue.values():
             if not any(name.split(":")[0] == entry.name for name in found):
                 found[entry.name] = "not on this machine"
-                if entry.file:
+                if entry.name == BUNDLED:
                     problems.append(f"{entry.file} is missing from {bundled_folder()}; install archroute-edge again")
     except ArchRouteError as exc:
         problems.append(str(exc))

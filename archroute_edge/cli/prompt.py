@@ -19,7 +19,7 @@ from archroute_edge.conversation import DEFAULT_BUDGET, read_messages, trim
 from archroute_edge.engine.completion import LoadedModel
 from archroute_edge.model_store import find_model
 from archroute_edge.prompt import PromptBuilder
-from archroute_edge.router import choose_prompt_format
+from archroute_edge.router import BUDGET_LIMITS, choose_prompt_format
 
 
 @click.command()
@@ -29,7 +29,7 @@ from archroute_edge.router import choose_prompt_format
 @prompt_format_option
 @click.option(
     "--budget",
-    type=click.IntRange(min=64),
+    type=click.IntRange(*BUDGET_LIMITS),
     default=DEFAULT_BUDGET,
     show_default=True,
     help="Tokens of conversation in a prompt; earlier turns are left out beyond it.",

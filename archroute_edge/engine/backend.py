@@ -118,4 +118,15 @@ def physical_cores() -> int:
     process = psutil.Process()
     if hasattr(process, "cpu_affinity"):  # not on macOS
         cores = min(cores, len(process.cpu_affinity()))
-    return max(1, cores)
+    quota = _cpu_quota()
+    return max(1, min(cores, quota) if quota else cores)
+
+
+def _cpu_quota() -> int | None:
+    """Whole CPUs that a container's limit (cgroup v2) allows, or None where there is no limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):
+        # No such file, or "max" for no limit.
+        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from typing import Any, Protocol
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from archroute_edge.engine import backend
 from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.model_check import check_model_file, model_fingerprint
 from archroute_edge.engine.vocabulary import Vocabulary
-from archroute_edge.errors import ContextOverflowError, EngineError, ModelLoadError
+from archroute_edge.errors import ContextOverflowError, EngineError, ModelFileError, ModelLoadError
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,9 @@ class Engine(Protocol):
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of ``text``, read as plain text."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that ``token`` renders to, control tokens included."""
 
     def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
         """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
@@ -125,13 +130,16 @@ class LoadedModel:
         params.vocab_only = vocabulary_only
         self.n_gpu_layers = int(params.n_gpu_layers)
         backend.take_last_error()
-        self._handle: Any = llama_cpp.llama_model_load_from_file(str(self.path).encode(), params)
+        self._handle: Any = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
         if not self._handle:
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}")
-        # Also frees the weights when the last reference goes; contexts hold one, so they are always freed before.
+        # Also frees the weights when the last reference goes, or at exit.
         self._free = weakref.finalize(self, llama_cpp.llama_model_free, self._handle)
-        self._free.atexit = False
+        for kind in ("recurrent", "hybrid", "diffusion"):
+            if getattr(llama_cpp, f"llama_model_is_{kind}")(self._handle):
+                self._free()
+                raise ModelFileError(f"{self.path}: a {kind} model, whose cache cannot be cut back; use a plain transformer")
         self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(self._handle))
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._handle)
         self.description = self._text(llama_cpp.llama_model_desc)
@@ -180,6 +188,12 @@ class CompletionEngine:
     def __init__(self, model: LoadedModel, settings: EngineSettings) -> None:
         self.model = model
         self.settings = settings
+        n_bytes = settings.n_ctx * _cell_bytes(model.header)
+        if not model.n_gpu_layers and n_bytes > psutil.virtual_memory().available:
+            raise ModelLoadError(
+                f"{model.path}: a context of {settings.n_ctx} tokens needs {n_bytes >> 20} MiB of memory, and there are "
+                f"{psutil.virtual_memory().available >> 20}; use a smaller n_ctx"
+            )
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = settings.n_ctx
         params.n_batch = params.n_ubatch = N_BATCH
@@ -193,8 +207,9 @@ class CompletionEngine:
         if not self._handle:
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{model.path}: no context of {settings.n_ctx} tokens could be made: {reason}")
-        self._free = weakref.finalize(self, llama_cpp.llama_free, self._handle)
-        self._free.atexit = False
+        # The finalizer holds the model, so that it outlives the context also where the garbage collector takes both.
+        self._free = weakref.finalize(self, _free_context, self._handle, model)
+        self._n_batch = int(llama_cpp.llama_n_batch(self._handle))
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self._n_vocab = model.vocabulary.n_tokens
 
@@ -217,6 +232,10 @@ class CompletionEngine:
         """Token ids of ``text``, read as plain text: no control tokens come out of it."""
         return self.model.vocabulary.tokenize(text)
 
+    def piece(self, token: int) -> bytes:
+        """The bytes that ``token`` renders to, control tokens included."""
+        return self.model.vocabulary.piece(token)
+
     def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
         """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
         return self.model.vocabulary.tokens_by_piece.get(piece, ())
@@ -228,7 +247,7 @@ class CompletionEngine:
             ContextOverflowError: the KV cache has no room; nothing of the failed piece is kept.
             EngineError: llama.cpp failed, or the model computed something that is not a number.
         """
-        rows = [self._evaluate_piece(piece) for piece in _pieces(batch)]
+        rows = [self._evaluate_piece(piece) for piece in _pieces(batch, self._n_batch)]
         logits = np.concatenate(rows) if rows else np.empty((0, self._n_vocab), np.float32)
         if not np.isfinite(logits).all():
             raise EngineError(f"{self.model.path}: the model computed logits that are not numbers; the file is damaged")
@@ -271,7 +290,8 @@ class CompletionEngine:
     def truncate(self, sequence: int, length: int) -> None:
         """Drop all cells of ``sequence`` but the first ``length``."""
         self._open()
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
+        if not llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            raise EngineError(f"{self.model.path}: llama.cpp cannot cut sequence {sequence} back to {length} tokens")
 
     def save(self, sequence: int) -> bytes:
         """The keys and values of ``sequence`` as llama.cpp writes them.
@@ -309,6 +329,7 @@ class CompletionEngine:
             "binding": build.binding_version,
             "libraries": [list(library) for library in build.libraries],
             "system": build.system_info,
+            "devices": [[device.name, device.description] for device in backend.devices()],
             "n_gpu_layers": self.model.n_gpu_layers,
             "flash_attention": self.settings.flash_attention,
             "kv_types": [params.type_k, params.type_v],
@@ -322,17 +343,33 @@ class CompletionEngine:
         self._handle = None
 
 
+def _cell_bytes(header: GGUFHeader) -> int:
+    """Bytes that one cell of the KV cache takes in F16, over all layers; 0 where the file does not say it plainly."""
+
+    def number(name: str) -> int:
+        return header.integer(f"{header.architecture}.{name}") or 0
+
+    heads = number("attention.head_count")
+    width = number("embedding_length") // heads if heads else 0
+    keys, values = (number(f"attention.{what}_length") or width for what in ("key", "value"))
+    return 2 * number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values)
+
+
+def _free_context(handle: Any, _model: LoadedModel) -> None:
+    llama_cpp.llama_free(handle)
+
+
 def sequence_batch(sequence: int, tokens: Sequence[int], start: int, logits_at: Iterable[int] = ()) -> list[BatchToken]:
     """``tokens`` as a batch of one ``sequence`` from position ``start``, with logits at those indices of ``tokens``."""
     wanted = set(logits_at)
     return [BatchToken(token, start + index, (sequence,), index in wanted) for index, token in enumerate(tokens)]
 
 
-def _pieces(batch: Sequence[BatchToken]) -> Iterable[Sequence[BatchToken]]:
+def _pieces(batch: Sequence[BatchToken], n_batch: int) -> Iterable[Sequence[BatchToken]]:
     """Cut a batch so that no piece has more tokens, or asks for more logits, than the context takes."""
     start, wanted = 0, 0
     for index, entry in enumerate(batch):
-        if index - start == N_BATCH or wanted + entry.wants_logits > N_SEQUENCES:
+        if index - start == n_batch or wanted + entry.wants_logits > N_SEQUENCES:
             yield batch[start:index]
             start, wanted = index, 0
         wanted += entry.wants_logits

@@ -1,0 +1,70 @@
+"""What a fresh installation shows, with the model that comes with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.conftest import CARD_MESSAGE
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that wait for one another make tests slow where others use the cores too."""
+    monkeypatch.setattr("archroute_edge.deciders.generative.physical_cores", lambda: 1)
+
+
+def test_the_model_cards_example_is_a_bug_to_fix(run: Run, bundled_model: Path) -> None:
+    for model in ("tiny", str(bundled_model)):
+        result = run("route", CARD_MESSAGE, "--model", model)
+        assert result.exit_code == 0
+        assert result.stdout == "bug_fixing -> openai/gpt-4o\n"
+
+
+def test_without_options_the_bundled_model_is_taken_and_named(run: Run) -> None:
+    result = run("route", CARD_MESSAGE, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["decided_by"] == "tiny"
+    assert "demonstration model" in result.stderr
+    assert "no --config given" in result.stderr
+
+
+def test_it_agrees_with_the_guess_in_one_evaluation(run: Run) -> None:
+    tokens = json.loads(run("route", CARD_MESSAGE, "--model", "tiny", "--json").stdout)["tokens"]
+    assert tokens["evaluated"] == tokens["prompt"] - tokens["reused"] + tokens["answer"]
+    warm = json.loads(run("route", CARD_MESSAGE, "--model", "tiny", "--json").stdout)["tokens"]
+    assert warm["evaluations"] == 1
+    assert 0 < warm["reused"] < warm["prompt"]
+
+
+def test_demo(run: Run) -> None:
+    result = run("demo")
+    assert result.exit_code == 0
+    heading, first, *others = result.stdout.splitlines()
+    assert heading.split() == ["route", "confidence", "reused", "evaluated", "time", "message"]
+    assert first.startswith("bug_fixing ")
+    assert CARD_MESSAGE[:60] in first
+    assert len(others) >= 4
+    # The routes are evaluated once, for the first message.
+    assert [int(line.split()[2]) > 100 for line in [first, *others]] == [False] + [True] * len(others)
+
+
+def test_demo_as_json(run: Run) -> None:
+    decisions = [json.loads(line) for line in run("demo", "--json").stdout.splitlines()]
+    assert decisions[0]["messages"] == CARD_MESSAGE
+    assert decisions[0]["route"] == "bug_fixing"
+    assert all({"confidence", "tokens", "timings"} <= set(decision) for decision in decisions)
+
+
+def test_from_any_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("route", CARD_MESSAGE, "--model", "tiny").stdout.startswith("bug_fixing ->")
+
+
+def test_doctor_finds_nothing_wrong(run: Run) -> None:
+    result = run("doctor")
+    assert result.exit_code == 0, result.stdout
+    assert "problems: none" in result.stdout

@@ -1,0 +1,91 @@
+"""``archroute doctor``: 0 where all is well, 2 and what is wrong where it is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import llama_cpp
+import pytest
+
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def models(tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models in which the bundled one's name is that of a sound model."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    shutil.copy(random_model, folder / "tiny-Q8_0.gguf")
+    monkeypatch.setenv("ARCHROUTE_MODELS_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def prefix(run: Run, models: Path, routes: str, tmp_path: Path) -> Path:
+    """A saved prefix, as a decision leaves it behind."""
+    model = ("--model", str(models / "tiny-Q8_0.gguf"), "--threads", "1")
+    assert run("route", "hello", "--config", routes, *model).exit_code == 0
+    (path,) = (tmp_path / "prefixes").glob("*.prefix")
+    return path
+
+
+def test_all_is_well(run: Run, models: Path, prefix: Path) -> None:
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    for said in (llama_cpp.__version__, str(models / "tiny-Q8_0.gguf"), f"1 in {prefix.parent}", "problems: none"):
+        assert said in result.stdout
+    assert "arch-router: not on this machine" in result.stdout
+
+
+def test_json(run: Run, models: Path) -> None:
+    result = run("doctor", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert report["problems"] == []
+    assert report["devices"]
+    assert report["threads"] >= 1
+    assert report["llama_cpp"]["llama-cpp-python"] == llama_cpp.__version__
+    assert str(models / "tiny-Q8_0.gguf") in report["models"]["tiny"]
+
+
+@pytest.mark.parametrize("damage", ["state", "header", "magic", "truncated", "empty"])
+def test_a_damaged_prefix_is_named(run: Run, prefix: Path, damage: str) -> None:
+    raw = bytearray(prefix.read_bytes())
+    if damage == "state":
+        raw[-100] ^= 1
+    elif damage == "header":
+        raw[20] ^= 0xFF
+    elif damage == "magic":
+        raw[0] ^= 1
+    else:
+        raw = raw[: 0 if damage == "empty" else len(raw) // 2]
+    prefix.write_bytes(raw)
+    result = run("doctor", "--json")
+    assert result.exit_code == 2
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert problem.startswith(f"{prefix}: ")
+    assert "delete it" in problem
+
+
+def test_a_damaged_model_is_named(run: Run, models: Path) -> None:
+    path = models / "tiny-Q8_0.gguf"
+    path.write_bytes(path.read_bytes()[:100_000])
+    result = run("doctor")
+    assert result.exit_code == 2
+    assert f"{path}: truncated" in result.stdout.partition("problems:")[2]
+
+
+def test_a_missing_bundled_model_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from archroute_edge import model_store
+
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    shutil.copy(model_store.bundled_folder() / "catalogue.yaml", folder)
+    monkeypatch.setattr(model_store, "bundled_folder", lambda: folder)
+    result = run("doctor", "--json")
+    assert result.exit_code == 2
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert problem.startswith("tiny-Q8_0.gguf is missing from ")

@@ -1,0 +1,59 @@
+"""Every command and option says what it is for."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from archroute_edge import __version__
+from archroute_edge.cli import main
+from tests.cli.conftest import Run
+
+COMMANDS = sorted(main.commands)
+
+
+def test_the_commands() -> None:
+    assert {"check", "demo", "doctor", "grammar", "prompt", "route"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_the_list_of_commands_has_whole_lines(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 0
+    listed = result.stdout.partition("Commands:")[2]
+    assert "..." not in listed
+    for name in COMMANDS:
+        (text,) = re.findall(rf"^  {name} +(\S.*)$", listed, re.MULTILINE)
+        # An instruction in a sentence of its own: "Print the prompt."
+        assert re.fullmatch(r"[A-Z][a-z]+,? .*[^.]\.", text), text
+        assert not text.split()[0].rstrip(",").endswith("s")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_and_argument_is_documented(run: Run, name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    command = main.commands[name]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+            for option in parameter.opts:
+                assert option in result.stdout
+        else:
+            assert command.help
+            assert re.search(rf"\b{parameter.name}\b", command.help, re.IGNORECASE), parameter.name
+
+
+def test_route_has_the_options_it_is_known_for(run: Run) -> None:
+    text = run("route", "--help").stdout
+    for option in (
+        *("--config", "--model", "--messages", "--batch", "--json", "--scores", "--decoder", "--prompt-format"),
+        *("--n-ctx", "--threads", "--gpu-layers", "--no-prefix-cache"),
+    ):
+        assert option in text
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout == f"archroute, version {__version__}\n"

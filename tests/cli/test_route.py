@@ -1,0 +1,118 @@
+"""``archroute route`` for one message or conversation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from archroute_edge import Router
+from archroute_edge.config import load_config
+from tests.cli.conftest import Run
+
+MESSAGES = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "hello"},
+    {"role": "assistant", "content": "hello, what can I do?"},
+    {"role": "user", "content": "my test fails with an IndexError"},
+]
+
+
+def test_route_and_model_on_stdout_and_the_rest_on_stderr(run: Run, model: tuple[str, ...], routes: str) -> None:
+    result = run("route", "fix my code", "--config", routes, *model)
+    assert result.exit_code == 0
+    route, arrow, chosen = result.stdout.rstrip("\n").split(" ")
+    assert arrow == "->"
+    expected = {"bug_fixing": "openai/gpt-4o", "traducción": "mistral/large", "other": "openai/gpt-4o-mini"}
+    assert chosen == expected[route]
+    assert "prompt tokens: 0 reused" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_json_is_what_the_router_returns(run: Run, model: tuple[str, ...], routes: str, random_model: Path) -> None:
+    result = run("route", "fix my code", "--config", routes, *model, "--json")
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") == 1
+    printed = json.loads(result.stdout)
+    with Router(config=load_config(routes), model=random_model, threads=1, prefix_cache=False) as router:
+        expected = router.route("fix my code").to_dict()
+    assert list(printed) == list(expected)
+    assert list(printed["timings"]) == list(expected["timings"])
+    assert {**printed, "timings": 0} == {**expected, "timings": 0}
+
+
+def test_scores_are_of_every_route_and_sum_to_one(run: Run, model: tuple[str, ...], routes: str) -> None:
+    printed = json.loads(run("route", "fix my code", "--config", routes, *model, "--json", "--scores").stdout)
+    assert set(printed["scores"]) == {"bug_fixing", "traducción", "other"}
+    assert sum(printed["scores"].values()) == pytest.approx(1.0, abs=1e-6)
+    assert printed["confidence"] == printed["scores"][printed["route"]]
+
+
+def test_scores_as_text(run: Run, model: tuple[str, ...], routes: str) -> None:
+    first, *lines = run("route", "fix my code", "--config", routes, *model, "--scores").stdout.splitlines()
+    shares = [float(line.split("%")[0]) for line in lines]
+    assert {line.split()[-1] for line in lines} == {"bug_fixing", "traducción", "other"}
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=0.02)
+    assert first.split()[0] in {"bug_fixing", "traducción", "other"}
+
+
+@pytest.mark.parametrize("message", ["fix my code", "hola, ¿qué tal?", "{}", "a" * 300])
+def test_both_decoders_give_the_same_route(run: Run, model: tuple[str, ...], routes: str, message: str) -> None:
+    answers = []
+    for decoder in ("fast", "grammar"):
+        result = run("route", message, "--config", routes, *model, "--json", "--decoder", decoder)
+        answers.append(json.loads(result.stdout))
+    assert answers[0]["route"] == answers[1]["route"]
+    assert answers[0]["confidence"] == pytest.approx(answers[1]["confidence"], abs=0.01)
+
+
+@pytest.mark.parametrize("form", ["list", "object", "bom"])
+@pytest.mark.parametrize("stdin", [True, False])
+def test_messages_from_a_file_or_stdin(
+    run: Run, model: tuple[str, ...], routes: str, tmp_path: Path, form: str, stdin: bool
+) -> None:
+    document = json.dumps(MESSAGES if form == "list" else {"model": "none", "messages": MESSAGES}).encode()
+    raw = b"\xef\xbb\xbf" + document if form == "bom" else document
+    path = tmp_path / "messages.json"
+    path.write_bytes(raw)
+    place = "-" if stdin else str(path)
+    result = run("route", "--messages", place, "--config", routes, *model, "--json", stdin=raw if stdin else None)
+    assert result.exit_code == 0, result.stderr
+    with Router(config=load_config(routes), model=model[1], threads=1, prefix_cache=False) as router:
+        expected = router.route(MESSAGES)
+    printed = json.loads(result.stdout)
+    assert (printed["route"], printed["tokens"]["prompt"]) == (expected.route, expected.tokens.prompt)
+
+
+@pytest.mark.parametrize("prompt_format", ["card", "gateway", "orchestrator"])
+def test_the_prompt_format_can_be_chosen(run: Run, model: tuple[str, ...], routes: str, prompt_format: str) -> None:
+    result = run("route", "hello", "--config", routes, *model, "--json", "--prompt-format", prompt_format)
+    assert json.loads(result.stdout)["prompt_format"] == prompt_format
+
+
+def test_without_a_config_the_example_routes_are_used_and_that_is_said(run: Run, model: tuple[str, ...]) -> None:
+    result = run("route", "hello", *model, "--json", "--scores")
+    assert result.exit_code == 0
+    assert "bug_fixing" in json.loads(result.stdout)["scores"]
+    assert "no --config given" in result.stderr
+
+
+def test_the_budget_trims_and_the_decision_says_so(run: Run, model: tuple[str, ...], routes: str) -> None:
+    long = "the code " * 2000
+    printed = json.loads(run("route", long, "--config", routes, *model, "--budget", "64", "--json").stdout)
+    assert printed["trimmed"] is True
+    assert printed["cut_turns"] == 1
+    shown = run("route", long, "--config", routes, *model, "--budget", "64")
+    assert "conversation trimmed" in shown.stderr
+
+
+def test_a_second_run_starts_from_the_saved_prefix(run: Run, model: tuple[str, ...], routes: str) -> None:
+    cached = [each for each in model if each != "--no-prefix-cache"]
+    cold, warm = (json.loads(run("route", "fix it", "--config", routes, *cached, "--json").stdout) for _ in range(2))
+    assert cold["tokens"]["reused"] == 0
+    assert warm["tokens"]["reused"] > warm["tokens"]["prompt"] // 4
+    assert warm["route"] == cold["route"]
+    without = json.loads(run("route", "fix it", "--config", routes, *model, "--json").stdout)
+    assert without["tokens"]["reused"] == 0

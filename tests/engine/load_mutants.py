@@ -1,0 +1,56 @@
+"""A child process that loads mutants of a model file.
+
+    python -m tests.engine.load_mutants MODEL FIRST LAST SCRATCH
+
+writes mutants FIRST to LAST - 1 of MODEL, one after another, to the file SCRATCH, and loads each that
+``check_model_file`` lets through, tokenizes with it and evaluates a few tokens. Before each mutant it prints its number,
+so that the death of the process names the mutant that caused it, and after it how it went.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from archroute_edge.engine.completion import CompletionEngine, EngineSettings, LoadedModel, sequence_batch
+from archroute_edge.errors import ArchRouteError
+from tests.engine.gguf_file import read_gguf
+from tests.engine.mutants import mutant
+
+_TEXT = 'fix the bug "code"}]\n\n in é\U0001f600 <|im_end|> 12345 \t\x00 <tool_call>'
+
+
+def use(path: Path) -> None:
+    """Everything that a decision does with a model file."""
+    with LoadedModel(path) as model:
+        vocabulary = model.vocabulary
+        _ = vocabulary.control_texts, vocabulary.tokens_by_piece
+        tokens = vocabulary.bos_tokens + vocabulary.tokenize(_TEXT) + vocabulary.tokenize(_TEXT, control_tokens=True)
+        engine = CompletionEngine(model, EngineSettings(n_ctx=256, n_threads=1))
+        try:
+            tokens = (tokens or [0])[:100]
+            engine.evaluate(sequence_batch(0, tokens, 0, [len(tokens) - 1]))
+        finally:
+            engine.close()
+
+
+def main(model: str, first: str, last: str, scratch: str) -> None:
+    file = read_gguf(Path(model))
+    path = Path(scratch)
+    for number in range(int(first), int(last)):
+        # A new file each time: the last one may still be mapped.
+        path.unlink(missing_ok=True)
+        path.write_bytes(mutant(file, number))
+        sys.stdout.write(f"{number} ")
+        sys.stdout.flush()
+        try:
+            use(path)
+            outcome = "used"
+        except ArchRouteError as exc:
+            outcome = f"{type(exc).__name__} {exc}"
+        sys.stdout.write(" ".join(outcome.split()) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

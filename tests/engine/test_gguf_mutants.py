@@ -1,0 +1,35 @@
+"""No damaged model file brings the process down: it is refused, or it works."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+_N_MUTANTS = 400
+_ROOT = Path(__file__).parent.parent.parent
+
+
+def test_mutants_are_refused_or_work(random_model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.engine.load_mutants", str(random_model), "0", str(_N_MUTANTS)]
+    child = subprocess.run(
+        [*command, str(tmp_path / "mutant.gguf")],
+        cwd=_ROOT,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=200,
+        check=False,
+    )
+    lines = child.stdout.splitlines()
+    last = lines[-1] if lines else "none"
+    assert child.returncode == 0, f"the process died ({child.returncode}) of mutant {last}: {child.stderr[-1000:]}"
+    assert [int(line.split()[0]) for line in lines] == list(range(_N_MUTANTS))
+    outcomes = Counter(line.split()[1] for line in lines)
+    assert set(outcomes) <= {"used", "ModelFileError", "ModelLoadError", "EngineError"}
+    # Enough of them get as far as llama.cpp for the test to mean anything.
+    assert outcomes["used"] >= _N_MUTANTS // 20
+    assert outcomes["ModelLoadError"] >= _N_MUTANTS // 20
