@@ -7,7 +7,9 @@ around a marker, and prompts are put where the marker came out.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -23,7 +25,14 @@ _MARKER = "\ue0a1\ue0b2\ue0c3"
 _LARGEST_TEMPLATE = 1 << 17
 _MOST_STEPS = 10_000
 _LARGEST_VALUE = 1 << 16
+_LARGEST_PRODUCT = 1 << 24
 _LONGEST_REASON = 200
+# What chat templates use; others make long texts out of short ones, or are of no use here.
+_FILTERS = (
+    *("abs", "capitalize", "default", "d", "dictsort", "first", "float", "int", "items", "join", "last", "length", "count"),
+    *("list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select"),
+    *("selectattr", "sort", "string", "sum", "title", "tojson", "trim", "unique", "upper", "e", "escape"),
+)
 
 
 @dataclass(frozen=True)
@@ -88,12 +97,22 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        self.globals = {name: self.globals[name] for name in ("range", "dict", "namespace")}
         self.globals.update(raise_exception=_raise, strftime_now=_strftime_now)
+        self.filters = {name: self._bounded(self.filters[name]) for name in _FILTERS}
         self.filters.update(_bounded_loop=self._loop, _bounded_text=self._text)
-        # They make long texts out of short ones, and no chat template needs them.
-        for name in ("center", "format", "indent"):
-            del self.filters[name]
         self._n_steps = 0
+
+    def _bounded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` with a step for each call, and bounds on what goes in and what comes out."""
+
+        @functools.wraps(function)  # keeps the marks by which Jinja passes the context
+        def bounded(*args: Any, **kwargs: Any) -> Any:
+            self._step()
+            _check_arguments([*args, *kwargs.values()])
+            return self._text(function(*args, **kwargs))
+
+        return bounded
 
     def render_bounded(self, template: str, **variables: object) -> str:
         """The rendered template; a TemplateError if it takes too many steps or makes too large a value."""
@@ -122,9 +141,8 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call ``obj`` for the template, as one step."""
         self._step()
-        if any(isinstance(each, int) and each > _LARGEST_VALUE for each in (*args, *kwargs.values())):
-            raise TemplateError("it asks for too large a value")
-        return super().call(context, obj, *args, **kwargs)
+        _check_arguments([getattr(obj, "__self__", None), *args, *kwargs.values()])
+        return self._text(super().call(context, obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Add, multiply, raise to a power or format where the result is not too large."""
@@ -139,6 +157,14 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
         if estimate > _LARGEST_VALUE or (operator == "%" and isinstance(left, str)):
             raise TemplateError("it makes too large a value")
         return super().call_binop(context, operator, left, right)
+
+
+def _check_arguments(values: Sequence[object]) -> None:
+    """Refuse what could make a huge value: large numbers, and texts that could be multiplied with one another."""
+    if any(isinstance(each, int) and abs(each) > _LARGEST_VALUE for each in values):
+        raise TemplateError("it asks for too large a value")
+    if math.prod(max(1, _size(each)) for each in values if isinstance(each, (str, list, tuple))) > _LARGEST_PRODUCT:
+        raise TemplateError("it could make too large a value")
 
 
 def _size(value: object) -> int:

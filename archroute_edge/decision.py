@@ -24,7 +24,7 @@ class TokenCounts:
     answer: int
     """Those among them that belong to the answer: guessed, chosen or scored."""
     evaluations: int
-    """Calls to llama.cpp that these took."""
+    """How often something was evaluated; more than 512 tokens at once go to llama.cpp in pieces."""
 
 
 @dataclass(frozen=True)

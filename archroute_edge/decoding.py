@@ -41,9 +41,24 @@ class AnswerSet:
     def __init__(self, engine: Engine, answers: Sequence[Answer]) -> None:
         self.answers = tuple(answers)
         self._engine = engine
-        self.canonical: tuple[Path, ...] = tuple(tuple(engine.tokenize(answer.text)) for answer in answers)
+        self.canonical: tuple[Path, ...] = tuple(self._canonical(answer) for answer in answers)
         self._raw = tuple(answer.raw for answer in answers)
         self._allowed: dict[bytes, tuple[npt.NDArray[np.int32], dict[int, bytes]]] = {}
+
+    def _canonical(self, answer: Answer) -> Path:
+        """The answer as the tokenizer writes it; by longest pieces where that is another text (a space put in front)."""
+        tokens = tuple(self._engine.tokenize(answer.text))
+        rest = answer.raw
+        if b"".join(map(self._engine.piece, tokens)) == rest:
+            return tokens
+        path: list[int] = []
+        while rest:
+            length = next((n for n in range(len(rest), 0, -1) if self._engine.tokens_with_piece(rest[:n])), 0)
+            if not length:
+                raise EngineError(f"no token continues the answer {answer.text!r} at {rest!r}; the vocabulary lacks bytes")
+            path.append(self._engine.tokens_with_piece(rest[:length])[0])
+            rest = rest[length:]
+        return tuple(path)
 
     def alive(self, consumed: bytes) -> list[int]:
         """Indices of the answers that begin with ``consumed``."""

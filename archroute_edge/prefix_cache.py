@@ -153,23 +153,30 @@ class PrefixCache:
         """
         self._clock += 1
         try:
-            pinned, was_there = self._pin(tuple(prefix))
+            pinned, was_there = self._pin(tuple(prefix), keep=True)
         finally:
             self._in_use = set()
         return 0 if was_there else len(pinned.tokens)
 
     @contextmanager
-    def working(self, prompt: Sequence[int], static: StaticParts) -> Iterator[tuple[WorkingSequence, int]]:
+    def working(
+        self, prompt: Sequence[int], static: StaticParts, *, keep: bool = True
+    ) -> Iterator[tuple[WorkingSequence, int]]:
         """A sequence that holds a beginning of ``prompt``, and how many tokens had been evaluated before.
 
         At least the last token of the prompt is left to evaluate: logits come from nothing else. When the block ends,
         the sequence is kept for the conversation's next turn; when it raises, the sequence is given up.
 
+        Args:
+            prompt: the whole prompt.
+            static: its static parts.
+            keep: whether the static prefix is worth saving for the next process.
+
         Raises:
             ContextOverflowError: the static prefix does not fit into the context.
         """
         self._clock += 1
-        pinned, was_there = self._pin(static.prefix)
+        pinned, was_there = self._pin(static.prefix, keep)
         self._in_use = {pinned.number}
         cached, n_shared = self._begin(prompt, len(prompt) - static.n_closing)
         self._in_use.add(cached.number)
@@ -191,7 +198,7 @@ class PrefixCache:
         finally:
             self._in_use = set()
 
-    def _pin(self, prefix: tuple[int, ...]) -> tuple[CachedSequence, bool]:
+    def _pin(self, prefix: tuple[int, ...], keep: bool) -> tuple[CachedSequence, bool]:
         """The pinned sequence of ``prefix``, and whether it was there already (in memory or on disk)."""
         pinned = self._pinned.get(prefix)
         if pinned is not None:
@@ -200,15 +207,15 @@ class PrefixCache:
         if len(self._pinned) == self._max_pinned:
             self._unpin_oldest()
         pinned = CachedSequence(self._free.pop(), last_used=self._clock)
-        self._in_use = {pinned.number}
         try:
+            self._in_use = {pinned.number}
             loaded = self._load(pinned.number, prefix)
             if not loaded:
                 # On its own, even where the whole prompt could be one evaluation: a prompt is then always cut at the
                 # same place, whether its prefix is cached or not, and rounding cannot tell the two apart.
                 self.evaluate(sequence_batch(pinned.number, prefix, 0), {pinned.number: 0})
-                if self._store is not None:
-                    self._store.store(prefix, self.engine.save(pinned.number))
+                if keep:
+                    self._save(pinned.number, prefix)
         except BaseException:
             self.engine.truncate(pinned.number, 0)
             self._free.append(pinned.number)
@@ -221,12 +228,26 @@ class PrefixCache:
         state = self._store.load(prefix) if self._store is not None else None
         if state is None:
             return False
+        while True:
+            try:
+                self.engine.load(number, state)
+            except EngineError as exc:
+                # A full cache is one reason; llama.cpp does not say.
+                if not self._evict():
+                    logger.warning("%s; the prefix is evaluated again", exc)
+                    return False
+            else:
+                return True
+
+    def _save(self, number: int, prefix: tuple[int, ...]) -> None:
+        if self._store is None:
+            return
         try:
-            self.engine.load(number, state)
+            state = self.engine.save(number)
         except EngineError as exc:
-            logger.warning("%s; the prefix is evaluated again", exc)
-            return False
-        return True
+            logger.warning("%s; the prefix is not saved", exc)
+        else:
+            self._store.store(prefix, state)
 
     def _begin(self, prompt: Sequence[int], n_conversation: int) -> tuple[CachedSequence, int]:
         """A sequence holding as much of ``prompt`` as any other does, and how many tokens that is."""
@@ -244,8 +265,11 @@ class PrefixCache:
             del cached.tokens[n_shared:]
         else:
             cached = CachedSequence(self._free.pop(), list(prompt[:n_shared]))
-            self.engine.copy(source.number, cached.number, n_shared)
             self._conversations.append(cached)
+            self.engine.copy(source.number, cached.number, n_shared)
+            if source in self._conversations:
+                # Its cells that matter here are shared now; it may be evicted like any other.
+                self._in_use.discard(source.number)
         cached.last_used = self._clock
         cached.n_conversation = n_conversation
         return cached, n_shared
@@ -268,9 +292,13 @@ class PrefixCache:
                     self.engine.truncate(number, length)
                 if not isinstance(exc, ContextOverflowError):
                     raise
-                if not (self._evict_conversation() or self._unpin_oldest()):
+                if not self._evict():
                     raise
                 logger.debug("evicted the least recently used sequence to make room")
+
+    def _evict(self) -> bool:
+        """Free the cells of whatever is least worth keeping; False where all that is left is in use."""
+        return self._evict_conversation() or self._unpin_oldest()
 
     def _evict_conversation(self) -> bool:
         evictable = [each for each in self._conversations if each.number not in self._in_use]

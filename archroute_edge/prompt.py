@@ -16,6 +16,8 @@ from archroute_edge.grammar import Answer
 from archroute_edge.prompt_formats import PromptFormat
 from archroute_edge.routes import Route, RouteTable
 
+# What tools/convert writes: nfc or none. Other files do not say, and go by their pre-tokenizer.
+_NORMALIZER_KEY = "archroute.normalizer"
 # Pre-tokenizers whose Hugging Face tokenizer normalises to NFC; llama.cpp itself never does.
 _NFC_PRE_TOKENIZERS = ("qwen2",)
 
@@ -120,7 +122,8 @@ def _special_text(model: LoadedModel, which: str) -> str:
 
 def normalises_to_nfc(header: GGUFHeader) -> bool:
     """Whether the model's own tokenizer normalises text to NFC, so that prompts for it must be."""
-    return header.text("tokenizer.ggml.pre") in _NFC_PRE_TOKENIZERS
+    stated = header.text(_NORMALIZER_KEY)
+    return stated == "nfc" if stated else header.text("tokenizer.ggml.pre") in _NFC_PRE_TOKENIZERS
 
 
 def common_prefix_length(one: Sequence[int], two: Sequence[int]) -> int:

@@ -25,7 +25,13 @@ from archroute_edge.saved_prefixes import default_folder
 
 _FORMAT_KEY = "archroute.prompt_format"
 # Half of it goes to the last message where there are others, and the JSON around that takes up to 30 tokens.
-_SMALLEST_BUDGET = 64
+
+# Least and most of what an option may be. llama.cpp keeps 32 bits of n_ctx, and OpenMP ends the process where it cannot
+# start as many threads as it is told to.
+N_CTX_LIMITS = (1, 1 << 24)
+THREADS_LIMITS = (1, 512)
+GPU_LAYERS_LIMITS = (-1, 1 << 16)
+BUDGET_LIMITS = (64, 1 << 24)
 
 
 class Router:
@@ -72,12 +78,19 @@ class Router:
             raise SettingsError("give the router either routes or a config")
         if decoder not in get_args(DecoderName):
             raise SettingsError(f"no decoder {decoder!r}; there are {', '.join(get_args(DecoderName))}")
-        for name, value, least in (("n_ctx", n_ctx, 1), ("threads", threads, 1), ("budget", budget, _SMALLEST_BUDGET)):
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise SettingsError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        for name, value, (least, most) in (
+            ("n_ctx", n_ctx, N_CTX_LIMITS),
+            ("threads", threads, THREADS_LIMITS),
+            ("gpu_layers", gpu_layers, GPU_LAYERS_LIMITS),
+            ("budget", budget, BUDGET_LIMITS),
+        ):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
+                raise SettingsError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
         self.model_file = find_model(model)
-        folder = None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache)
+        folder = (
+            None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
+        )
         settings = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder)
         if prompt_format != AUTO:
             find_prompt_format(prompt_format)
@@ -122,7 +135,8 @@ class Router:
         """
         turns = read_messages(messages)
         config = self.config if routes is None else replace(self.config, table=as_table(routes))
-        verdict = self._decider.decide(config.table, turns, scores=scores)
+        # Routes that come with one message are not saved: a batch of different ones would push out what is worth keeping.
+        verdict = self._decider.decide(config.table, turns, scores=scores, keep=routes is None)
         chosen = select_models(config, verdict.route, key=key)
         return Decision(
             route=verdict.route,

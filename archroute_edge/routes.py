@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from archroute_edge.errors import RouteTableError
@@ -30,11 +30,14 @@ class Route:
 
     name: str
     description: str = ""
-    models: tuple[str, ...] = ()
+    models: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not isinstance(self.description, str):
             raise RouteTableError(f"route {self.name!r}: name and description must be text")
+        if not isinstance(self.models, (str, Sequence)):
+            raise RouteTableError(f"route {self.name!r}: models must be a list of names")
+        # A tuple, so that routes can be compared and hashed.
         object.__setattr__(self, "models", (self.models,) if isinstance(self.models, str) else tuple(self.models))
         if not all(isinstance(model, str) and model for model in self.models):
             raise RouteTableError(f"route {self.name!r}: models must be non-empty text")
@@ -63,6 +66,9 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         object.__setattr__(self, "routes", tuple(routes))
+        for route in self.routes:
+            if not isinstance(route, Route):
+                raise RouteTableError(f"a route table holds Route objects, not {type(route).__name__}: {route!r:.80}")
         if not self.routes:
             raise RouteTableError("there are no routes; at least one is needed")
         if len(self.routes) > MAX_ROUTES:

@@ -40,7 +40,7 @@ _LARGEST_HEADER = 16 << 20
 def default_folder() -> Path:
     """Where prefixes are saved: ``$ARCHROUTE_CACHE_DIR``, or the user's cache folder."""
     override = os.environ.get("ARCHROUTE_CACHE_DIR")
-    return Path(override) if override else Path(platformdirs.user_cache_dir("archroute-edge")) / "prefixes"
+    return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("archroute-edge")) / "prefixes"
 
 
 @dataclass(frozen=True)

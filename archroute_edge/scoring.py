@@ -14,7 +14,6 @@ import numpy as np
 
 from archroute_edge.decoding import AnswerSet, Decoded, Path
 from archroute_edge.engine.completion import BatchToken, Logits
-from archroute_edge.errors import EngineError
 from archroute_edge.prefix_cache import WorkingSequence
 
 
@@ -47,16 +46,13 @@ class AnswerScorer:
         route = decoded.route
         branches = [path for path, node in self._branches() if route in node.routes]
         logits = self._complete(work, n_prompt, decoded.observed, branches)
-        return math.exp(_log_sum(_log_probabilities(self._root, (), 0.0, logits, route)))
+        return math.exp(_log_sum(_log_probabilities(self._root, logits, route)))
 
     def scores(self, work: WorkingSequence, n_prompt: int, decoded: Decoded) -> dict[str, float]:
         """P(route) for every route and ``other``; sums to 1."""
         branches = [path for path, _ in self._branches()]
         logits = self._complete(work, n_prompt, decoded.observed, branches)
-        return {
-            route: math.exp(_log_sum(_log_probabilities(self._root, (), 0.0, logits, route)))
-            for route in sorted(self._root.routes)
-        }
+        return {route: math.exp(_log_sum(_log_probabilities(self._root, logits, route))) for route in sorted(self._root.routes)}
 
     def _branches(self) -> Iterable[tuple[Path, _Node]]:
         """The nodes where the choice of a token decides between routes: only there are logits needed."""
@@ -104,25 +100,25 @@ def _leaves_first(paths: Sequence[Path], most: int) -> list[Path]:
     return leaves[:most]
 
 
-def _log_probabilities(node: _Node, path: Path, before: float, logits: Mapping[Path, Logits], route: str) -> list[float]:
-    """log P of every answer below ``node`` that means ``route``."""
-    if node.routes == {route}:
-        return [before]
-    if route not in node.routes:
-        return []
-    tokens = list(node.children)
-    steps = [0.0]
-    if len(tokens) > 1:
-        row = logits[path][tokens].astype(np.float64)
-        if not np.isfinite(row).all():
-            raise EngineError("the model computed logits that are not numbers; the file is damaged")
-        shifted = row - row.max()
-        steps = list(shifted - np.log(np.exp(shifted).sum()))
-    return [
-        value
-        for token, step in zip(tokens, steps, strict=True)
-        for value in _log_probabilities(node.children[token], (*path, token), before + float(step), logits, route)
-    ]
+def _log_probabilities(root: _Node, logits: Mapping[Path, Logits], route: str) -> list[float]:
+    """log P of every answer below ``root`` that means ``route``, those that share a pure subtree taken together."""
+    found = []
+    stack: list[tuple[_Node, Path, float]] = [(root, (), 0.0)]
+    while stack:
+        node, path, before = stack.pop()
+        if node.routes == {route}:
+            found.append(before)
+        elif route in node.routes:
+            tokens = list(node.children)
+            steps = _log_softmax(logits[path][tokens]) if len(tokens) > 1 else [0.0]
+            for token, step in zip(tokens, steps, strict=True):
+                stack.append((node.children[token], (*path, token), before + step))
+    return found
+
+
+def _log_softmax(row: Logits) -> list[float]:
+    shifted = row.astype(np.float64) - row.max()
+    return [float(value) for value in shifted - np.log(np.exp(shifted).sum())]
 
 
 def _log_sum(values: Sequence[float]) -> float:

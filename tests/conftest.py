@@ -27,12 +27,16 @@ CARD_MESSAGE = (
 
 @pytest.fixture(autouse=True)
 def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's own caches and models."""
+    """No test reads or writes the user's own caches and models, and the small models run on one thread."""
     monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path / "prefixes"))
     # huggingface_hub reads its environment once, when it is imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.delenv("ARCHROUTE_MODELS_DIR", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    # llama.cpp's threads wait for each other by spinning, which takes many times as long where other work runs beside.
+    monkeypatch.setattr("archroute_edge.deciders.generative.physical_cores", lambda: 1)
+    for name in ("ARCHROUTE_MODELS_DIR", "ARCHROUTE_CATALOGUE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,9 @@ class FakeEngine:
     def tokenize(self, text: str) -> list[int]:
         return list(text.encode())
 
+    def piece(self, token: int) -> bytes:
+        return bytes([token])
+
     def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
         return (piece[0],) if len(piece) == 1 else ()
 

@@ -86,6 +86,38 @@ def test_a_full_context_evicts_and_goes_on() -> None:
     assert cache.n_evictions > 20
 
 
+def test_a_prompt_that_fits_is_never_refused_because_of_what_is_cached() -> None:
+    """Would break if the conversation whose beginning was shared kept its place while the new one needs it."""
+    cache = PrefixCache(FakeEngine(n_ctx=120), max_pinned=1, max_conversations=4)
+    for word in ("alpha", "bravo", "gamma"):
+        run(cache, "routes", "[please fix " + word * 14)
+
+
+def test_a_saved_prefix_that_does_not_fit_makes_room() -> None:
+    """Would break if a full cache made a good saved prefix be evaluated again."""
+    store = _Store()
+    run(PrefixCache(FakeEngine(), store, max_pinned=1, max_conversations=1), "routes", "[hello]")
+
+    class Full(FakeEngine):
+        def load(self, sequence: int, state: bytes) -> None:
+            if sum(map(len, self.sequences.values())) > 40:
+                raise EngineError("no cells")
+            super().load(sequence, state)
+
+    cache = PrefixCache(Full(), store, max_pinned=3, max_conversations=4)
+    run(cache, "others", "[" + "words " * 10)
+    assert run(cache, "routes", "[hello]")[0] == len("routes")
+
+
+def test_a_prefix_that_is_not_worth_keeping_is_not_stored() -> None:
+    """Would break if routes that come with single messages filled the disk."""
+    store = _Store()
+    prompt, static = prompt_of("routes", "[hello]")
+    with PrefixCache(FakeEngine(), store).working(prompt, static, keep=False) as (work, _):
+        work.extend(prompt[work.n_tokens :])
+    assert not store.states
+
+
 def test_what_can_never_fit_is_an_error_and_leaves_the_cache_sound() -> None:
     """Would break if the sequences of a failed decision stayed half filled."""
     cache = PrefixCache(FakeEngine(n_ctx=100), max_pinned=2, max_conversations=2)
@@ -136,6 +168,8 @@ def test_closing_instructions_of_waiting_conversations_take_no_cells() -> None:
 
 
 class _Store:
+    """Saved prefixes in memory."""
+
     def __init__(self) -> None:
         self.states: dict[tuple[int, ...], bytes] = {}
 

@@ -120,6 +120,7 @@ def test_evicted_conversations_decide_as_alone(
         for table, talk, n_turns in CASES:
             tight = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
             assert_same(cold[table, talk, n_turns], tight, TOLERANCE[kind])
+        assert router._decider._cache.n_evictions > 10
 
 
 def test_a_prefix_from_disk_decides_as_one_just_evaluated(

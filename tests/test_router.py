@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from archroute_edge import OTHER, ArchRouteError, Route, Router, RouteTable, RoutingConfig, parse_config
-from archroute_edge.errors import ContextOverflowError, ConversationError, EngineError, PromptFormatError, SettingsError
+from archroute_edge.engine.completion import BatchToken, CompletionEngine, LoadedModel, Logits
+from archroute_edge.errors import (
+    ContextOverflowError,
+    ConversationError,
+    EngineError,
+    ModelLoadError,
+    PromptFormatError,
+    RouteTableError,
+    SettingsError,
+)
 from tests.conftest import CARD_MESSAGE, EXAMPLE_ROUTES
 
 ROUTES = [Route("bug_fixing", "fixing errors in code", ("openai/gpt-4o", "local/small")), Route("travel", "planning trips")]
@@ -30,11 +42,15 @@ def test_the_card_example_is_a_bug_to_fix_with_the_bundled_model() -> None:
 def test_a_trained_model_decides_in_one_evaluation_of_the_new_tokens_only() -> None:
     """Would break if a warm decision evaluated a cached token, or took a step for each token of the answer."""
     with Router.from_config(EXAMPLE_ROUTES, model="tiny", prefix_cache=False) as router:
+        with LoadedModel(router.model_file.path, vocabulary_only=True) as model:
+            n_shared = len(model.vocabulary.tokenize('{"route": "'))
         router.warm()
         for message in (CARD_MESSAGE, "write a function that reverses a list", "thanks, that is all"):
             tokens = router.route(message).tokens
             assert tokens.evaluations == 1
-            assert tokens.evaluated == tokens.prompt - tokens.reused + tokens.answer
+            # The answers' shared beginning, and nothing else of an answer.
+            assert tokens.answer == n_shared
+            assert tokens.evaluated == tokens.prompt - tokens.reused + n_shared
 
 
 def test_no_match_gives_the_default_model_or_none(random_model: Path) -> None:
@@ -76,6 +92,64 @@ def test_many_threads_decide_as_one_after_another(random_model: Path) -> None:
     for one, two in zip(alone, together, strict=True):
         assert one.scores == pytest.approx(two.scores, abs=2e-3)
         assert one.tokens.prompt == two.tokens.prompt
+
+
+def test_a_context_that_cannot_be_had_leaves_the_router_as_it_was(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if running out of memory once ended every later decision."""
+    large = RouteTable(Route(f"route number {number}", "some words to describe it " * 3) for number in range(60))
+    with Router(ROUTES, model=random_model, budget=256) as router:
+        first = router.route("hello")
+        with monkeypatch.context() as patch:
+            patch.setattr("archroute_edge.engine.completion._cell_bytes", lambda _header: 1 << 50)
+            with pytest.raises(ModelLoadError, match="MiB of memory"):
+                router.route("hello", routes=large)
+        assert router.route("hello").route == first.route
+        assert router.route("hello", routes=large).tokens.prompt > 1000
+
+
+def test_an_unclosed_router_in_a_cycle_is_collected(random_model: Path) -> None:
+    """Would break if the garbage collector freed a model before the context that reads it."""
+    script = (
+        "import gc, sys\n"
+        "from archroute_edge import Route, Router\n"
+        "class Holder: pass\n"
+        "for _ in range(3):\n"
+        "    holder = Holder(); holder.me = holder\n"
+        "    holder.router = Router([Route('a')], model=sys.argv[1], prefix_cache=False, threads=1)\n"
+        "    holder.router.route('hello')\n"
+        "    del holder; gc.collect()\n"
+        "left_open = Router([Route('a')], model=sys.argv[1], prefix_cache=False)\n"
+        "print('fine')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(random_model)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_counts_are_what_llama_cpp_was_given(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a decision reported other tokens than it had evaluated."""
+    given = []
+    evaluate = CompletionEngine._evaluate_piece
+
+    def spy(self: CompletionEngine, piece: Sequence[BatchToken]) -> Logits:
+        given.append(len(piece))
+        return evaluate(self, piece)
+
+    monkeypatch.setattr(CompletionEngine, "_evaluate_piece", spy)
+    with Router(ROUTES, model=random_model, prefix_cache=False) as router:
+        for message in ("hello", "hello", "something else", "something else that goes on"):
+            given.clear()
+            tokens = router.route(message).tokens
+            assert sum(given) == tokens.evaluated == tokens.prompt - tokens.reused + tokens.answer
+            assert len(given) == tokens.evaluations
+
+
+def test_names_that_share_hundreds_of_tokens_can_be_scored(random_model: Path) -> None:
+    """Would break if the depth of the answers' trie were bounded by Python's stack."""
+    long = "\U0001f600" * 200
+    with Router([Route(long + "a"), Route(long + "b")], model=random_model, threads=1) as router:
+        decision = router.route("hello", scores=True)
+    assert decision.scores is not None
+    assert sum(decision.scores.values()) == pytest.approx(1)
 
 
 def test_a_larger_table_grows_the_context(random_model: Path) -> None:
@@ -123,6 +197,10 @@ def test_a_long_conversation_is_trimmed_and_says_so(random_model: Path) -> None:
         ({"routes": ROUTES, "config": RoutingConfig(RouteTable(ROUTES))}, SettingsError),
         ({"routes": ROUTES, "decoder": "slow"}, SettingsError),
         ({"routes": ROUTES, "threads": 0}, SettingsError),
+        ({"routes": ROUTES, "threads": 40_000}, SettingsError),
+        ({"routes": ROUTES, "n_ctx": 2**32 + 300}, SettingsError),
+        ({"routes": ROUTES, "gpu_layers": "all"}, SettingsError),
+        ({"routes": [{"name": "a"}]}, RouteTableError),
         ({"routes": ROUTES, "budget": 3}, SettingsError),
         ({"routes": ROUTES, "n_ctx": "many"}, SettingsError),
         ({"routes": ROUTES, "prompt_format": "poem"}, PromptFormatError),

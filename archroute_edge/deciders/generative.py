@@ -86,11 +86,17 @@ class GenerativeDecider:
         self._tables: OrderedDict[RouteTable, _Table] = OrderedDict()
         self._engine: CompletionEngine | None = None
         self._closed = False
-        with self._lock:
-            self._prepare(table)
+        try:
+            with self._lock:
+                self._prepare(table)
+        except BaseException:
+            self.close()
+            raise
 
-    def decide(self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False) -> Verdict:
+    def decide(self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, keep: bool = True) -> Verdict:
         """The route for ``turns``, how probable it is, and with ``scores`` how probable every other is.
+
+        ``keep`` says whether the table's static prefix is worth saving for the next process.
 
         Raises:
             ContextOverflowError: the table does not fit into the context; the message gives the counts.
@@ -103,7 +109,7 @@ class GenerativeDecider:
             kept = self._trim(turns)
             prompt = self.prompt.tokens(table, kept.turns)
             rendered = time.perf_counter()
-            with self._cache.working(prompt, prepared.static) as (work, n_reused):
+            with self._cache.working(prompt, prepared.static, keep=keep) as (work, n_reused):
                 rest, n_before = prompt[work.n_tokens :], work.n_evaluated
                 decoded = self._decoder.decode(work, rest, prepared.answers)
                 decided = time.perf_counter()
@@ -212,8 +218,9 @@ class GenerativeDecider:
             return
         if self._engine is not None:
             logger.info("the context grows from %d to %d cells; what it holds is evaluated again", self._engine.n_ctx, wanted)
-            self._engine.close()
             self._tables.clear()
+            self._engine.close()
+            self._engine = None
         flash = self.settings.flash_attention
         if flash is None:
             flash = self.model.n_gpu_layers != 0 or len(static.prefix) <= FLASH_ATTENTION_DEPTH
