@@ -14,11 +14,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.engine.completion import N_SEQUENCES, CompletionEngine, Engine, Logits
+from archroute_edge.engine.completion import N_SEQUENCES, CompletionEngine
 from archroute_edge.engine.grammar_sampler import GrammarSampler
+from archroute_edge.engine.interface import Engine, Logits
 from archroute_edge.errors import EngineError
 from archroute_edge.grammar import Answer, common_prefix, to_gbnf
-from archroute_edge.prefix_cache import WorkingSequence
+from archroute_edge.working_sequence import WorkingSequence
 
 Path = tuple[int, ...]
 """Tokens of an answer from its first on; the empty path stands for the end of the prompt."""

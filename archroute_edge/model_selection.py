@@ -47,7 +47,7 @@ def select_models(
     if route is not None and route != OTHER:
         if route not in config.table:
             raise RouteTableError(f"no route is called {route!r}")
-        listed = config.table[route].models
+        listed = tuple(config.table[route].models)
     if not listed and config.default_model is not None:
         listed = (config.default_model,)
     models: dict[str, None] = {}

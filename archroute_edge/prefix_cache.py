@@ -8,14 +8,14 @@ is the least recently used one and its place is needed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from archroute_edge.engine.completion import BatchToken, Engine, Logits, sequence_batch
+from archroute_edge.engine.interface import BatchToken, Engine, Logits, sequence_batch
 from archroute_edge.errors import ContextOverflowError, EngineError
 from archroute_edge.prompt import StaticParts, common_prefix_length
+from archroute_edge.working_sequence import CachedSequence, WorkingSequence
 
 logger = logging.getLogger(__name__)
 
@@ -38,81 +38,6 @@ class PrefixStore(Protocol):
 
     def store(self, tokens: Sequence[int], state: bytes) -> None:
         """Save ``state`` for ``tokens``."""
-
-
-@dataclass(eq=False)
-class CachedSequence:
-    """A sequence of the engine and the tokens whose keys and values it holds."""
-
-    number: int
-    tokens: list[int] = field(default_factory=list)
-    last_used: int = 0
-    n_conversation: int = 0
-    """Tokens up to the end of the conversation; what follows is the same for every prompt, and first to be dropped."""
-
-
-class WorkingSequence:
-    """The sequence a decision works on. ``extend`` makes room by evicting others; counts say what was evaluated."""
-
-    def __init__(self, cache: PrefixCache, cached: CachedSequence) -> None:
-        self._cache = cache
-        self._cached = cached
-        self.n_evaluated = 0
-        self.n_evaluations = 0
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens whose keys and values the sequence holds."""
-        return len(self._cached.tokens)
-
-    def extend(self, tokens: Sequence[int], logits_at: Iterable[int] = ()) -> Logits:
-        """Evaluate ``tokens`` after what is there; logits for those indices of ``tokens``, (indices, vocabulary).
-
-        Raises:
-            ContextOverflowError: they do not fit even with everything else evicted.
-            EngineError: llama.cpp failed. The sequence is then as it was before.
-        """
-        batch = sequence_batch(self._cached.number, tokens, self.n_tokens, logits_at)
-        logits = self._cache.evaluate(batch, {self._cached.number: self.n_tokens})
-        self._cached.tokens.extend(tokens)
-        self._count(batch)
-        return logits
-
-    def truncate(self, length: int) -> None:
-        """Drop all but the first ``length`` tokens."""
-        if length < self.n_tokens:
-            self._cache.engine.truncate(self._cached.number, length)
-            del self._cached.tokens[length:]
-
-    def evaluate_branches(self, length: int, n_branches: int, build: Callable[[Sequence[int]], Sequence[BatchToken]]) -> Logits:
-        """Evaluate continuations of the first ``length`` tokens side by side, and forget them again.
-
-        Args:
-            length: how many tokens the continuations share with this sequence.
-            n_branches: how many continuations, at most :attr:`most_branches`.
-            build: from the numbers of as many scratch sequences, the batch to evaluate.
-        """
-        scratch = self._cache.scratch_numbers[:n_branches]
-        engine = self._cache.engine
-        try:
-            for number in scratch:
-                engine.copy(self._cached.number, number, length)
-            batch = build(scratch)
-            logits = self._cache.evaluate(batch, dict.fromkeys(scratch, length))
-        finally:
-            for number in scratch:
-                engine.truncate(number, 0)
-        self._count(batch)
-        return logits
-
-    @property
-    def most_branches(self) -> int:
-        """How many continuations can be evaluated side by side."""
-        return len(self._cache.scratch_numbers)
-
-    def _count(self, batch: Sequence[BatchToken]) -> None:
-        self.n_evaluated += len(batch)
-        self.n_evaluations += 1
 
 
 class PrefixCache:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from archroute_edge.chat_template import read_chat_template
 from archroute_edge.conversation import Turn
-from archroute_edge.engine.completion import LoadedModel
 from archroute_edge.engine.gguf_header import GGUFHeader
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ModelFileError
 from archroute_edge.grammar import Answer
 from archroute_edge.prompt_formats import PromptFormat

@@ -13,8 +13,8 @@ from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName, GenerativeDecider, GenerativeSettings
 from archroute_edge.decision import Decision, Warmup
-from archroute_edge.engine.completion import LoadedModel
 from archroute_edge.engine.gguf_header import GGUFHeader
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_selection import select_models
 from archroute_edge.model_store import AUTO, ModelFile, find_model

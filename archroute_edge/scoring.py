@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from archroute_edge.decoding import AnswerSet, Decoded, Path
-from archroute_edge.engine.completion import BatchToken, Logits
-from archroute_edge.prefix_cache import WorkingSequence
+from archroute_edge.engine.interface import BatchToken, Logits
+from archroute_edge.working_sequence import WorkingSequence
 
 
 @dataclass

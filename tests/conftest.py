@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from archroute_edge.config import RoutingConfig, load_config
-from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.model_store import bundled_folder
 from tests.small_model import write_small_model
 

@@ -23,10 +23,39 @@ AWKWARD_NAMES: tuple[tuple[str, ...], ...] = (
     ("only",),
 )
 
-_WORDS = (
-    "fix the code bug in route help with api user program is a you the content name loop error please "
-    'thanks caf\u00e9 \u65e5\u672c \U0001f600 write test IndexError 42 \\n {x} "quoted"'
-).split()
+_WORDS = [
+    "fix",
+    "the",
+    "code",
+    "bug",
+    "in",
+    "route",
+    "help",
+    "with",
+    "api",
+    "user",
+    "program",
+    "is",
+    "a",
+    "you",
+    "the",
+    "content",
+    "name",
+    "loop",
+    "error",
+    "please",
+    "thanks",
+    "café",
+    "日本",
+    "😀",
+    "write",
+    "test",
+    "IndexError",
+    "42",
+    "\\n",
+    "{x}",
+    '"quoted"',
+]
 
 
 def random_name(draw: random.Random) -> str:

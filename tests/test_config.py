@@ -18,7 +18,7 @@ ROUTES = """routing_preferences:
 
 
 def routes_of(config: RoutingConfig) -> dict[str, tuple[str, ...]]:
-    return {route.name: route.models for route in config.table}
+    return {route.name: tuple(route.models) for route in config.table}
 
 
 class TestOwnShape:
@@ -59,9 +59,7 @@ class TestOwnShape:
         assert config.table.names == (name,)
 
     def test_quoted_words_that_yaml_would_read_otherwise(self) -> None:
-        config = parse_config(
-            'routing_preferences: [{name: "no"}, {name: "1.0"}, {name: \'2024-05-01\'}, {name: !!str on}]'
-        )
+        config = parse_config('routing_preferences: [{name: "no"}, {name: "1.0"}, {name: \'2024-05-01\'}, {name: !!str on}]')
         assert config.table.names == ("no", "1.0", "2024-05-01", "on")
 
 
@@ -138,9 +136,7 @@ class TestPlano:
             "general conversation": ("chat.v1",),
         }
         assert config.selection == {"code generation": "none", "code review": "cheapest"}
-        assert config.aliases == {
-            "chat.v1": (WeightedModel("openai/gpt-4o", 80), WeightedModel("openai/gpt-4o-mini", 20))
-        }
+        assert config.aliases == {"chat.v1": (WeightedModel("openai/gpt-4o", 80), WeightedModel("openai/gpt-4o-mini", 20))}
         assert config.default_model == "openai/gpt-4o"
 
     def test_everything_that_does_not_concern_routing_is_ignored(self) -> None:
@@ -163,15 +159,12 @@ class TestPlano:
             "skills: [s]\n"
             "model_providers:\n"
             "  - {model: a/one, access_key: sk-secret, base_url: http://x, http_host: x, provider_interface: openai,\n"
-            "     passthrough_auth: true, headers: {X: y}, capabilities: {supports_vision: true}, retry_policy: {}}\n"
-            + ROUTES
+            "     passthrough_auth: true, headers: {X: y}, capabilities: {supports_vision: true}, retry_policy: {}}\n" + ROUTES
         )
         assert config.table.names == ("math",)
 
     def test_secrets_are_not_kept(self) -> None:
-        config = parse_config(
-            "model_providers: [{model: a/one, access_key: sk-secret, headers: {k: sk-secret}}]\n" + ROUTES
-        )
+        config = parse_config("model_providers: [{model: a/one, access_key: sk-secret, headers: {k: sk-secret}}]\n" + ROUTES)
         assert "sk-secret" not in repr(config)
 
     @pytest.mark.parametrize(

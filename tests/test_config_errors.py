@@ -35,20 +35,14 @@ BAD_FILES = [
     pytest.param("? [a, b]\n: c\n", 1, "key must be plain text", id="list-key"),
     pytest.param(after("agents: {a: &x [*x]}"), 2, "contains itself", id="recursive-anchor"),
     pytest.param(after("<<: 3"), 2, "'<<' merges", id="bad-merge"),
-    pytest.param(
-        ROUTES + ROUTES, 4, "'routing_preferences' appears twice in one mapping (first on line 1)", id="duplicate"
-    ),
+    pytest.param(ROUTES + ROUTES, 4, "'routing_preferences' appears twice in one mapping (first on line 1)", id="duplicate"),
     pytest.param(after("tracing: {a: 1, b: 2,\n  a: 3}"), 3, "'a' appears twice", id="duplicate-in-ignored"),
     pytest.param(after("routing_preference: []"), 2, "did you mean 'routing_preferences'?", id="unknown-top"),
-    pytest.param(
-        after("Tracing: {}"), 2, "unknown key 'Tracing' in the configuration; did you mean 'tracing'?", id="case"
-    ),
+    pytest.param(after("Tracing: {}"), 2, "unknown key 'Tracing' in the configuration; did you mean 'tracing'?", id="case"),
     pytest.param(after("routes: []"), 2, "did you mean 'routing_preferences'?", id="unknown-top-hint"),
     pytest.param(after("zzz: 1"), 2, "known here: default_model", id="unknown-nothing-close"),
     pytest.param(after("yes: 1"), 2, 'YAML reads it as true or false: write "yes"', id="key-bool"),
-    pytest.param(
-        after("model_providers: {model: a/b}"), 2, "list of providers must be a list, not a mapping", id="providers"
-    ),
+    pytest.param(after("model_providers: {model: a/b}"), 2, "list of providers must be a list, not a mapping", id="providers"),
     pytest.param(after("model_providers: [a/b]"), 2, "a model provider must be a mapping", id="provider-text"),
     pytest.param(after("model_providers: [{name: x}]"), 2, "without 'model'", id="provider-without-model"),
     pytest.param(after("model_providers: [{model: 1.5}]"), 2, 'a number: write "1.5"', id="model-number"),
@@ -59,24 +53,16 @@ BAD_FILES = [
         "did you mean 'default'?",
         id="unknown-provider-key",
     ),
-    pytest.param(
-        after("model_providers: [{model: a/b, usage: x}]"), 2, "form before 'routing_preferences'", id="usage"
-    ),
-    pytest.param(
-        after("model_providers: [{model: a/b, default: 'true'}]"), 2, "must be true or false, not text", id="default"
-    ),
-    pytest.param(
-        after("model_providers: [{model: a/b},\n  {model: a/b}]"), 3, "defined twice (first on line 2)", id="twice"
-    ),
+    pytest.param(after("model_providers: [{model: a/b, usage: x}]"), 2, "form before 'routing_preferences'", id="usage"),
+    pytest.param(after("model_providers: [{model: a/b, default: 'true'}]"), 2, "must be true or false, not text", id="default"),
+    pytest.param(after("model_providers: [{model: a/b},\n  {model: a/b}]"), 3, "defined twice (first on line 2)", id="twice"),
     pytest.param(
         after("model_providers: [{model: a/b, default: true},\n  {model: c/d, default: true}]"),
         3,
         "a second default model; the first is 'a/b'",
         id="two-defaults",
     ),
-    pytest.param(
-        after("model_providers: [{model: a/*, default: true}]"), 2, "cannot be the default", id="default-wildcard"
-    ),
+    pytest.param(after("model_providers: [{model: a/*, default: true}]"), 2, "cannot be the default", id="default-wildcard"),
     pytest.param(
         after("model_providers: [{model: a/*, routing_preferences: [{name: x}]}]"),
         2,
@@ -107,9 +93,7 @@ BAD_FILES = [
     pytest.param(after("model_aliases: {x: {}}"), 2, "'target' or 'targets'", id="alias-empty"),
     pytest.param(after("model_aliases: {x: {target: a, targets: []}}"), 2, "'target' or 'targets'", id="alias-both"),
     pytest.param(after("model_aliases: {x: {taget: a/b}}"), 2, "did you mean 'target'?", id="alias-unknown-key"),
-    pytest.param(
-        after("model_aliases: {x: {target: y}, y: {target: a}}"), 2, "points to the alias 'y'", id="alias-chain"
-    ),
+    pytest.param(after("model_aliases: {x: {target: y}, y: {target: a}}"), 2, "points to the alias 'y'", id="alias-chain"),
     pytest.param(after("model_aliases: {x: {targets: []}}"), 2, "no target with a weight above 0", id="targets-none"),
     pytest.param(after("model_aliases: {x: {targets: [{model: a}]}}"), 2, "needs 'model' and 'weight'", id="no-weight"),
     pytest.param(
@@ -140,9 +124,7 @@ BAD_FILES = [
     pytest.param("routing_preferences: [{name: 1.0}]", 1, 'a number: write "1.0"', id="name-number"),
     pytest.param("routing_preferences: [{name: 2024-05-01}]", 1, 'a date: write "2024-05-01"', id="name-date"),
     pytest.param("routing_preferences: [{name: [a]}]", 1, "a route's name must be text, not a list", id="name-list"),
-    pytest.param(
-        "routing_preferences:\n - name: a\n   description: 5\n", 3, "route 'a': description must be text", id="d"
-    ),
+    pytest.param("routing_preferences:\n - name: a\n   description: 5\n", 3, "route 'a': description must be text", id="d"),
     pytest.param("routing_preferences:\n - name: other\n", 2, "may not be called 'other'", id="reserved"),
     pytest.param('routing_preferences:\n - {name: a}\n - {name: "\\ud800"}\n', 3, "lone surrogate", id="surrogate"),
     pytest.param(
@@ -154,13 +136,9 @@ BAD_FILES = [
     pytest.param(
         'routing_preferences:\n - {name: "\\u00e9"}\n - {name: "e\\u0301"}\n', 3, "defined twice", id="same-after-nfc"
     ),
-    pytest.param(
-        "routing_preferences:\n - name: a\n   models: x/y\n", 3, "models must be a list, not text", id="models-text"
-    ),
+    pytest.param("routing_preferences:\n - name: a\n   models: x/y\n", 3, "models must be a list, not text", id="models-text"),
     pytest.param("routing_preferences:\n - name: a\n   models: []\n", 3, "empty list", id="models-empty"),
-    pytest.param(
-        "routing_preferences:\n - name: a\n   models:\n    - 4\n", 4, 'a number: write "4"', id="models-number"
-    ),
+    pytest.param("routing_preferences:\n - name: a\n   models:\n    - 4\n", 4, 'a number: write "4"', id="models-number"),
     pytest.param("routing_preferences:\n - name: a\n   model: x\n", 3, "did you mean 'models'?", id="model-key"),
     pytest.param("routing_preferences:\n - name: a\n   desciption: x\n", 3, "did you mean 'description'?", id="typo"),
     pytest.param(
@@ -181,9 +159,7 @@ BAD_FILES = [
         "'x' could be a/x or b/x",
         id="ambiguous-model",
     ),
-    pytest.param(
-        "routing_preferences:\n - name: a\n   selection_policy: fastest\n", 3, "must be a mapping", id="policy-text"
-    ),
+    pytest.param("routing_preferences:\n - name: a\n   selection_policy: fastest\n", 3, "must be a mapping", id="policy-text"),
     pytest.param("routing_preferences:\n - name: a\n   selection_policy: {}\n", 3, "needs prefer", id="policy-empty"),
     pytest.param(
         "routing_preferences:\n - name: a\n   selection_policy:\n    prefer: best\n",

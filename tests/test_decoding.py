@@ -11,8 +11,10 @@ import pytest
 
 from archroute_edge.conversation import Turn
 from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, SpeculativeDecoder
-from archroute_edge.engine.completion import BatchToken, CompletionEngine, EngineSettings, LoadedModel, Logits, sequence_batch
+from archroute_edge.engine.completion import CompletionEngine, EngineSettings
 from archroute_edge.engine.grammar_sampler import GrammarSampler
+from archroute_edge.engine.interface import BatchToken, Logits, sequence_batch
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.grammar import Answer, to_gbnf
 from archroute_edge.prefix_cache import PrefixCache
 from archroute_edge.prompt import PromptBuilder

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archroute_edge.engine.completion import LoadedModel
 from archroute_edge.engine.grammar_sampler import GrammarSampler
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.engine.vocabulary import Vocabulary
 from archroute_edge.errors import GrammarError
 from archroute_edge.grammar import Answer, answers_for, common_prefix, read_gbnf, to_gbnf

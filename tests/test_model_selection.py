@@ -75,9 +75,7 @@ def test_keys_draw_the_same_on_every_machine(config: RoutingConfig) -> None:
 @pytest.mark.parametrize("keyed", [True, False])
 def test_shares_follow_the_weights(config: RoutingConfig, keyed: bool) -> None:
     rng = random.Random(7)
-    count = Counter(
-        select_models(config, "trial", key=f"k{index}" if keyed else None, rng=rng).first for index in range(5000)
-    )
+    count = Counter(select_models(config, "trial", key=f"k{index}" if keyed else None, rng=rng).first for index in range(5000))
     assert 0.77 < count["a/big"] / 5000 < 0.83
 
 

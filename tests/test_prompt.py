@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archroute_edge.conversation import Turn
-from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.engine.vocabulary import Vocabulary
 from archroute_edge.errors import ModelFileError, PromptFormatError
 from archroute_edge.prompt import PromptBuilder, common_prefix_length

@@ -10,7 +10,7 @@ import pytest
 
 from archroute_edge import Decision, Router, RouteTable
 from archroute_edge.conversation import Turn
-from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.prompt import PromptBuilder
 from archroute_edge.prompt_formats import CARD
 from archroute_edge.routes import Route

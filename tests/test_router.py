@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from archroute_edge import OTHER, ArchRouteError, Route, Router, RouteTable, RoutingConfig, parse_config
-from archroute_edge.engine.completion import BatchToken, CompletionEngine, LoadedModel, Logits
+from archroute_edge.engine.completion import CompletionEngine
+from archroute_edge.engine.interface import BatchToken, Logits
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import (
     ContextOverflowError,
     ConversationError,

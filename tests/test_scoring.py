@@ -12,7 +12,9 @@ import pytest
 
 from archroute_edge.conversation import Turn
 from archroute_edge.decoding import AnswerSet, GrammarDecoder, SpeculativeDecoder
-from archroute_edge.engine.completion import CompletionEngine, EngineSettings, LoadedModel, sequence_batch
+from archroute_edge.engine.completion import CompletionEngine, EngineSettings
+from archroute_edge.engine.interface import sequence_batch
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.prefix_cache import PrefixCache
 from archroute_edge.prompt import PromptBuilder
 from archroute_edge.prompt_formats import CARD

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archroute_edge.conversation import TrimmedConversation, Turn, trim
-from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.prompt import PromptBuilder
 from archroute_edge.prompt_formats import CARD
 

@@ -1,1 +1,1 @@
-"""Ways to decide, behind one interface: a route table and turns in, a verdict out."""
+"""Ways to decide: a route table and turns in, a verdict out."""

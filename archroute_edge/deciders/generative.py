@@ -15,7 +15,8 @@ from archroute_edge.conversation import DEFAULT_BUDGET, TrimmedConversation, Tur
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.decoding import AnswerSet, Decoder, GrammarDecoder, SpeculativeDecoder
 from archroute_edge.engine.backend import physical_cores
-from archroute_edge.engine.completion import FLASH_ATTENTION_DEPTH, CompletionEngine, EngineSettings, LoadedModel
+from archroute_edge.engine.completion import FLASH_ATTENTION_DEPTH, CompletionEngine, EngineSettings
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ContextOverflowError, EngineError
 from archroute_edge.prefix_cache import PrefixCache
 from archroute_edge.prompt import PromptBuilder, StaticParts, common_prefix_length

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -22,13 +20,11 @@ import psutil
 
 from archroute_edge.engine import backend
 from archroute_edge.engine.gguf_header import GGUFHeader
-from archroute_edge.engine.model_check import check_model_file, model_fingerprint
-from archroute_edge.engine.vocabulary import Vocabulary
-from archroute_edge.errors import ContextOverflowError, EngineError, ModelFileError, ModelLoadError
+from archroute_edge.engine.interface import BatchToken, Logits
+from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.errors import ContextOverflowError, EngineError, ModelLoadError
 
 logger = logging.getLogger(__name__)
-
-Logits = npt.NDArray[np.float32]
 
 N_SEQUENCES = 64
 """Sequences in a context. llama.cpp allows 256, but keeps a row of logits for each."""
@@ -38,55 +34,6 @@ N_BATCH = 512
 
 FLASH_ATTENTION_DEPTH = 1024
 """Up to this many tokens of static prefix, flash attention is on (see docs/performance.md for the measurement)."""
-
-
-@dataclass(frozen=True)
-class BatchToken:
-    """A token to evaluate: where it stands, in which sequences, and whether its logits are wanted."""
-
-    token: int
-    position: int
-    sequences: tuple[int, ...]
-    wants_logits: bool = False
-
-
-class Engine(Protocol):
-    """What the prefix cache and the decoders need of a model. Sequences are numbered from 0.
-
-    The cells of a sequence are the keys and values of its first tokens; ``copy`` shares them, it moves nothing.
-    """
-
-    @property
-    def n_ctx(self) -> int:
-        """Cells in the KV cache, over all sequences."""
-
-    @property
-    def n_sequences(self) -> int:
-        """How many sequences there may be at once."""
-
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of ``text``, read as plain text."""
-
-    def piece(self, token: int) -> bytes:
-        """The bytes that ``token`` renders to, control tokens included."""
-
-    def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
-        """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
-
-    def evaluate(self, batch: Sequence[BatchToken]) -> Logits:
-        """Evaluate ``batch`` and return the logits that it asks for, shape (number asked for, vocabulary size)."""
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Let ``target`` (which must be empty) share the first ``length`` cells of ``source``."""
-
-    def truncate(self, sequence: int, length: int) -> None:
-        """Drop all cells of ``sequence`` but the first ``length``."""
-
-    def save(self, sequence: int) -> bytes:
-        """The state of ``sequence``, to be given to :meth:`load` later."""
-
-    def load(self, sequence: int, state: bytes) -> None:
-        """Put a saved state into ``sequence``, which must be empty."""
 
 
 @dataclass(frozen=True)
@@ -104,78 +51,6 @@ class EngineSettings:
     n_threads: int
     n_gpu_layers: int = -1
     flash_attention: bool = True
-
-
-class LoadedModel:
-    """A model's weights and vocabulary in memory; contexts are made from it.
-
-    Args:
-        path: the GGUF file.
-        n_gpu_layers: layers to put on the GPU; negative means all.
-        vocabulary_only: load no weights; enough to write prompts, not to evaluate them.
-
-    Raises:
-        ModelNotFoundError: there is no such file.
-        ModelFileError: the file is damaged or of another kind.
-        ModelLoadError: llama.cpp refused it; the message has llama.cpp's reason.
-    """
-
-    def __init__(self, path: str | Path, *, n_gpu_layers: int = -1, vocabulary_only: bool = False) -> None:
-        self.path = Path(path)
-        self.header: GGUFHeader = check_model_file(self.path)
-        self.fingerprint = model_fingerprint(self.header)
-        backend.initialise()
-        params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload else 0
-        params.vocab_only = vocabulary_only
-        self.n_gpu_layers = int(params.n_gpu_layers)
-        backend.take_last_error()
-        self._handle: Any = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
-        if not self._handle:
-            reason = backend.take_last_error() or "no reason given"
-            raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}")
-        # Also frees the weights when the last reference goes, or at exit.
-        self._free = weakref.finalize(self, llama_cpp.llama_model_free, self._handle)
-        for kind in ("recurrent", "hybrid", "diffusion"):
-            if getattr(llama_cpp, f"llama_model_is_{kind}")(self._handle):
-                self._free()
-                raise ModelFileError(f"{self.path}: a {kind} model, whose cache cannot be cut back; use a plain transformer")
-        self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(self._handle))
-        self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._handle)
-        self.description = self._text(llama_cpp.llama_model_desc)
-
-    def _text(self, read: Any) -> str:
-        buffer = ctypes.create_string_buffer(256)
-        read(self._handle, buffer, 256)
-        return buffer.value.decode("utf-8", "replace")
-
-    @property
-    def chat_template(self) -> str | None:
-        """The Jinja template stored in the file, or None."""
-        return self.header.text("tokenizer.chat_template")
-
-    @property
-    def handle(self) -> Any:
-        """The ``llama_model *``.
-
-        Raises:
-            EngineError: the model has been closed.
-        """
-        if not self._handle:
-            raise EngineError(f"{self.path}: the model has been closed")
-        return self._handle
-
-    def close(self) -> None:
-        """Free the weights. Every context made from the model must be closed before."""
-        self._free()
-        self._handle = None
-        self.vocabulary.close()
-
-    def __enter__(self) -> LoadedModel:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 class CompletionEngine:
@@ -357,12 +232,6 @@ def _cell_bytes(header: GGUFHeader) -> int:
 
 def _free_context(handle: Any, _model: LoadedModel) -> None:
     llama_cpp.llama_free(handle)
-
-
-def sequence_batch(sequence: int, tokens: Sequence[int], start: int, logits_at: Iterable[int] = ()) -> list[BatchToken]:
-    """``tokens`` as a batch of one ``sequence`` from position ``start``, with logits at those indices of ``tokens``."""
-    wanted = set(logits_at)
-    return [BatchToken(token, start + index, (sequence,), index in wanted) for index, token in enumerate(tokens)]
 
 
 def _pieces(batch: Sequence[BatchToken], n_batch: int) -> Iterable[Sequence[BatchToken]]:

@@ -9,7 +9,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.engine.completion import Logits
+from archroute_edge.engine.interface import Logits
 from archroute_edge.engine.vocabulary import Vocabulary
 from archroute_edge.errors import GrammarError
 

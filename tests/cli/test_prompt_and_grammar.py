@@ -9,7 +9,7 @@ from click.testing import Result
 
 from archroute_edge.config import load_config
 from archroute_edge.conversation import Turn
-from archroute_edge.engine.completion import LoadedModel
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.grammar import read_gbnf
 from archroute_edge.prompt import PromptBuilder
 from archroute_edge.prompt_formats import PROMPT_FORMATS, prompt_format

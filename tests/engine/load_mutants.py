@@ -12,7 +12,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from archroute_edge.engine.completion import CompletionEngine, EngineSettings, LoadedModel, sequence_batch
+from archroute_edge.engine.completion import CompletionEngine, EngineSettings
+from archroute_edge.engine.interface import sequence_batch
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ArchRouteError
 from tests.engine.gguf_file import read_gguf
 from tests.engine.mutants import mutant

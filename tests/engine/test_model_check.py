@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.engine.completion import LoadedModel
 from archroute_edge.engine.gguf_header import read_header
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.engine.model_check import check_model_file, model_fingerprint
 from archroute_edge.errors import ModelFileError, ModelLoadError, ModelNotFoundError, PromptFormatError
 from archroute_edge.prompt import PromptBuilder

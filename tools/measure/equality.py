@@ -19,8 +19,9 @@ import numpy as np
 
 from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, SpeculativeDecoder
 from archroute_edge.engine.backend import physical_cores
-from archroute_edge.engine.completion import CompletionEngine, EngineSettings, LoadedModel
+from archroute_edge.engine.completion import CompletionEngine, EngineSettings
 from archroute_edge.engine.grammar_sampler import GrammarSampler
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.grammar import to_gbnf
 from archroute_edge.prefix_cache import PrefixCache
 from archroute_edge.prompt import PromptBuilder

@@ -28,7 +28,8 @@ from llama_cpp.llama_grammar import LlamaGrammar
 from archroute_edge import Route, Router, RouteTable, load_config
 from archroute_edge.conversation import Turn
 from archroute_edge.engine.backend import initialise, physical_cores
-from archroute_edge.engine.completion import BatchToken, CompletionEngine, Logits
+from archroute_edge.engine.completion import CompletionEngine
+from archroute_edge.engine.interface import BatchToken, Logits
 from archroute_edge.prompt import PromptBuilder
 
 EXAMPLE_ROUTES = Path(__file__).parents[2] / "archroute_edge" / "data" / "example_routes.yaml"
