@@ -12,7 +12,8 @@
     ├── ModelError
     │   ├── ModelNotFoundError   no such model name or file
     │   ├── ModelFileError       a file that is not a usable GGUF
-    │   └── ModelLoadError       llama.cpp refused a file that looked sound
+    │   ├── ModelLoadError       llama.cpp refused a file that looked sound
+    │   └── DownloadError        a model that could not be fetched from the hub, whole and as published
     ├── EngineError              llama.cpp failed while evaluating
     │   └── ContextOverflowError the prompt does not fit into the context
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
@@ -83,6 +84,10 @@ class ModelFileError(ModelError):
 
 class ModelLoadError(ModelError):
     """llama.cpp refused to load a file that passed our own checks."""
+
+
+class DownloadError(ModelError):
+    """A model could not be fetched: no access, no connection, no room, or not what the hub says it is."""
 
 
 class EngineError(ArchRouteError):

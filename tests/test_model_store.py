@@ -8,17 +8,8 @@ from pathlib import Path
 import pytest
 
 from archroute_edge import model_store
-from archroute_edge.errors import ConfigError, ModelNotFoundError
-from archroute_edge.model_store import (
-    CatalogueEntry,
-    ModelFile,
-    bundled_folder,
-    find_model,
-    model_folders,
-    models_on_this_machine,
-    read_catalogue,
-)
-from archroute_edge.prompt_formats import PROMPT_FORMATS
+from archroute_edge.errors import ModelNotFoundError
+from archroute_edge.model_store import ModelFile, bundled_folder, find_model, model_folders, models_on_this_machine
 
 ARCH = "Arch-Router-1.5B-{}.gguf"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -95,6 +86,12 @@ class TestNames:
         put(folder, ARCH.format("Q2_K"))
         assert [each.name for each in models_on_this_machine()] == ["tiny", "arch-router:Q2_K", "arch-router:Q4_K_S"]
 
+    def test_a_level_that_was_made_here(self, folder: Path) -> None:
+        """Levels that nobody publishes are called by name like the others, once they are made."""
+        path = put(folder, "Plano-Orchestrator-4B-Q4_K_M.gguf")
+        assert find_model("plano-orchestrator") == ModelFile("plano-orchestrator:Q4_K_M", path, "orchestrator")
+        assert find_model(path).prompt_format == "orchestrator"
+
 
 class TestPaths:
     def test_a_path_of_an_unknown_file(self, folder: Path) -> None:
@@ -150,6 +147,12 @@ class TestFolders:
         with pytest.raises(ModelNotFoundError):
             find_model("arch-router:Q2_K")
 
+    def test_the_hub_cache_at_another_commit(self, tmp_path: Path) -> None:
+        """Once another level was fetched from a newer commit, main means that one; the older file is still the model."""
+        link = put_into_hub_cache(tmp_path / "hub", "katanemo/Arch-Router-1.5B.gguf", ARCH.format("Q4_K_M"))
+        (link.parents[2] / "refs" / "main").write_text("f" * 40)
+        assert find_model("arch-router:Q4_K_M").path == link
+
     def test_the_hubs_note_that_a_file_does_not_exist(self, tmp_path: Path) -> None:
         """The cache also remembers what a repository lacks, and answers with a marker that is no path."""
         put_into_hub_cache(tmp_path / "hub", "katanemo/Arch-Router-1.5B.gguf", ARCH.format("Q4_K_M"))
@@ -163,10 +166,21 @@ class TestFolders:
 MISSING = [
     pytest.param(
         "arch-router",
-        "hf download katanemo/Arch-Router-1.5B.gguf Arch-Router-1.5B-Q4_K_M.gguf",
+        "nothing is downloaded unasked; get it with: archroute models pull arch-router --quant Q4_K_M",
         id="default-level",
     ),
-    pytest.param("arch-router:q2_k", "hf download katanemo/Arch-Router-1.5B.gguf Arch-Router-1.5B-Q2_K.gguf", id="level"),
+    pytest.param("arch-router:q2_k", "get it with: archroute models pull arch-router --quant Q2_K", id="level"),
+    pytest.param(
+        "arch-router:q6_k",
+        "has to be made from its checkpoint: python -m tools.convert katanemo/Arch-Router-1.5B --quantize Q6_K",
+        id="level-that-nobody-publishes",
+    ),
+    pytest.param(
+        "plano-orchestrator",
+        "has to be made from its checkpoint: python -m tools.convert katanemo/Plano-Orchestrator-4B --quantize Q4_K_M",
+        id="no-level-published",
+    ),
+    pytest.param("arch-router:checkpoint", "is what GGUFs are made from, and cannot be routed with", id="checkpoint"),
     pytest.param("arch-router:Q9_9", "no level 'Q9_9'; its levels: Q2_K, Q3_K_S,", id="unknown-level"),
     pytest.param("tiny:Q4_0", "'tiny' has no level 'Q4_0'; its levels: none", id="level-of-a-model-without"),
     pytest.param("arch-ruter", "no model is called 'arch-ruter'; there are tiny, arch-router,", id="typing-error"),
@@ -194,88 +208,6 @@ def test_a_missing_bundled_model_means_a_broken_installation(monkeypatch: pytest
     monkeypatch.setattr(model_store, "model_folders", lambda: [tmp_path])
     with pytest.raises(ModelNotFoundError, match=r"tiny-Q8_0\.gguf is missing from .*; install archroute-edge again"):
         find_model("tiny")
-
-
-def test_the_catalogue_that_is_shipped() -> None:
-    """Every entry must be whole: it is read for any model, a path included."""
-    catalogue = read_catalogue()
-    assert list(catalogue)[:2] == ["tiny", "arch-router"]
-    for entry in catalogue.values():
-        assert entry.description
-        assert entry.licence
-        assert entry.prompt_format in PROMPT_FORMATS
-        assert entry.default_level is None or entry.default_level in entry.files
-        assert "\n" not in entry.description
-    assert catalogue["arch-router"].licence == "katanemo-research"
-
-
-GOOD = "models:\n  m: {prompt_format: gateway, repo: a/b, files: {Q4_0: x.gguf, F16: y.gguf}, default_level: F16}\n"
-
-BROKEN = [
-    pytest.param("", "needs a mapping called models", id="empty"),
-    pytest.param("- a\n", "needs a mapping called models", id="list"),
-    pytest.param("models: [a]\n", "needs a mapping called models", id="models-list"),
-    pytest.param("models: {m: [a\n", "cannot be read", id="yaml"),
-    pytest.param("models: {m: 5}\n", "'m' is not a mapping", id="entry"),
-    pytest.param("models: {m: {file: x, prompt_format: card, fiel: y}}\n", "unknown key 'fiel'", id="unknown-key"),
-    pytest.param("models: {m: {file: x}}\n", "needs a prompt_format out of card, gateway, orchestrator", id="no-format"),
-    pytest.param("models: {m: {file: x, prompt_format: cards}}\n", "needs a prompt_format", id="wrong-format"),
-    pytest.param("models: {m: {file: x, prompt_format: [card]}}\n", "needs a prompt_format", id="format-list"),
-    pytest.param("models: {m: {prompt_format: card}}\n", "either a file or a repo", id="neither"),
-    pytest.param("models: {m: {file: x, repo: a/b, prompt_format: card}}\n", "either a file or a repo", id="both"),
-    pytest.param("models: {m: {file: 5, prompt_format: card}}\n", "'m': file must be text", id="file-number"),
-    pytest.param("models: {m: {repo: a/b, prompt_format: card}}\n", "files must map levels to file names", id="no-files"),
-    pytest.param(
-        "models: {m: {repo: a/b, files: [x], prompt_format: card}}\n", "files must map levels to file names", id="files-list"
-    ),
-    pytest.param(
-        "models: {m: {repo: a/b, files: {Q4_0: 5}, prompt_format: card}}\n", "files must map levels", id="files-number"
-    ),
-    pytest.param(
-        "models: {m: {repo: a/b, files: {Q4_0: x}, default_level: Q8_0, prompt_format: card}}\n",
-        "default_level 'Q8_0' is none of its files: Q4_0",
-        id="default-level",
-    ),
-    pytest.param(
-        "models: {m: {repo: a/b, files: {Q4_0: x}, default_level: [Q4_0], prompt_format: card}}\n",
-        "is none of its files",
-        id="default-level-list",
-    ),
-    pytest.param(
-        "models: {m: {repo: 'not a repo', files: {Q4_0: x}, prompt_format: card}}\n", "repo must be owner/name", id="repo"
-    ),
-]
-
-
-def test_a_catalogue_of_ones_own(tmp_path: Path) -> None:
-    """Users add their models there."""
-    path = tmp_path / "catalogue.yaml"
-    path.write_text(GOOD)
-    assert read_catalogue(path) == {
-        "m": CatalogueEntry("m", "", "", "gateway", repo="a/b", files={"Q4_0": "x.gguf", "F16": "y.gguf"}, default_level="F16")
-    }
-
-
-@pytest.mark.parametrize(("text", "message"), BROKEN)
-def test_a_broken_catalogue_is_an_error_with_its_path(tmp_path: Path, text: str, message: str) -> None:
-    """A slip in the catalogue must not surface as an AttributeError when some model is looked for."""
-    path = tmp_path / "catalogue.yaml"
-    path.write_text(text)
-    with pytest.raises(ConfigError) as caught:
-        read_catalogue(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_a_catalogue_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
-    """An installation without its catalogue must say so."""
-    path = tmp_path / "catalogue.yaml"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigError, match="the catalogue cannot be read"):
-        read_catalogue(path)
 
 
 def test_a_folder_that_may_not_be_searched_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

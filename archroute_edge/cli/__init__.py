@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from archroute_edge.cli.check import check
 from archroute_edge.cli.demo import demo
 from archroute_edge.cli.doctor import doctor
 from archroute_edge.cli.grammar import grammar
+from archroute_edge.cli.models import models
 from archroute_edge.cli.prompt import prompt
 from archroute_edge.cli.quantize import quantize_command
 from archroute_edge.cli.route import route
@@ -30,17 +32,24 @@ class _OneLineErrors(click.Group):
             _complain(str(exc))
             ctx.exit(2)
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(args, prog_name, complete_var, False, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(args, prog_name, complete_var, False, **extra)
         except click.UsageError as exc:
-            see = f"; see {exc.ctx.command_path} --help" if exc.ctx else ""
-            _complain(exc.format_message().rstrip(".") + see)
+            command = exc.ctx.command_path if exc.ctx else "archroute"
+            _complain(f"{exc.format_message().rstrip('.')}; see {command} --help")
             sys.exit(exc.exit_code)
         except click.Abort:
-            _complain("interrupted")
+            click.echo("archroute: interrupted", err=True)
             sys.exit(130)
         except OSError as exc:
             _complain(str(exc))
@@ -70,5 +79,5 @@ def main(ctx: click.Context, verbose: bool) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (route, prompt, grammar, check, quantize_command, doctor, demo):
+for command in (route, prompt, grammar, check, models, quantize_command, doctor, demo):
     main.add_command(command)

@@ -13,12 +13,12 @@ from typing import Any, TypeVar, get_args
 import click
 
 from archroute_edge.config import RoutingConfig, load_config
-from archroute_edge.conversation import DEFAULT_BUDGET, Messages
+from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName
 from archroute_edge.errors import ConversationError, SettingsError
-from archroute_edge.model_store import AUTO, find_model, read_catalogue
+from archroute_edge.model_store import AUTO, find_model
 from archroute_edge.prompt_formats import PROMPT_FORMATS
-from archroute_edge.router import Router
+from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS, Router
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -60,14 +60,16 @@ engine_options = _stack(
         show_default=True,
         help="How the answer is picked; grammar is llama.cpp's own sampler, slower, with the same result.",
     ),
-    click.option("--n-ctx", type=click.IntRange(min=1), help="Cells of the KV cache.  [default: fitted to the routes]"),
-    click.option("--threads", type=click.IntRange(min=1), help="Threads for evaluation.  [default: physical cores]"),
+    click.option("--n-ctx", type=click.IntRange(*N_CTX_LIMITS), help="Cells of the KV cache.  [default: fitted to the routes]"),
+    click.option("--threads", type=click.IntRange(*THREADS_LIMITS), help="Threads for evaluation.  [default: physical cores]"),
     click.option(
-        "--gpu-layers", type=click.IntRange(min=-1), help="Layers on the GPU; -1 is all.  [default: all, if there is a GPU]"
+        "--gpu-layers",
+        type=click.IntRange(*GPU_LAYERS_LIMITS),
+        help="Layers on the GPU; -1 is all.  [default: all, if there is a GPU]",
     ),
     click.option(
         "--budget",
-        type=click.IntRange(min=64),
+        type=click.IntRange(*BUDGET_LIMITS),
         default=DEFAULT_BUDGET,
         show_default=True,
         help="Tokens of conversation in a prompt; earlier turns are left out beyond it.",
@@ -103,11 +105,8 @@ def open_router(options: Mapping[str, Any]) -> Router:
     if chosen.is_example:
         click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)
     if options["model"] == AUTO and find_model(AUTO).name == "tiny":
-        entry = read_catalogue()["arch-router"]
-        file = entry.files[entry.default_level or "Q4_K_M"]
         click.echo(
-            f"using tiny, the bundled demonstration model; for routes of your own: hf download {entry.repo} {file}",
-            err=True,
+            "using tiny, the bundled demonstration model; for routes of your own: archroute models pull arch-router", err=True
         )
     return Router(
         config=chosen.config,
@@ -145,6 +144,10 @@ def _read_messages_file(name: str) -> Messages:
     found = document.get("messages") if isinstance(document, dict) else document
     if not isinstance(found, list):
         raise ConversationError(f"{place}: expected a list of messages, or an object with messages")
+    try:
+        read_messages(found)
+    except ConversationError as exc:
+        raise ConversationError(f"{place}: {exc}") from exc
     return found
 
 

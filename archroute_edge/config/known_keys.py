@@ -101,8 +101,7 @@ PROVIDER = Level(
     ),
     hints={
         "usage": "it is the form before 'routing_preferences': write a list of name and description there",
-        "models": "a provider has one 'model'; a route with several 'models' stands in 'routing_preferences' at the "
-        "top level",
+        "models": "a provider has one 'model'; a route with several 'models' stands in 'routing_preferences' at the top level",
     },
 )
 
@@ -117,9 +116,7 @@ INLINE_ROUTE = Level(
     "a routing preference under a model",
     read=frozenset({"name", "description"}),
     ignored=frozenset({"skills"}),
-    hints=dict.fromkeys(
-        ("models", "model", "selection_policy"), "it stands in 'routing_preferences' at the top level only"
-    ),
+    hints=dict.fromkeys(("models", "model", "selection_policy"), "it stands in 'routing_preferences' at the top level only"),
 )
 
 SELECTION_POLICY = Level("a selection policy", read=frozenset({"prefer"}))

@@ -112,11 +112,7 @@ def agree(name: str, description: str) -> bool:
     that stands for whatever is left.
     """
     in_name, in_description = (content_words(text) or words(text) for text in (name, description))
-    if (
-        not set(in_name) - _BROAD - _SAYS_LITTLE
-        or not in_description
-        or _is_ascii(in_name) != _is_ascii(in_description)
-    ):
+    if not set(in_name) - _BROAD - _SAYS_LITTLE or not in_description or _is_ascii(in_name) != _is_ascii(in_description):
         return True
     initials = "".join(word[0] for word in content_words(description))
     for word in in_name:

@@ -1,0 +1,185 @@
+"""``archroute models``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, read_catalogue
+from archroute_edge.cli.options import json_option
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.errors import SettingsError
+from archroute_edge.model_care import InstalledModel, installed, remove, verify
+from archroute_edge.model_downloads import Licence, PullListener, pull_model
+from archroute_edge.model_store import catalogue_entry, find_checkpoint, find_model
+
+_NAME = click.argument("name", metavar="NAME[:LEVEL]")
+
+
+@click.group()
+def models() -> None:
+    """List, pull, check and remove models."""
+
+
+@models.command(name="list")
+@json_option
+def list_models(as_json: bool) -> None:
+    """List the models of the catalogue and those on this machine."""
+    catalogue = read_catalogue()
+    here = {model.name: model for model in installed()}
+    rows = [row for entry in catalogue.values() for row in _rows(entry, here)]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    shown = [("model", "size", "licence", "on this machine")]
+    for row in rows:
+        size = (
+            _size(row["bytes"])
+            if row["bytes"] is not None
+            else f"~{row['approximate_size']}"
+            if row["approximate_size"]
+            else "?"
+        )
+        shown.append((row["name"] + (" (usual)" if row["default"] else ""), size, row["licence"], row["path"] or "no"))
+    widths = [max(len(row[column]) for row in shown) for column in range(3)]
+    for name, size, licence, path in shown:
+        click.echo(f"{name:<{widths[0]}}  {size:>{widths[1]}}  {licence:<{widths[2]}}  {path}")
+
+
+def _rows(entry: CatalogueEntry, here: dict[str, InstalledModel]) -> list[dict[str, Any]]:
+    """Every published level and the checkpoint, and of the levels that can be made those that were."""
+    sizes: dict[str, str | None] = {f"{entry.name}:{level}": file.size for level, file in entry.files.items()}
+    if entry.file is not None:
+        sizes[entry.name] = None
+    sizes.update(
+        {f"{entry.name}:{level}": None for level in entry.file_names if f"{entry.name}:{level}" in here.keys() - sizes}
+    )
+    if entry.checkpoint is not None:
+        sizes[f"{entry.name}:{CHECKPOINT}"] = entry.checkpoint.size
+    return [
+        {
+            "name": name,
+            "default": name == f"{entry.name}:{entry.usual_level}",
+            "description": entry.description,
+            "licence": entry.licence,
+            "licence_url": entry.licence_url,
+            "prompt_format": entry.prompt_format,
+            "approximate_size": size,
+            "bytes": here[name].n_bytes if name in here else None,
+            "path": str(here[name].path) if name in here else None,
+        }
+        for name, size in sizes.items()
+    ]
+
+
+class _PullView(PullListener):
+    def __init__(self, line: ProgressLine) -> None:
+        self._line = line
+
+    def licence(self, licence: Licence) -> None:
+        self._line.clear()
+        click.echo(f"licence of the model: {licence.name} ({licence.link})", err=True)
+        if licence.path is not None:
+            click.echo(f"its full text: {licence.path}", err=True)
+
+    def progress(self, step: str, done: int, total: int) -> None:
+        self._line(step, done, total)
+
+    def waiting(self, name: str) -> None:
+        self._line.clear()
+        click.echo(f"{name} is being downloaded by another process; waiting for it", err=True)
+
+
+@models.command()
+@_NAME
+@click.option("--quant", metavar="LEVEL", help="Quantization level, such as Q4_K_M.  [default: the catalogue's]")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of the repository.  [default: the catalogue's, or main]")
+@json_option
+def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> None:
+    """Download a model from the Hugging Face hub into its cache; print the path."""
+    if quant is not None and ":" in name:
+        raise SettingsError(f"{name} names a level already; leave out --quant {quant}")
+    with ProgressLine() as line:
+        pulled = pull_model(name, level=quant, revision=revision, listener=_PullView(line))
+    click.echo(f"{pulled.name}: {'downloaded' if pulled.downloaded else 'was here already'}, checked", err=True)
+    if as_json:
+        licence = {"name": pulled.licence.name, "link": pulled.licence.link, "path": _text(pulled.licence.path)}
+        report = {
+            "name": pulled.name,
+            "path": str(pulled.path),
+            "repo": pulled.repo,
+            "revision": pulled.revision,
+            "bytes": pulled.n_bytes,
+            "sha256": pulled.sha256,
+            "licence": licence,
+            "downloaded": pulled.downloaded,
+        }
+        click.echo(json.dumps(report))
+    else:
+        click.echo(str(pulled.path))
+
+
+@models.command(name="path")
+@_NAME
+def show_path(name: str) -> None:
+    """Print where a model is on this machine."""
+    if name.partition(":")[2].lower() == CHECKPOINT:
+        click.echo(str(find_checkpoint(catalogue_entry(name)[0])))
+    else:
+        click.echo(str(find_model(name).path))
+
+
+@models.command(name="verify")
+@click.argument("name", metavar="[NAME[:LEVEL]]", required=False)
+@json_option
+@click.pass_context
+def verify_models(ctx: click.Context, name: str | None, as_json: bool) -> None:
+    """Check models on this machine, all by default: hash and structure."""
+    verdicts = []
+    with ProgressLine() as line:
+        for model in installed(name):
+            verdict = verify(model, line)
+            verdicts.append(verdict)
+            line.clear()
+            if not as_json:
+                how = "hash and structure" if verdict.by_hash else "structure only, no hash of it is known"
+                click.echo(f"{model.name}: {verdict.problem or f'sound ({how})'}")
+    if as_json:
+        report = [
+            {"name": each.model.name, "path": str(each.model.path), "hash_known": each.by_hash, "problem": each.problem}
+            for each in verdicts
+        ]
+        click.echo(json.dumps(report))
+    ctx.exit(2 if any(verdict.problem for verdict in verdicts) else 0)
+
+
+@models.command(name="remove")
+@_NAME
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def remove_model(name: str, yes: bool, as_json: bool) -> None:
+    """Delete a model from this machine; without LEVEL, all its levels."""
+    found = installed(name)
+    for model in found:
+        click.echo(f"{model.name}: {model.path} ({_size(model.n_bytes)})", err=True)
+    if not yes:
+        if not _can_answer():
+            raise SettingsError("nothing was deleted: add --yes to delete without being asked")
+        click.confirm("Delete?", abort=True, err=True)
+    gone = [str(path) for model in found for path in remove(model)]
+    click.echo(json.dumps({"removed": gone}) if as_json else "\n".join(gone))
+
+
+def _can_answer() -> bool:
+    return sys.stdin.isatty()
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,55 @@
+"""What the training minimises: the answer's tokens, and a pointer that shows attention where the answer stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tools.tiny.model import Qwen2
+from tools.tiny.packing import Batch
+
+
+def attention_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive mask (B, 1, T, T) of segments (B, T): earlier tokens of the table or of the own conversation."""
+    length = segments.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool).tril()
+    shared = segments[:, None, :] == 0
+    same = segments[:, None, :] == segments[:, :, None]
+    allowed = earlier & (shared | same)
+    mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, -1e4)
+    return mask[:, None]
+
+
+def pointer_loss(q: Tensor, k: Tensor, mask: Tensor, index: Tensor, target: Tensor, heads: int) -> Tensor:
+    """Mean -log of the attention that the first `heads` heads pay from where a name starts to its route's end.
+
+    q and k are (B, H, T, E); `index` counts through B * T, `target` within a pack.
+    """
+    length = q.shape[2]
+    row, at = index // length, index % length
+    scores = torch.einsum("nhe,nhte->nht", q[row, :heads, at].float(), k[row, :heads].float()) * q.shape[-1] ** -0.5
+    scores = scores + mask[row, 0, at].float()[:, None]
+    return functional.cross_entropy(scores.flatten(0, 1), target.repeat_interleave(heads))
+
+
+def loss_of(
+    model: Qwen2, forward: Callable[..., tuple[Tensor, list[tuple[Tensor, Tensor]]]], batch: Batch, pointer_heads: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Answer loss, pointer loss, and of the answers' branch tokens how many there are and how many were right.
+
+    `forward` is the model or its compiled form.
+    """
+    segments = torch.from_numpy(batch.segments)
+    mask = attention_mask(segments, torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32)
+    states, pointers = forward(torch.from_numpy(batch.tokens), torch.from_numpy(batch.positions), mask)
+    logits = model.logits(states.flatten(0, 1)[torch.from_numpy(batch.target_index)])
+    tokens, weights = torch.from_numpy(batch.target_token), torch.from_numpy(batch.target_weight)
+    answer = (functional.cross_entropy(logits, tokens, reduction="none") * weights).sum() / weights.sum()
+    index, target = torch.from_numpy(batch.pointer_index), torch.from_numpy(batch.pointer_target)
+    pointer = torch.stack([pointer_loss(q, k, mask, index, target, pointer_heads) for q, k in pointers]).mean()
+    branch = weights == 1.0
+    right = (logits.argmax(-1) == tokens) & branch
+    return answer, pointer, branch.sum(), right.sum()

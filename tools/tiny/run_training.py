@@ -1,0 +1,59 @@
+"""From kinds to a checkpoint: the tokenizer, the word vectors, the training."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from tools.tiny import card_prompt
+from tools.tiny.kinds_bank import Kind
+from tools.tiny.model import Qwen2, Shape
+from tools.tiny.questions import card_questions, held_back_questions, tally
+from tools.tiny.sampling import Sampler
+from tools.tiny.scoring import decide
+from tools.tiny.stream import SOURCES
+from tools.tiny.tokenizer import train_tokenizer
+from tools.tiny.training import Job, Recipe, train
+from tools.tiny.wiring import SENSE
+from tools.tiny.word_vectors import learn_vectors
+
+_TABLES_READ = 8000
+_VECTOR_STEPS = 1000
+_WATCHED = 40
+
+
+def prompt_texts(sampler: Sampler, seed: int) -> Iterator[str]:
+    """Texts for the tokenizer: route tables, conversations and answers as the prompts hold them."""
+    rng = random.Random(seed)
+    for _ in range(_TABLES_READ):
+        case = sampler.case(rng, rng.choices(list(SOURCES), list(SOURCES.values()))[0], 8)
+        yield card_prompt.head(case.routes)[0]
+        for messages, label in zip(case.conversations, case.labels, strict=True):
+            yield card_prompt.conversation(messages) + card_prompt.answer(label)
+    yield card_prompt.TAIL
+
+
+def run(kinds: dict[str, Kind], sampler: Sampler, held: Sampler, out: Path, steps: int | None, resume: bool) -> None:
+    """Train into the checkpoint folder `out`; the quality on a few held-back messages is shown at every save."""
+    torch.set_num_threads(1)
+    recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
+    vectors = None
+    if resume:
+        tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    else:
+        tokenizer = train_tokenizer(prompt_texts(sampler, recipe.seed), Shape().vocab_size)
+        known = [kind for group in sampler.by_source.values() for kind in group]
+        vectors = learn_vectors(known, tokenizer, SENSE, _VECTOR_STEPS, recipe.seed)
+    questions = [q for source in SOURCES for q in held_back_questions(held, source, _WATCHED)]
+    questions += card_questions(kinds)
+
+    def validate(model: Qwen2) -> str:
+        figures = tally(questions, decide(model, tokenizer, questions))
+        return ", ".join(f"{group} {row['right']:.0%}" for group, row in figures.items())
+
+    train(Job(sampler, tokenizer, out, recipe, resume, validate, vectors))

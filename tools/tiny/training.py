@@ -1,0 +1,184 @@
+"""The training loop: fixed seeds, progress with the time left, resumable at any step."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from tools.tiny.checkpoint import save_state, write_checkpoint
+from tools.tiny.losses import loss_of
+from tools.tiny.model import Qwen2, Shape
+from tools.tiny.packing import Batch, Packer
+from tools.tiny.sampling import Sampler
+from tools.tiny.stream import batches
+from tools.tiny.wiring import marks_of, wire
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what comes out of a training, beside the data."""
+
+    steps: int = 1400
+    workers: int = 2
+    packs: int = 12
+    length: int = 512
+    seed: int = 20
+    matrix_rate: float = 0.01
+    other_rate: float = 0.002
+    weight_decay: float = 0.02
+    warmup: int = 30
+    full_from: float = 0.75
+    pointer_layers: tuple[int, ...] = (2, 3)
+    pointer_heads: int = 1
+    pointer_weight: float = 0.6
+    save_every: int = 150
+
+
+def optimizers(model: Qwen2, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embeddings, norms and biases."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    return [
+        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=recipe.weight_decay, momentum=0.95, ns_steps=4),
+        torch.optim.AdamW(others, lr=recipe.other_rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
+    ]
+
+
+def rate(step: int, recipe: Recipe) -> float:
+    """Factor of the learning rates: a linear warm-up, a plateau, and a linear way down over the last 45 %."""
+    progress = step / recipe.steps
+    return min(1.0, (step + 1) / recipe.warmup) * (1.0 if progress < 0.55 else max(0.02, (1.0 - progress) / 0.45))
+
+
+@dataclass
+class Averages:
+    """Running means for the progress line."""
+
+    answer: float = math.nan
+    pointer: float = math.nan
+    right: float = math.nan
+
+    def add(self, answer: float, pointer: float, right: float) -> None:
+        """Fold one step's figures in."""
+        for name, value in (("answer", answer), ("pointer", pointer), ("right", right)):
+            old = getattr(self, name)
+            setattr(self, name, value if math.isnan(old) else 0.97 * old + 0.03 * value)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training: data, tokenizer, where the checkpoint goes, and how its quality is watched (on stderr)."""
+
+    sampler: Sampler
+    tokenizer: Tokenizer
+    out: Path
+    recipe: Recipe
+    resume: bool
+    validate: Callable[[Qwen2], str]
+    vectors: Tensor | None = None
+
+    @property
+    def state_file(self) -> Path:
+        """Where the state stands from which an interrupted training goes on."""
+        return self.out.with_name(self.out.name + ".state.pt")
+
+
+def train(job: Job) -> None:
+    """Train and write the checkpoint, one process a core: each takes its share of every batch.
+
+    Processes of one thread wait for one another once a step instead of once an operation, which is faster, the more so
+    on a machine that has other work.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        mp.start_processes(_work, args=(job, meeting), nprocs=job.recipe.workers, start_method="fork")
+
+
+def _work(rank: int, job: Job, meeting: str) -> None:
+    recipe = job.recipe
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=recipe.workers)
+    torch.manual_seed(recipe.seed)
+    model = Qwen2(Shape(vocab_size=job.tokenizer.get_vocab_size()), recipe.pointer_layers)
+    if job.vectors is not None:
+        wire(model, job.vectors, marks_of(job.tokenizer), recipe.seed)
+    steppers = optimizers(model, recipe)
+    first = 0
+    if job.resume:
+        state = torch.load(job.state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        for stepper, saved in zip(steppers, state["optimizers"], strict=True):
+            stepper.load_state_dict(saved)
+        first = state["step"]
+    forward = torch.compile(model, dynamic=False)
+    packer, means, started = Packer(job.tokenizer), Averages(), time.monotonic()
+    shape = (recipe.packs // recipe.workers, recipe.length)
+    span = (first, recipe.steps)
+    for step, batch in batches(job.sampler, packer, shape, recipe.seed, span, recipe.full_from, rank):
+        for stepper, base in zip(steppers, (recipe.matrix_rate, recipe.other_rate), strict=True):
+            for group in stepper.param_groups:
+                group["lr"] = base * rate(step, recipe)
+        figures = _step(model, forward, batch, steppers, recipe)
+        if rank:
+            continue
+        means.add(*figures)
+        _report(step + 1, first, started, means, recipe)
+        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
+            _save(job, model, steppers, step + 1)
+    dist.destroy_process_group()
+
+
+def _save(job: Job, model: Qwen2, steppers: list[torch.optim.Optimizer], step: int) -> None:
+    state = {"model": model.state_dict(), "optimizers": [s.state_dict() for s in steppers], "step": step}
+    save_state(job.state_file, state)
+    write_checkpoint(job.out, model, job.tokenizer)
+    print(f"\n  saved {job.out} after step {step}: {job.validate(model)}", file=sys.stderr, flush=True)
+
+
+def _step(
+    model: Qwen2,
+    forward: Callable[..., Any],
+    batch: Batch,
+    steppers: list[torch.optim.Optimizer],
+    recipe: Recipe,
+) -> tuple[float, float, float]:
+    with torch.autocast("cpu", torch.bfloat16):
+        answer, pointer, branches, right = loss_of(model, forward, batch, recipe.pointer_heads)
+    (answer + recipe.pointer_weight * pointer).backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(old) for part, old in zip(parts, gradients, strict=True)])
+    norm = flat.norm() / recipe.workers
+    torch._foreach_mul_(gradients, float(min(1.0, 1.0 / (norm + 1e-6))) / recipe.workers)
+    for stepper in steppers:
+        stepper.step()
+        stepper.zero_grad(set_to_none=True)
+    return float(answer.detach()), float(pointer.detach()), float(right) / max(1, int(branches))
+
+
+def _report(step: int, first: int, started: float, means: Averages, recipe: Recipe) -> None:
+    if step % 10 and step != recipe.steps:
+        return
+    pace = (time.monotonic() - started) / (step - first)
+    left = pace * (recipe.steps - step) / 60
+    print(
+        f"\rstep {step}/{recipe.steps}  answer {means.answer:.3f}  pointer {means.pointer:.3f}"
+        f"  branch tokens right {means.right:.1%}  {pace:.2f} s a step, {left:.0f} min left ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
