@@ -54,7 +54,7 @@ def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def few(path: Path) -> list[RoutingCase]:
         by_table = {case.table: case for case in shipped_cases(path)}
-        return list(by_table.values())[:3]
+        return list(by_table.values())[:2]
 
     for module in ("verification", "imatrix_collection"):
         monkeypatch.setattr(f"tools.convert.{module}.shipped_cases", few)

@@ -31,6 +31,9 @@ What can be done with the file::
 The commands::
 
     cli, progress           all of them; convert is meant where none is named
-    convert_command, imatrix_command, verify_command
-    compare_upstream    a developer's command: our files against llama.cpp's own converter
+    convert_command         from a checkpoint to quantized, verified and recorded files
+    imatrix_command         collecting
+    verify_command          comparing
+    compare_upstream        a developer's command: our files against llama.cpp's own converter
+    compare_quantization    another one: importance matrices and levels against llama.cpp's own tools
 """

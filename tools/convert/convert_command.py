@@ -54,7 +54,7 @@ class Wishes:
 @click.option("--license", "licence", help="Licence (general.license). Default: the model card's.")
 @click.option("--prompt-format", type=click.Choice(PROMPT_FORMATS),
               help="The router prompt the model was trained on (archroute.prompt_format).")  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), help="Threads for quantizing. Default: all cores.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads. Default: all cores.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def convert(
     checkpoint: str,

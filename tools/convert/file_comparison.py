@@ -63,7 +63,7 @@ class FileComparison:
 def allowed_error(type_name: str) -> float:
     """What the relative error of a whole tensor may be: eight quantization steps' share, for heavy tails, and below 0.9.
 
-    Normally distributed weights come to an eighth to a quarter of it. A tensor that is not the same one has 1.4.
+    Normally distributed weights come to about a quarter of it. A tensor that is not the same one has 1.4.
     """
     if type_name in _ROUNDING_OF:
         return _ROUNDING_OF[type_name]

@@ -78,5 +78,6 @@ def read_rows(pointer: Any) -> npt.NDArray[np.float32]:
     raw = np.empty(n_bytes, np.uint8)
     library.ggml_backend_tensor_get(pointer, raw.ctypes.data, 0, n_bytes)
     shape, strides = tuple(tensor.ne)[::-1], tuple(tensor.nb)[::-1]
-    whole = np.ndarray(shape, np.float32, raw.data, 0, strides)
-    return whole.reshape(-1, shape[-1])
+    whole: npt.NDArray[np.float32] = np.ndarray(shape, np.float32, raw.data, 0, strides)
+    rows: npt.NDArray[np.float32] = whole.reshape(-1, shape[-1])
+    return rows
