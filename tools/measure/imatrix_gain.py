@@ -3,7 +3,8 @@
     python -m tools.measure.imatrix_gain SOURCE.gguf
 
 SOURCE is an F16, BF16 or F32 GGUF. The matrix is collected over the shipped calibration prompts; the divergences are taken
-over the shipped verification prompts, which share neither tables nor conversations with them. A level that cannot be
+over the shipped verification conversations, each with every verification table (a conversation of another table belongs
+on no route); they share neither tables nor conversations with the calibration. A level that cannot be
 made without a matrix is made with one in which every channel weighs the same.
 """
 
@@ -19,9 +20,10 @@ import numpy as np
 
 from archroute_edge.imatrix import Imatrix, Importance, write_imatrix
 from archroute_edge.quantization import level_named, quantize
+from archroute_edge.routes import OTHER
 from tools.convert.distribution_comparison import compare_distributions, observe
 from tools.convert.imatrix_command import collect_with_progress
-from tools.convert.routing_prompts import VERIFICATION, shipped_cases
+from tools.convert.routing_prompts import VERIFICATION, RoutingCase, shipped_cases
 
 
 def flattened(imatrix: Imatrix) -> Imatrix:
@@ -32,6 +34,12 @@ def flattened(imatrix: Imatrix) -> Imatrix:
     return Imatrix(entries, ("flat",), imatrix.chunk_count, imatrix.chunk_size)
 
 
+def crossed(cases: list[RoutingCase]) -> list[RoutingCase]:
+    """Each conversation with each table, so that there are enough positions for a mean."""
+    tables = list(dict.fromkeys(case.table for case in cases))
+    return [RoutingCase(table, case.turns, case.route if table == case.table else OTHER) for table in tables for case in cases]
+
+
 @click.command()
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--level", "levels", multiple=True, default=("Q2_K", "Q3_K_S", "IQ3_XXS"), show_default=True)
@@ -39,7 +47,7 @@ def flattened(imatrix: Imatrix) -> Imatrix:
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 def main(source: Path, levels: tuple[str, ...], prompt_format: str, threads: int) -> None:
     """Quantize SOURCE to each level without and with an importance matrix, and print the divergences, a JSON line each."""
-    cases = shipped_cases(VERIFICATION)
+    cases = crossed(shipped_cases(VERIFICATION))
     reference = observe(source, cases, prompt_format=prompt_format, threads=threads)
     with tempfile.TemporaryDirectory() as scratch:
         matrix, flat, model = (Path(scratch) / f"{name}.gguf" for name in ("imatrix", "flat", "model"))
