@@ -18,7 +18,7 @@ import numpy as np
 
 from archroute_edge.engine.gguf_header import GGUFHeader, read_header
 from archroute_edge.imatrix import Imatrix, read_imatrix, write_imatrix
-from archroute_edge.quantization import LEVELS, Level, quantize
+from archroute_edge.quantization import LEVELS, Level, level_named, quantize
 from tools.convert.imatrix_command import collect_with_progress
 
 
@@ -57,8 +57,9 @@ def largest_difference(ours: Imatrix, theirs: Imatrix) -> float:
     "--tools", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="llama.cpp's tools."
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-def main(model: Path, text: Path, tools: Path, threads: int) -> None:
-    """Collect an importance matrix both ways, and quantize MODEL to every level both ways, without one and with one."""
+@click.option("--level", "levels", multiple=True, default=tuple(LEVELS), help="Levels to compare.  [default: all]")
+def main(model: Path, text: Path, tools: Path, threads: int, levels: tuple[str, ...]) -> None:
+    """Collect an importance matrix both ways, and quantize MODEL to each level both ways, without one and with one."""
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -91,7 +92,7 @@ def main(model: Path, text: Path, tools: Path, threads: int) -> None:
             f"importance matrix: {len(one.entries)} matrices here, {len(two.entries)} there, {two.chunk_count} chunks, "
             f"counts {'equal' if same_counts else 'DIFFERENT'}, largest difference {difference:.2g} of a matrix's largest"
         )
-        for level in LEVELS.values():
+        for level in map(level_named, levels):
             for imatrix in (None, ours, theirs):
                 if imatrix is None and level.needs_imatrix:
                     continue
