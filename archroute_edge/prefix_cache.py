@@ -128,6 +128,7 @@ class PrefixCache:
         pinned = self._pinned.get(prefix)
         if pinned is not None:
             pinned.last_used = self._clock
+            self._keep(pinned, keep)
             return pinned, True
         if len(self._pinned) == self._max_pinned:
             self._unpin_oldest()
@@ -139,14 +140,14 @@ class PrefixCache:
                 # On its own, even where the whole prompt could be one evaluation: a prompt is then always cut at the
                 # same place, whether its prefix is cached or not, and rounding cannot tell the two apart.
                 self.evaluate(sequence_batch(pinned.number, prefix, 0), {pinned.number: 0})
-                if keep:
-                    self._save(pinned.number, prefix)
         except BaseException:
             self.engine.truncate(pinned.number, 0)
             self._free.append(pinned.number)
             raise
         pinned.tokens = list(prefix)
+        pinned.kept = loaded
         self._pinned[prefix] = pinned
+        self._keep(pinned, keep)
         return pinned, loaded
 
     def _load(self, number: int, prefix: tuple[int, ...]) -> bool:
@@ -164,15 +165,17 @@ class PrefixCache:
             else:
                 return True
 
-    def _save(self, number: int, prefix: tuple[int, ...]) -> None:
-        if self._store is None:
+    def _keep(self, pinned: CachedSequence, keep: bool) -> None:
+        """Save a pinned prefix that is worth keeping, once."""
+        if self._store is None or pinned.kept or not keep:
             return
+        pinned.kept = True
         try:
-            state = self.engine.save(number)
+            state = self.engine.save(pinned.number)
         except EngineError as exc:
             logger.warning("%s; the prefix is not saved", exc)
         else:
-            self._store.store(prefix, state)
+            self._store.store(pinned.tokens, state)
 
     def _begin(self, prompt: Sequence[int], n_conversation: int) -> tuple[CachedSequence, int]:
         """A sequence holding as much of ``prompt`` as any other does, and how many tokens that is."""

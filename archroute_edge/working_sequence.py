@@ -26,6 +26,8 @@ class CachedSequence:
     number: int
     tokens: list[int] = field(default_factory=list)
     last_used: int = 0
+    kept: bool = False
+    """Whether a pinned prefix is on disk, or has been tried to be put there."""
     n_conversation: int = 0
     """Tokens up to the end of the conversation; what follows is the same for every prompt, and first to be dropped."""
 

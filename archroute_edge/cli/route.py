@@ -105,6 +105,8 @@ def _route_lines(router: Router, lines: BinaryIO, scores: bool) -> int:
     with click.progressbar(length=n_lines or 0, file=sys.stderr, hidden=not shown) as progress:
         for number, line in enumerate(lines, 1):
             progress.update(1)
+            if not line.strip():
+                continue
             try:
                 conversation, table = _read_line(line, number)
                 answer: dict[str, Any] = router.route(conversation, routes=table, scores=scores).to_dict()

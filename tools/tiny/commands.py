@@ -70,10 +70,19 @@ def train(data: Path, out: Path, steps: int | None, resume: bool) -> None:
 def evaluate(model: Path, data: Path, count: int, as_json: bool) -> None:
     """Judge a checkpoint folder or a GGUF file on messages that the training has not seen."""
     from tools.tiny.evaluation import decide_all
-    from tools.tiny.questions import SOURCES, card_questions, held_back_questions, tally, unseen_questions
+    from tools.tiny.questions import (
+        PLAIN_SOURCES,
+        SOURCES,
+        card_questions,
+        held_back_questions,
+        plain_questions,
+        tally,
+        unseen_questions,
+    )
 
     kinds, sampler, held = samplers(data)
     questions = [q for source in SOURCES for q in held_back_questions(held, source, count)]
+    questions += [q for source in PLAIN_SOURCES for q in plain_questions(held, source, count)]
     questions += card_questions(kinds) + unseen_questions(sampler, UNSEEN, count)
     figures = tally(questions, decide_all(model, questions))
     if as_json:

@@ -13,6 +13,7 @@ from tools.tiny.kinds_bank import Kind
 from tools.tiny.sampling import CARD_KINDS, Sampler
 
 CARD_MESSAGES = Path(__file__).parent / "card_messages.jsonl"
+PLAIN_SOURCES = ("bank", "clinc150", "banking77")
 SOURCES = ("bank", "card", "clinc150", "banking77", "sgd", "mixed")
 SEED = 71
 
@@ -44,6 +45,20 @@ def held_back_questions(held: Sampler, source: str, count: int) -> list[Question
     rng = random.Random(f"{SEED} {source}")
     cases = [held.case(rng, source, 1) for _ in range(count)]
     return [Question(c.routes, c.conversations[0], c.labels[0], f"held back: {source}") for c in cases]
+
+
+def plain_questions(held: Sampler, source: str, count: int) -> list[Question]:
+    """`count` single messages of held-back phrasing as they stand, over five routes of their source drawn by chance."""
+    rng = random.Random(f"{SEED} plain {source}")
+    found: list[Question] = []
+    while len(found) < count:
+        chosen = rng.sample(held.by_source[source], 5)
+        routes = [{"name": rng.choice(kind.names), "description": rng.choice(kind.descriptions)} for kind in chosen]
+        asked = rng.randrange(5)
+        if chosen[asked].held and len({route["name"] for route in routes}) == 5:
+            message = chosen[asked].fill(rng.choice(chosen[asked].held), rng)
+            found.append(Question(routes, [{"role": "user", "content": message}], routes[asked]["name"], f"plain: {source}"))
+    return found
 
 
 def unseen_questions(sampler: Sampler, unseen: frozenset[str], count: int) -> list[Question]:
