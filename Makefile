@@ -1,9 +1,12 @@
 # Each target does all its own set-up: the first run makes a virtual environment and compiles llama.cpp (some minutes).
 PYTHON ?= python3
 VENV ?= .venv
+QUANT ?= Q4_K_M
+CHECKPOINT ?= katanemo/Arch-Router-1.5B
+MODEL_NAME ?= Arch-Router-1.5B
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check model format clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/archroute demo
@@ -15,6 +18,12 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# QUANT may name several levels; CHECKPOINT may be a folder; IMATRIX is a file, or auto to collect one.
+model: $(VENV)/.installed-convert
+	@$(BIN)/python -m tools.convert "$(CHECKPOINT)" -o "models/$(MODEL_NAME)-{level}.gguf" --name "$(MODEL_NAME)" \
+		--prompt-format card $(foreach level,$(QUANT),--quantize $(level)) $(if $(IMATRIX),--imatrix "$(IMATRIX)") \
+		--verify --record
 
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .
@@ -32,7 +41,12 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
+$(VENV)/.installed-convert: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV); llama.cpp is compiled the first time, which takes some minutes ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[convert]'
+	@touch $(VENV)/.installed $@
+
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV); llama.cpp is compiled the first time, which takes some minutes ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $(VENV)/.installed $@
+	@touch $(VENV)/.installed $(VENV)/.installed-convert $@

@@ -19,6 +19,7 @@
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
     └── QuantizationError        an unknown quantization level, or a quantization that failed
+        └── ImatrixError         an importance matrix that cannot be made, read or used
 
 Each message says what is wrong, where, and what to do, in one line.
 """
@@ -107,3 +108,7 @@ class CheckpointError(ArchRouteError):
 
 class QuantizationError(ArchRouteError):
     """An unknown quantization level, or llama.cpp failed to quantize."""
+
+
+class ImatrixError(QuantizationError):
+    """An importance matrix is damaged, belongs to another model, or cannot be collected."""

@@ -6,27 +6,23 @@ ends that process only.
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Final
 
 from archroute_edge.engine.gguf_header import TENSOR_TYPES, GGUFHeader, read_header
-from archroute_edge.errors import ModelError, QuantizationError
+from archroute_edge.errors import ImatrixError, ModelError, QuantizationError
+from archroute_edge.imatrix import Imatrix, read_imatrix
+from archroute_edge.quantization_process import Task, run_quantizer
 from archroute_edge.whole_files import replaced_when_whole
 
-logger = logging.getLogger("archroute_edge.quantization")
+COLLECT_COMMAND: Final = "python -m tools.convert imatrix {source} -o imatrix.gguf"
+"""How an importance matrix is made, in a clone of the repository."""
 
-# llama.cpp's log (src/llama-quant.cpp): the start of a tensor, the count of tensors that fit no block, an exception.
-_TENSOR_LINE: Final = re.compile(r"\[ *(\d+)/ *\d+\]")
-_FALLBACK_LINE: Final = re.compile(r"(\d+) of \d+ tensor\(s\) required fallback")
-_FAILURE_LINE: Final = re.compile(r"failed to quantize: (.+)")
+_TENSOR_ALIGNMENT: Final = 32
 
 Progress = Callable[[int, int], None]
 """Called with tensors done and tensors in all."""
@@ -92,6 +88,16 @@ class Quantization:
     n_fallbacks: int
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What quantizing would give. ``n_bytes`` leaves out the few that the name of an importance matrix takes."""
+
+    level: str
+    source_bytes: int
+    n_bytes: int
+    n_fallbacks: int
+
+
 def level_named(name: str) -> Level:
     """Look a level up, in any case.
 
@@ -109,6 +115,7 @@ def quantize(
     target: Path,
     level: str | Level,
     *,
+    imatrix: Path | None = None,
     threads: int | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> Quantization:
@@ -116,45 +123,108 @@ def quantize(
 
     Args:
         source: an F32, F16 or BF16 GGUF.
+        imatrix: an importance matrix in llama.cpp's GGUF format, collected from the same model.
         threads: how many llama.cpp uses, by default all.
 
     Raises:
         QuantizationError: an unknown level, one that needs an importance matrix, a source that is quantized already,
             a target that cannot be written, or llama.cpp failed.
+        ImatrixError: the importance matrix is damaged, or belongs to another model.
         ModelError: ``source`` is missing or no whole GGUF.
     """
     level = level_named(level) if isinstance(level, str) else level
     header = read_header(source)
-    _check(source, header, target, level)
+    _check_source(header)
+    _check_target(source, target)
+    if imatrix is None and level.needs_imatrix:
+        raise QuantizationError(_needs_imatrix(source, level))
+    if imatrix is not None:
+        _check_imatrix(header, imatrix, read_imatrix(imatrix))
     n_fallbacks = 0
     try:
         with replaced_when_whole(target) as partial:
-            for event in _run_worker(source, partial, level, threads or os.cpu_count() or 1):
-                if "tensor" in event:
-                    on_progress(event["tensor"], len(header.tensors))
-                n_fallbacks = event.get("fallbacks", n_fallbacks)
+            n_threads = threads or os.cpu_count() or 1
+            task = Task(str(source), str(partial), level.name, level.ftype, n_threads, str(imatrix or ""))
+            for step in run_quantizer(task):
+                if step.n_begun:
+                    on_progress(step.n_begun - 1, len(header.tensors))
+                n_fallbacks = n_fallbacks if step.n_fallbacks is None else step.n_fallbacks
             made = _read_back(partial, target, level, header)
     except OSError as exc:
         raise QuantizationError(f"{target}: cannot be written ({exc.strerror or exc})") from exc
     return Quantization(target, level.name, header.file_size, made.file_size, n_fallbacks)
 
 
-def _check(source: Path, header: GGUFHeader, target: Path, level: Level) -> None:
-    if level.needs_imatrix:
-        others = ", ".join(other.name for other in LEVELS.values() if not other.needs_imatrix)
-        raise QuantizationError(f"{level.name} needs an importance matrix; without one there are {others}")
+def predict_size(source: Path, level: str | Level, *, imatrix: Path | None = None) -> Prediction:
+    """What :func:`quantize` would make of ``source``, found in moments and without writing anything.
+
+    Args:
+        imatrix: as for :func:`quantize`: it changes which tensors get which type. Levels that need one are reckoned
+            as if there were one.
+
+    Raises:
+        QuantizationError: an unknown level, a source that is quantized already, or llama.cpp failed.
+        ImatrixError: the importance matrix is damaged, or belongs to another model.
+        ModelError: ``source`` is missing or no whole GGUF.
+    """
+    level = level_named(level) if isinstance(level, str) else level
+    header = read_header(source)
+    _check_source(header)
+    if imatrix is not None:
+        _check_imatrix(header, imatrix, read_imatrix(imatrix))
+    types = {name: TENSOR_TYPES[tensor.type_number][0] for name, tensor in header.tensors.items()}
+    n_fallbacks = 0
+    task = Task(
+        str(source), "", level.name, level.ftype, 1, str(imatrix or ""), dry_run=True, assume_imatrix=level.needs_imatrix
+    )
+    for step in run_quantizer(task):
+        if step.new_type:
+            types[step.tensor] = step.new_type
+        n_fallbacks = n_fallbacks if step.n_fallbacks is None else step.n_fallbacks
+    sizes = {name: (weights, n_bytes) for name, weights, n_bytes in TENSOR_TYPES.values()}
+    n_bytes = header.data_offset
+    for name, tensor in header.tensors.items():
+        block_weights, block_bytes = sizes[types[name]]
+        tensor_bytes = prod(tensor.shape) // block_weights * block_bytes
+        n_bytes += -(-tensor_bytes // _TENSOR_ALIGNMENT) * _TENSOR_ALIGNMENT
+    return Prediction(level.name, header.file_size, n_bytes, n_fallbacks)
+
+
+def _needs_imatrix(source: Path, level: Level) -> str:
+    others = ", ".join(other.name for other in LEVELS.values() if not other.needs_imatrix)
+    command = COLLECT_COMMAND.format(source=source)
+    return f"{level.name} needs an importance matrix; make one with: {command}; without one there are {others}"
+
+
+def _check_source(header: GGUFHeader) -> None:
     types = {TENSOR_TYPES[tensor.type_number][0] for tensor in header.tensors.values()}
     quantized = sorted(types - {"F32", "F16", "BF16"})
     if quantized:
         raise QuantizationError(
-            f"{source}: is quantized already ({', '.join(quantized)}); start from its F16, BF16 or F32 file"
+            f"{header.path}: is quantized already ({', '.join(quantized)}); start from its F16, BF16 or F32 file"
         )
+
+
+def _check_target(source: Path, target: Path) -> None:
     if not target.parent.is_dir():
         raise QuantizationError(f"{target.parent}: no such folder, so {target.name} cannot be written there")
     if target.is_dir():
         raise QuantizationError(f"{target}: is a folder; name the file to write")
     if target.exists() and target.samefile(source):
         raise QuantizationError(f"{target}: is the source itself; name another file")
+
+
+def _check_imatrix(header: GGUFHeader, path: Path, imatrix: Imatrix) -> None:
+    known = [name for name in imatrix.entries if name in header.tensors]
+    if not known:
+        raise ImatrixError(
+            f"{path}: names no tensor of {header.path}, so it belongs to another model; "
+            f"make one with: {COLLECT_COMMAND.format(source=header.path)}"
+        )
+    for name in known:
+        shape, found = header.tensors[name].shape, imatrix.entries[name].sums.size
+        if found != shape[0] * prod(shape[2:]):
+            raise ImatrixError(f"{path}: has {found} values for {name}, whose rows have {shape[0]}; it is of another model")
 
 
 def _read_back(partial: Path, target: Path, level: Level, source: GGUFHeader) -> GGUFHeader:
@@ -166,37 +236,3 @@ def _read_back(partial: Path, target: Path, level: Level, source: GGUFHeader) ->
     if made.tensors.keys() != source.tensors.keys() or made.metadata.get("general.file_type") != level.ftype:
         raise QuantizationError(f"{target}: is not {source.path} at {level.name}, nothing was kept")
     return made
-
-
-def _run_worker(source: Path, target: Path, level: Level, threads: int) -> Iterator[dict[str, int]]:
-    """Run llama.cpp in a process of its own and yield what its log tells: ``tensor`` (how many are done), ``fallbacks``."""
-    package_root = str(Path(__file__).resolve().parent.parent)
-    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-    task = {"source": str(source), "target": str(target), "ftype": level.ftype, "threads": threads}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "archroute_edge.quantization_worker", json.dumps(task)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": search_path, "GGML_NO_BACKTRACE": "1"},
-    )
-    complaint = ""
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            text = line.decode("utf-8", "replace").strip().strip("=").strip()
-            logger.debug("llama.cpp: %s", text)
-            if match := _TENSOR_LINE.match(text):
-                yield {"tensor": int(match[1]) - 1}
-            elif match := _FALLBACK_LINE.search(text):
-                yield {"fallbacks": int(match[1])}
-            elif match := _FAILURE_LINE.search(text):
-                complaint = match[1]
-        status = process.wait()
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-    if status:
-        reason = complaint or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
-        raise QuantizationError(f"{source}: llama.cpp could not quantize it to {level.name}: {reason}")

@@ -17,6 +17,7 @@ from archroute_edge.cli.doctor import doctor
 from archroute_edge.cli.grammar import grammar
 from archroute_edge.cli.models import models
 from archroute_edge.cli.prompt import prompt
+from archroute_edge.cli.quantize import quantize_command
 from archroute_edge.cli.route import route
 from archroute_edge.errors import ArchRouteError
 
@@ -78,5 +79,5 @@ def main(ctx: click.Context, verbose: bool) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (route, prompt, grammar, check, models, doctor, demo):
+for command in (route, prompt, grammar, check, models, quantize_command, doctor, demo):
     main.add_command(command)

@@ -10,19 +10,35 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 
-def logits(config: dict[str, Any], weights: dict[str, npt.NDArray[np.float32]], token_ids: list[int]) -> Array:
-    """The next-token logits after each of ``token_ids``: (tokens, vocabulary)."""
+def logits(
+    config: dict[str, Any],
+    weights: dict[str, npt.NDArray[np.float32]],
+    token_ids: list[int],
+    inputs: dict[str, Array] | None = None,
+) -> Array:
+    """The next-token logits after each of ``token_ids``: (tokens, vocabulary).
+
+    ``inputs`` is filled with what flows into each matrix of the layers, (tokens, channels) by the matrix's name.
+    """
+    seen: dict[str, Array] = {}
     exact: dict[str, Array] = {name: tensor.astype(np.float64) for name, tensor in weights.items()}
     epsilon = config["rms_norm_eps"]
     x = exact["model.embed_tokens.weight"][token_ids]
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
         block = {name.removeprefix(prefix): tensor for name, tensor in exact.items() if name.startswith(prefix)}
-        x = x + _attention(config, block, _rms_norm(x, block["input_layernorm.weight"], epsilon))
+        normed = _rms_norm(x, block["input_layernorm.weight"], epsilon)
+        mixed = _attention(config, block, normed)
+        x = x + mixed @ block["self_attn.o_proj.weight"].T
         y = _rms_norm(x, block["post_attention_layernorm.weight"], epsilon)
         gate = y @ block["mlp.gate_proj.weight"].T
         gated = gate / (1.0 + np.exp(-gate)) * (y @ block["mlp.up_proj.weight"].T)
         x = x + gated @ block["mlp.down_proj.weight"].T
+        seen |= {f"{prefix}self_attn.{part}_proj.weight": normed for part in "qkv"}
+        seen |= {f"{prefix}self_attn.o_proj.weight": mixed, f"{prefix}mlp.down_proj.weight": gated}
+        seen |= {f"{prefix}mlp.{part}_proj.weight": y for part in ("gate", "up")}
+    if inputs is not None:
+        inputs.update(seen)
     head = exact.get("lm_head.weight", exact["model.embed_tokens.weight"])
     result: Array = _rms_norm(x, exact["model.norm.weight"], epsilon) @ head.T
     return result
@@ -34,6 +50,7 @@ def _rms_norm(x: Array, weight: Array, epsilon: float) -> Array:
 
 
 def _attention(config: dict[str, Any], block: dict[str, Array], x: Array) -> Array:
+    """What the heads put out, before the output projection."""
     n_tokens, heads, kv_heads = len(x), config["num_attention_heads"], config["num_key_value_heads"]
     width = config.get("head_dim") or config["hidden_size"] // heads
     query, key, value = (_project(block, part, x).reshape(n_tokens, -1, width) for part in "qkv")
@@ -47,9 +64,8 @@ def _attention(config: dict[str, Any], block: dict[str, Array], x: Array) -> Arr
     scores = np.where(np.tril(np.ones((n_tokens, n_tokens), dtype=bool)), scores, -np.inf)
     share = np.exp(scores - scores.max(axis=-1, keepdims=True))
     share /= share.sum(axis=-1, keepdims=True)
-    mixed = np.einsum("hqk,khd->qhd", share, value).reshape(n_tokens, heads * width)
-    result: Array = mixed @ block["self_attn.o_proj.weight"].T
-    return result
+    mixed: Array = np.einsum("hqk,khd->qhd", share, value).reshape(n_tokens, heads * width)
+    return mixed
 
 
 def _project(block: dict[str, Array], part: str, x: Array) -> Array:

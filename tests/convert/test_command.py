@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import sys
 from pathlib import Path
 
+import llama_cpp
 import pytest
+from huggingface_hub import constants
 
 from tests.convert import gguf_contents
 from tests.convert.checkpoints import QWEN2, Shape, write_checkpoint
-from tools.convert.cli import main
+from tests.convert.typed import Typed
 from tools.convert.progress import ProgressLine
 
-
-class Typed:
-    """Runs the command line with given words, and keeps what came out."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-
-    def __call__(self, *words: object) -> tuple[int, str, str]:
-        self.monkeypatch.setattr(sys, "argv", ["convert", *map(str, words)])
-        status = 0
-        try:
-            main()
-        except SystemExit as exc:
-            status = int(exc.code or 0)
-        captured = self.capsys.readouterr()
-        return status, captured.out, captured.err
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
-    return Typed(monkeypatch, capsys)
+SMALL = Shape(hidden_size=256, intermediate_size=256, num_hidden_layers=1)
 
 
 def test_convert(typed: Typed, tmp_path: Path) -> None:
@@ -88,6 +70,77 @@ def test_mistakes_are_one_line_and_status_2(typed: Typed, tmp_path: Path) -> Non
         assert err.startswith("error: ")
         assert err.count("\n") == 1
         assert list(target.parent.iterdir()) == []
+
+
+def test_the_name_of_the_command_may_be_left_out(typed: Typed, tmp_path: Path) -> None:
+    """With the options first, too; and the help lists the others."""
+    folder = write_checkpoint(tmp_path / "router").folder
+    for number, words in enumerate(((folder,), ("convert", folder), ("--outtype", "f16", folder))):
+        target = tmp_path / f"{number}.gguf"
+        assert typed(*words, "-o", target)[0] == 0
+        assert target.is_file()
+    status, out, _ = typed("--help")
+    assert status == 0
+    assert all(f"\n  {name} " in out for name in ("convert", "imatrix", "verify"))
+
+
+def test_quantized_verified_and_recorded(typed: Typed, tmp_path: Path, few_cases: None) -> None:
+    """The JSON beside the model says what it was made from and with, and how it compares."""
+    folder = write_checkpoint(tmp_path / "router", SMALL).folder
+    levels = ("--quantize", "Q8_0", "--quantize", "Q4_0", "--imatrix", "auto", "--threads", "1")
+    status, out, err = typed(folder, "-o", tmp_path / "router-{level}.gguf", *levels, "--verify", "--record")
+    assert status == 0
+    assert out.count("SOUND: ") == 2
+    assert "collecting the importance matrix  done" in err
+    names = [f"router-{level}.{kind}" for level in ("Q4_0", "Q8_0") for kind in ("gguf", "json")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["router", *names]
+    record = json.loads((tmp_path / "router-Q4_0.json").read_text())
+    model = (tmp_path / "router-Q4_0.gguf").read_bytes()
+    assert (record["file"], record["sha256"], record["size"]) == (
+        "router-Q4_0.gguf",
+        hashlib.sha256(model).hexdigest(),
+        len(model),
+    )
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert record["source"]["sha256"]["model.safetensors"] == weights
+    assert (record["source"]["checkpoint"], record["source"]["revision"]) == ("router", None)
+    assert record["imatrix"]["datasets"] == ["calibration.yaml"]
+    assert record["verification"]["passed"]
+    assert record["tools"]["llama-cpp-python"] == llama_cpp.__version__
+
+
+def test_what_is_not_sound_is_not_kept(typed: Typed, tmp_path: Path, few_cases: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old file stays."""
+    folder = write_checkpoint(tmp_path / "router", SMALL).folder
+    target = tmp_path / "router.gguf"
+    target.write_bytes(b"the old model")
+    monkeypatch.setattr("tools.convert.file_comparison.allowed_error", lambda type_name: 0.0)
+    status, out, err = typed(folder, "-o", target, "--quantize", "Q8_0", "--threads", "1", "--verify", "--record")
+    assert (status, out) == (2, "")
+    assert "router.gguf: DIFFERS: " in err
+    assert "it was not kept" in err
+    assert target.read_bytes() == b"the old model"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["router", "router.gguf"]
+
+
+def test_a_checkpoint_of_the_hub(typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named as the hub names it, taken from the hub's cache, and recorded with its commit and licence."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cache = Path(constants.HF_HUB_CACHE) / "models--owner--Router-1B"
+    folder = write_checkpoint(cache / "snapshots" / commit).folder
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: katanemo-research\n---\n")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    status, _, err = typed("owner/Router-1B", "-o", tmp_path / "model.gguf", "--record")
+    assert status == 0
+    assert f"owner/Router-1B at {commit}; licence: katanemo-research" in err
+    assert gguf_contents.read(tmp_path / "model.gguf").metadata["general.name"] == "Router-1B"
+    assert json.loads((tmp_path / "model.json").read_text())["source"]["revision"] == commit
+    status, out, err = typed("owner/Another", "-o", tmp_path / "another.gguf")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: owner/Another: ")
+    assert err.count("\n") == 1
 
 
 class Terminal:

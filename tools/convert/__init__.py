@@ -16,6 +16,24 @@ From the checkpoint to the file::
     number_types        f32, f16 and bf16 into one another
     gguf_output         the GGUF, tensor by tensor
     conversion          all of it in order
-    cli, progress       the command
-    compare_upstream    a developer's command: our files against llama.cpp's own converter
+    hub_checkpoint      a checkpoint of the hub, pulled into its cache
+
+What can be done with the file::
+
+    routing_prompts         the prompts to calibrate and to compare on, shipped in calibration/ or from a file
+    graph_tensors           llama.cpp's compute graph, seen from its evaluation callback
+    imatrix_collection      importance matrices
+    file_comparison         tensors and metadata of two files
+    distribution_comparison next-token distributions and decisions of two models
+    verification            both comparisons, and a verdict
+    record                  the JSON beside a model that says how it was made
+
+The commands::
+
+    cli, progress           all of them; convert is meant where none is named
+    convert_command         from a checkpoint to quantized, verified and recorded files
+    imatrix_command         collecting
+    verify_command          comparing
+    compare_upstream        a developer's command: our files against llama.cpp's own converter
+    compare_quantization    another one: importance matrices and levels against llama.cpp's own tools
 """

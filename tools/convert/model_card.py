@@ -25,7 +25,7 @@ def add_general(
     writer: gguf.GGUFWriter, checkpoint: Checkpoint, n_parameters: int, *, name: str | None, licence: str | None
 ) -> None:
     """Write name, size, licence and sampling defaults. ``name`` and ``licence`` win over what the checkpoint says."""
-    card = _front_matter(checkpoint.folder)
+    card = read_card(checkpoint.folder)
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name or checkpoint.folder.resolve().name)
     writer.add_size_label(gguf.size_label(n_parameters, n_parameters, 0, 0))
@@ -48,7 +48,7 @@ def add_general(
             writer.add_float32(key, float(value))
 
 
-def _front_matter(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path) -> dict[str, Any]:
     """The YAML block at the top of a model card (README.md), or nothing: a card is no reason to refuse a model."""
     if not (folder / "README.md").is_file():
         return {}

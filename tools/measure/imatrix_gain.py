@@ -1,0 +1,67 @@
+"""What an importance matrix gains: mean KL divergence of quantized models against their source, without one and with one.
+
+    python -m tools.measure.imatrix_gain SOURCE.gguf
+
+SOURCE is an F16, BF16 or F32 GGUF. The matrix is collected over the shipped calibration prompts; the divergences are taken
+over the shipped verification conversations, each with every verification table (a conversation of another table belongs
+on no route); they share neither tables nor conversations with the calibration. A level that cannot be
+made without a matrix is made with one in which every channel weighs the same.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+
+from archroute_edge.imatrix import Imatrix, Importance, write_imatrix
+from archroute_edge.quantization import level_named, quantize
+from archroute_edge.routes import OTHER
+from tools.convert.distribution_comparison import compare_distributions, observe
+from tools.convert.imatrix_command import collect_with_progress
+from tools.convert.routing_prompts import VERIFICATION, RoutingCase, shipped_cases
+
+
+def flattened(imatrix: Imatrix) -> Imatrix:
+    """The same matrices with every channel as important as any other."""
+    entries = {
+        name: Importance(np.ones_like(entry.sums), np.ones_like(entry.counts)) for name, entry in imatrix.entries.items()
+    }
+    return Imatrix(entries, ("flat",), imatrix.chunk_count, imatrix.chunk_size)
+
+
+def crossed(cases: list[RoutingCase]) -> list[RoutingCase]:
+    """Each conversation with each table, so that there are enough positions for a mean."""
+    tables = list(dict.fromkeys(case.table for case in cases))
+    return [RoutingCase(table, case.turns, case.route if table == case.table else OTHER) for table in tables for case in cases]
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--level", "levels", multiple=True, default=("Q2_K", "Q3_K_S", "IQ3_XXS"), show_default=True)
+@click.option("--prompt-format", default="auto", show_default=True, help="How routing prompts are written.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+def main(source: Path, levels: tuple[str, ...], prompt_format: str, threads: int) -> None:
+    """Quantize SOURCE to each level without and with an importance matrix, and print the divergences, a JSON line each."""
+    cases = crossed(shipped_cases(VERIFICATION))
+    reference = observe(source, cases, prompt_format=prompt_format, threads=threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        matrix, flat, model = (Path(scratch) / f"{name}.gguf" for name in ("imatrix", "flat", "model"))
+        collected = collect_with_progress(source, None, prompt_format=prompt_format, threads=threads)
+        write_imatrix(matrix, collected)
+        write_imatrix(flat, flattened(collected))
+        for level in map(level_named, levels):
+            for name, imatrix in (("flat" if level.needs_imatrix else "none", flat if level.needs_imatrix else None),
+                                  ("collected", matrix)):  # fmt: skip
+                made = quantize(source, model, level, imatrix=imatrix, threads=threads)
+                found = observe(model, cases, prompt_format=prompt_format, threads=threads)
+                figures = asdict(compare_distributions(found, reference, cases))
+                click.echo(json.dumps({"level": level.name, "imatrix": name, "n_bytes": made.n_bytes, **figures}))
+
+
+if __name__ == "__main__":
+    main()
