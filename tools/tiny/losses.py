@@ -12,14 +12,14 @@ from tools.tiny.model import Qwen2
 from tools.tiny.packing import Batch
 
 
-def attention_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
+def attention_mask(segments: Tensor) -> Tensor:
     """Additive mask (B, 1, T, T) of segments (B, T): earlier tokens of the table or of the own conversation."""
     length = segments.shape[1]
     earlier = torch.ones(length, length, dtype=torch.bool).tril()
     shared = segments[:, None, :] == 0
     same = segments[:, None, :] == segments[:, :, None]
     allowed = earlier & (shared | same)
-    mask = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, -1e4)
+    mask = torch.zeros(allowed.shape).masked_fill_(~allowed, -1e4)
     return mask[:, None]
 
 
@@ -43,7 +43,7 @@ def loss_of(
     `forward` is the model or its compiled form.
     """
     segments = torch.from_numpy(batch.segments)
-    mask = attention_mask(segments, torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32)
+    mask = attention_mask(segments)
     states, pointers = forward(torch.from_numpy(batch.tokens), torch.from_numpy(batch.positions), mask)
     logits = model.logits(states.flatten(0, 1)[torch.from_numpy(batch.target_index)])
     tokens, weights = torch.from_numpy(batch.target_token), torch.from_numpy(batch.target_weight)

@@ -156,8 +156,6 @@ class Qwen2(nn.Module):
         """
         angle = positions[:, None, :, None].float() * self.frequencies
         x = self.model.embed_tokens(tokens)
-        if torch.is_autocast_enabled("cpu"):
-            x = x.to(torch.bfloat16)
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         pointers: list[tuple[Tensor, Tensor]] = []
         for index, layer in enumerate(self.model.layers):

@@ -20,6 +20,7 @@ from torch import Tensor
 from tools.tiny.checkpoint import save_state, write_checkpoint
 from tools.tiny.losses import loss_of
 from tools.tiny.model import Qwen2, Shape
+from tools.tiny.muon import Muon
 from tools.tiny.packing import Batch, Packer
 from tools.tiny.sampling import Sampler
 from tools.tiny.stream import batches
@@ -51,7 +52,7 @@ def optimizers(model: Qwen2, recipe: Recipe) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     return [
-        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=recipe.weight_decay, momentum=0.95, ns_steps=4),
+        Muon(matrices, lr=recipe.matrix_rate, weight_decay=recipe.weight_decay),
         torch.optim.AdamW(others, lr=recipe.other_rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
     ]
 
@@ -154,8 +155,7 @@ def _step(
     steppers: list[torch.optim.Optimizer],
     recipe: Recipe,
 ) -> tuple[float, float, float]:
-    with torch.autocast("cpu", torch.bfloat16):
-        answer, pointer, branches, right = loss_of(model, forward, batch, recipe.pointer_heads)
+    answer, pointer, branches, right = loss_of(model, forward, batch, recipe.pointer_heads)
     (answer + recipe.pointer_weight * pointer).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
