@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, TextIO
 
@@ -15,7 +17,8 @@ _WIDTH: Final = 78
 class ProgressLine:
     """Shows ``step  42%  0:13 left``: redrawn in place on a terminal, a new line every ten seconds elsewhere.
 
-    Use it as a context manager and call it with the step, and with the amounts done and in all, in any unit.
+    Use it as a context manager and call it with the step, and with the amounts done and in all, in any unit; or, where
+    it should say at the end how long a step took, call what :meth:`step` gives.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -29,10 +32,8 @@ class ProgressLine:
         """Redraw if it is time to."""
         now = time.monotonic()
         if step != self._step:
-            self.clear()
             # What was there before the step began, such as the part of a file from an earlier time, took no time.
-            self._step, self._begun, self._first = step, now, done
-            self._shown = 0.0 if self._stream.isatty() else now
+            self._begin(step, now, done)
         if now - self._shown < (_REDRAW_S if self._stream.isatty() else _LINE_S) or not total:
             return
         self._shown = now
@@ -42,6 +43,21 @@ class ProgressLine:
         self._stream.write(f"\r{text[:_WIDTH]:<{_WIDTH}}" if self._stream.isatty() else f"{text}\n")
         self._stream.flush()
         self._is_open = self._stream.isatty()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """Show one step that begins now, through a function of the amounts done and in all; at its end, how long it took."""
+        begun = time.monotonic()
+        self._begin(name, begun, 0)
+        yield lambda done, total: self(name, done, total)
+        self.clear()
+        self._stream.write(f"{name}  done in {_clock(time.monotonic() - begun)}\n")
+        self._stream.flush()
+
+    def _begin(self, step: str, now: float, done: int) -> None:
+        self.clear()
+        self._step, self._begun, self._first = step, now, done
+        self._shown = 0.0 if self._stream.isatty() else now
 
     def clear(self) -> None:
         """Take the line away, so that something else can be printed."""

@@ -64,13 +64,6 @@ def _predict(source: Path, target: Path, level: Level, imatrix: Path | None) -> 
 
 
 def _quantize(source: Path, target: Path, level: Level, imatrix: Path | None, threads: int | None) -> dict[str, Any]:
-    with ProgressLine() as line:
-        made = quantize(
-            source,
-            target,
-            level,
-            imatrix=imatrix,
-            threads=threads,
-            on_progress=lambda done, total: line(f"quantizing to {level.name}", done, total),
-        )
+    with ProgressLine() as line, line.step(f"quantizing to {level.name}") as progress:
+        made = quantize(source, target, level, imatrix=imatrix, threads=threads, on_progress=progress)
     return {**asdict(made), "path": str(made.path), "dry_run": False}

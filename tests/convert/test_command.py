@@ -13,7 +13,6 @@ from huggingface_hub import constants
 from tests.convert import gguf_contents
 from tests.convert.checkpoints import QWEN2, Shape, write_checkpoint
 from tests.convert.typed import Typed
-from tools.convert.progress import ProgressLine
 
 SMALL = Shape(hidden_size=256, intermediate_size=256, num_hidden_layers=1)
 
@@ -141,33 +140,3 @@ def test_a_checkpoint_of_the_hub(typed: Typed, tmp_path: Path, monkeypatch: pyte
     assert (status, out) == (2, "")
     assert err.startswith("error: owner/Another: ")
     assert err.count("\n") == 1
-
-
-class Terminal:
-    """A stream that says it is a terminal and keeps what is written."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def isatty(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        self.text += text
-        return len(text)
-
-    def flush(self) -> None:
-        pass
-
-
-def test_progress_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a quarter in 30 seconds, 90 are left."""
-    now = [1000.0]
-    monkeypatch.setattr("tools.convert.progress.time.monotonic", lambda: now[0])
-    terminal = Terminal()
-    with ProgressLine("converting", terminal) as progress:  # type: ignore[arg-type]
-        now[0] += 30
-        progress(25, 100)
-        assert "\rconverting  25%  1:30 left" in terminal.text
-        now[0] += 1
-    assert terminal.text.endswith("converting  done in 0:31\n")

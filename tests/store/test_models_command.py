@@ -243,6 +243,25 @@ class TestProgress:
             assert terminal.getvalue().split("\r")[-1].strip() == "downloading x  95%  0:10 left"
         assert terminal.getvalue().split("\r")[-1] == ""
 
+    def test_a_step_says_how_long_it_took(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After a quarter in 30 seconds, 90 are left."""
+        now = [1000.0]
+        monkeypatch.setattr("archroute_edge.cli.progress.time.monotonic", lambda: now[0])
+        terminal = _Terminal()
+        with ProgressLine(terminal) as line, line.step("converting x") as progress:
+            now[0] += 30
+            progress(25, 100)
+            assert terminal.getvalue().split("\r")[-1].strip() == "converting x  25%  1:30 left"
+            now[0] += 1
+        assert terminal.getvalue().split("\r")[-1] == "converting x  done in 0:31\n"
+
+    def test_a_step_that_failed_is_not_done(self) -> None:
+        """Nobody should read that a failed conversion was done."""
+        terminal = _Terminal()
+        with pytest.raises(ZeroDivisionError), ProgressLine(terminal) as line, line.step("converting x"):
+            raise ZeroDivisionError
+        assert "done" not in terminal.getvalue()
+
     def test_elsewhere_a_line_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A log must not fill with thousands of redrawn lines."""
         now = [1000.0]

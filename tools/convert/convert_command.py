@@ -10,14 +10,13 @@ from typing import Any, Final
 
 import click
 
-from archroute_edge.cli.progress import ProgressLine as StepsLine
+from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
 from archroute_edge.imatrix import write_imatrix
 from archroute_edge.quantization import LEVELS, level_named, quantize
 from tools.convert.conversion import OutType, convert_checkpoint
 from tools.convert.hub_checkpoint import CheckpointSource, find_checkpoint
 from tools.convert.imatrix_command import collect_with_progress
-from tools.convert.progress import ProgressLine
 from tools.convert.record import describe_imatrix, describe_source, sha256_of, tool_versions, write_record
 from tools.convert.verification import verify
 
@@ -103,7 +102,7 @@ def _target(output: Path, level: str) -> Path:
 
 
 def _convert(source: CheckpointSource, target: Path, wishes: Wishes) -> dict[str, Any]:
-    with ProgressLine(f"converting {source.name}") as progress:
+    with ProgressLine() as line, line.step(f"converting {source.name}") as progress:
         made = convert_checkpoint(source.folder, target, wishes.outtype, **wishes.about, on_progress=progress)
     return {"level": made.outtype.upper(), **asdict(made), "path": str(made.path)}
 
@@ -143,11 +142,11 @@ def _quantize(base: dict[str, Any], level: str, target: Path, imatrix: Path | No
     """Quantize; with a check first into the folder of the conversion, so that nothing unsound gets the final name."""
     source = Path(base["path"])
     place = source.with_name(target.name) if wishes.check else target
-    with ProgressLine(f"quantizing to {level}") as progress:
+    with ProgressLine() as line, line.step(f"quantizing to {level}") as progress:
         made = quantize(source, place, level, imatrix=imatrix, threads=wishes.threads, on_progress=progress)
     result: dict[str, Any] = {**asdict(made), "path": str(target)}
     if wishes.check:
-        with StepsLine() as line:
+        with ProgressLine() as line:
             found = verify(place, source, name="the conversion", threads=wishes.threads, on_progress=line)
         if not found.passed:
             raise QuantizationError(f"{target}: {found.verdict}; it was not kept")

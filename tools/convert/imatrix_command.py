@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
+from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ImatrixError
 from archroute_edge.imatrix import Imatrix, write_imatrix
 from archroute_edge.model_store import AUTO
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from tools.convert.imatrix_collection import calibration_sequences, collect
-from tools.convert.progress import ProgressLine
 
 
 @click.command()
@@ -51,6 +51,6 @@ def collect_with_progress(
     model: Path, calibration: Path | None, *, prompt_format: str = AUTO, threads: int | None = None
 ) -> Imatrix:
     """Collect from the GGUF ``model``, with a line on stderr."""
-    with LoadedModel(model) as loaded, ProgressLine("collecting the importance matrix") as progress:
+    with LoadedModel(model) as loaded, ProgressLine() as line, line.step("collecting the importance matrix") as progress:
         dataset, sequences = calibration_sequences(loaded, calibration, prompt_format)
         return collect(loaded, sequences, dataset, threads=threads, on_progress=progress)

@@ -38,21 +38,21 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(list(matrices), {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "ns_steps": ns_steps})
 
-    @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """Update every matrix: Nesterov momentum, orthogonalised, scaled by the root of rows over columns where tall."""
-        for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = {}
-            for matrix in group["params"]:
-                by_shape.setdefault(matrix.shape, []).append(matrix)
-            for matrices in by_shape.values():
-                updates = self._updates(matrices, group["momentum"])
-                directions = _shared_out(updates, group["ns_steps"])
-                rows, columns = matrices[0].shape
-                scale = max(1.0, rows / columns) ** 0.5
-                for matrix, direction in zip(matrices, directions, strict=True):
-                    matrix.mul_(1.0 - group["lr"] * group["weight_decay"])
-                    matrix.add_(direction, alpha=-group["lr"] * scale)
+        with torch.no_grad():
+            for group in self.param_groups:
+                by_shape: dict[torch.Size, list[Tensor]] = {}
+                for matrix in group["params"]:
+                    by_shape.setdefault(matrix.shape, []).append(matrix)
+                for matrices in by_shape.values():
+                    updates = self._updates(matrices, group["momentum"])
+                    directions = _shared_out(updates, group["ns_steps"])
+                    rows, columns = matrices[0].shape
+                    scale = max(1.0, rows / columns) ** 0.5
+                    for matrix, direction in zip(matrices, directions, strict=True):
+                        matrix.mul_(1.0 - group["lr"] * group["weight_decay"])
+                        matrix.add_(direction, alpha=-group["lr"] * scale)
 
     def _updates(self, matrices: list[Tensor], momentum: float) -> Tensor:
         updates = []
