@@ -22,7 +22,7 @@ from archroute_edge.model_store import catalogue_entry, how_to_get
 _LICENCE_FILE: Final = re.compile(r"(licen[cs]e|copying)(\.\w+)?", re.IGNORECASE)
 _REVISION: Final = re.compile(r"\w[\w./-]*")
 # Never pickles: they can run code when they are read.
-_CHECKPOINT_FILES: Final = re.compile(r"[^/]+\.(safetensors|json|jinja)|merges\.txt|tokenizer\.model")
+_CHECKPOINT_FILES: Final = re.compile(r"[^/]+\.(safetensors|json|jinja)|merges\.txt|tokenizer\.model|README\.md")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class _Source:
 
     def licence(self, path: Path | None) -> Licence:
         link = self.entry.licence_url or f"{constants.ENDPOINT}/{self.repo}"
-        return Licence(self.entry.licence or "not stated", link, path)
+        return Licence(self.entry.licence or "as its page says", link, path)
 
     def sha256(self, digest: str | None) -> str | None:
         if self.file is None:
@@ -122,7 +122,7 @@ def _pull(source: _Source, listener: PullListener) -> PulledModel:
 
 
 def pull_checkpoint(repo: str, *, revision: str | None = None, listener: PullListener | None = None) -> PulledModel:
-    """Get the checkpoint of any repository: configuration, tokenizer and safetensors.
+    """Get the checkpoint of any repository: configuration, tokenizer, model card and safetensors.
 
     Args:
         repo: ``owner/name``; where the catalogue has it, its licence and revision are known.

@@ -75,20 +75,25 @@ def _rows(entry: CatalogueEntry, here: dict[str, InstalledModel]) -> list[dict[s
     ]
 
 
-class _PullView(PullListener):
+class PullView(PullListener):
+    """Shows a pull on stderr: the licence, the progress, and that another process is at it."""
+
     def __init__(self, line: ProgressLine) -> None:
         self._line = line
 
     def licence(self, licence: Licence) -> None:
+        """Say whose terms hold before anything is downloaded."""
         self._line.clear()
         click.echo(f"licence of the model: {licence.name} ({licence.link})", err=True)
         if licence.path is not None:
             click.echo(f"its full text: {licence.path}", err=True)
 
     def progress(self, step: str, done: int, total: int) -> None:
+        """Redraw the line."""
         self._line(step, done, total)
 
     def waiting(self, name: str) -> None:
+        """Say why nothing moves."""
         self._line.clear()
         click.echo(f"{name} is being downloaded by another process; waiting for it", err=True)
 
@@ -103,7 +108,7 @@ def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> N
     if quant is not None and ":" in name:
         raise SettingsError(f"{name} names a level already; leave out --quant {quant}")
     with ProgressLine() as line:
-        pulled = pull_model(name, level=quant, revision=revision, listener=_PullView(line))
+        pulled = pull_model(name, level=quant, revision=revision, listener=PullView(line))
     click.echo(f"{pulled.name}: {'downloaded' if pulled.downloaded else 'was here already'}, checked", err=True)
     if as_json:
         licence = {"name": pulled.licence.name, "link": pulled.licence.link, "path": _text(pulled.licence.path)}

@@ -176,7 +176,7 @@ class TestCheckpoint:
         """Pickled weights can run code when they are loaded, and nothing here reads them."""
         pulled = pull_model("small:checkpoint")
         names = {path.name for path in pulled.path.iterdir()}
-        assert names == {"LICENSE", "config.json", "tokenizer.json", "model.safetensors"}
+        assert names == {"LICENSE", "README.md", "config.json", "tokenizer.json", "model.safetensors"}
         assert (pulled.repo, pulled.sha256) == ("org/small", None)
         assert find_checkpoint(read_catalogue()["small"]) == pulled.path
 
@@ -185,7 +185,7 @@ class TestCheckpoint:
         hub.repos["org/other"] = hub.repos["org/small"]
         pulled = pull_checkpoint("org/other")
         assert (pulled.path / "model.safetensors").is_file()
-        assert (pulled.repo, pulled.licence.name) == ("org/other", "not stated")
+        assert (pulled.repo, pulled.licence.name) == ("org/other", "as its page says")
         assert pull_checkpoint("org/small").licence.name == "test-licence"
 
     def test_half_a_checkpoint_is_none(self, hub: Hub) -> None:
