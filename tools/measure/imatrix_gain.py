@@ -62,7 +62,8 @@ def prompt_sums(model: list[Observation], reference: list[Observation]) -> npt.N
     """Each prompt's KL divergences added up, as a part of a prompt's mean number of positions: their mean is mean_kl."""
     found = [divergences(two.log_probabilities, one.log_probabilities) for one, two in zip(model, reference, strict=True)]
     n_positions = np.mean([len(each) for each in found])
-    return np.array([each.sum() for each in found]) / n_positions
+    sums: npt.NDArray[np.float64] = np.array([each.sum() for each in found]) / n_positions
+    return sums
 
 
 @click.command()
