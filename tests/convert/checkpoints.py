@@ -37,6 +37,7 @@ class Shape:
     vocab_padding: int = 10
     tie_word_embeddings: bool = True
     dtype: str = "float32"
+    weight_scale: float = 0.1
     n_shards: int = 1
     tokenizer_files: str = "tokenizer.json"
     chat_template_in: str = "tokenizer_config.json"
@@ -186,7 +187,9 @@ def _random_weights(shape: Shape, vocab_size: int, seed: int) -> dict[str, npt.N
     weights = {}
     for name, size in shapes.items():
         # Norms lie around 1 and biases are large enough to be missed if they were dropped.
-        offset, scale = (1.0, 0.3) if name.endswith("norm.weight") else (0.0, 0.5 if name.endswith("bias") else 0.1)
+        offset, scale = (
+            (1.0, 0.3) if name.endswith("norm.weight") else (0.0, 0.5 if name.endswith("bias") else shape.weight_scale)
+        )
         weights[name] = (offset + scale * random.standard_normal(size)).astype(np.float32)
     return weights
 

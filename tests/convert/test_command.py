@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import pytest
@@ -13,6 +14,7 @@ from huggingface_hub import constants
 from tests.convert import gguf_contents
 from tests.convert.checkpoints import QWEN2, Shape, write_checkpoint
 from tests.convert.typed import Typed
+from tools.convert.distribution_comparison import Observation, observe
 
 SMALL = Shape(hidden_size=256, intermediate_size=256, num_hidden_layers=1)
 
@@ -140,3 +142,21 @@ def test_a_checkpoint_of_the_hub(typed: Typed, tmp_path: Path, monkeypatch: pyte
     assert (status, out) == (2, "")
     assert err.startswith("error: owner/Another: ")
     assert err.count("\n") == 1
+
+
+def test_the_conversion_is_asked_once_for_all_levels(typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the real size asking takes minutes; every level is compared with the same answers."""
+    write_checkpoint(tmp_path / "router", SMALL)
+    asked: list[str] = []
+
+    def noted(path: Path, *arguments: Any, **options: Any) -> list[Observation]:
+        asked.append(path.name)
+        return observe(path, *arguments, **options)
+
+    monkeypatch.setattr("tools.convert.verification.observe", noted)
+    levels = ("--quantize", "Q8_0", "--quantize", "Q6_K", "--threads", "1", "--verify", "--json")
+    status, out, _ = typed(tmp_path / "router", "-o", tmp_path / "router-{level}.gguf", *levels)
+    assert status == 0
+    assert asked == ["base.gguf", "router-Q8_0.gguf", "router-Q6_K.gguf"]
+    coarse, fine = sorted(result["verification"]["distributions"]["mean_kl"] for result in json.loads(out))[::-1]
+    assert coarse > fine > 0

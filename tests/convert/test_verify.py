@@ -73,7 +73,7 @@ def test_limits_of_ones_own(source: Path, quantized: Path, typed: Typed) -> None
     status, out, _ = typed("verify", quantized, "--against", source, "--threads", "1", "--max-kl", "0")
     assert status == 1
     assert "\nproblem: mean KL divergence " in out
-    assert out.splitlines()[-1].startswith("DIFFERS: Q4_0.gguf is not a faithful F16.gguf: mean KL divergence ")
+    assert out.splitlines()[-1].startswith("DIFFERS: Q4_0.gguf is not faithful to F16.gguf: mean KL divergence ")
 
 
 def swap_tensors(source: Path, target: Path, one: str, two: str) -> None:
@@ -96,7 +96,7 @@ def test_tensors_that_were_mixed_up(source: Path, tmp_path: Path, typed: Typed) 
     assert status == 1
     assert "problem: blk.0.ffn_gate.weight (F16) is off by 1.4" in out
     assert "problem: blk.0.ffn_up.weight (F16) is off by 1.4" in out
-    assert out.splitlines()[-1].startswith("DIFFERS: mixed.gguf is not a faithful F16.gguf: blk.0.ffn_")
+    assert out.splitlines()[-1].startswith("DIFFERS: mixed.gguf is not faithful to F16.gguf: blk.0.ffn_")
 
 
 def test_other_metadata(source: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from archroute_edge.errors import QuantizationError
 from archroute_edge.imatrix import write_imatrix
 from archroute_edge.quantization import LEVELS, level_named, quantize
 from tools.convert.conversion import OutType, convert_checkpoint
+from tools.convert.distribution_comparison import Observation
 from tools.convert.hub_checkpoint import CheckpointSource, find_checkpoint
 from tools.convert.imatrix_command import collect_with_progress
 from tools.convert.record import describe_imatrix, describe_source, sha256_of, tool_versions, write_record
@@ -121,8 +122,13 @@ def _quantized(source: CheckpointSource, targets: dict[str, Path], wishes: Wishe
     with tempfile.TemporaryDirectory(prefix=".convert-", dir=next(iter(targets.values())).parent) as scratch:
         base = _convert(source, Path(scratch) / "base.gguf", wishes)
         imatrix = _imatrix(Path(base["path"]), Path(scratch), wishes)
+        asked_before: dict[str, list[Observation]] = {}
         for level, target in targets.items():
-            result = {**base, "quantized_from": base["outtype"], **_quantize(base, level, target, imatrix, wishes)}
+            result = {
+                **base,
+                "quantized_from": base["outtype"],
+                **_quantize(base, level, target, imatrix, wishes, asked_before),
+            }
             if wishes.record:
                 made_with = {"imatrix": describe_imatrix(imatrix), "verification": result.get("verification")}
                 result["record"] = _record(target, about_source, result, **made_with)
@@ -138,7 +144,14 @@ def _imatrix(base: Path, scratch: Path, wishes: Wishes) -> Path | None:
     return target
 
 
-def _quantize(base: dict[str, Any], level: str, target: Path, imatrix: Path | None, wishes: Wishes) -> dict[str, Any]:
+def _quantize(
+    base: dict[str, Any],
+    level: str,
+    target: Path,
+    imatrix: Path | None,
+    wishes: Wishes,
+    asked_before: dict[str, list[Observation]],
+) -> dict[str, Any]:
     """Quantize; with a check first into the folder of the conversion, so that nothing unsound gets the final name."""
     source = Path(base["path"])
     place = source.with_name(target.name) if wishes.check else target
@@ -147,7 +160,9 @@ def _quantize(base: dict[str, Any], level: str, target: Path, imatrix: Path | No
     result: dict[str, Any] = {**asdict(made), "path": str(target)}
     if wishes.check:
         with ProgressLine() as line:
-            found = verify(place, source, name="the conversion", threads=wishes.threads, on_progress=line)
+            found = verify(
+                place, source, name="the conversion", threads=wishes.threads, asked_before=asked_before, on_progress=line
+            )
         if not found.passed:
             raise QuantizationError(f"{target}: {found.verdict}; it was not kept")
         place.replace(target)

@@ -15,7 +15,7 @@ from archroute_edge.errors import QuantizationError
 from archroute_edge.model_store import AUTO, ModelFile
 from archroute_edge.router import choose_prompt_format
 from tools.convert.conversion import convert_checkpoint
-from tools.convert.distribution_comparison import DistributionComparison, compare_distributions, observe
+from tools.convert.distribution_comparison import DistributionComparison, Observation, compare_distributions, observe
 from tools.convert.file_comparison import FileComparison, compare_files
 from tools.convert.routing_prompts import VERIFICATION, shipped_cases
 
@@ -63,7 +63,7 @@ class Verification:
         if self.passed:
             return f"SOUND: {self.model.name} is {self.reference} within the precision of its tensor types"
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-        return f"DIFFERS: {self.model.name} is not a faithful {self.reference}: {self.problems[0]}{more}"
+        return f"DIFFERS: {self.model.name} is not faithful to {self.reference}: {self.problems[0]}{more}"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -86,9 +86,14 @@ def verify(
     limits: Limits | None = None,
     prompt_format: str = AUTO,
     threads: int | None = None,
+    asked_before: dict[str, list[Observation]] | None = None,
     on_progress: Progress = lambda step, done, total: None,
 ) -> Verification:
     """Compare the GGUF ``model`` with the GGUF ``reference``, which is called ``name`` in the verdict.
+
+    Args:
+        asked_before: what the reference made of the prompts, by prompt format; filled here, so that it is asked once for
+            several models.
 
     Raises:
         ModelError: one of the files is missing, damaged, or no model.
@@ -102,17 +107,15 @@ def verify(
         cases = shipped_cases(VERIFICATION)
         # Both are asked alike, also where only one of them says how it was trained.
         asked = choose_prompt_format(prompt_format, ModelFile(model.name, model), headers[0]).name
-        found = [
-            observe(
-                path,
-                cases,
-                prompt_format=asked,
-                threads=threads,
-                on_progress=partial(on_progress, step),
+        known = {} if asked_before is None else asked_before
+        if asked not in known:
+            known[asked] = observe(
+                reference, cases, prompt_format=asked, threads=threads, on_progress=partial(on_progress, "asking the reference")
             )
-            for path, step in ((reference, "asking the reference"), (model, "asking the model"))
-        ]
-        distributions = compare_distributions(found[1], found[0], cases)
+        found = observe(
+            model, cases, prompt_format=asked, threads=threads, on_progress=partial(on_progress, "asking the model")
+        )
+        distributions = compare_distributions(found, known[asked], cases)
         # Written so that NaN is a problem too.
         if not distributions.mean_kl <= limits.mean_kl:
             problems.append(f"mean KL divergence {distributions.mean_kl:.4g} is more than {limits.mean_kl:g}")
