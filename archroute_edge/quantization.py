@@ -196,10 +196,13 @@ def _needs_imatrix(source: Path, level: Level) -> str:
     return f"{level.name} needs an importance matrix; make one with: {command}; without one there are {others}"
 
 
+def quantized_types(header: GGUFHeader) -> list[str]:
+    """Names of the tensor types of a file that are not F32, F16 or BF16."""
+    return sorted({TENSOR_TYPES[tensor.type_number][0] for tensor in header.tensors.values()} - {"F32", "F16", "BF16"})
+
+
 def _check_source(header: GGUFHeader) -> None:
-    types = {TENSOR_TYPES[tensor.type_number][0] for tensor in header.tensors.values()}
-    quantized = sorted(types - {"F32", "F16", "BF16"})
-    if quantized:
+    if quantized := quantized_types(header):
         raise QuantizationError(
             f"{header.path}: is quantized already ({', '.join(quantized)}); start from its F16, BF16 or F32 file"
         )

@@ -187,9 +187,11 @@ def _random_weights(shape: Shape, vocab_size: int, seed: int) -> dict[str, npt.N
     weights = {}
     for name, size in shapes.items():
         # Norms lie around 1 and biases are large enough to be missed if they were dropped.
-        offset, scale = (
-            (1.0, 0.3) if name.endswith("norm.weight") else (0.0, 0.5 if name.endswith("bias") else shape.weight_scale)
-        )
+        offset, scale = 0.0, shape.weight_scale
+        if name.endswith("norm.weight"):
+            offset, scale = 1.0, 0.3
+        elif name.endswith("bias"):
+            scale = 0.5
         weights[name] = (offset + scale * random.standard_normal(size)).astype(np.float32)
     return weights
 

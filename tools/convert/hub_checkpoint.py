@@ -10,7 +10,7 @@ from typing import Final
 from archroute_edge.cli.models import PullView
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import CheckpointError, DownloadError
-from archroute_edge.model_downloads import pull_checkpoint
+from archroute_edge.model_downloads import PulledModel, pull_checkpoint
 from tools.convert.model_card import read_card
 
 _HUB_ID: Final = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
@@ -45,11 +45,10 @@ def find_checkpoint(name: str) -> CheckpointSource:
             pulled = pull_checkpoint(match["repo"], revision=match["revision"], listener=PullView(line))
     except DownloadError as exc:
         raise CheckpointError(f"{name}: no such folder here, and from the hub: {exc}") from exc
-    return CheckpointSource(pulled.path, match["repo"].rpartition("/")[2], pulled.revision, _licence(pulled.path))
+    return CheckpointSource(pulled.path, match["repo"].rpartition("/")[2], pulled.revision, _licence(pulled))
 
 
-def _licence(folder: Path) -> str:
-    card = read_card(folder)
-    texts = sorted(folder.glob("LICENSE*"))
-    stated = str(card.get("license_name") or card.get("license") or "none stated")
-    return stated + (f" ({texts[0]})" if texts else "")
+def _licence(pulled: PulledModel) -> str:
+    card = read_card(pulled.path)
+    stated = str(card.get("license_name") or card.get("license") or pulled.licence.name)
+    return stated + (f" ({pulled.licence.path})" if pulled.licence.path else "")

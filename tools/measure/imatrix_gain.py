@@ -22,9 +22,9 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.engine.gguf_header import TENSOR_TYPES, read_header
+from archroute_edge.engine.gguf_header import read_header
 from archroute_edge.imatrix import Imatrix, Importance, write_imatrix
-from archroute_edge.quantization import level_named, quantize
+from archroute_edge.quantization import level_named, quantize, quantized_types
 from archroute_edge.routes import OTHER
 from tools.convert.distribution_comparison import Observation, compare_distributions, divergences, observe
 from tools.convert.imatrix_command import collect_with_progress
@@ -47,8 +47,7 @@ def crossed(cases: list[RoutingCase]) -> list[RoutingCase]:
 
 def wide_source(source: Path, scratch: Path) -> Path:
     """`source` itself, or, where it is quantized, its F16 in the folder `scratch`."""
-    types = {TENSOR_TYPES[tensor.type_number][0] for tensor in read_header(source).tensors.values()}
-    if types <= {"F32", "F16", "BF16"}:
+    if not quantized_types(read_header(source)):
         return source
     params = llama_cpp.llama_model_quantize_default_params()
     params.allow_requantize, params.ftype = True, level_named("F16").ftype

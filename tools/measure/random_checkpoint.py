@@ -1,9 +1,9 @@
 """A random-weights checkpoint of exactly Arch-Router-1.5B's layout: what conversion at the real size is measured on.
 
     python -m tools.measure.random_checkpoint --vocabulary qwen2-vocab.gguf -o CHECKPOINT
-    make model CHECKPOINT=CHECKPOINT MODEL_NAME=random-1.5B QUANT="Q4_0 Q4_K_M"
 
-One float16 safetensors file of 3.09 GB with the sizes of its config.json; writing it takes 16 GB of memory.
+One float16 safetensors file of 3.09 GB with the sizes of its config.json. All of it is held in memory, as float32 too,
+while it is made.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def pointer_loss(q: Tensor, k: Tensor, mask: Tensor, index: Tensor, target: Tens
     """
     length = q.shape[2]
     row, at = index // length, index % length
-    scores = torch.einsum("nhe,nhte->nht", q[row, :heads, at].float(), k[row, :heads].float()) * q.shape[-1] ** -0.5
-    scores = scores + mask[row, 0, at].float()[:, None]
+    scores = torch.einsum("nhe,nhte->nht", q[row, :heads, at], k[row, :heads]) * q.shape[-1] ** -0.5
+    scores = scores + mask[row, 0, at][:, None]
     return functional.cross_entropy(scores.flatten(0, 1), target.repeat_interleave(heads))
 
 

@@ -42,7 +42,7 @@ class Shape:
 
 
 class RMSNorm(nn.Module):
-    """Root mean square normalisation over the last axis, in float32."""
+    """Root mean square normalisation over the last axis."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -51,8 +51,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., D)."""
-        wide = x.float()
-        return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -156,7 +155,7 @@ class Qwen2(nn.Module):
         """
         angle = positions[:, None, :, None].float() * self.frequencies
         x = self.model.embed_tokens(tokens)
-        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+        cos, sin = angle.cos(), angle.sin()
         pointers: list[tuple[Tensor, Tensor]] = []
         for index, layer in enumerate(self.model.layers):
             x, q, k = layer(x, cos, sin, mask)
@@ -165,5 +164,5 @@ class Qwen2(nn.Module):
         return self.model.norm(x), pointers
 
     def logits(self, states: Tensor) -> Tensor:
-        """Scores (..., V) in float32 of states (..., D)."""
-        return functional.linear(states, self.model.embed_tokens.weight.to(states.dtype)).float()
+        """Scores (..., V) of states (..., D)."""
+        return functional.linear(states, self.model.embed_tokens.weight)
