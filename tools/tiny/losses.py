@@ -30,7 +30,7 @@ def pointer_loss(q: Tensor, k: Tensor, mask: Tensor, index: Tensor, target: Tens
     """
     length = q.shape[2]
     row, at = index // length, index % length
-    scores = torch.einsum("nhe,nhte->nht", q[row, :heads, at], k[row, :heads]) * q.shape[-1] ** -0.5
+    scores = torch.einsum("nhe,nhte->nht", q[row, :heads, at], k[row, :heads]).float() * q.shape[-1] ** -0.5
     scores = scores + mask[row, 0, at][:, None]
     return functional.cross_entropy(scores.flatten(0, 1), target.repeat_interleave(heads))
 
@@ -45,7 +45,7 @@ def loss_of(
     segments = torch.from_numpy(batch.segments)
     mask = attention_mask(segments)
     states, pointers = forward(torch.from_numpy(batch.tokens), torch.from_numpy(batch.positions), mask)
-    logits = model.logits(states.flatten(0, 1)[torch.from_numpy(batch.target_index)])
+    logits = model.logits(states.flatten(0, 1)[torch.from_numpy(batch.target_index)]).float()
     tokens, weights = torch.from_numpy(batch.target_token), torch.from_numpy(batch.target_weight)
     answer = (functional.cross_entropy(logits, tokens, reduction="none") * weights).sum() / weights.sum()
     index, target = torch.from_numpy(batch.pointer_index), torch.from_numpy(batch.pointer_target)

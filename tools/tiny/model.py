@@ -21,7 +21,7 @@ from torch.nn import functional
 class Shape:
     """Sizes of the model, under the names of a Hugging Face Qwen2 `config.json`."""
 
-    vocab_size: int = 6144
+    vocab_size: int = 20480
     hidden_size: int = 256
     intermediate_size: int = 768
     num_hidden_layers: int = 5

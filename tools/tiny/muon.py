@@ -10,6 +10,7 @@ and every worker repeats it. Here matrices of one shape are orthogonalised in on
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -35,8 +36,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum whose steps are orthogonalised, for matrices whose gradients are the same in every worker."""
 
-    def __init__(self, matrices: Iterable[Tensor], lr: float, weight_decay: float) -> None:
-        super().__init__(list(matrices), {"lr": lr, "weight_decay": weight_decay})
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float) -> None:
+        super().__init__(list(groups), {"lr": lr, "weight_decay": weight_decay})
 
     def step(self, closure: None = None) -> None:
         """Update every matrix: Nesterov momentum, orthogonalised, scaled by the root of rows over columns where tall."""

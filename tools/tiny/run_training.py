@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 
+from tools.mini import published
 from tools.tiny import card_prompt
 from tools.tiny.kinds_bank import Kind
 from tools.tiny.model import Qwen2, Shape
@@ -20,11 +22,21 @@ from tools.tiny.stream import SOURCES
 from tools.tiny.tokenizer import train_tokenizer
 from tools.tiny.training import Job, Recipe, train
 from tools.tiny.wiring import SENSE
-from tools.tiny.word_vectors import learn_vectors
+from tools.tiny.word_vectors import learn_vectors, meanings_of
 
 _TABLES_READ = 8000
-_VECTOR_STEPS = 1000
+_VECTOR_STEPS = 600
+# How often a word of the encoder's vocabulary counts for the tokenizer: the more frequent it is, the more.
+_WORD_WEIGHT, _MOST_OFTEN = 200_000, 200
 _WATCHED = 40
+
+
+def word_texts(words: Sequence[str]) -> Iterator[str]:
+    """Texts for the tokenizer: words, the most frequent first, so that one has a token of its own without being in the data."""
+    for rank, word in enumerate(words, start=1):
+        often = max(2, min(_MOST_OFTEN, _WORD_WEIGHT // rank))
+        yield f" {word}" * often
+        yield f'"{word} ' * (often // 3)
 
 
 def prompt_texts(sampler: Sampler, seed: int) -> Iterator[str]:
@@ -46,9 +58,11 @@ def run(kinds: dict[str, Kind], sampler: Sampler, held: Sampler, out: Path, step
     if resume:
         tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     else:
-        tokenizer = train_tokenizer(prompt_texts(sampler, recipe.seed), Shape().vocab_size)
+        encoder = published.fetch()
+        texts = chain(prompt_texts(sampler, recipe.seed), word_texts(published.words(encoder)))
+        tokenizer = train_tokenizer(texts, Shape().vocab_size)
         known = [kind for group in sampler.by_source.values() for kind in group]
-        vectors = learn_vectors(known, tokenizer, SENSE, _VECTOR_STEPS, recipe.seed)
+        vectors = learn_vectors(known, tokenizer, meanings_of(tokenizer, encoder), SENSE, _VECTOR_STEPS, recipe.seed)
     questions = [q for source in SOURCES for q in held_back_questions(held, source, _WATCHED)]
     questions += card_questions(kinds)
 

@@ -31,12 +31,13 @@ from tools.tiny.wiring import marks_of, wire
 class Recipe:
     """Everything that decides what comes out of a training, beside the data."""
 
-    steps: int = 1400
+    steps: int = 3000
     workers: int = 2
     packs: int = 12
     length: int = 512
     seed: int = 20
     matrix_rate: float = 0.01
+    embedding_rate: float = 0.001
     other_rate: float = 0.002
     weight_decay: float = 0.02
     warmup: int = 30
@@ -48,11 +49,15 @@ class Recipe:
 
 
 def optimizers(model: Qwen2, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings, norms and biases."""
+    """Muon for the layers' matrices, AdamW for embeddings, norms and biases; a group's `rate` is its highest."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    vectors = [p for p in model.parameters() if p.ndim != 2]
+    others = [
+        {"params": [model.model.embed_tokens.weight], "rate": recipe.embedding_rate},
+        {"params": vectors, "rate": recipe.other_rate},
+    ]
     return [
-        Muon(matrices, lr=recipe.matrix_rate, weight_decay=recipe.weight_decay),
+        Muon([{"params": matrices, "rate": recipe.matrix_rate}], lr=recipe.matrix_rate, weight_decay=recipe.weight_decay),
         torch.optim.AdamW(others, lr=recipe.other_rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
     ]
 
@@ -128,9 +133,9 @@ def _work(rank: int, job: Job, meeting: str) -> None:
     shape = (recipe.packs // recipe.workers, recipe.length)
     span = (first, recipe.steps)
     for step, batch in batches(job.sampler, packer, shape, recipe.seed, span, recipe.full_from, rank):
-        for stepper, base in zip(steppers, (recipe.matrix_rate, recipe.other_rate), strict=True):
+        for stepper in steppers:
             for group in stepper.param_groups:
-                group["lr"] = base * rate(step, recipe)
+                group["lr"] = group["rate"] * rate(step, recipe)
         figures = _step(model, forward, batch, steppers, recipe)
         if rank:
             continue
@@ -155,7 +160,8 @@ def _step(
     steppers: list[torch.optim.Optimizer],
     recipe: Recipe,
 ) -> tuple[float, float, float]:
-    answer, pointer, branches, right = loss_of(model, forward, batch, recipe.pointer_heads)
+    with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16()):
+        answer, pointer, branches, right = loss_of(model, forward, batch, recipe.pointer_heads)
     (answer + recipe.pointer_weight * pointer).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -168,6 +174,11 @@ def _step(
         stepper.step()
         stepper.zero_grad(set_to_none=True)
     return float(answer.detach()), float(pointer.detach()), float(right) / max(1, int(branches))
+
+
+def _has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16; one that does not would emulate it, slower than float32."""
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def _report(step: int, first: int, started: float, means: Averages, recipe: Recipe) -> None:

