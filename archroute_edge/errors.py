@@ -17,6 +17,7 @@
     ├── EngineError              llama.cpp failed while evaluating
     │   └── ContextOverflowError the prompt does not fit into the context
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
+    ├── CaseError                a file of labelled cases that cannot be used, with file and line
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
     └── QuantizationError        an unknown quantization level, or a quantization that failed
         └── ImatrixError         an importance matrix that cannot be made, read or used
@@ -100,6 +101,10 @@ class ContextOverflowError(EngineError):
 
 class SavedPrefixError(ArchRouteError):
     """A saved prefix is damaged or belongs to another model, build or setting."""
+
+
+class CaseError(ArchRouteError):
+    """A file of labelled cases cannot be used; the message has file and line."""
 
 
 class CheckpointError(ArchRouteError):

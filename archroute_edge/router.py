@@ -24,7 +24,6 @@ from archroute_edge.routes import OTHER, Route, RouteTable
 from archroute_edge.saved_prefixes import default_folder
 
 _FORMAT_KEY = "archroute.prompt_format"
-# Half of it goes to the last message where there are others, and the JSON around that takes up to 30 tokens.
 
 # Least and most of what an option may be. llama.cpp keeps 32 bits of n_ctx, and OpenMP ends the process where it cannot
 # start as many threads as it is told to.
