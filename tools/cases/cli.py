@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 import archroute_edge
-from archroute_edge.errors import ArchRouteError, CaseError
-from archroute_edge.whole_files import replaced_when_whole
+from archroute_edge.errors import ArchRouteError
+from tools.cases.load_command import load
+from tools.cases.output import write_whole
 from tools.cases.sources import build as build_cases
 
 SHIPPED = Path(archroute_edge.__file__).parent / "data" / "cases.jsonl"
@@ -22,7 +23,9 @@ def commands() -> None:
 
 
 @commands.command()
-@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), default=SHIPPED, help="Instead of the shipped.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), default=SHIPPED, help="Another file than the shipped."
+)
 def build(output: Path) -> None:
     """Write the cases that the package ships, from their sources in tools/cases/shipped."""
     text = build_cases()
@@ -30,17 +33,7 @@ def build(output: Path) -> None:
     click.echo(f"{output}: {text.count(chr(10))} cases", err=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        CaseError: it cannot be written.
-    """
-    try:
-        with replaced_when_whole(path) as partial:
-            partial.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as exc:
-        raise CaseError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
+commands.add_command(load)
 
 
 def main() -> None:
