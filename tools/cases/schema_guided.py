@@ -154,17 +154,17 @@ def _turns(
 
 def _table(intents: Mapping[Intent, str], services: Sequence[str], n_routes: int, rng: random.Random) -> dict[Intent, str]:
     """Intents with the names of their routes, in a drawn order."""
-    own = [intent for intent in intents if intent[0] in services]
-    chosen = {intent[1]: intent for intent in own}
+    table = [intent for intent in intents if intent[0] in services]
+    own_names = [name for _, name in table]
+    taken = set(own_names)
     domains = {_family(service) for service in services}
     others = [intent for intent in intents if _family(intent[0]) not in domains]
     for intent in rng.sample(others, len(others)):
-        # The same intent of another service has the same name, and would be just as right.
-        if len(own) + len(chosen.keys() - {name for _, name in own}) >= n_routes:
-            break
-        chosen.setdefault(intent[1], intent)
-    table = own + [intent for intent in chosen.values() if intent not in own]
-    repeated = {name for _, name in own if [each for _, each in own].count(name) > 1}
+        # An intent of the same name would be just as right.
+        if len(table) < n_routes and intent[1] not in taken:
+            table.append(intent)
+            taken.add(intent[1])
+    repeated = {name for name in own_names if own_names.count(name) > 1}
     return {
         (service, name): "_".join(words_of(f"{service} {name}" if name in repeated else name))
         for service, name in rng.sample(table, len(table))

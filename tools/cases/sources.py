@@ -79,7 +79,7 @@ class _Source:
         for item in items.values:
             role = "assistant" if isinstance(item, Scalar) else "user"
             if role != ("assistant" if len(messages) % 2 else "user"):
-                raise self._error(item.line, f"an {role} turn follows another; turns alternate, the user's first")
+                raise self._error(item.line, f"two turns of the {role} in a row; turns alternate, the user's first")
             if role == "assistant":
                 messages.append({"role": role, "content": self._text(item)})
                 continue
