@@ -19,6 +19,7 @@
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
     ├── CaseError                a file of labelled cases that cannot be used, with file and line
     ├── DataSetError             a public data set that cannot be fetched, read or drawn from
+    ├── CalibrationError         a calibration that cannot be read, fitted or written, or is another model's
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
     └── QuantizationError        an unknown quantization level, or a quantization that failed
         └── ImatrixError         an importance matrix that cannot be made, read or used
@@ -110,6 +111,10 @@ class CaseError(ArchRouteError):
 
 class DataSetError(ArchRouteError):
     """A public data set cannot be fetched, is not laid out as published, or holds less than is asked for."""
+
+
+class CalibrationError(ArchRouteError):
+    """A calibration cannot be read, fitted or written, or was fitted for another model or prompt format."""
 
 
 class CheckpointError(ArchRouteError):

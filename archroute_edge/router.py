@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
 
+from archroute_edge.calibration import Calibration
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName, GenerativeDecider, GenerativeSettings
@@ -50,9 +51,13 @@ class Router:
         budget: tokens of conversation that a prompt holds; the oldest turns are left out beyond it.
         flash_attention: whether llama.cpp's flash attention is used; chosen as measured unless given.
         prefix_cache: whether static prefixes are kept on disk, or the folder to keep them in.
+        calibration: what ``archroute calibrate`` fitted for this model, or its file. Confidence and scores are then the
+            calibrated ones, and a route below the calibration's bound gives way to ``other``. Every decision evaluates
+            the scores of all answers for it.
 
     Raises:
         SettingsError: an argument makes no sense.
+        CalibrationError: the calibration cannot be read, or was fitted for another model or prompt format.
         RouteTableError: the routes cannot be used together.
         ModelError: the model cannot be found, read or loaded.
         ContextOverflowError: the routes do not fit into the context.
@@ -72,6 +77,7 @@ class Router:
         budget: int = DEFAULT_BUDGET,
         flash_attention: bool | None = None,
         prefix_cache: bool | str | os.PathLike[str] = True,
+        calibration: Calibration | str | os.PathLike[str] | None = None,
     ) -> None:
         if (routes is None) == (config is None):
             raise SettingsError("give the router either routes or a config")
@@ -86,6 +92,9 @@ class Router:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
                 raise SettingsError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
+        self.calibration = (
+            calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
+        )
         self.model_file = find_model(model)
         folder = (
             None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
@@ -96,6 +105,9 @@ class Router:
         loaded = LoadedModel(self.model_file.path, n_gpu_layers=-1 if gpu_layers is None else gpu_layers)
         try:
             self.prompt_format = choose_prompt_format(prompt_format, self.model_file, loaded.header)
+            self.model_fingerprint = loaded.fingerprint
+            if self.calibration is not None:
+                self.calibration.check(self.model_file.name, loaded.fingerprint, self.prompt_format.name)
             self._decider = GenerativeDecider(loaded, self.prompt_format, settings, self.config.table)
         except BaseException:
             loaded.close()
@@ -135,15 +147,21 @@ class Router:
         turns = read_messages(messages)
         config = self.config if routes is None else replace(self.config, table=as_table(routes))
         # Routes that come with one message are not saved: a batch of different ones would push out what is worth keeping.
-        verdict = self._decider.decide(config.table, turns, scores=scores, keep=routes is None)
-        chosen = select_models(config, verdict.route, key=key)
+        calibration = self.calibration
+        verdict = self._decider.decide(config.table, turns, scores=scores or calibration is not None, keep=routes is None)
+        route, confidence, found, reason = verdict.route, verdict.confidence, verdict.scores, None
+        if calibration is not None:
+            assert found is not None
+            answer = calibration.apply(route, found)
+            route, confidence, found, reason = answer.route, answer.confidence, answer.scores, answer.reason
+        chosen = select_models(config, route, key=key)
         return Decision(
-            route=verdict.route,
-            matched=verdict.route != OTHER,
+            route=route,
+            matched=route != OTHER,
             model=chosen.first,
             models=chosen.models,
-            confidence=verdict.confidence,
-            scores=verdict.scores,
+            confidence=confidence,
+            scores=found if scores else None,
             tokens=verdict.tokens,
             timings=verdict.timings,
             trimmed=bool(verdict.dropped_turns or verdict.cut_turns),
@@ -151,6 +169,7 @@ class Router:
             cut_turns=verdict.cut_turns,
             decided_by=self.model_file.name,
             prompt_format=self.prompt_format.name,
+            reason=reason,
         )
 
     def warm(self, messages: Messages | None = None, *, routes: Iterable[Route] | RouteTable | None = None) -> Warmup:
