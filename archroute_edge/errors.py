@@ -19,6 +19,7 @@
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
     ├── CaseError                a file of labelled cases that cannot be used, with file and line
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
+    ├── PeerError                a program measured beside ours that is missing, fails, or cannot be understood
     └── QuantizationError        an unknown quantization level, or a quantization that failed
         └── ImatrixError         an importance matrix that cannot be made, read or used
 
@@ -109,6 +110,10 @@ class CaseError(ArchRouteError):
 
 class CheckpointError(ArchRouteError):
     """A Hugging Face checkpoint cannot be converted: missing file, wrong shape, unknown architecture."""
+
+
+class PeerError(ArchRouteError):
+    """A program that ours is measured beside is missing, failed, or said something that cannot be understood."""
 
 
 class QuantizationError(ArchRouteError):
