@@ -4,7 +4,7 @@
 
 They come from llama-cpp-python's source archive, which pip fetches from the package index; the wheel lacks them. The
 folder that holds them is printed. It is kept in the user's cache (or in ``$ARCHROUTE_CACHE_DIR``), one for each version,
-and an interrupted build goes on where it was. Needed are cmake and a C++ compiler, and some ten minutes on two cores.
+and an interrupted build goes on where it was. Needed are a C++ compiler and cmake (extra: peers).
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ def build(version: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         source = _fetch(folder, version) / "vendor" / "llama.cpp"
         settings = ["-DCMAKE_BUILD_TYPE=Release", *(f"-D{name}=OFF" for name in _OFF)]
-        _run(["cmake", "-S", str(source), "-B", str(folder / "build"), *settings])
+        cmake = _cmake()
+        _run([cmake, "-S", str(source), "-B", str(folder / "build"), *settings])
         jobs = str(os.cpu_count() or 1)
-        _run(["cmake", "--build", str(folder / "build"), "--config", "Release", "-j", jobs, "--target", *PROGRAMS])
+        _run([cmake, "--build", str(folder / "build"), "--config", "Release", "-j", jobs, "--target", *PROGRAMS])
         shutil.copy(source / "models" / _VOCABULARY, programs / _VOCABULARY)
         _run([str(programs / PROGRAMS[0]), "--version"])
         with replaced_when_whole(folder / _COMPLETE) as partial:
@@ -65,6 +66,11 @@ def build(version: str) -> Path:
     except (OSError, tarfile.TarError) as exc:
         raise PeerError(f"{folder}: the build failed ({exc})") from exc
     return programs
+
+
+def _cmake() -> str:
+    """The machine's, or the one that is installed beside this interpreter."""
+    return shutil.which("cmake") or shutil.which("cmake", path=str(Path(sys.executable).parent)) or "cmake"
 
 
 def _fetch(folder: Path, version: str) -> Path:
