@@ -111,6 +111,10 @@ class CompletionEngine:
         """The bytes that ``token`` renders to, control tokens included."""
         return self.model.vocabulary.piece(token)
 
+    def is_end_of_generation(self, token: int) -> bool:
+        """Whether ``token`` ends an answer, and so can never be part of one."""
+        return self.model.vocabulary.is_end_of_generation(token)
+
     def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
         """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
         return self.model.vocabulary.tokens_by_piece.get(piece, ())
