@@ -17,6 +17,7 @@
     ├── EngineError              llama.cpp failed while evaluating
     │   └── ContextOverflowError the prompt does not fit into the context
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
+    ├── BenchmarkError           a measurement that could not be made
     ├── CaseError                a file of labelled cases that cannot be used, with file and line
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
     └── QuantizationError        an unknown quantization level, or a quantization that failed
@@ -101,6 +102,10 @@ class ContextOverflowError(EngineError):
 
 class SavedPrefixError(ArchRouteError):
     """A saved prefix is damaged or belongs to another model, build or setting."""
+
+
+class BenchmarkError(ArchRouteError):
+    """A measurement could not be made: its process failed or was ended, or there is no room for what it needs."""
 
 
 class CaseError(ArchRouteError):

@@ -172,6 +172,11 @@ class Router:
         return self._decider.warm(table, None if messages is None else read_messages(messages))
 
     @property
+    def decider(self) -> GenerativeDecider:
+        """What decides: its model, prompts and settings, for measuring them."""
+        return self._decider
+
+    @property
     def n_ctx(self) -> int:
         """Cells of the KV cache at present."""
         return self._decider.n_ctx

@@ -166,6 +166,12 @@ class GenerativeDecider:
         return Warmup(n_tokens, n_evaluated, 1000 * (time.perf_counter() - started))
 
     @property
+    def engine_settings(self) -> EngineSettings:
+        """How the model is run at present, with everything chosen that the settings left open."""
+        with self._lock:
+            return self._open_engine().settings
+
+    @property
     def n_ctx(self) -> int:
         """Cells of the KV cache at present; it grows with the tables unless fixed."""
         with self._lock:
