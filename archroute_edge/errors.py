@@ -19,6 +19,7 @@
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
     ├── BenchmarkError           a measurement that could not be made
     ├── CaseError                a file of labelled cases that cannot be used, with file and line
+    ├── CalibrationError         a calibration that cannot be read, fitted or written, or is another model's
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
     └── QuantizationError        an unknown quantization level, or a quantization that failed
         └── ImatrixError         an importance matrix that cannot be made, read or used
@@ -110,6 +111,10 @@ class BenchmarkError(ArchRouteError):
 
 class CaseError(ArchRouteError):
     """A file of labelled cases cannot be used; the message has file and line."""
+
+
+class CalibrationError(ArchRouteError):
+    """A calibration cannot be read, fitted or written, or was fitted for another model or prompt format."""
 
 
 class CheckpointError(ArchRouteError):

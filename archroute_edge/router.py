@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
 
+from archroute_edge.calibration import Calibration
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName, GenerativeDecider, GenerativeSettings
@@ -53,9 +54,13 @@ class Router:
         kv_type: number type of the KV cache: ``f16``, or for instance ``q8_0`` for about half the memory, which is
             computed with flash attention only.
         prefix_cache: whether static prefixes are kept on disk, or the folder to keep them in.
+        calibration: what ``archroute calibrate`` fitted for this model, or its file. Confidence and scores are then the
+            calibrated ones, and a route below the calibration's bound gives way to ``other``. Every decision evaluates
+            the scores of all answers for it.
 
     Raises:
         SettingsError: an argument makes no sense.
+        CalibrationError: the calibration cannot be read, or was fitted for another model or prompt format.
         RouteTableError: the routes cannot be used together.
         ModelError: the model cannot be found, read or loaded.
         ContextOverflowError: the routes do not fit into the context.
@@ -76,6 +81,7 @@ class Router:
         flash_attention: bool | None = None,
         kv_type: str = DEFAULT_KV_TYPE,
         prefix_cache: bool | str | os.PathLike[str] = True,
+        calibration: Calibration | str | os.PathLike[str] | None = None,
     ) -> None:
         if (routes is None) == (config is None):
             raise SettingsError("give the router either routes or a config")
@@ -94,6 +100,9 @@ class Router:
         if flash_attention is False and is_quantized_kv(kv_type):
             raise SettingsError(f"a KV cache of {kv_type} needs flash attention; turn it on, or use f16, bf16 or f32")
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
+        self.calibration = (
+            calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
+        )
         self.model_file = find_model(model)
         folder = (
             None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
@@ -104,6 +113,9 @@ class Router:
         loaded = LoadedModel(self.model_file.path, n_gpu_layers=-1 if gpu_layers is None else gpu_layers)
         try:
             self.prompt_format = choose_prompt_format(prompt_format, self.model_file, loaded.header)
+            self.model_fingerprint = loaded.fingerprint
+            if self.calibration is not None:
+                self.calibration.check(self.model_file.name, loaded.fingerprint, self.prompt_format.name)
             self._decider = GenerativeDecider(loaded, self.prompt_format, settings, self.config.table)
         except BaseException:
             loaded.close()
@@ -143,15 +155,21 @@ class Router:
         turns = read_messages(messages)
         config = self.config if routes is None else replace(self.config, table=as_table(routes))
         # Routes that come with one message are not saved: a batch of different ones would push out what is worth keeping.
-        verdict = self._decider.decide(config.table, turns, scores=scores, keep=routes is None)
-        chosen = select_models(config, verdict.route, key=key)
+        calibration = self.calibration
+        verdict = self._decider.decide(config.table, turns, scores=scores or calibration is not None, keep=routes is None)
+        route, confidence, found, reason = verdict.route, verdict.confidence, verdict.scores, None
+        if calibration is not None:
+            assert found is not None
+            answer = calibration.apply(route, found)
+            route, confidence, found, reason = answer.route, answer.confidence, answer.scores, answer.reason
+        chosen = select_models(config, route, key=key)
         return Decision(
-            route=verdict.route,
-            matched=verdict.route != OTHER,
+            route=route,
+            matched=route != OTHER,
             model=chosen.first,
             models=chosen.models,
-            confidence=verdict.confidence,
-            scores=verdict.scores,
+            confidence=confidence,
+            scores=found if scores else None,
             tokens=verdict.tokens,
             timings=verdict.timings,
             trimmed=bool(verdict.dropped_turns or verdict.cut_turns),
@@ -159,6 +177,7 @@ class Router:
             cut_turns=verdict.cut_turns,
             decided_by=self.model_file.name,
             prompt_format=self.prompt_format.name,
+            reason=reason,
         )
 
     def warm(self, messages: Messages | None = None, *, routes: Iterable[Route] | RouteTable | None = None) -> Warmup:

@@ -49,6 +49,9 @@ prompt_format_option = click.option(
     help="How the model is asked; auto is what it was trained on.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+calibration_option = click.option(
+    "--calibration", metavar="FILE", help="What archroute calibrate fitted for the model; decisions are calibrated with it."
+)
 message_options = _stack(
     click.argument("text", required=False),
     click.option("--messages", metavar="FILE", help="OpenAI-style messages as JSON instead of TEXT; - for stdin."),
@@ -128,6 +131,7 @@ def open_router(options: Mapping[str, Any]) -> Router:
         flash_attention=options["flash_attention"],
         kv_type=options["kv_type"],
         prefix_cache=not options["no_prefix_cache"],
+        calibration=options.get("calibration"),
     )
 
 
