@@ -18,6 +18,7 @@
     │   └── ContextOverflowError the prompt does not fit into the context
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
     ├── BenchmarkError           a measurement that could not be made
+    │   └── MeasuringProcessError    the process that measured died
     ├── CaseError                a file of labelled cases that cannot be used, with file and line
     ├── CalibrationError         a calibration that cannot be read, fitted or written, or is another model's
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
@@ -107,6 +108,10 @@ class SavedPrefixError(ArchRouteError):
 
 class BenchmarkError(ArchRouteError):
     """A measurement could not be made: its process failed or was ended, or there is no room for what it needs."""
+
+
+class MeasuringProcessError(BenchmarkError):
+    """A process that measured was ended or died; the message has the reason as far as it is known."""
 
 
 class CaseError(ArchRouteError):

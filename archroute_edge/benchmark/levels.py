@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,11 @@ from typing import Final
 import psutil
 
 from archroute_edge.benchmark.journal import runs_folder
-from archroute_edge.checksums import file_digest
 from archroute_edge.engine.gguf_header import GGUFHeader, read_header
 from archroute_edge.engine.model_check import check_model_file, model_fingerprint
-from archroute_edge.errors import BenchmarkError, ModelError, ModelNotFoundError
-from archroute_edge.model_store import AUTO, ModelFile, catalogue_entry, find_model, locate
-from archroute_edge.quantization import LEVELS, Level, level_named, predict_size, quantize
+from archroute_edge.errors import BenchmarkError, ModelError, QuantizationError
+from archroute_edge.model_store import AUTO, catalogue_entry, find_model, locate
+from archroute_edge.quantization import COLLECT_COMMAND, LEVELS, Level, level_named, predict_size, quantize
 
 ALL: Final = "all"
 """Stands for every level that can be had."""
@@ -43,7 +43,7 @@ class Contender:
         identity: tells its contents from those of any other file.
         n_bytes: size of the file.
         bits_per_weight: over all its tensors.
-        kv_numbers: keys and values in one cell of its KV cache.
+        made: whether the file was made for this run and goes with it.
     """
 
     label: str
@@ -52,9 +52,10 @@ class Contender:
     identity: str
     n_bytes: int
     bits_per_weight: float
+    made: bool = False
 
 
-def contender(path: Path, label: str | None = None, identity: str | None = None) -> Contender:
+def contender(path: Path, label: str | None = None) -> Contender:
     """Describe the model at ``path``.
 
     Raises:
@@ -63,22 +64,23 @@ def contender(path: Path, label: str | None = None, identity: str | None = None)
     header = check_model_file(path)
     tensors = header.tensors.values()
     bits = 8 * sum(tensor.n_bytes for tensor in tensors) / sum(prod(tensor.shape) for tensor in tensors)
-    return Contender(
-        label or path.stem, path, _level_of(header), identity or model_fingerprint(header), header.file_size, bits
-    )
+    return Contender(label or path.stem, path, _level_of(header), model_fingerprint(header), header.file_size, bits)
 
 
 def named_contenders(names: Sequence[str]) -> list[Contender]:
-    """The models of these paths or names of the catalogue, each once, in this order.
+    """The models of these paths or names of the catalogue.
 
     Raises:
         ModelNotFoundError: one is not on this machine; the message has the command that gets it.
     """
-    files = {file.path.resolve(): file for file in map(find_model, names)}
-    stems = [file.path.stem for file in files.values()]
-    return [
-        contender(file.path, file.path.stem if stems.count(file.path.stem) == 1 else str(file.path)) for file in files.values()
-    ]
+    return [contender(find_model(name).path) for name in names]
+
+
+def all_different(contenders: Sequence[Contender]) -> list[Contender]:
+    """Each file once, and each under a label of its own: where two are called alike, by their paths."""
+    files = list({each.path.resolve(): each for each in reversed(contenders)}.values())[::-1]
+    labels = [each.label for each in files]
+    return [each if labels.count(each.label) == 1 else replace(each, label=str(each.path)) for each in files]
 
 
 def levels_of_model(model: str, quants: Sequence[str]) -> list[Contender]:
@@ -100,8 +102,7 @@ def levels_of_model(model: str, quants: Sequence[str]) -> list[Contender]:
     found: dict[str, Contender] = {}
     for each in quants:
         _, level = catalogue_entry(f"{name}:{each}")
-        file: ModelFile = find_model(f"{name}:{each}")
-        found[level or each] = contender(file.path, level)
+        found[level or each] = contender(find_model(f"{name}:{each}").path, level)
     return list(found.values())
 
 
@@ -131,7 +132,7 @@ def plan_levels(source: Path, quants: Sequence[str], imatrix: Path | None) -> Le
     """Find out which levels of ``source`` lie beside it and which have to be made.
 
     Raises:
-        QuantizationError: no such level, or one that was asked for by name cannot be made of this file.
+        QuantizationError: no such level, none is left, or they cannot be made of this file.
         ImatrixError: the importance matrix cannot be used.
         ModelError: ``source`` is missing or no model.
     """
@@ -140,10 +141,10 @@ def plan_levels(source: Path, quants: Sequence[str], imatrix: Path | None) -> Le
     wanted = list(LEVELS.values()) if [each.lower() for each in quants] == [ALL] else [level_named(each) for each in quants]
     notes = []
     if without := [each.name for each in wanted if each.needs_imatrix and imatrix is None]:
-        if len(wanted) < len(LEVELS):
-            predict_or_refuse(source, without[0])
         notes.append(f"left out: {', '.join(without)} (made with an importance matrix only: --imatrix FILE)")
         wanted = [each for each in wanted if each.name not in without]
+        if not wanted:
+            raise QuantizationError(f"{notes[0]}; make one with: {COLLECT_COMMAND.format(source=source)}")
     here: dict[str, Contender] = {}
     to_make = []
     for level in dict.fromkeys(wanted):
@@ -157,11 +158,6 @@ def plan_levels(source: Path, quants: Sequence[str], imatrix: Path | None) -> Le
     n_bytes = sum(predict_size(source, level, imatrix=imatrix).n_bytes for level in to_make)
     order = tuple(level.name for level in dict.fromkeys(wanted))
     return LevelPlan(whole, order, here, tuple(to_make), imatrix, n_bytes, tuple(notes))
-
-
-def predict_or_refuse(source: Path, level: str) -> None:
-    """Raise what :func:`quantize` would raise for want of an importance matrix."""
-    quantize(source, source.with_name(f"{source.name}.none"), level)
 
 
 @contextmanager
@@ -197,8 +193,8 @@ def make_levels(plan: LevelPlan, folder: Path, on_progress: QuantizingProgress) 
     free = shutil.disk_usage(folder).free
     if plan.to_make and plan.n_bytes + _SPARE_BYTES > free:
         raise BenchmarkError(
-            f"{folder.parent}: {len(plan.to_make)} levels take {plan.n_bytes / 1e9:.1f} GB and there are {free / 1e9:.1f} free; "
-            "ask for fewer, or point ARCHROUTE_CACHE_DIR to a larger disk"
+            f"{folder.parent}: {len(plan.to_make)} levels take {plan.n_bytes / 1e9:.1f} GB and there are {free / 1e9:.1f} GB "
+            "free; ask for fewer, or point ARCHROUTE_CACHE_DIR to a larger disk"
         )
     made: dict[str, Contender] = {}
     for level in plan.to_make:
@@ -209,13 +205,13 @@ def make_levels(plan: LevelPlan, folder: Path, on_progress: QuantizingProgress) 
             on_progress(name, done, total)
 
         quantize(plan.source.path, target, level, imatrix=plan.imatrix, on_progress=report)
-        made[name] = contender(target, name, identity_of_made(plan, level))
+        made[name] = replace(contender(target, name), identity=identity_of_made(plan, level), made=True)
     return [{**plan.here, **made}[name] for name in plan.order]
 
 
 def identity_of_made(plan: LevelPlan, level: Level) -> str:
     """What decides the contents of a level that is made: it comes out the same every time."""
-    matrix = file_digest(plan.imatrix) if plan.imatrix else "no matrix"
+    matrix = hashlib.sha256(plan.imatrix.read_bytes()).hexdigest() if plan.imatrix else "no matrix"
     return f"{plan.source.identity} {level.name} {matrix}"
 
 
@@ -227,7 +223,7 @@ def _beside(source: GGUFHeader, level: Level) -> Path | None:
     path = source.path.with_name(level.file_for(stem))
     try:
         header = read_header(path)
-    except (ModelNotFoundError, ModelError):
+    except ModelError:
         return None
     same = header.tensors.keys() == source.tensors.keys() and header.metadata.get("general.file_type") == level.ftype
     return path if same and path != source.path else None

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from archroute_edge.errors import BenchmarkError
+from archroute_edge.errors import BenchmarkError, MeasuringProcessError
 
 _WORKER: Final = "archroute_edge.benchmark.measuring_worker"
 
@@ -28,7 +29,8 @@ class MeasuringProcess:
         self._label = label
         package_root = str(Path(__file__).resolve().parents[2])
         search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-        self._complaints = tempfile.TemporaryFile()
+        self._open_files = ExitStack()
+        self._complaints = self._open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self.started = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", _WORKER],
@@ -49,7 +51,8 @@ class MeasuringProcess:
         """Send one request and wait for its answer.
 
         Raises:
-            BenchmarkError: the request failed there, or the process ended; the message has the reason.
+            BenchmarkError: the request failed there, with the reason.
+            MeasuringProcessError: the process ended.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -60,7 +63,7 @@ class MeasuringProcess:
         except OSError:
             line = b""
         if not line.endswith(b"\n"):
-            raise BenchmarkError(f"{self._label}: {self._how_it_ended()}")
+            raise MeasuringProcessError(f"{self._label}: {self._how_it_ended()}")
         answer = json.loads(line)
         if "error" in answer:
             raise BenchmarkError(f"{self._label}: {answer['error']}")
@@ -78,12 +81,12 @@ class MeasuringProcess:
         """End the process."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._complaints):
-            if stream is not None:
-                try:
+        for stream in (self._process.stdin, self._process.stdout):
+            # What was not yet written to a process that is gone cannot be.
+            with suppress(OSError):
+                if stream is not None:
                     stream.close()
-                except OSError:  # what was not yet written to a process that is gone
-                    continue
+        self._open_files.close()
 
     def __enter__(self) -> MeasuringProcess:
         return self

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +21,8 @@ from typing import Any, Final
 import numpy as np
 import psutil
 
-from archroute_edge.benchmark.cases import Case, read_cases
+from archroute_edge.benchmark.cases import Case, read_cases, shipped_cases
+from archroute_edge.benchmark.evaluation import evaluate, evaluation_order
 from archroute_edge.benchmark.workload import conversation, message, table_of
 from archroute_edge.engine import backend
 from archroute_edge.engine.completion import CompletionEngine
@@ -82,22 +84,23 @@ class Session:
     def decide(self, seed: int, count: int, *, n_turns: int, primed: bool, n_warmup: int = 1) -> dict[str, Any]:
         """Decide at the ``n_turns``-th turn of ``count`` fresh conversations.
 
-        With ``primed`` each is decided one turn before as well (``before_ms``), as it happens where every turn is decided.
+        With ``primed`` each is decided one turn before as well (``before_ms``, ``before_evaluated``), as happens where
+        every turn is decided.
         ``n_warmup`` more conversations go first and do not count.
         """
         router = self._open()
-        found: dict[str, list[float]] = {"ms": [], "before_ms": [], "evaluated": [], "reused": []}
-        for index in range(-n_warmup, count):
-            messages = conversation(seed + n_warmup + index, n_turns)
-            before_ms = _timed(router, messages[:-2])[0] if primed and n_turns > 1 else None
-            ms, tokens = _timed(router, messages)
-            if index < 0:
-                continue
-            found["ms"].append(ms)
-            found["evaluated"].append(tokens.evaluated)
-            found["reused"].append(tokens.reused)
-            if before_ms is not None:
-                found["before_ms"].append(before_ms)
+        found: dict[str, list[float]] = defaultdict(list)
+        for index in range(n_warmup + count):
+            messages = conversation(seed + index, n_turns)
+            steps = {"before_": messages[:-2], "": messages} if primed and n_turns > 1 else {"": messages}
+            for name, said in steps.items():
+                begun = time.perf_counter()
+                tokens = router.route(said).tokens
+                ms = 1000 * (time.perf_counter() - begun)
+                if index >= n_warmup:
+                    found[f"{name}ms"].append(ms)
+                    found[f"{name}evaluated"].append(tokens.evaluated)
+                    found[f"{name}reused"].append(tokens.reused)
         return found
 
     def rates(self, seed: int) -> dict[str, Any]:
@@ -135,11 +138,11 @@ class Session:
         return {"decisions_per_s": len(decided) / seconds}
 
     def cases(self, path: str, routes: Sequence[Sequence[str]], start: int, stop: int) -> dict[str, Any]:
-        """The routes and the scores of the labelled cases ``start`` to ``stop`` of a file."""
-        router = self._open()
-        table = tuple((name, description) for name, description in routes)
-        found = [router.route(case.messages, routes=case.table, scores=True) for case in _cases(path, table)[start:stop]]
-        return {"routes": [each.route for each in found], "scores": [dict(each.scores or {}) for each in found]}
+        """Decide the labelled cases ``start`` to ``stop`` of a file, in the order that reuses most; ``routes`` as for those."""
+        cases = _cases(path, tuple((name, description) for name, description in routes))
+        places = evaluation_order(cases)[start:stop]
+        results = evaluate(self._open(), [cases[place] for place in places], source=path)
+        return {"results": [each.to_dict() for each in results]}
 
     def _open(self) -> Router:
         assert self._router is not None, "open comes first"
@@ -148,13 +151,9 @@ class Session:
 
 @cache
 def _cases(path: str, routes: tuple[tuple[str, str], ...]) -> list[Case]:
+    if not path:
+        return shipped_cases()
     return read_cases(Path(path), RouteTable(Route(*each) for each in routes))
-
-
-def _timed(router: Router, messages: Any) -> tuple[float, Any]:
-    begun = time.perf_counter()
-    decision = router.route(messages)
-    return 1000 * (time.perf_counter() - begun), decision.tokens
 
 
 def _free_device_memory() -> int:
