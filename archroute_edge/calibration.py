@@ -110,13 +110,9 @@ class Calibration:
         except CalibrationError as exc:
             raise CalibrationError(f"{place}: {exc}") from exc
 
-    def save(self, path: Path) -> None:
-        """Write it to ``path``, whole or not at all.
-
-        Raises:
-            CalibrationError: it cannot be written.
-        """
-        values = {
+    def to_dict(self) -> dict[str, Any]:
+        """The calibration as plain values, as its file has them."""
+        return {
             "version": _VERSION,
             "temperature": self.temperature,
             "other_below": self.other_below,
@@ -126,8 +122,15 @@ class Calibration:
             "created": self.created,
             "cross_validation": dict(self.cross_validation),
         }
+
+    def save(self, path: Path) -> None:
+        """Write it to ``path``, whole or not at all.
+
+        Raises:
+            CalibrationError: it cannot be written.
+        """
         text = "# Written by archroute calibrate; read by --calibration and Router(calibration=...).\n"
-        text += yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        text += yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
         try:
             with replaced_when_whole(path) as partial:
                 partial.write_text(text, encoding="utf-8")
@@ -148,7 +151,7 @@ class Calibration:
             )
         if self.prompt_format != prompt_format:
             raise CalibrationError(
-                f"the calibration was fitted for the prompt format {self.prompt_format}, and {model} is asked in {prompt_format}; "
+                f"the calibration was fitted for the prompt format {self.prompt_format}, {model} is asked in {prompt_format}; "
                 f"fit one for this format with: archroute calibrate"
             )
 

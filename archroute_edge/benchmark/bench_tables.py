@@ -166,14 +166,13 @@ def machine_table(report: BenchReport) -> Table:
         ["system", f"{machine['platform']}, Python {machine['python']}, archroute-edge {machine['archroute_edge']}"],
     ]
     if running:
-        flash = "on" if running["flash_attention"] else "off"
-        layers = ", layers on the GPU: all" if running["gpu_layers"] < 0 else ""
-        layers = f", {running['gpu_layers']} layers on the GPU" if running["gpu_layers"] > 0 else layers
+        layers = "" if running["gpu_layers"] == 0 else f", layers on the GPU: {value_text('gpu_layers', running['gpu_layers'])}"
         rows.append(
             [
                 "router",
-                f"{running['threads']} thread{'s' * (running['threads'] != 1)}, {running['n_ctx']:,} cells of KV cache in {running['kv_type']}, "
-                f"flash attention {flash}{layers}, {len(report.plan.routes)} routes",
+                f"threads: {running['threads']}, KV cache: {running['n_ctx']:,} cells in {running['kv_type']}, "
+                f"flash attention: {value_text('flash_attention', running['flash_attention'])}{layers}, "
+                f"routes: {len(report.plan.routes)}",
             ]
         )
     rows.append(["rounds", f"{report.plan.rounds}, the levels taking turns, {report.plan.decisions} conversations in each"])

@@ -203,4 +203,4 @@ def _figures(results: Sequence[CaseResult], fits: Sequence[Fit]) -> Figures:
 def _by_chance(mended: int, spoiled: int) -> float:
     """P(X >= mended) of X ~ Binomial(mended + spoiled, 1/2)."""
     changed = mended + spoiled
-    return sum(math.comb(changed, k) for k in range(mended, changed + 1)) / 2**changed
+    return sum(math.comb(changed, k) for k in range(mended, changed + 1)) / (1 << changed)

@@ -115,24 +115,33 @@ def open_router(options: Mapping[str, Any]) -> Router:
     chosen = read_config(options["config"])
     if chosen.is_example:
         click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)
-    if options["model"] == AUTO and find_model(AUTO).name == "tiny":
+    note_bundled_model(options["model"])
+    return Router(config=chosen.config, **router_settings(options))
+
+
+def note_bundled_model(model: str) -> None:
+    """Say on stderr where ``auto`` has come down to the demonstration model."""
+    if model == AUTO and find_model(AUTO).name == "tiny":
         click.echo(
             "using tiny, the bundled demonstration model; for routes of your own: archroute models pull arch-router", err=True
         )
-    return Router(
-        config=chosen.config,
-        model=options["model"],
-        prompt_format=options["prompt_format"],
-        decoder=options["decoder"],
-        n_ctx=options["n_ctx"],
-        threads=options["threads"],
-        gpu_layers=options["gpu_layers"],
-        budget=options["budget"],
-        flash_attention=options["flash_attention"],
-        kv_type=options["kv_type"],
-        prefix_cache=not options["no_prefix_cache"],
-        calibration=options.get("calibration"),
-    )
+
+
+def router_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the shared options set of a router, but for its routes."""
+    return {
+        "model": options["model"],
+        "prompt_format": options["prompt_format"],
+        "decoder": options["decoder"],
+        "n_ctx": options["n_ctx"],
+        "threads": options["threads"],
+        "gpu_layers": options["gpu_layers"],
+        "budget": options["budget"],
+        "flash_attention": options["flash_attention"],
+        "kv_type": options["kv_type"],
+        "prefix_cache": not options["no_prefix_cache"],
+        "calibration": options.get("calibration"),
+    }
 
 
 def read_message_options(text: str | None, messages: str | None) -> Messages:
