@@ -74,11 +74,7 @@ def read_cases(path: Path, table: RouteTable | None = None) -> list[Case]:
 
 
 def shipped_cases() -> list[Case]:
-    """The cases that come with archroute-edge, which carry their own routes.
-
-    Raises:
-        CaseError: the installation lacks them.
-    """
+    """The cases that come with the package, written for it; ``docs/cases.md`` says what is among them."""
     with resources.as_file(resources.files("archroute_edge") / "data" / "cases.jsonl") as path:
         return read_cases(path)
 

@@ -94,11 +94,8 @@ class EvaluationReport:
     n_tables: int
     models: Sequence[ModelReport]
     comparison: Comparison | None
-
-    @property
-    def partial(self) -> bool:
-        """Whether it was interrupted, so that the figures are over a part of the cases."""
-        return any(len(model.results) < self.n_cases for model in self.models)
+    partial: bool = False
+    """Whether it was interrupted, so that the figures are over a part of the cases."""
 
 
 def report_on(name: str, prompt_format: str, cases: Sequence[Case], results: Mapping[int, CaseResult]) -> ModelReport:

@@ -173,7 +173,7 @@ def coverage_table(model: ModelReport) -> Table:
         f"Answering only the surest: {printable(model.name)}",
         ("answered at least", "with a confidence of at least", "answered", "accuracy of these"),
         [
-            (f"{wanted:.0%}", number(point.confidence), percent(point.coverage), percent(point.accuracy))
+            (f"{100 * wanted:.0f} %", number(point.confidence), percent(point.coverage), percent(point.accuracy))
             for wanted, point in points.items()
             if point is not None
         ],

@@ -88,7 +88,7 @@ def eval_command(
         found, interrupted = run_candidates(cases, candidates, journal, line)
         if not found[0]:
             ctx.exit(130)
-        report = _report(cases, candidates, found)
+        report = _report(cases, candidates, found, interrupted)
         if csv is not None:
             write_csv(report, csv)
         if html is not None:
@@ -113,7 +113,9 @@ def _candidates(options: dict[str, Any]) -> list[Candidate]:
     return [first, second]
 
 
-def _report(cases: Cases, candidates: Sequence[Candidate], found: Sequence[dict[int, CaseResult]]) -> EvaluationReport:
+def _report(
+    cases: Cases, candidates: Sequence[Candidate], found: Sequence[dict[int, CaseResult]], partial: bool
+) -> EvaluationReport:
     models = [
         report_on(each.label, each.prompt_format, cases.cases, results)
         for each, results in zip(candidates, found, strict=True)
@@ -121,7 +123,7 @@ def _report(cases: Cases, candidates: Sequence[Candidate], found: Sequence[dict[
     ]
     n_tables = len({case.table for case in cases.cases})
     comparison = compare(models[0], models[1]) if len(models) > 1 else None
-    return EvaluationReport(cases.source, len(cases.cases), n_tables, models, comparison)
+    return EvaluationReport(cases.source, len(cases.cases), n_tables, models, comparison, partial)
 
 
 def _described(report: EvaluationReport) -> str:

@@ -94,9 +94,7 @@ def test_a_fold_is_measured_with_what_the_others_gave() -> None:
     found = results(200, 2.0)
     cases = cases_of(found, 1)
     before = cross_validate(cases, found, 4)
-    spoiled = [
-        replace(each, expected="other") if fold == 2 else each for each, fold in zip(found, before.folds, strict=True)
-    ]
+    spoiled = [replace(each, expected="other") if fold == 2 else each for each, fold in zip(found, before.folds, strict=True)]
     after = cross_validate(cases, spoiled, 4)
     assert after.folds == before.folds
     assert [one == two for one, two in zip(before.fits, after.fits, strict=True)] == [False, False, True, False]

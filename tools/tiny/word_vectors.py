@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.mini.published import embed
+from tools.mini.embedding import embed
 from tools.tiny import card_prompt
 from tools.tiny.conversations import of_kind
 from tools.tiny.kinds_bank import Kind
