@@ -126,7 +126,7 @@ def quality_table(report: BenchReport) -> Table | None:
         )
     headers = ["level", "accuracy", "95 % interval", "right", "as the reference", "KL from it"]
     note = (
-        f"{len(cases.cases)} cases from {cases.source}; the reference is {report.plan.reference}. "
+        f"Over {len(cases.cases)} cases ({cases.source}); the reference is {report.plan.reference}. "
         "KL: mean divergence of the route probabilities, in nats."
     )
     return Table("Quality", headers, rows, note=note)
@@ -176,7 +176,7 @@ def machine_table(report: BenchReport) -> Table:
             ]
         )
     rows.append(["rounds", f"{report.plan.rounds}, the levels taking turns, {report.plan.decisions} conversations in each"])
-    return Table("The machine", ["", ""], rows, text_columns=2)
+    return Table("The machine", ["what", "value"], rows, text_columns=2)
 
 
 def level_tables(report: BenchReport) -> Iterator[Table]:

@@ -126,7 +126,7 @@ def _quality_reason(levels: Sequence[Figures], good: Sequence[Figures], measured
     aside = ", ".join(each.label for each in levels if each not in good)
     if measured:
         best = max(levels, key=lambda each: each.quality)
-        kept = f"accuracy within a point of the best ({best.label}, {best.quality:.1%}), or not told from it"
+        kept = f"accuracy within a point of the best ({best.label}, {100 * best.quality:.1f} %), or not told from it"
         return f"{kept}; left aside for losing more: {aside}" if aside else f"all levels keep the {kept}"
     guess = "quality was not measured (give --cases), so it is judged by bits a weight"
     return f"{guess}: left aside for fewer than {MANY_BITS}: {aside}" if aside else guess

@@ -149,7 +149,7 @@ def judge_noise(times: Mapping[str, Times]) -> NoiseVerdict:
     worst = max(spreads, key=lambda label: spreads[label])
     if min(len(each) for each in medians.values()) < 2:
         return NoiseVerdict(False, spreads, lost, "one round only: how far rounds would differ is not known")
-    differ = f"rounds of {worst} differ by {spreads[worst]:.0%}"
+    differ = f"rounds of {worst} differ by {100 * spreads[worst]:.0f} %"
     if lost:
         pairs = ", ".join(f"{one} and {other}" for one, other in lost)
         return NoiseVerdict(True, spreads, lost, f"too noisy to tell apart: {pairs} ({differ})")

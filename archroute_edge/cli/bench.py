@@ -118,7 +118,7 @@ def _choice(**meanings: Any) -> Parse:
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with plots.")
 @click.pass_context
 def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, html: Path | None, **options: Any) -> None:
-    """Measure how fast levels of a model decide on this machine, and recommend one.
+    """Measure the levels of a model here, and recommend one.
 
     GGUF are model files, beside those that --model and --quants name; nothing is downloaded. The report goes to standard
     output. Ctrl-C reports what is finished, and --resume goes on from there.

@@ -87,13 +87,13 @@ def test_differences_that_drown_are_named() -> None:
     verdict = judge_noise({"a": rounds(100, 140, 120), "b": rounds(110, 112, 111), "c": rounds(50, 51, 50)})
     assert verdict.is_noisy
     assert verdict.lost_in_noise == (("a", "b"),)
-    assert verdict.text == "too noisy to tell apart: a and b (rounds of a differ by 33%)"
+    assert verdict.text == "too noisy to tell apart: a and b (rounds of a differ by 33 %)"
 
 
 def test_a_drifting_machine_is_noisy_with_one_level_too() -> None:
     verdict = judge_noise({"a": rounds(100, 130)})
     assert verdict.is_noisy
-    assert "a differ by 26%" in verdict.text
+    assert "a differ by 26 %" in verdict.text
     assert not judge_noise({"a": rounds(100, 110)}).is_noisy
 
 
