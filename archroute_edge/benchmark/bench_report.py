@@ -125,7 +125,8 @@ def report_on(plan: BenchPlan, parts: Mapping[str, Any], machine: Mapping[str, A
         missing = missing or any(part.key not in parts for part in sweep_parts(sweep, contenders))
         found = _sweep(sweep, contenders, parts, note)
         sweeps.append(found)
-        notes += [f"{each.label}: {each.failed}" for each in found.points if each.failed is not None]
+        name = sweep.kind.replace("_", " ")
+        notes += [f"{name} {each.value}: {each.failed}" for each in found.points if each.failed is not None]
     return BenchReport(
         machine,
         plan,
