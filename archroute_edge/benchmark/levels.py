@@ -193,7 +193,7 @@ def make_levels(plan: LevelPlan, folder: Path, on_progress: QuantizingProgress) 
     free = shutil.disk_usage(folder).free
     if plan.to_make and plan.n_bytes + _SPARE_BYTES > free:
         raise BenchmarkError(
-            f"{folder.parent}: {len(plan.to_make)} levels take {plan.n_bytes / 1e9:.1f} GB and there are {free / 1e9:.1f} GB "
+            f"{folder.parent}: the levels to make take {plan.n_bytes / 1e9:.1f} GB and there are {free / 1e9:.1f} GB "
             "free; ask for fewer, or point ARCHROUTE_CACHE_DIR to a larger disk"
         )
     made: dict[str, Contender] = {}
