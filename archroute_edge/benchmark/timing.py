@@ -17,6 +17,7 @@ NOISY_SPREAD: Final = 0.20
 """Rounds that differ by more than this make a run noisy, whatever else was measured."""
 
 _TAIL: Final = 0.025
+_MOST_PAIRS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def judge_noise(times: Mapping[str, Times]) -> NoiseVerdict:
         return NoiseVerdict(False, spreads, lost, "one round only: how far rounds would differ is not known")
     differ = f"rounds of {worst} differ by {100 * spreads[worst]:.0f} %"
     if lost:
-        pairs = ", ".join(f"{one} and {other}" for one, other in lost)
+        pairs = ", ".join(f"{one} and {other}" for one, other in lost[:_MOST_PAIRS])
+        pairs += f", and {len(lost) - _MOST_PAIRS} pairs more" if len(lost) > _MOST_PAIRS else ""
         return NoiseVerdict(True, spreads, lost, f"too noisy to tell apart: {pairs} ({differ})")
     if spreads[worst] > NOISY_SPREAD:
         return NoiseVerdict(True, spreads, lost, f"noisy: {differ}; other work may have run beside")

@@ -90,6 +90,12 @@ def test_differences_that_drown_are_named() -> None:
     assert verdict.text == "too noisy to tell apart: a and b (rounds of a differ by 33 %)"
 
 
+def test_of_many_pairs_a_few_are_named() -> None:
+    verdict = judge_noise({label: rounds(100, 140) for label in "abcde"})
+    assert len(verdict.lost_in_noise) == 10
+    assert "a and b, a and c, a and d, a and e, and 6 pairs more" in verdict.text
+
+
 def test_a_drifting_machine_is_noisy_with_one_level_too() -> None:
     verdict = judge_noise({"a": rounds(100, 130)})
     assert verdict.is_noisy
