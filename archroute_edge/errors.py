@@ -23,6 +23,7 @@
     ├── DataSetError             a public data set that cannot be fetched, read or drawn from
     ├── CalibrationError         a calibration that cannot be read, fitted or written, or is another model's
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
+    ├── PeerError                a program measured beside ours that is missing, fails, or cannot be understood
     └── QuantizationError        an unknown quantization level, or a quantization that failed
         └── ImatrixError         an importance matrix that cannot be made, read or used
 
@@ -129,6 +130,10 @@ class CalibrationError(ArchRouteError):
 
 class CheckpointError(ArchRouteError):
     """A Hugging Face checkpoint cannot be converted: missing file, wrong shape, unknown architecture."""
+
+
+class PeerError(ArchRouteError):
+    """A program that ours is measured beside is missing, failed, or said something that cannot be understood."""
 
 
 class QuantizationError(ArchRouteError):
