@@ -17,6 +17,8 @@
     ├── EngineError              llama.cpp failed while evaluating
     │   └── ContextOverflowError the prompt does not fit into the context
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
+    ├── BenchmarkError           a measurement that could not be made
+    │   └── MeasuringProcessError    the process that measured died
     ├── CaseError                a file of labelled cases that cannot be used, with file and line
     ├── DataSetError             a public data set that cannot be fetched, read or drawn from
     ├── CalibrationError         a calibration that cannot be read, fitted or written, or is another model's
@@ -104,6 +106,14 @@ class ContextOverflowError(EngineError):
 
 class SavedPrefixError(ArchRouteError):
     """A saved prefix is damaged or belongs to another model, build or setting."""
+
+
+class BenchmarkError(ArchRouteError):
+    """A measurement could not be made: its process failed or was ended, or there is no room for what it needs."""
+
+
+class MeasuringProcessError(BenchmarkError):
+    """A process that measured was ended or died; the message has the reason as far as it is known."""
 
 
 class CaseError(ArchRouteError):

@@ -14,6 +14,7 @@ from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName, GenerativeDecider, GenerativeSettings
 from archroute_edge.decision import Decision, Warmup
+from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES, is_quantized_kv
 from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import SettingsError
@@ -50,6 +51,8 @@ class Router:
         gpu_layers: layers on the GPU; all of them unless given, where this build of llama.cpp has one.
         budget: tokens of conversation that a prompt holds; the oldest turns are left out beyond it.
         flash_attention: whether llama.cpp's flash attention is used; chosen as measured unless given.
+        kv_type: number type of the KV cache: ``f16``, or for instance ``q8_0`` for about half the memory, which is
+            computed with flash attention only.
         prefix_cache: whether static prefixes are kept on disk, or the folder to keep them in.
         calibration: what ``archroute calibrate`` fitted for this model, or its file. Confidence and scores are then the
             calibrated ones, and a route below the calibration's bound gives way to ``other``. Every decision evaluates
@@ -76,6 +79,7 @@ class Router:
         gpu_layers: int | None = None,
         budget: int = DEFAULT_BUDGET,
         flash_attention: bool | None = None,
+        kv_type: str = DEFAULT_KV_TYPE,
         prefix_cache: bool | str | os.PathLike[str] = True,
         calibration: Calibration | str | os.PathLike[str] | None = None,
     ) -> None:
@@ -91,6 +95,10 @@ class Router:
         ):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
                 raise SettingsError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
+        if kv_type not in KV_TYPES:
+            raise SettingsError(f"no KV cache type {kv_type!r}; there are {', '.join(KV_TYPES)}")
+        if flash_attention is False and is_quantized_kv(kv_type):
+            raise SettingsError(f"a KV cache of {kv_type} needs flash attention; turn it on, or use f16, bf16 or f32")
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
         self.calibration = (
             calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
@@ -99,7 +107,7 @@ class Router:
         folder = (
             None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
         )
-        settings = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder)
+        settings = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type)
         if prompt_format != AUTO:
             find_prompt_format(prompt_format)
         loaded = LoadedModel(self.model_file.path, n_gpu_layers=-1 if gpu_layers is None else gpu_layers)
@@ -181,6 +189,11 @@ class Router:
         """
         table = self.config.table if routes is None else as_table(routes)
         return self._decider.warm(table, None if messages is None else read_messages(messages))
+
+    @property
+    def decider(self) -> GenerativeDecider:
+        """What decides: its model, prompts and settings, for measuring them."""
+        return self._decider
 
     @property
     def n_ctx(self) -> int:

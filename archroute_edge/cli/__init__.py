@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from archroute_edge import __version__
+from archroute_edge.cli.bench import bench
 from archroute_edge.cli.calibrate import calibrate
 from archroute_edge.cli.check import check
 from archroute_edge.cli.demo import demo
@@ -81,5 +82,5 @@ def main(ctx: click.Context, verbose: bool) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (route, prompt, grammar, check, eval_command, calibrate, models, quantize_command, doctor, demo):
+for command in (route, prompt, grammar, check, bench, eval_command, calibrate, models, quantize_command, doctor, demo):
     main.add_command(command)

@@ -86,7 +86,7 @@ def candidate(options: Mapping[str, Any]) -> Candidate:
 
 def open_journal(command: str, cases: Cases, candidates: Sequence[Candidate], *, resume: bool) -> Journal:
     """The journal of this command over these cases and models; says on stderr what it goes on with."""
-    deciding = ("decoder", "n_ctx", "gpu_layers", "budget", "flash_attention")
+    deciding = ("decoder", "n_ctx", "gpu_layers", "budget", "flash_attention", "kv_type")
     run = {
         "command": command,
         "archroute_edge": __version__,

@@ -15,6 +15,7 @@ import click
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName
+from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
 from archroute_edge.model_store import AUTO, find_model
 from archroute_edge.prompt_formats import PROMPT_FORMATS
@@ -82,6 +83,13 @@ engine_options = _stack(
         default=None,
         help="Use llama.cpp's flash attention or not.  [default: as measured for the prompt's length]",
     ),
+    click.option(
+        "--kv-type",
+        type=click.Choice([*KV_TYPES]),
+        default=DEFAULT_KV_TYPE,
+        show_default=True,
+        help="Number type of the KV cache; q8_0 halves its memory, with flash attention only.",
+    ),
     click.option("--no-prefix-cache", is_flag=True, help="Keep no evaluated prefixes on disk, and use none."),
 )
 
@@ -130,6 +138,7 @@ def router_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "gpu_layers": options["gpu_layers"],
         "budget": options["budget"],
         "flash_attention": options["flash_attention"],
+        "kv_type": options["kv_type"],
         "prefix_cache": not options["no_prefix_cache"],
         "calibration": options.get("calibration"),
     }
