@@ -16,7 +16,7 @@ from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName
 from archroute_edge.errors import ConversationError, SettingsError
-from archroute_edge.model_store import AUTO, find_model
+from archroute_edge.model_store import AUTO, BUNDLED
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS, Router
 
@@ -102,13 +102,7 @@ def read_config(path: str | None) -> ChosenConfig:
 def open_router(options: Mapping[str, Any]) -> Router:
     """The router that the shared options ask for; says on stderr what was chosen where nothing was given."""
     chosen = read_config(options["config"])
-    if chosen.is_example:
-        click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)
-    if options["model"] == AUTO and find_model(AUTO).name == "tiny":
-        click.echo(
-            "using tiny, the bundled demonstration model; for routes of your own: archroute models pull arch-router", err=True
-        )
-    return Router(
+    router = Router(
         config=chosen.config,
         model=options["model"],
         prompt_format=options["prompt_format"],
@@ -120,6 +114,14 @@ def open_router(options: Mapping[str, Any]) -> Router:
         flash_attention=options["flash_attention"],
         prefix_cache=not options["no_prefix_cache"],
     )
+    # Said once it is open, so that a failure is one line.
+    if chosen.is_example:
+        click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)
+    if options["model"] == AUTO and router.model_file.name == BUNDLED:
+        click.echo(
+            "using tiny, the bundled demonstration model; for routes of your own: archroute models pull arch-router", err=True
+        )
+    return router
 
 
 def read_message_options(text: str | None, messages: str | None) -> Messages:
@@ -127,11 +129,16 @@ def read_message_options(text: str | None, messages: str | None) -> Messages:
 
     Raises:
         SettingsError: neither or both are given.
-        ConversationError: the file cannot be read; the message names it.
+        ConversationError: there is nothing to route in them, or the file cannot be read; the message names it.
     """
     if (text is None) == (messages is None):
         raise SettingsError("give either a message or --messages FILE")
-    return text if text is not None else _read_messages_file(messages or "-")
+    if text is None:
+        assert messages is not None
+        return _read_messages_file(messages)
+    # Also here, so that nobody waits for a model to be told that there is no message.
+    read_messages(text)
+    return text
 
 
 def _read_messages_file(name: str) -> Messages:

@@ -165,6 +165,8 @@ def test_messages_that_cannot_be_routed(
 def test_an_empty_message(run: Run, model: tuple[str, ...], text: str) -> None:
     assert "no user message" in one_line(run("route", text, *model))
     assert "no user message" in one_line(run("prompt", text, *model[:2]))
+    assert "no user message" in one_line(run("route", text))
+    assert "cannot be read" in one_line(run("route", "--messages", text.strip()))
 
 
 def test_files_that_are_not_there(run: Run, tmp_path: Path) -> None:
