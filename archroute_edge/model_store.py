@@ -86,6 +86,8 @@ def find_model(name: str | Path) -> ModelFile:
         ConfigError: the catalogue cannot be read.
     """
     catalogue = read_catalogue()
+    if not str(name):
+        raise ModelNotFoundError(f"the name of the model is empty; there are {', '.join(catalogue)}, or name a .gguf file")
     if str(name) == AUTO:
         preferred = catalogue.get(_PREFERRED)
         found = locate(preferred, None) if preferred else None
