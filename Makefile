@@ -4,7 +4,9 @@ VENV ?= .venv
 QUANT ?= Q4_K_M
 CHECKPOINT ?= katanemo/Arch-Router-1.5B
 MODEL_NAME ?= Arch-Router-1.5B
+PROMPT_FORMAT ?= card
 BIN := $(VENV)/bin
+quoted = '$(subst ','\'',$(1))'
 
 .PHONY: demo test check model format clean
 
@@ -19,11 +21,13 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-# QUANT may name several levels; CHECKPOINT may be a folder; IMATRIX is a file, or auto to collect one.
+# QUANT may name several levels; CHECKPOINT may be a folder; IMATRIX is a file, or auto to collect one; PROMPT_FORMAT is
+# what the model was trained on.
 model: $(VENV)/.installed-convert
-	@$(BIN)/python -m tools.convert "$(CHECKPOINT)" -o "models/$(MODEL_NAME)-{level}.gguf" --name "$(MODEL_NAME)" \
-		--prompt-format card $(foreach level,$(QUANT),--quantize $(level)) $(if $(IMATRIX),--imatrix "$(IMATRIX)") \
-		--verify --record
+	@$(BIN)/python -m tools.convert $(call quoted,$(CHECKPOINT)) -o $(call quoted,models/$(MODEL_NAME)-{level}.gguf) \
+		--name $(call quoted,$(MODEL_NAME)) --prompt-format $(call quoted,$(PROMPT_FORMAT)) \
+		$(foreach level,$(QUANT),--quantize $(call quoted,$(level))) \
+		$(if $(IMATRIX),--imatrix $(call quoted,$(IMATRIX))) --verify --record
 
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .
