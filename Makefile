@@ -4,9 +4,11 @@ VENV ?= .venv
 QUANT ?= Q4_K_M
 CHECKPOINT ?= katanemo/Arch-Router-1.5B
 MODEL_NAME ?= Arch-Router-1.5B
+PROMPT_FORMAT ?= card
 PEERS_MODEL ?= build/random-1.5B-Q4_0.gguf
 ROUNDS ?= 9
 BIN := $(VENV)/bin
+quoted = '$(subst ','\'',$(1))'
 
 .PHONY: demo test check model peers format clean
 
@@ -21,11 +23,13 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-# QUANT may name several levels; CHECKPOINT may be a folder; IMATRIX is a file, or auto to collect one.
+# QUANT may name several levels; CHECKPOINT may be a folder; IMATRIX is a file, or auto to collect one; PROMPT_FORMAT is
+# what the model was trained on.
 model: $(VENV)/.installed-convert
-	@$(BIN)/python -m tools.convert "$(CHECKPOINT)" -o "models/$(MODEL_NAME)-{level}.gguf" --name "$(MODEL_NAME)" \
-		--prompt-format card $(foreach level,$(QUANT),--quantize $(level)) $(if $(IMATRIX),--imatrix "$(IMATRIX)") \
-		--verify --record
+	@$(BIN)/python -m tools.convert $(call quoted,$(CHECKPOINT)) -o $(call quoted,models/$(MODEL_NAME)-{level}.gguf) \
+		--name $(call quoted,$(MODEL_NAME)) --prompt-format $(call quoted,$(PROMPT_FORMAT)) \
+		$(foreach level,$(QUANT),--quantize $(call quoted,$(level))) \
+		$(if $(IMATRIX),--imatrix $(call quoted,$(IMATRIX))) --verify --record
 
 # ONLY may name scenarios, PEERS_MODEL another Qwen2 GGUF; JSON=1 prints JSON. See docs/peers.md.
 peers: $(VENV)/.installed-peers

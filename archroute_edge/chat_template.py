@@ -19,8 +19,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from archroute_edge.errors import PromptFormatError
 
-# Private-use characters: no template compares against them, no tokenizer has them as a special token.
-_MARKER = "\ue0a1\ue0b2\ue0c3"
+# Private-use characters: no template compares against them, no tokenizer has them as a special token. Between them
+# stands what a template that alters messages would alter.
+_MARKER = "\ue0a1Aa  <&'\"\n\\\ue0b2\ue0c3"
 # Real templates have up to 30,000 characters and take a few hundred steps for one message.
 _LARGEST_TEMPLATE = 1 << 17
 _MOST_STEPS = 10_000

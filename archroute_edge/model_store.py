@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import platformdirs
 from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, bundled_folder, read_catalogue
 from archroute_edge.errors import ModelNotFoundError
 from archroute_edge.hub_cache import cached_checkpoint, cached_file
+from archroute_edge.quantization import LEVELS
 
 __all__ = [
     "AUTO",
@@ -86,6 +88,8 @@ def find_model(name: str | Path) -> ModelFile:
         ConfigError: the catalogue cannot be read.
     """
     catalogue = read_catalogue()
+    if not str(name):
+        raise ModelNotFoundError(f"the name of the model is empty; there are {', '.join(catalogue)}, or name a .gguf file")
     if str(name) == AUTO:
         preferred = catalogue.get(_PREFERRED)
         found = locate(preferred, None) if preferred else None
@@ -131,11 +135,19 @@ def how_to_get(entry: CatalogueEntry, level: str | None) -> str:
         return f"{missing}; get it with: archroute models pull {entry.name}:{CHECKPOINT}"
     if wanted in entry.files:
         return f"{missing}; get it with: archroute models pull {entry.name} --quant {wanted}"
-    assert entry.checkpoint is not None
     return (
-        f"{entry.name}{f':{level}' if level else ''} is not on this machine, and has to be made from its checkpoint: "
-        f"python -m tools.convert {entry.checkpoint.repo} --quantize {wanted or 'Q4_K_M'}"
+        f"{entry.name}{f':{level}' if level else ''} is not on this machine, and has to be made from its checkpoint, "
+        f"in a clone of archroute-edge: {_how_to_make(entry, wanted or 'Q4_K_M')}"
     )
+
+
+def _how_to_make(entry: CatalogueEntry, level: str) -> str:
+    assert entry.checkpoint is not None
+    source = entry.checkpoint.repo + (f"@{entry.checkpoint.revision}" if entry.checkpoint.revision else "")
+    words = ["python", "-m", "tools.convert", source, "--prompt-format", entry.prompt_format, "--quantize", level]
+    if LEVELS[level].needs_imatrix:
+        words += ["--imatrix", "auto"]
+    return shlex.join([*words, "-o", f"models/{entry.file_names[level]}"])
 
 
 def _by_path(path: Path, catalogue: Mapping[str, CatalogueEntry]) -> ModelFile:

@@ -11,7 +11,7 @@ from archroute_edge.chat_template import read_chat_template
 from archroute_edge.conversation import Turn
 from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.errors import ModelFileError
+from archroute_edge.errors import ModelFileError, PromptFormatError
 from archroute_edge.grammar import Answer
 from archroute_edge.prompt_formats import PromptFormat
 from archroute_edge.routes import Route, RouteTable
@@ -49,7 +49,11 @@ class PromptBuilder:
         self.format = prompt_format
         self._nfc = normalises_to_nfc(model.header)
         self._vocabulary = vocabulary
-        self._frame = read_chat_template(template, bos_token=_special_text(model, "bos"), eos_token=_special_text(model, "eos"))
+        specials = {f"{which}_token": _special_text(model, which) for which in ("bos", "eos")}
+        try:
+            self._frame = read_chat_template(template, **specials)
+        except PromptFormatError as exc:
+            raise PromptFormatError(f"{model.path}: {exc}") from exc
         # Between two control tokens the text is tokenized as one piece: cutting elsewhere gives other ids.
         control = re.compile("|".join(map(re.escape, vocabulary.control_texts)) or r"(?!)")
         cuts_before = [match.end() for match in control.finditer(self._frame.before)]

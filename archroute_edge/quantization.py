@@ -7,7 +7,7 @@ ends that process only.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -136,8 +136,8 @@ def quantize(
     header = read_header(source)
     _check_source(header)
     _check_target(source, target)
-    if imatrix is None and level.needs_imatrix:
-        raise QuantizationError(_needs_imatrix(source, level))
+    if imatrix is None:
+        refuse_without_imatrix([level], f"make one with: {COLLECT_COMMAND.format(source=source)}")
     if imatrix is not None:
         _check_imatrix(header, imatrix, read_imatrix(imatrix))
     n_fallbacks = 0
@@ -190,10 +190,19 @@ def predict_size(source: Path, level: str | Level, *, imatrix: Path | None = Non
     return Prediction(level.name, header.file_size, n_bytes, n_fallbacks)
 
 
-def _needs_imatrix(source: Path, level: Level) -> str:
-    others = ", ".join(other.name for other in LEVELS.values() if not other.needs_imatrix)
-    command = COLLECT_COMMAND.format(source=source)
-    return f"{level.name} needs an importance matrix; make one with: {command}; without one there are {others}"
+def refuse_without_imatrix(levels: Iterable[Level], remedy: str) -> None:
+    """Refuse ``levels`` of which one needs an importance matrix.
+
+    Args:
+        remedy: how to come by one.
+
+    Raises:
+        QuantizationError: there is such a level.
+    """
+    for level in levels:
+        if level.needs_imatrix:
+            others = ", ".join(other.name for other in LEVELS.values() if not other.needs_imatrix)
+            raise QuantizationError(f"{level.name} needs an importance matrix; {remedy}; without one there are {others}")
 
 
 def quantized_types(header: GGUFHeader) -> list[str]:

@@ -23,6 +23,8 @@ _TENSOR_LINE: Final = re.compile(r"\[ *(\d+)/ *\d+\] +(\S+)")
 _NEW_TYPE: Final = re.compile(r"->.*MiB \((\w+)\)$")
 _FALLBACK_LINE: Final = re.compile(r"(\d+) of \d+ tensor\(s\) required fallback")
 _FAILURE_LINE: Final = re.compile(r"failed to quantize: (.+)")
+# What C++ says of a stream that cannot be written; llama.cpp reads its source in another way.
+_CANNOT_WRITE: Final = "iostream error"
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ def run_quantizer(task: Task) -> Iterator[Step]:
 
     Raises:
         QuantizationError: llama.cpp failed; the message has its reason.
+        OSError: it could not write; it does not say why.
     """
     package_root = str(Path(__file__).resolve().parent.parent)
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
         [sys.executable, "-m", "archroute_edge.quantization_worker", json.dumps(asdict(task))],
+        stdin=subprocess.PIPE,  # nothing is sent: it ends when this process does, however that comes about
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": search_path, "GGML_NO_BACKTRACE": "1"},
@@ -80,8 +84,11 @@ def run_quantizer(task: Task) -> Iterator[Step]:
     finally:
         process.kill()
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+    if status and complaint.endswith(_CANNOT_WRITE):
+        raise OSError("llama.cpp's writes fail; is the disk full?")
     if status:
         reason = complaint or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
         raise QuantizationError(f"{task.source}: llama.cpp could not quantize it to {task.level}: {reason}")

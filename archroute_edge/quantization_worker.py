@@ -1,7 +1,8 @@
 """The process in which llama.cpp quantizes: ``python -m archroute_edge.quantization_worker TASK``.
 
 TASK is a JSON object (see :class:`archroute_edge.quantization_process.Task`). llama.cpp's log goes to stdout, and the exit
-status is what ``llama_model_quantize`` returns: 0 when it is done.
+status is what ``llama_model_quantize`` returns: 0 when it is done. It ends, and takes what it has written with it, when
+stdin does: the process that holds the other end is gone then, and nobody else would stop it or clear up.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -78,5 +80,16 @@ def _overrides(file_name: str, imatrix: Imatrix) -> Any:
     return array
 
 
+def _end_with_stdin(target: str) -> None:
+    # Read past sys.stdin, whose lock a thread must not hold when the interpreter ends.
+    while os.read(0, 1):
+        pass
+    if target:
+        Path(target).unlink(missing_ok=True)
+    os._exit(1)
+
+
 if __name__ == "__main__":
-    sys.exit(run(json.loads(sys.argv[1])))
+    task = json.loads(sys.argv[1])
+    threading.Thread(target=_end_with_stdin, args=(task["target"],), daemon=True).start()
+    sys.exit(run(task))

@@ -17,7 +17,7 @@ from archroute_edge.decision import Decision, Warmup
 from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES, is_quantized_kv
 from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.errors import SettingsError
+from archroute_edge.errors import PromptFormatError, SettingsError
 from archroute_edge.model_selection import select_models
 from archroute_edge.model_store import AUTO, ModelFile, find_model
 from archroute_edge.prompt_formats import PromptFormat
@@ -224,6 +224,10 @@ def choose_prompt_format(name: str, model_file: ModelFile, header: GGUFHeader) -
     Raises:
         PromptFormatError: there is none of that name.
     """
-    if name == AUTO:
-        name = model_file.prompt_format or header.text(_FORMAT_KEY) or "card"
-    return find_prompt_format(name)
+    if name != AUTO:
+        return find_prompt_format(name)
+    stated = model_file.prompt_format or header.text(_FORMAT_KEY) or "card"
+    try:
+        return find_prompt_format(stated)
+    except PromptFormatError as exc:
+        raise PromptFormatError(f"{header.path}: {_FORMAT_KEY}: {exc}; choose one of them yourself") from exc

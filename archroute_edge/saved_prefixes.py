@@ -67,6 +67,7 @@ class SavedPrefixes:
         self.folder = folder
         self._engine_key = json.dumps(engine_key, sort_keys=True)
         self._max_total_bytes = max_total_bytes
+        self._given_up = False
 
     def _path(self, tokens: Sequence[int]) -> Path:
         key = f"{self._engine_key}\n{list(tokens)}"
@@ -74,9 +75,17 @@ class SavedPrefixes:
 
     def load(self, tokens: Sequence[int]) -> bytes | None:
         """The state saved for ``tokens``, or None where there is none that can be trusted."""
+        if self._given_up:
+            return None
         path = self._path(tokens)
         try:
             _check_private(self.folder)
+        except FileNotFoundError:
+            return None
+        except (SavedPrefixError, OSError) as exc:
+            self._give_up(exc)
+            return None
+        try:
             state = read_saved_prefix(path, tokens)
         except FileNotFoundError:
             return None
@@ -89,9 +98,15 @@ class SavedPrefixes:
 
     def store(self, tokens: Sequence[int], state: bytes) -> None:
         """Save ``state`` for ``tokens``: whole or not at all, readable by the user alone."""
+        if self._given_up:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _check_private(self.folder)
+        except (SavedPrefixError, OSError) as exc:
+            self._give_up(exc)
+            return
+        try:
             path = self._path(tokens)
             fields = {"name": path.name, "tokens": list(tokens), "sha256": hashlib.sha256(state).hexdigest()}
             header = json.dumps(fields).encode()
@@ -107,8 +122,13 @@ class SavedPrefixes:
                 partial.unlink(missing_ok=True)
             self._remove_oldest()
             self._remove_abandoned()
-        except (SavedPrefixError, OSError) as exc:
+        except OSError as exc:
             logger.warning("a prefix could not be saved in %s: %s", self.folder, exc)
+
+    def _give_up(self, reason: Exception) -> None:
+        """Say once that the folder is of no use."""
+        self._given_up = True
+        logger.warning("%s; no prefix is saved there, and none is read", reason)
 
     def _remove_oldest(self) -> None:
         files = []
@@ -169,12 +189,27 @@ def inspect_folder(folder: Path) -> list[SavedPrefix]:
             read_saved_prefix(path)
         except (SavedPrefixError, OSError) as exc:
             problem = str(exc)
-        found.append(SavedPrefix(path, path.stat().st_size, problem))
+        found.append(SavedPrefix(path, path.lstat().st_size, problem))
     return found
 
 
+def folder_problem(folder: Path) -> str | None:
+    """Why prefixes cannot be kept in ``folder``, or None where they can be, also where it has yet to be made."""
+    try:
+        existing = next(each for each in (folder, *folder.parents) if each.exists())
+        if existing == folder:
+            _check_private(folder)
+    except (SavedPrefixError, OSError) as exc:
+        return str(exc)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return f"{folder}: prefixes cannot be saved there; make it writable, or set ARCHROUTE_CACHE_DIR to another folder"
+    return None
+
+
 def _check_private(folder: Path) -> None:
-    """Refuse a folder in which other users could put states for us to load."""
+    """Refuse what is no folder, or one in which other users could put states for us to load."""
     status = folder.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise SavedPrefixError(f"{folder}: is a file; delete it, or set ARCHROUTE_CACHE_DIR to another folder")
     if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         raise SavedPrefixError(f"{folder}: other users can write there; make it yours alone (chmod 700) or delete it")

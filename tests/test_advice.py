@@ -102,6 +102,12 @@ def test_overlapping_descriptions_name_both_routes() -> None:
     assert [(item.route, "'invoices'" in item.message) for item in found] == [("payments", True)]
 
 
+def test_many_routes_described_alike_are_named_once_each() -> None:
+    """Of 256 routes alike there are 32,640 pairs, and nobody reads so many lines."""
+    found = advice_on({f"invoices_{number}": "questions about invoices, payments and refunds" for number in range(5)})
+    assert [item.route for item in found if "much like" in item.message] == [f"invoices_{number}" for number in range(1, 5)]
+
+
 def test_many_routes() -> None:
     subjects = [f"{chr(97 + index // 26)}{chr(97 + index % 26)}subject" for index in range(21)]
     routes = {subject: f"{subject}one {subject}two {subject}three" for subject in subjects}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from archroute_edge import model_store
 from archroute_edge.errors import ModelNotFoundError
 from archroute_edge.model_store import ModelFile, bundled_folder, find_model, model_folders, models_on_this_machine
+from archroute_edge.quantization import LEVELS
+from tools.convert.convert_command import convert
 
 ARCH = "Arch-Router-1.5B-{}.gguf"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -172,19 +175,19 @@ MISSING = [
     pytest.param("arch-router:q2_k", "get it with: archroute models pull arch-router --quant Q2_K", id="level"),
     pytest.param(
         "arch-router:q6_k",
-        "has to be made from its checkpoint: python -m tools.convert katanemo/Arch-Router-1.5B --quantize Q6_K",
+        "has to be made from its checkpoint, in a clone of archroute-edge: python -m tools.convert katanemo/Arch-Router-1.5B ",
         id="level-that-nobody-publishes",
     ),
     pytest.param(
         "plano-orchestrator",
-        "has to be made from its checkpoint: python -m tools.convert katanemo/Plano-Orchestrator-4B --quantize Q4_K_M",
+        "--prompt-format orchestrator --quantize Q4_K_M -o models/Plano-Orchestrator-4B-Q4_K_M.gguf",
         id="no-level-published",
     ),
     pytest.param("arch-router:checkpoint", "is what GGUFs are made from, and cannot be routed with", id="checkpoint"),
     pytest.param("arch-router:Q9_9", "no level 'Q9_9'; its levels: Q2_K, Q3_K_S,", id="unknown-level"),
     pytest.param("tiny:Q4_0", "'tiny' has no level 'Q4_0'; its levels: none", id="level-of-a-model-without"),
     pytest.param("arch-ruter", "no model is called 'arch-ruter'; there are tiny, arch-router,", id="typing-error"),
-    pytest.param("", "a folder, not a model file", id="empty"),
+    pytest.param("", "the name of the model is empty", id="empty"),
     pytest.param("/", "a folder, not a model file", id="folder"),
     pytest.param("nowhere.gguf", "nowhere.gguf: no such model file; names that are known: tiny, arch-router", id="file"),
     pytest.param("no/such/folder/x", "no/such/folder/x: no such model file", id="path"),
@@ -201,6 +204,22 @@ def test_what_is_missing_says_how_to_get_it(name: str, message: str) -> None:
         find_model(name)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["arch-router:Q6_K", "arch-router:IQ2_M", "arch-router:BF16", "plano-orchestrator:IQ3_XXS"])
+def test_the_command_that_makes_a_model_makes_the_one_that_is_looked_for(name: str) -> None:
+    """A command that is refused, or whose result is not found, is worse than none."""
+    with pytest.raises(ModelNotFoundError) as caught:
+        find_model(name)
+    words = shlex.split(str(caught.value).partition("python -m tools.convert ")[2])
+    options = convert.make_context("convert", words).params
+    model, level = name.split(":")
+    entry = model_store.read_catalogue()[model]
+    assert entry.checkpoint is not None
+    assert (options["checkpoint"], options["levels"]) == (entry.checkpoint.repo, (level,))
+    assert options["prompt_format"] == entry.prompt_format
+    assert options["output"] == Path("models") / entry.file_names[level]
+    assert (options["imatrix"] is not None) is LEVELS[level].needs_imatrix
 
 
 def test_a_missing_bundled_model_means_a_broken_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from archroute_edge.cli.labelled import (
 from archroute_edge.cli.options import engine_options, json_option, model_option, note_bundled_model, prompt_format_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
+from archroute_edge.model_store import find_model
 
 _FEW = 100
 
@@ -62,7 +63,7 @@ def calibrate(
     check_can_write(output)
     cases = load_cases(file, routes)
     chosen = candidate(options)
-    note_bundled_model(options["model"])
+    note_bundled_model(options["model"], find_model(options["model"]))
     with open_journal("calibrate", cases, [chosen], resume=resume) as journal, ProgressLine() as line:
         (found,), interrupted = run_candidates(cases, [chosen], journal, line)
         if interrupted:

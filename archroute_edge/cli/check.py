@@ -9,6 +9,7 @@ import click
 
 from archroute_edge.cli.options import json_option
 from archroute_edge.config import advice, load_config
+from archroute_edge.config.yaml_tree import shorten
 
 
 @click.command()
@@ -33,7 +34,8 @@ def check(file: str, as_json: bool) -> None:
         return
     for each in warnings:
         line = f"{each.line}:" if each.line else ""
-        click.echo(f"{file}:{line} warning: {each.message}", err=True)
+        about = f"route {shorten(each.route)} " if each.route is not None else ""
+        click.echo(f"{file}:{line} warning: {about}{each.message}", err=True)
     many = "route" if len(config.table) == 1 else "routes"
     noted = "warning" if len(warnings) == 1 else "warnings"
     click.echo(f"{file}: {len(config.table)} {many}, default model {config.default_model or 'none'}, {len(warnings)} {noted}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +17,7 @@ from archroute_edge.engine import backend
 from archroute_edge.engine.model_check import check_model_file
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.model_store import BUNDLED, bundled_folder, model_folders, models_on_this_machine, read_catalogue
-from archroute_edge.saved_prefixes import default_folder, inspect_folder
+from archroute_edge.saved_prefixes import default_folder, folder_problem, inspect_folder
 
 
 @click.command()
@@ -74,6 +76,9 @@ def _models(problems: list[str]) -> dict[str, str]:
                     problems.append(f"{entry.file} is missing from {bundled_folder()}; install archroute-edge again")
     except ArchRouteError as exc:
         problems.append(str(exc))
+    override = os.environ.get("ARCHROUTE_MODELS_DIR")
+    if override and not Path(override).is_dir():
+        problems.append(f"{override}: no such folder, though ARCHROUTE_MODELS_DIR names it")
     found["looked in"] = ", ".join(str(folder) for folder in model_folders()) + ", and the hub's cache"
     return found
 
@@ -82,6 +87,8 @@ def _prefixes(problems: list[str]) -> str:
     folder = default_folder()
     saved = inspect_folder(folder) if folder.is_dir() else []
     problems.extend(f"{each.problem}; delete it" for each in saved if each.problem)
+    if problem := folder_problem(folder):
+        problems.append(problem)
     return f"{len(saved)} in {folder} ({_gigabytes(sum(each.n_bytes for each in saved))})"
 
 

@@ -17,7 +17,7 @@ from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName
 from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
-from archroute_edge.model_store import AUTO, find_model
+from archroute_edge.model_store import AUTO, BUNDLED, ModelFile
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS, Router
 
@@ -113,15 +113,17 @@ def read_config(path: str | None) -> ChosenConfig:
 def open_router(options: Mapping[str, Any]) -> Router:
     """The router that the shared options ask for; says on stderr what was chosen where nothing was given."""
     chosen = read_config(options["config"])
+    router = Router(config=chosen.config, **router_settings(options))
+    # Said once it is open, so that a failure is one line.
     if chosen.is_example:
         click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)
-    note_bundled_model(options["model"])
-    return Router(config=chosen.config, **router_settings(options))
+    note_bundled_model(options["model"], router.model_file)
+    return router
 
 
-def note_bundled_model(model: str) -> None:
+def note_bundled_model(model: str, found: ModelFile) -> None:
     """Say on stderr where ``auto`` has come down to the demonstration model."""
-    if model == AUTO and find_model(AUTO).name == "tiny":
+    if model == AUTO and found.name == BUNDLED:
         click.echo(
             "using tiny, the bundled demonstration model; for routes of your own: archroute models pull arch-router", err=True
         )
@@ -149,11 +151,16 @@ def read_message_options(text: str | None, messages: str | None) -> Messages:
 
     Raises:
         SettingsError: neither or both are given.
-        ConversationError: the file cannot be read; the message names it.
+        ConversationError: there is nothing to route in them, or the file cannot be read; the message names it.
     """
     if (text is None) == (messages is None):
         raise SettingsError("give either a message or --messages FILE")
-    return text if text is not None else _read_messages_file(messages or "-")
+    if text is None:
+        assert messages is not None
+        return _read_messages_file(messages)
+    # Also here, so that nobody waits for a model to be told that there is no message.
+    read_messages(text)
+    return text
 
 
 def _read_messages_file(name: str) -> Messages:

@@ -13,7 +13,7 @@ import click
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
-from archroute_edge.quantization import Level, level_named, predict_size, quantize
+from archroute_edge.quantization import COLLECT_COMMAND, Level, level_named, predict_size, quantize, refuse_without_imatrix
 
 _TYPE_AT_THE_END: Final = re.compile(r"[-.](F32|F16|BF16)$", re.IGNORECASE)
 
@@ -47,6 +47,9 @@ def quantize_command(
     folder = output or source.parent
     if not dry_run and not folder.is_dir():
         raise QuantizationError(f"{folder}: no such folder")
+    if not dry_run and imatrix is None:
+        # Before the first level is made, which can take minutes.
+        refuse_without_imatrix(levels, f"make one with: {COLLECT_COMMAND.format(source=source)}")
     model = _TYPE_AT_THE_END.sub("", source.stem)
     for each in levels:
         target = folder / each.file_for(model)

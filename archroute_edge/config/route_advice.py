@@ -7,7 +7,6 @@ wording, and one broad route to fall back on. These are warnings about usable fi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
 
 from archroute_edge.config.schema import Advice, RoutingConfig
 from archroute_edge.config.wording import (
@@ -43,11 +42,7 @@ def advice(config: RoutingConfig) -> list[Advice]:
     for route in config.table:
         line = config.route_lines.get(route.name)
         found.extend(Advice(message, route.name, line) for message in _about(route, config))
-    described = [(route, stems(route.description)) for route in config.table]
-    for (first, one), (second, other) in combinations(described, 2):
-        if _overlap(one, other):
-            message = f"is described much like {shorten(first.name)}; say what sets the two apart"
-            found.append(Advice(message, second.name, config.route_lines.get(second.name)))
+    found.extend(_about_overlaps(config))
     found.sort(key=lambda item: item.line or 0)
     return found + [Advice(message) for message in _about_table(config)]
 
@@ -73,6 +68,16 @@ def _about(route: Route, config: RoutingConfig) -> Iterator[str]:
     policy = config.selection.get(route.name, "none")
     if policy != "none" and len(route.models) > 1:
         yield f"prefers {policy!r}, which cannot be known offline; its models are tried in the order of the file"
+
+
+def _about_overlaps(config: RoutingConfig) -> Iterator[Advice]:
+    """One for each route that is described like an earlier one, however many of those there are."""
+    described = [(route, stems(route.description)) for route in config.table]
+    for index, (route, one) in enumerate(described):
+        like = next((earlier for earlier, other in described[:index] if _overlap(one, other)), None)
+        if like is not None:
+            message = f"is described much like {shorten(like.name)}; say what sets the two apart"
+            yield Advice(message, route.name, config.route_lines.get(route.name))
 
 
 def _overlap(one: frozenset[str], other: frozenset[str]) -> bool:

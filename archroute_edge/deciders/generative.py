@@ -23,7 +23,7 @@ from archroute_edge.engine.completion import (
     is_quantized_kv,
 )
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.errors import ContextOverflowError, EngineError
+from archroute_edge.errors import ContextOverflowError, EngineError, ModelFileError
 from archroute_edge.prefix_cache import PrefixCache
 from archroute_edge.prompt import PromptBuilder, StaticParts, common_prefix_length
 from archroute_edge.prompt_formats import PromptFormat
@@ -203,7 +203,10 @@ class GenerativeDecider:
             static = self.prompt.static_parts(table)
             self._fit_context(table, static)
             engine = self._open_engine()
-            answers = AnswerSet(engine, self.prompt.answers(table))
+            try:
+                answers = AnswerSet(engine, self.prompt.answers(table))
+            except EngineError as exc:
+                raise ModelFileError(f"{self.model.path}: {exc}") from exc
             prepared = _Table(static, answers, AnswerScorer(answers))
             self._tables[table] = prepared
             if len(self._tables) > _MOST_TABLES:
@@ -222,11 +225,11 @@ class GenerativeDecider:
         needed = len(static.prefix) + self.settings.budget + static.n_closing + n_answer
         most = min(self.settings.n_ctx or self.model.n_ctx_train, self.model.n_ctx_train)
         if needed > most:
-            limit = "n_ctx is" if most == self.settings.n_ctx else "the model takes"
+            limit, larger = ("n_ctx is", " or a larger n_ctx") if most == self.settings.n_ctx else ("the model takes", "")
             raise ContextOverflowError(
                 f"the table of {len(table)} routes does not fit: {len(static.prefix)} tokens of routes, "
                 f"{self.settings.budget} of conversation and {static.n_closing + n_answer} of instructions and answer "
-                f"are {needed}, {limit} {most}; use fewer or shorter routes, a smaller budget or a larger n_ctx"
+                f"are {needed}, {limit} {most}; use fewer or shorter routes, a smaller budget{larger}"
             )
         wanted = self.settings.n_ctx or min(most, max(_SMALLEST_CONTEXT, 2 * needed))
         if self._engine is not None and self._engine.n_ctx >= wanted:

@@ -82,8 +82,6 @@ def one_line(result: Result | subprocess.CompletedProcess[str]) -> str:
     """What a failed command says: exit code 2, nothing on standard output, one line on standard error."""
     code = result.exit_code if isinstance(result, Result) else result.returncode
     assert (code, result.stdout) == (2, ""), (result.stdout, result.stderr)
-    lines = result.stderr.splitlines()
-    # Where no configuration is given, a line that says so may stand before.
-    assert not lines or len([line for line in lines if not line.startswith("no --config given")]) == 1, result.stderr
-    assert lines[-1].startswith("archroute: error: ")
-    return lines[-1].removeprefix("archroute: error: ")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("archroute: error: ")
+    return line.removeprefix("archroute: error: ")

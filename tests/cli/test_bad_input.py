@@ -71,6 +71,7 @@ def test_missing_models(run: Run, tmp_path: Path) -> None:
     assert "get it with" in one_line(run("route", "x", "--model", "arch-router"))
     assert "levels" in one_line(run("route", "x", "--model", "arch-router:Q9"))
     assert "folder" in one_line(run("route", "x", "--model", str(tmp_path)))
+    assert "the name of the model is empty" in one_line(run("route", "x", "--model", ""))
     for command in ("prompt", "grammar"):
         arguments = [command, *(["x"] if command == "prompt" else []), "--model", str(missing)]
         assert one_line(run(*arguments)).startswith(f"{missing}: no such model file")
@@ -165,6 +166,8 @@ def test_messages_that_cannot_be_routed(
 def test_an_empty_message(run: Run, model: tuple[str, ...], text: str) -> None:
     assert "no user message" in one_line(run("route", text, *model))
     assert "no user message" in one_line(run("prompt", text, *model[:2]))
+    assert "no user message" in one_line(run("route", text))
+    assert "cannot be read" in one_line(run("route", "--messages", text.strip()))
 
 
 def test_files_that_are_not_there(run: Run, tmp_path: Path) -> None:
@@ -188,7 +191,10 @@ def test_routes_that_do_not_fit_into_the_context(run: Run, model: tuple[str, ...
     message = one_line(run("route", "x", "--config", str(path), *model))
     assert "does not fit" in message
     assert "16384" in message
-    assert "n_ctx is 300" in one_line(run("route", "x", *model, "--n-ctx", "300"))
+    assert "larger n_ctx" not in message
+    message = one_line(run("route", "x", *model, "--n-ctx", "300"))
+    assert "n_ctx is 300" in message
+    assert "larger n_ctx" in message
 
 
 @pytest.mark.parametrize(

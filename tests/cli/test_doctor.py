@@ -70,6 +70,33 @@ def test_a_damaged_prefix_is_named(run: Run, prefix: Path, damage: str) -> None:
     assert "delete it" in problem
 
 
+@pytest.mark.parametrize("fault", ["others", "file", "link", "below-a-file"])
+def test_a_folder_that_no_prefix_can_be_kept_in_is_named(
+    run: Run, prefix: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Every decision would warn of it, and the command that says what is wrong must not call all well."""
+    folder = prefix.parent
+    if fault == "others":
+        folder.chmod(0o777)
+    elif fault == "link":
+        folder = prefix.with_name("gone.prefix")
+        folder.symlink_to("nowhere")
+    else:
+        folder = prefix if fault == "file" else prefix / "prefixes"
+        monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(folder))
+    result = run("doctor", "--json")
+    assert result.exit_code == 2
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert str(folder) in problem
+
+
+def test_a_folder_of_models_that_is_not_there_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHROUTE_MODELS_DIR", str(tmp_path / "nothing"))
+    result = run("doctor")
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'nothing'}: no such folder" in result.stdout.partition("problems:")[2]
+
+
 def test_a_damaged_model_is_named(run: Run, models: Path) -> None:
     path = models / "tiny-Q8_0.gguf"
     path.write_bytes(path.read_bytes()[:100_000])

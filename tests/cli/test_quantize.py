@@ -68,6 +68,7 @@ def test_mistakes(run: Run, source: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ((str(source), "Q9"), "no quantization level 'Q9'; there are Q2_K"),
         ((str(source), "IQ2_M"), f"make one with: python -m tools.convert imatrix {source} -o imatrix.gguf"),
+        ((str(source), "Q8_0", "IQ2_M"), "IQ2_M needs an importance matrix"),
         ((str(source),), "Missing argument 'LEVEL...'"),
         ((str(tmp_path / "no.gguf"), "Q8_0"), "no such file"),
         ((str(source), "Q8_0", "-o", str(tmp_path / "no")), "no such folder"),

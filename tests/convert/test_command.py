@@ -62,6 +62,8 @@ def test_mistakes_are_one_line_and_status_2(typed: Typed, tmp_path: Path) -> Non
         ((folder, "-o", target, "--quantize", "Q9"), "no quantization level 'Q9'; there are Q2_K"),
         ((folder, "-o", target, "--quantize", "Q8_0", "--quantize", "Q4_0"), "{level}"),
         ((folder, "-o", tmp_path / "no" / "x.gguf", "--quantize", "Q8_0"), "no such folder"),
+        ((folder, "-o", target, "--quantize", "IQ2_M"), "IQ2_M needs an importance matrix; add --imatrix auto"),
+        ((folder, "-o", target, "--quantize", "Q8_0", "--imatrix", tmp_path / "no.gguf"), "no.gguf: no such file"),
         ((folder,), "Missing option '-o'"),
         ((folder, "-o", target, "--outtype", "f64"), "'f64' is not one of"),
     ):

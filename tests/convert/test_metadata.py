@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,30 @@ def test_name_licence_and_sampling(tmp_path: Path) -> None:
     assert (chosen["general.name"], chosen["general.license"]) == ("Tiny router", "cc-by-sa-4.0")
     assert "general.license.name" not in chosen
     assert chosen["archroute.prompt_format"] == "card"
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("date: 2024-13-45", "mit"),
+        ("score: !!float x", "mit"),
+        ("tags: " + "[" * 5000, None),
+        ('note: "\\UFFFFFFFF"', None),
+        ("tags: [", None),
+    ],
+    ids=["date", "number", "deep", "no-character", "syntax"],
+)
+def test_a_model_card_that_cannot_be_read_is_no_reason_to_refuse(tmp_path: Path, card: str, licence: str | None) -> None:
+    """Cards are written by people, and not for programs."""
+    folder = write_checkpoint(tmp_path / "m").folder
+    (folder / "README.md").write_text(f"---\nlicense: mit\n{card}\n---\n", encoding="utf-8")
+    assert converted(folder).get("general.license") == licence
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    """File systems of Linux take any bytes."""
+    folder = write_checkpoint(Path(os.fsdecode(os.fsencode(tmp_path) + b"/router-\xff"))).folder
+    assert converted(folder)["general.name"] == "router-?"
 
 
 def test_which_added_tokens_are_control_tokens(tmp_path: Path) -> None:

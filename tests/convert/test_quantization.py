@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import re
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import gguf
@@ -17,6 +21,7 @@ import pytest
 
 from archroute_edge.errors import ModelFileError, ModelNotFoundError, QuantizationError
 from archroute_edge.quantization import LEVELS, Level, level_named, quantize
+from archroute_edge.quantization_process import Task
 from tests.convert import gguf_contents, llama
 from tests.convert.checkpoints import Shape, WrittenCheckpoint, write_checkpoint
 from tools.convert.conversion import convert_checkpoint
@@ -215,7 +220,7 @@ def test_disk_full_leaves_the_old_file(source: Path, tmp_path: Path, request: py
     target = tmp_path / "model.gguf"
     target.write_bytes(b"the old model")
     request.getfixturevalue("small_disk")
-    with pytest.raises(QuantizationError, match=r"is the disk full|could not quantize"):
+    with pytest.raises(QuantizationError, match=r"model\.gguf: .*is the disk full\?"):
         quantize(source, target, "Q8_0", threads=1)
     assert target.read_bytes() == b"the old model"
     assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
@@ -232,6 +237,25 @@ def test_interrupt_leaves_no_file(source: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         quantize(source, tmp_path / "model.gguf", "Q8_0", threads=1, on_progress=interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_llama_cpp_ends_with_the_process_that_started_it(source: Path, tmp_path: Path) -> None:
+    """However that one was ended: nothing computes on for minutes, and nothing half-written stays."""
+    target = tmp_path / "partial"
+    os.mkfifo(target)  # whoever writes into it waits for a reader, and there is none
+    task = json.dumps(asdict(Task(str(source), str(target), "Q8_0", LEVELS["Q8_0"].ftype, 1)))
+    with subprocess.Popen(
+        [sys.executable, "-m", "archroute_edge.quantization_worker", task], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert worker.stdout.readline()  # llama.cpp is at work
+        worker.stdin.close()
+        try:
+            assert worker.wait(timeout=30) == 1
+        finally:
+            worker.kill()
+    assert not target.exists()
 
 
 def test_abort_inside_llama_cpp_is_an_error(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,12 @@ def cut(n_bytes: int) -> Damage:
     return damage
 
 
+def change_text(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
 def set_config(**changes: Any) -> Damage:
     return lambda checkpoint: change_json(checkpoint.folder / "config.json", **changes)
 
@@ -180,6 +186,14 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "a chat template of another kind": (
         lambda c: change_json(c.folder / "tokenizer_config.json", chat_template=7),
         "neither a text nor",
+    ),
+    "a chat template with half a character": (
+        lambda c: change_text(c.folder / "tokenizer_config.json", '"chat_template": "', '"chat_template": "{{ x }}\\ud800'),
+        r"not valid Unicode ('{{ x }}\ud800')",
+    ),
+    "a licence with half a character": (
+        lambda c: (c.folder / "README.md").write_text('---\nlicense: "\\uD800"\n---\n'),
+        r"not valid Unicode ('\ud800')",
     ),
     "added tokens that disagree": (
         lambda c: change_json(c.folder / "tokenizer_config.json", added_tokens_decoder={"553": {"content": "<other>"}}),

@@ -124,8 +124,9 @@ def test_no_chat_template(sound: GGUFFile, path: Path) -> None:
 
 def test_a_chat_template_that_carries_nothing(sound: GGUFFile, path: Path) -> None:
     sound["tokenizer.chat_template"].value = b"{{ undefined_function() }}"
-    with LoadedModel(sound.write(path), vocabulary_only=True) as model, pytest.raises(PromptFormatError):
+    with LoadedModel(sound.write(path), vocabulary_only=True) as model, pytest.raises(PromptFormatError) as caught:
         PromptBuilder(model, prompt_format("card"))
+    assert str(caught.value).startswith(f"{path}: the model's chat template cannot be rendered")
 
 
 @pytest.mark.parametrize("key", ["tokenizer.ggml.token_type", "tokenizer.ggml.scores"])

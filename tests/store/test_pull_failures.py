@@ -62,7 +62,10 @@ class TestRefusals:
             ("small:Q9", "no level 'Q9'"),
             ("mine", "mine is in no repository"),
             ("tiny", "tiny is in no repository"),
-            ("small:Q6_K", "has to be made from its checkpoint: python -m tools.convert org/small --quantize Q6_K"),
+            (
+                "small:Q6_K",
+                "has to be made from its checkpoint, in a clone of archroute-edge: python -m tools.convert org/small ",
+            ),
         ],
     )
     def test_what_cannot_be_pulled(self, hub: Hub, name: str, message: str) -> None:

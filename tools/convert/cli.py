@@ -43,7 +43,7 @@ def main() -> None:
     except click.ClickException as exc:
         click.echo(f"error: {exc.format_message()}", err=True)
         sys.exit(2)
-    except ArchRouteError as exc:
+    except (ArchRouteError, OSError) as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):

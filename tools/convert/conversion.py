@@ -85,6 +85,9 @@ def convert_checkpoint(
     try:
         with replaced_when_whole(target) as partial:
             header = write_gguf(partial, writer, tensors, number_type, on_progress)
+    except UnicodeEncodeError as exc:
+        text = ascii(exc.object[max(0, exc.start - 20) : exc.end])
+        raise CheckpointError(f"{folder}: a text in its tokenizer or model card is not valid Unicode ({text})") from exc
     except OSError as exc:
         raise CheckpointError(f"{target}: cannot be written ({exc.strerror or exc})") from exc
     return Conversion(

@@ -12,8 +12,8 @@ import click
 
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
-from archroute_edge.imatrix import write_imatrix
-from archroute_edge.quantization import LEVELS, level_named, quantize
+from archroute_edge.imatrix import read_imatrix, write_imatrix
+from archroute_edge.quantization import LEVELS, level_named, quantize, refuse_without_imatrix
 from tools.convert.conversion import OutType, convert_checkpoint
 from tools.convert.distribution_comparison import Observation
 from tools.convert.hub_checkpoint import CheckpointSource, find_checkpoint
@@ -83,6 +83,10 @@ def convert(
     folder = _target(output, "").parent
     if not folder.is_dir():
         raise click.BadParameter(f"{folder}: no such folder", param_hint="-o")
+    if imatrix is None:
+        refuse_without_imatrix(map(level_named, wanted), "add --imatrix auto to collect one, or --imatrix FILE")
+    elif imatrix != COLLECT:
+        read_imatrix(Path(imatrix))
     source = find_checkpoint(checkpoint)
     if source.licence:
         click.echo(f"{checkpoint} at {source.revision}; licence: {source.licence}", err=True)

@@ -27,7 +27,8 @@ def add_general(
     """Write name, size, licence and sampling defaults. ``name`` and ``licence`` win over what the checkpoint says."""
     card = read_card(checkpoint.folder)
     writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(name or checkpoint.folder.resolve().name)
+    # The name of a folder may be bytes that are no text.
+    writer.add_name((name or checkpoint.folder.resolve().name).encode("utf-8", "replace").decode())
     writer.add_size_label(gguf.size_label(n_parameters, n_parameters, 0, 0))
     if licence:
         writer.add_license(licence)
@@ -56,7 +57,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     if lines[0].strip() != "---" or "---" not in lines[1:]:
         return {}
     try:
-        card = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
-    except yaml.YAMLError:
+        # Texts are all that is wanted of it; dates, numbers and the like can fail to be made.
+        card = yaml.load("\n".join(lines[1 : lines.index("---", 1)]), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}
