@@ -71,7 +71,7 @@ def convert_checkpoint(
     checkpoint = open_checkpoint(folder)
     architecture = architecture_of(checkpoint)
     tensors = place_tensors(checkpoint, architecture)
-    vocabulary = read_vocabulary(checkpoint)
+    vocabulary = read_vocabulary(checkpoint, architecture)
     number_type = _number_type(tensors, outtype)
     n_parameters = sum(tensor.source.n_elements for tensor in tensors)
     writer = gguf.GGUFWriter(None, architecture.name)
