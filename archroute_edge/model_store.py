@@ -16,6 +16,7 @@ from archroute_edge.hub_cache import cached_checkpoint, cached_file
 __all__ = [
     "AUTO",
     "BUNDLED",
+    "PREFERRED",
     "CatalogueEntry",
     "ModelFile",
     "bundled_folder",
@@ -31,11 +32,11 @@ __all__ = [
 ]
 
 AUTO = "auto"
-"""Names the best model on this machine: Arch-Router where it is, else the bundled one."""
+"""Names the best model on this machine: Arch-Router where it is, else the bundled encoder."""
 
-_PREFERRED = "arch-router"
-BUNDLED = "tiny"
-"""The model that comes with this package."""
+PREFERRED = "arch-router"
+BUNDLED = ("mini", "tiny")
+"""The models that come with this package: the encoder that ``auto`` falls back on, and a small generative one."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,9 @@ def find_model(name: str | Path) -> ModelFile:
     """
     catalogue = read_catalogue()
     if str(name) == AUTO:
-        preferred = catalogue.get(_PREFERRED)
+        preferred = catalogue.get(PREFERRED)
         found = locate(preferred, None) if preferred else None
-        return found or find_model(BUNDLED)
+        return found or find_model(BUNDLED[0])
     try:
         path = Path(name).expanduser()
         if str(name).partition(":")[0] not in catalogue or path.is_file():
@@ -122,7 +123,7 @@ def find_checkpoint(entry: CatalogueEntry) -> Path:
 def how_to_get(entry: CatalogueEntry, level: str | None) -> str:
     """That a model is not on this machine, and the command that changes it, in one line."""
     if entry.file is not None:
-        if entry.name == BUNDLED:
+        if entry.name in BUNDLED:
             return f"{entry.file} is missing from {bundled_folder()}; install archroute-edge again"
         return f"{entry.name} is not on this machine; put {entry.file} into {user_folder()}"
     wanted = level or entry.usual_level

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -11,19 +11,15 @@ from typing import Any, get_args
 
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
-from archroute_edge.deciders.generative import DecoderName, GenerativeDecider, GenerativeSettings
-from archroute_edge.decision import Decision, Warmup
-from archroute_edge.engine.gguf_header import GGUFHeader
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.deciders.generative import DecoderName, GenerativeSettings
+from archroute_edge.deciders.opening import DeciderSettings, find_models, open_decider
+from archroute_edge.decision import Decision, Verdict, Warmup
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_selection import select_models
-from archroute_edge.model_store import AUTO, ModelFile, find_model
-from archroute_edge.prompt_formats import PromptFormat
+from archroute_edge.model_store import AUTO, ModelFile
 from archroute_edge.prompt_formats import prompt_format as find_prompt_format
 from archroute_edge.routes import OTHER, Route, RouteTable
 from archroute_edge.saved_prefixes import default_folder
-
-_FORMAT_KEY = "archroute.prompt_format"
 
 # Least and most of what an option may be. llama.cpp keeps 32 bits of n_ctx, and OpenMP ends the process where it cannot
 # start as many threads as it is told to.
@@ -39,8 +35,10 @@ class Router:
     Args:
         routes: the routes, or a :class:`RouteTable`; or give ``config``.
         config: routes, models and defaults, as :func:`archroute_edge.load_config` returns them.
-        model: ``auto`` (Arch-Router where it is on this machine, else the bundled model), a name from the catalogue
-            (``tiny``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file.
+        model: ``auto`` (Arch-Router where it is on this machine, else the bundled encoder ``mini``), a name from the
+            catalogue (``mini``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. A cascade is written
+            ``mini+arch-router``: the encoder decides where it is sure, and the language model, which is not even loaded
+            before it is needed, where it is not.
         prompt_format: ``card``, ``gateway`` or ``orchestrator``; ``auto`` takes the model's own: what the catalogue
             states, then the GGUF's metadata (``archroute.prompt_format``), then ``card``.
         decoder: ``fast``, or ``grammar`` for llama.cpp's own grammar sampler; both give the same route.
@@ -49,7 +47,12 @@ class Router:
         gpu_layers: layers on the GPU; all of them unless given, where this build of llama.cpp has one.
         budget: tokens of conversation that a prompt holds; the oldest turns are left out beyond it.
         flash_attention: whether llama.cpp's flash attention is used; chosen as measured unless given.
-        prefix_cache: whether static prefixes are kept on disk, or the folder to keep them in.
+        prefix_cache: whether static prefixes and route vectors are kept on disk, or the folder to keep them in.
+        switch_over: of a cascade, the confidence from which on the encoder decides alone, 0 to 1; the encoder's own
+            unless given.
+
+    ``prompt_format``, ``decoder``, ``n_ctx``, ``budget`` and ``flash_attention`` are about language models; giving one for
+    an encoder alone is an error.
 
     Raises:
         SettingsError: an argument makes no sense.
@@ -72,6 +75,7 @@ class Router:
         budget: int = DEFAULT_BUDGET,
         flash_attention: bool | None = None,
         prefix_cache: bool | str | os.PathLike[str] = True,
+        switch_over: float | None = None,
     ) -> None:
         if (routes is None) == (config is None):
             raise SettingsError("give the router either routes or a config")
@@ -85,21 +89,18 @@ class Router:
         ):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
                 raise SettingsError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
+        if switch_over is not None and (isinstance(switch_over, bool) or not 0 <= switch_over <= 1):
+            raise SettingsError(f"switch_over is {switch_over!r}; it must be a number from 0 to 1")
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
-        self.model_file = find_model(model)
+        self.model_files = find_models(model)
         folder = (
             None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
         )
-        settings = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder)
+        generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder)
         if prompt_format != AUTO:
             find_prompt_format(prompt_format)
-        loaded = LoadedModel(self.model_file.path, n_gpu_layers=-1 if gpu_layers is None else gpu_layers)
-        try:
-            self.prompt_format = choose_prompt_format(prompt_format, self.model_file, loaded.header)
-            self._decider = GenerativeDecider(loaded, self.prompt_format, settings, self.config.table)
-        except BaseException:
-            loaded.close()
-            raise
+        settings = DeciderSettings(generative, prompt_format, switch_over)
+        self._decider = open_decider(self.model_files, settings, self.config.table)
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **settings: Any) -> Router:
@@ -133,28 +134,48 @@ class Router:
             EngineError: llama.cpp failed, or the router has been closed.
         """
         turns = read_messages(messages)
-        config = self.config if routes is None else replace(self.config, table=as_table(routes))
+        config = self._config_for(routes)
         # Routes that come with one message are not saved: a batch of different ones would push out what is worth keeping.
         verdict = self._decider.decide(config.table, turns, scores=scores, keep=routes is None)
-        chosen = select_models(config, verdict.route, key=key)
-        return Decision(
-            route=verdict.route,
-            matched=verdict.route != OTHER,
-            model=chosen.first,
-            models=chosen.models,
-            confidence=verdict.confidence,
-            scores=verdict.scores,
-            tokens=verdict.tokens,
-            timings=verdict.timings,
-            trimmed=bool(verdict.dropped_turns or verdict.cut_turns),
-            dropped_turns=verdict.dropped_turns,
-            cut_turns=verdict.cut_turns,
-            decided_by=self.model_file.name,
-            prompt_format=self.prompt_format.name,
-        )
+        return _decision(config, verdict, key)
+
+    def route_many(
+        self,
+        conversations: Sequence[Messages],
+        *,
+        routes: Iterable[Route] | RouteTable | None = None,
+        scores: bool = False,
+        keys: Sequence[str | None] | None = None,
+    ) -> list[Decision]:
+        """Decide on several conversations, as :meth:`route` does on each; an encoder evaluates them together.
+
+        Args:
+            conversations: what :meth:`route` takes, once for each.
+            routes: other routes than the router's own, for all of them.
+            scores: also give the probability of every route.
+            keys: the name of each conversation, or none of any.
+
+        Raises:
+            SettingsError: not as many keys as conversations.
+            ArchRouteError: as :meth:`route`, for any of them; none is then decided.
+        """
+        if keys is not None and len(keys) != len(conversations):
+            raise SettingsError(f"there are {len(keys)} keys for {len(conversations)} conversations; give one for each")
+        read = [read_messages(messages) for messages in conversations]
+        config = self._config_for(routes)
+        verdicts = self._decider.decide_many(config.table, read, scores=scores, keep=routes is None)
+        return [_decision(config, *each) for each in zip(verdicts, keys or [None] * len(verdicts), strict=True)]
+
+    @property
+    def batch_size(self) -> int:
+        """How many conversations are worth giving to :meth:`route_many` at once; 1 where they are decided one by one."""
+        return self._decider.batch_size
+
+    def _config_for(self, routes: Iterable[Route] | RouteTable | None) -> RoutingConfig:
+        return self.config if routes is None else replace(self.config, table=as_table(routes))
 
     def warm(self, messages: Messages | None = None, *, routes: Iterable[Route] | RouteTable | None = None) -> Warmup:
-        """Evaluate ahead of time what a later decision begins with.
+        """Evaluate ahead of time what a later decision begins with: of an encoder, the routes alone.
 
         Args:
             messages: a conversation whose last message may still be growing; None warms the routes alone.
@@ -164,8 +185,13 @@ class Router:
         return self._decider.warm(table, None if messages is None else read_messages(messages))
 
     @property
+    def model_file(self) -> ModelFile:
+        """The model's file; of a cascade the encoder's, ``model_files`` has both."""
+        return self.model_files[0]
+
+    @property
     def n_ctx(self) -> int:
-        """Cells of the KV cache at present."""
+        """Cells of the KV cache at present; 0 where there is none, as with an encoder."""
         return self._decider.n_ctx
 
     def close(self) -> None:
@@ -186,12 +212,20 @@ def as_table(routes: Iterable[Route] | RouteTable) -> RouteTable:
     return routes if isinstance(routes, RouteTable) else RouteTable(routes)
 
 
-def choose_prompt_format(name: str, model_file: ModelFile, header: GGUFHeader) -> PromptFormat:
-    """The format called ``name``; for ``auto`` the model's: the catalogue's word, then the GGUF's, then ``card``.
-
-    Raises:
-        PromptFormatError: there is none of that name.
-    """
-    if name == AUTO:
-        name = model_file.prompt_format or header.text(_FORMAT_KEY) or "card"
-    return find_prompt_format(name)
+def _decision(config: RoutingConfig, verdict: Verdict, key: str | None) -> Decision:
+    chosen = select_models(config, verdict.route, key=key)
+    return Decision(
+        route=verdict.route,
+        matched=verdict.route != OTHER,
+        model=chosen.first,
+        models=chosen.models,
+        confidence=verdict.confidence,
+        scores=verdict.scores,
+        tokens=verdict.tokens,
+        timings=verdict.timings,
+        trimmed=bool(verdict.dropped_turns or verdict.cut_turns),
+        dropped_turns=verdict.dropped_turns,
+        cut_turns=verdict.cut_turns,
+        decided_by=verdict.decided_by,
+        prompt_format=verdict.prompt_format,
+    )

@@ -16,7 +16,7 @@ from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName
 from archroute_edge.errors import ConversationError, SettingsError
-from archroute_edge.model_store import AUTO, find_model
+from archroute_edge.model_store import AUTO, BUNDLED, PREFERRED, find_model
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS, Router
 
@@ -38,7 +38,7 @@ model_option = click.option(
     metavar="NAME|PATH",
     default=AUTO,
     show_default=True,
-    help="A model of the catalogue, or a GGUF file; auto is Arch-Router if it is here, else tiny.",
+    help="A model of the catalogue, or a GGUF file; auto is Arch-Router if it is here, else mini. ENCODER+MODEL is a cascade.",
 )
 prompt_format_option = click.option(
     "--prompt-format",
@@ -79,7 +79,12 @@ engine_options = _stack(
         default=None,
         help="Use llama.cpp's flash attention or not.  [default: as measured for the prompt's length]",
     ),
-    click.option("--no-prefix-cache", is_flag=True, help="Keep no evaluated prefixes on disk, and use none."),
+    click.option("--no-prefix-cache", is_flag=True, help="Keep no evaluated prefixes and route vectors on disk, and use none."),
+    click.option(
+        "--switch-over",
+        type=click.FloatRange(0, 1),
+        help="Confidence from which on the encoder of a cascade decides alone.  [default: the encoder's own]",
+    ),
 )
 
 
@@ -104,10 +109,12 @@ def open_router(options: Mapping[str, Any]) -> Router:
     chosen = read_config(options["config"])
     if chosen.is_example:
         click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)
-    if options["model"] == AUTO and find_model(AUTO).name == "tiny":
-        click.echo(
-            "using tiny, the bundled demonstration model; for routes of your own: archroute models pull arch-router", err=True
-        )
+    if options["model"] == AUTO:
+        found = find_model(AUTO)
+        if found.name == BUNDLED[0]:
+            click.echo(
+                f"using {found.name}, the bundled encoder; to get Arch-Router: archroute models pull {PREFERRED}", err=True
+            )
     return Router(
         config=chosen.config,
         model=options["model"],
@@ -119,6 +126,7 @@ def open_router(options: Mapping[str, Any]) -> Router:
         budget=options["budget"],
         flash_attention=options["flash_attention"],
         prefix_cache=not options["no_prefix_cache"],
+        switch_over=options["switch_over"],
     )
 
 

@@ -75,7 +75,12 @@ def conversation_window(turns: Sequence[Turn]) -> TrimmedConversation:
 
 def conversation_text(turns: Sequence[Turn]) -> str:
     """The text of a conversation: what :func:`conversation_window` keeps of it, a message a line, the last one last."""
-    return "\n".join(turn.content for turn in conversation_window(turns).turns)
+    return window_text(conversation_window(turns))
+
+
+def window_text(window: TrimmedConversation) -> str:
+    """The text of what is read of a conversation."""
+    return "\n".join(turn.content for turn in window.turns)
 
 
 def shorten(text: str, n_words: int) -> str:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from archroute_edge.engine.encoder_check import control_token
 from archroute_edge.engine.gguf_header import GGUFHeader, read_texts
 
 _BEGINS_A_WORD: Final = "▁"
@@ -91,7 +92,7 @@ def read_wordpiece(header: GGUFHeader) -> WordPieceTokenizer:
     lowercase = bool(header.metadata.get("tokenizer.ggml.normalizer.lowercase", True))
     return WordPieceTokenizer(
         [token.decode("utf-8", "replace") for token in read_texts(header, "tokenizer.ggml.tokens")],
-        unknown=header.integer("tokenizer.ggml.unknown_token_id") or 0,
+        unknown=control_token(header, "unknown"),
         lowercase=lowercase,
         strip_accents=bool(header.metadata.get("tokenizer.ggml.normalizer.strip_accents", lowercase)),
     )

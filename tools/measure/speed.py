@@ -27,6 +27,7 @@ from llama_cpp.llama_grammar import LlamaGrammar
 
 from archroute_edge import Route, Router, RouteTable, load_config
 from archroute_edge.conversation import Turn
+from archroute_edge.deciders.generative import GenerativeDecider
 from archroute_edge.engine.backend import initialise, physical_cores
 from archroute_edge.engine.completion import CompletionEngine
 from archroute_edge.engine.interface import BatchToken, Logits
@@ -79,6 +80,8 @@ class Runner:
         self.config = load_config(EXAMPLE_ROUTES)
         self.router = Router(config=self.config, model=model, prompt_format="card", prefix_cache=False, **settings)
         decider = self.router._decider
+        assert isinstance(decider, GenerativeDecider)
+        self.decider = decider
         self.builder: PromptBuilder = decider.prompt
         self.answer = decider.model.vocabulary.tokenize(ANSWER)
 
@@ -157,7 +160,7 @@ def compare_with_bench(model: Path, bench: Path, rounds: int, n_threads: int, n_
         if index:
             seconds.append(elapsed)
         progress(f"{n_routes} routes {index}/{rounds}")
-    flash = runner.router._decider._open_engine().settings.flash_attention
+    flash = runner.decider._open_engine().settings.flash_attention
     runner.router.close()
     found = {}
     for attention in (0, 1):
