@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.conversation import Turn
 from archroute_edge.deciders.calibration import Calibration, read_calibration
-from archroute_edge.deciders.encoder_text import conversation_window, window_text
+from archroute_edge.deciders.encoder_text import conversation_text, conversation_window
 from archroute_edge.deciders.route_vectors import RouteVectors
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.engine.backend import physical_cores
@@ -21,6 +22,9 @@ from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import EngineError
 from archroute_edge.routes import OTHER, RouteTable
 from archroute_edge.saved_prefixes import SavedPrefixes
+
+TRAINED_TOKENS: Final = 256
+"""Tokens of a text that are read. Encoders are trained on no longer ones, and time grows faster than length."""
 
 
 class EncoderDecider:
@@ -50,7 +54,7 @@ class EncoderDecider:
         self.model = model
         self.name = name
         self.calibration: Calibration = read_calibration(model.header)
-        self._engine = EmbeddingEngine(model, n_threads or physical_cores())
+        self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
         saved = SavedPrefixes(vectors_folder, self._engine.vectors_key()) if vectors_folder else None
         self._routes = RouteVectors(self._engine, saved)
         self._lock = threading.Lock()
@@ -78,7 +82,7 @@ class EncoderDecider:
     def _decide(self, table: RouteTable, conversations: Sequence[Sequence[Turn]], scores: bool, keep: bool) -> list[Verdict]:
         started = time.perf_counter()
         windows = [conversation_window(turns) for turns in conversations]
-        encoded = [self._engine.encode(window_text(window)) for window in windows]
+        encoded = [self._engine.encode(conversation_text(turns)) for turns in conversations]
         written = time.perf_counter()
         with self._lock:
             locked = time.perf_counter()

@@ -18,10 +18,10 @@ from archroute_edge.routes import Route
 TEXT_FORMAT: Final = 1
 """The version of the texts that this module makes."""
 
-EARLIER_MESSAGES: Final = 3
+EARLIER_MESSAGES: Final = 5
 """How many messages before the last user message are read along with it."""
 
-EARLIER_WORDS: Final = 48
+EARLIER_WORDS: Final = 32
 """Words of each of those; the middle of a longer one is left out."""
 
 LAST_WORDS: Final = 200
@@ -59,7 +59,7 @@ def name_in_words(name: str) -> str:
 
 
 def conversation_window(turns: Sequence[Turn]) -> TrimmedConversation:
-    """The turns that an encoder reads: the last user turn and up to three before it, each shortened.
+    """The turns that an encoder reads: the last user turn and up to five before it, each shortened.
 
     Args:
         turns: the conversation, oldest first; with at least one user turn. What stands behind the last user turn is not
@@ -74,13 +74,12 @@ def conversation_window(turns: Sequence[Turn]) -> TrimmedConversation:
 
 
 def conversation_text(turns: Sequence[Turn]) -> str:
-    """The text of a conversation: what :func:`conversation_window` keeps of it, a message a line, the last one last."""
-    return window_text(conversation_window(turns))
+    """The text of a conversation: what :func:`conversation_window` keeps of it, a message a line, the newest first.
 
-
-def window_text(window: TrimmedConversation) -> str:
-    """The text of what is read of a conversation."""
-    return "\n".join(turn.content for turn in window.turns)
+    An encoder knows a word's place from the beginning of a text, so that is where the message stands that is asked
+    about, and what is cut off at the end of a long text is the oldest.
+    """
+    return "\n".join(turn.content for turn in reversed(conversation_window(turns).turns))
 
 
 def shorten(text: str, n_words: int) -> str:

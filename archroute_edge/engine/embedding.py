@@ -28,15 +28,13 @@ N_UBATCH: Final = 512
 N_TEXTS: Final = 64
 """Most texts in one evaluation."""
 
-_HEAD_SHARE: Final = 0.6
-
 Vectors = npt.NDArray[np.float32]
 """(texts, width), each row of length 1."""
 
 
 @dataclass(frozen=True)
 class EncodedText:
-    """The token ids of a text, those that stand around every text included; ``cut`` says that its middle was left out."""
+    """The token ids of a text, those that stand around every text included; ``cut`` says that its end was left out."""
 
     tokens: tuple[int, ...]
     cut: bool
@@ -48,17 +46,18 @@ class EmbeddingEngine:
     Args:
         model: a sentence encoder; it stays open when the engine is closed.
         n_threads: threads for evaluation.
+        most_tokens: at most so many tokens of a text are read; fewer where the model has fewer positions.
 
     Raises:
         ModelLoadError: llama.cpp could not make the context.
     """
 
-    def __init__(self, model: LoadedModel, n_threads: int) -> None:
+    def __init__(self, model: LoadedModel, n_threads: int, most_tokens: int = N_UBATCH) -> None:
         if model.kind != "encoder":
             raise ModelLoadError(f"{model.path}: is no sentence encoder")
         self.model = model
         self.width: int = llama_cpp.llama_model_n_embd(model.handle)
-        self._most_tokens = min(N_UBATCH, model.n_ctx_train)
+        self._most_tokens = min(N_UBATCH, model.n_ctx_train, max(most_tokens, 2))
         self._first, self._last = (control_token(model.header, role) for role in ("bos", "seperator"))
         self._tokenizer = read_wordpiece(model.header)
         params = llama_cpp.llama_context_default_params()
@@ -77,14 +76,10 @@ class EmbeddingEngine:
         self._free = weakref.finalize(self, _free_context, self._handle, model)
 
     def encode(self, text: str) -> EncodedText:
-        """The tokens of ``text``, its middle left out where it has more than the model or a batch takes."""
+        """The tokens of ``text``, its end left out where it has more than are read."""
         inner = self._tokenizer.tokenize(text)
         room = self._most_tokens - 2
-        cut = len(inner) > room
-        if cut:
-            head = int(room * _HEAD_SHARE)
-            inner = inner[:head] + inner[len(inner) - room + head :]
-        return EncodedText((self._first, *inner, self._last), cut)
+        return EncodedText((self._first, *inner[:room], self._last), len(inner) > room)
 
     def embed(self, texts: Sequence[EncodedText]) -> Vectors:
         """The vectors of ``texts``, in their order.

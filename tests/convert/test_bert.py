@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from tokenizers import normalizers
 
+from archroute_edge.deciders.calibration import Calibration, read_calibration
+from archroute_edge.deciders.encoder_text import TEXT_FORMAT
 from archroute_edge.engine.gguf_header import read_header
 from archroute_edge.engine.wordpiece import read_wordpiece
 from archroute_edge.errors import CheckpointError
@@ -189,6 +191,17 @@ def test_pooling_by_name_and_none(tmp_path: Path) -> None:
     assert "bert.pooling_type" not in converted(folder)
 
 
+def test_the_calibration_of_a_router(tmp_path: Path) -> None:
+    """From the file that training leaves beside the checkpoint, as the decider reads it."""
+    folder = write_bert(tmp_path / "m").folder
+    write_json(folder / "archroute.json", {"share": 0.7, "scale": 12.5, "other_cosine": -0.25, "text_format": TEXT_FORMAT})
+    converted(folder)
+    assert read_calibration(read_header(tmp_path / "m.gguf")) == Calibration(12.5, -0.25, Calibration().switch_over)
+    write_json(folder / "archroute.json", {"scale": 12.5, "other_cosine": 0, "text_format": 1, "switch_over": 0.5})
+    converted(folder)
+    assert read_calibration(read_header(tmp_path / "m.gguf")) == Calibration(12.5, 0.0, 0.5)
+
+
 def change(name: str, edit: Callable[[Any], object]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -212,6 +225,10 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         "the step 'Dense' cannot be converted",
     ),
     "pooling outside of the folder": (change("modules.json", lambda c: c[1].update(path="../x")), "no folder of this one"),
+    "a calibration without numbers": (
+        lambda f: write_json(f / "archroute.json", {"scale": "12", "other_cosine": 0.1, "text_format": 1}),
+        "scale is '12', a number is needed",
+    ),
     "modules that are no list": (lambda f: write_json(f / "modules.json", {}), "not a list of modules"),
     "positions that turn": (
         change("config.json", lambda c: c.update(position_embedding_type="relative_key")),

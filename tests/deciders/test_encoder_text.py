@@ -45,9 +45,9 @@ def test_a_route_reads_as_name_and_description() -> None:
 
 
 def test_a_conversation_reads_as_its_end() -> None:
-    """Three messages before the last user message, in order; nothing behind it, and what was left out is counted."""
-    turns = [Turn("user" if number % 2 == 0 else "assistant", f"message {number}") for number in range(8)]
-    assert conversation_text(turns) == "message 3\nmessage 4\nmessage 5\nmessage 6"
+    """The last user message, then the five before it; nothing behind it, and what was left out is counted."""
+    turns = [Turn("user" if number % 2 == 0 else "assistant", f"message {number}") for number in range(10)]
+    assert conversation_text(turns) == "\n".join(f"message {number}" for number in (8, 7, 6, 5, 4, 3))
     window = conversation_window(turns)
     assert (window.dropped, window.cut) == (4, 0)
     assert conversation_text([Turn("user", "alone")]) == "alone"

@@ -70,12 +70,16 @@ def test_no_text_is_too_long(engine: EmbeddingEngine, text: str) -> None:
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(N_TEXTS + 1), abs=1e-5)
 
 
-def test_the_middle_of_a_long_text_is_left_out(engine: EmbeddingEngine) -> None:
-    """Beginning and end say what is wanted."""
-    whole, long = engine.encode("please help me"), engine.encode("please help me " + "x " * 500 + "cook a dinner")
+def test_the_end_of_a_long_text_is_left_out(random_encoder: Path, engine: EmbeddingEngine) -> None:
+    """The newest message stands at the beginning."""
+    whole, long = engine.encode("please help me"), engine.encode("please help me " + "x " * 500)
     assert (whole.cut, long.cut) == (False, True)
     assert long.tokens[: len(whole.tokens) - 1] == whole.tokens[:-1]
-    assert long.tokens[-4:] == engine.encode("cook a dinner").tokens[-4:]
+    assert (len(long.tokens), long.tokens[-1]) == (64, whole.tokens[-1])
+    with LoadedModel(random_encoder, wanted="encoder") as model:
+        shorter = EmbeddingEngine(model, 1, most_tokens=20)
+        assert shorter.encode("x " * 500).tokens == (*long.tokens[:1], *engine.encode("x " * 18).tokens[1:])
+        shorter.close()
 
 
 def test_closed(engine: EmbeddingEngine) -> None:

@@ -1,7 +1,8 @@
-"""What sentence-transformers keeps beside a checkpoint: the steps from token states to the vector of a sentence.
+"""What is kept beside the checkpoint of a sentence encoder: how its vectors are made, and how to route by them.
 
-``modules.json`` lists the steps; that of pooling has a ``config.json`` in its own folder. Older files have a flag for each
-way of pooling, newer ones its name.
+sentence-transformers' ``modules.json`` lists the steps from the tokens' states to a vector; that of pooling has a
+``config.json`` in its own folder. Older files have a flag for each way of pooling, newer ones its name. Our own
+``archroute.json``, which ``tools/mini`` writes, has the calibration of an encoder that was trained to route.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import gguf
 
+from archroute_edge.deciders.calibration import OTHER_COSINE_KEY, SCALE_KEY, SWITCH_OVER_KEY, TEXT_FORMAT_KEY
 from archroute_edge.errors import CheckpointError
 from tools.convert.json_files import read_settings, read_text
 
@@ -21,6 +23,8 @@ _POOLING: Final = {
     "lasttoken": gguf.PoolingType.LAST,
 }
 _FLAGS: Final = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "lasttoken"}
+ROUTING_FILE: Final = "archroute.json"
+_ROUTING_KEYS: Final = {"scale": SCALE_KEY, "other_cosine": OTHER_COSINE_KEY, "switch_over": SWITCH_OVER_KEY}
 _STEPS: Final = ("Transformer", "Pooling", "Normalize")
 """Those that can be had of a GGUF: whoever compares vectors by their angle normalises them anyway."""
 
@@ -65,3 +69,22 @@ def _read_way(folder: Path, path: Path, name: Any) -> gguf.PoolingType:
         asked = ", ".join(flags) or settings.get("pooling_mode")
         raise CheckpointError(f"{settings.path}: pools by {asked!r}; llama.cpp can by one of {', '.join(_POOLING)}")
     return _POOLING[way]
+
+
+def add_routing(writer: gguf.GGUFWriter, folder: Path) -> None:
+    """Write what an encoder that was trained to route knows of it, as keys of our own; nothing for any other encoder.
+
+    Raises:
+        CheckpointError: a number is missing or is none.
+    """
+    if not (folder / ROUTING_FILE).is_file():
+        return
+    settings = read_settings(folder / ROUTING_FILE)
+    writer.add_uint32(TEXT_FORMAT_KEY, settings.integer("text_format"))
+    for name, key in _ROUTING_KEYS.items():
+        value = settings.get(name)
+        if value is None and name == "switch_over":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise CheckpointError(f"{settings.path}: {name} is {value!r}, a number is needed")
+        writer.add_float32(key, float(value))
