@@ -104,7 +104,7 @@ class CatalogueEntry:
 
 
 def bundled_folder() -> Path:
-    """Where the catalogue and the bundled model are: inside an installed package, or ``models/`` in a clone."""
+    """Where the catalogue and the bundled models are: inside an installed package, or ``models/`` in a clone."""
     installed = Path(__file__).parent / "bundled"
     return installed if installed.is_dir() else Path(__file__).parent.parent / "models"
 

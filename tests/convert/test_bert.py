@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from tests.convert.bert_checkpoints import BERT, BertShape, build_wordpiece, wri
 from tests.convert.checkpoints import WrittenCheckpoint
 from tests.convert.qwen_tokenizer import build_tokenizer, write_json, write_tokenizer
 from tests.convert.test_tensors import words_of
-from tests.convert.texts import texts
+from tests.convert.texts import is_settled, texts
 from tools.convert.conversion import OutType, convert_checkpoint
 
 TEXT = "please help me to translate a text, it's 12345 o'clock and the café is closed"
@@ -173,13 +172,6 @@ def test_ids_equal_the_checkpoints(tmp_path: Path, lowercase: bool) -> None:
                 differing.append(text)
     assert differing == []
     assert n_latin > 500
-
-
-def is_settled(text: str) -> bool:
-    """Whether all tables of Unicode, old and new, agree about its characters, but for pictures and letters."""
-    old = unicodedata.ucd_3_2_0.category
-    new = unicodedata.category
-    return all(old(character) == new(character) or new(character) in ("So", "Lo") for character in text)
 
 
 def test_pooling_by_name_and_none(tmp_path: Path) -> None:

@@ -39,5 +39,6 @@ The commands::
     verify_command          comparing
     compare_upstream        a developer's command: our files against llama.cpp's own converter
     upstream_cases          what it compares
+    compare_embeddings      another one: an encoder's vectors against those of sentence-transformers
     compare_quantization    another one: importance matrices and levels against llama.cpp's own tools
 """
