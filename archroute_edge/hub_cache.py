@@ -12,9 +12,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import constants, scan_cache_dir, try_to_load_from_cache
-from huggingface_hub.errors import CacheNotFound
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub import constants
 
 from archroute_edge.checksums import is_digest
 
@@ -23,7 +21,7 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 def repo_folder(repo: str) -> Path:
     """The folder of a repository in the cache, whether it is there or not."""
-    return Path(constants.HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=repo, repo_type="model")
+    return Path(constants.HF_HUB_CACHE).expanduser() / "--".join(["models", *repo.split("/")])
 
 
 def snapshots(repo: str, revision: str | None = None) -> list[Path]:
@@ -39,9 +37,6 @@ def snapshots(repo: str, revision: str | None = None) -> list[Path]:
 
 def cached_file(repo: str, name: str, revision: str | None = None) -> Path | None:
     """A file of a repository: at ``revision``, or without one at ``main``, or else at the newest commit that has it."""
-    found = try_to_load_from_cache(repo, name, revision=revision)
-    if isinstance(found, str):
-        return Path(found)
     return next((path / name for path in snapshots(repo, revision) if (path / name).is_file()), None)
 
 
@@ -81,6 +76,10 @@ def remove_from_cache(repo: str, names: set[str] | None) -> list[Path]:
     Raises:
         OSError: a file cannot be deleted.
     """
+    # Here, because they bring a whole HTTP client with them, which finding a model needs nothing of.
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
     try:
         cache = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
