@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from archroute_edge.calibration import Calibration
 from archroute_edge.config import RoutingConfig, load_config, parse_config
 from archroute_edge.conversation import Messages
 from archroute_edge.decision import Decision, Timings, TokenCounts, Warmup
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "OTHER",
     "ArchRouteError",
+    "Calibration",
     "Decision",
     "Messages",
     "Route",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class Decision:
         cut_turns: turns whose middle was left out.
         decided_by: name of the model that decided.
         prompt_format: the format it was asked in; None for an encoder, which is asked without a prompt.
+        reason: why the route is not the model's own answer: ``low_confidence`` where a calibration holds ``other`` for the
+            better one, else None.
     """
 
     route: str
@@ -97,6 +99,7 @@ class Decision:
     cut_turns: int
     decided_by: str
     prompt_format: str | None
+    reason: Literal["low_confidence"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The decision as plain values for ``json.dumps``; ``scores`` only where they were asked for."""

@@ -80,6 +80,16 @@ class AnswerSet:
                 self._allowed[consumed] = known
         return known
 
+    def accepts(self, consumed: bytes, token: int) -> bytes | None:
+        """The piece of ``token`` if the grammar allows it after ``consumed``, else None.
+
+        Unlike :meth:`allowed` it does not look at the whole vocabulary, which takes a third of a second the first time.
+        """
+        piece = self._engine.piece(token)
+        if not piece or self._engine.is_end_of_generation(token):
+            return None
+        return piece if any(raw.startswith(consumed + piece) for raw in self._raw) else None
+
     def guess(self, path: Path, consumed: bytes) -> Path:
         """The tokens that most probably follow ``path``: what all answers that are still possible share."""
         alive = self.alive(consumed)
@@ -177,6 +187,11 @@ class GrammarDecoder:
 
 
 def _best(answers: AnswerSet, consumed: bytes, row: Logits) -> tuple[int, bytes]:
+    # What scores best of all tokens is, where it is allowed, the best of the allowed, the lowest id on a tie.
+    favourite = int(row.argmax())
+    piece = answers.accepts(consumed, favourite)
+    if piece is not None:
+        return favourite, piece
     tokens, pieces = answers.allowed(consumed)
     if not len(tokens):
         raise EngineError(f"no token continues the answer after {consumed!r}; the vocabulary lacks bytes")

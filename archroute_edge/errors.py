@@ -17,8 +17,13 @@
     ├── EngineError              llama.cpp failed while evaluating
     │   └── ContextOverflowError the prompt does not fit into the context
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
+    ├── BenchmarkError           a measurement that could not be made
+    │   └── MeasuringProcessError    the process that measured died
     ├── CaseError                a file of labelled cases that cannot be used, with file and line
+    ├── DataSetError             a public data set that cannot be fetched, read or drawn from
+    ├── CalibrationError         a calibration that cannot be read, fitted or written, or is another model's
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
+    ├── PeerError                a program measured beside ours that is missing, fails, or cannot be understood
     └── QuantizationError        an unknown quantization level, or a quantization that failed
         └── ImatrixError         an importance matrix that cannot be made, read or used
 
@@ -103,12 +108,32 @@ class SavedPrefixError(ArchRouteError):
     """A saved prefix is damaged or belongs to another model, build or setting."""
 
 
+class BenchmarkError(ArchRouteError):
+    """A measurement could not be made: its process failed or was ended, or there is no room for what it needs."""
+
+
+class MeasuringProcessError(BenchmarkError):
+    """A process that measured was ended or died; the message has the reason as far as it is known."""
+
+
 class CaseError(ArchRouteError):
     """A file of labelled cases cannot be used; the message has file and line."""
 
 
+class DataSetError(ArchRouteError):
+    """A public data set cannot be fetched, is not laid out as published, or holds less than is asked for."""
+
+
+class CalibrationError(ArchRouteError):
+    """A calibration cannot be read, fitted or written, or was fitted for another model or prompt format."""
+
+
 class CheckpointError(ArchRouteError):
     """A Hugging Face checkpoint cannot be converted: missing file, wrong shape, unknown architecture."""
+
+
+class PeerError(ArchRouteError):
+    """A program that ours is measured beside is missing, failed, or said something that cannot be understood."""
 
 
 class QuantizationError(ArchRouteError):

@@ -1,7 +1,9 @@
 """What the Hugging Face hub's cache holds of a repository. Nothing is downloaded.
 
-Its layout: ``blobs/`` has files named by their hash, ``snapshots/COMMIT/`` links to them under their names, ``refs/``
-says which commit a branch or tag was last seen at.
+Its layout, one folder ``models--OWNER--NAME`` a repository: ``blobs/`` has files named by their hash,
+``snapshots/COMMIT/`` links to them under their names, ``refs/`` says which commit a branch or tag was last seen at.
+
+Finding a model is part of every start, and the hub's client takes a tenth of a second to import: only what deletes needs it.
 """
 
 from __future__ import annotations
@@ -76,7 +78,6 @@ def remove_from_cache(repo: str, names: set[str] | None) -> list[Path]:
     Raises:
         OSError: a file cannot be deleted.
     """
-    # Here, because they bring a whole HTTP client with them, which finding a model needs nothing of.
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

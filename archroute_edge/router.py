@@ -9,11 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
 
+from archroute_edge.calibration import Calibration
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName, GenerativeSettings
-from archroute_edge.deciders.opening import DeciderSettings, find_models, open_decider
+from archroute_edge.deciders.interface import Decider
+from archroute_edge.deciders.opening import DeciderSettings, check_calibration, find_models, open_decider
 from archroute_edge.decision import Decision, Verdict, Warmup
+from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES, is_quantized_kv
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_selection import select_models
 from archroute_edge.model_store import AUTO, ModelFile
@@ -47,15 +50,21 @@ class Router:
         gpu_layers: layers on the GPU; all of them unless given, where this build of llama.cpp has one.
         budget: tokens of conversation that a prompt holds; the oldest turns are left out beyond it.
         flash_attention: whether llama.cpp's flash attention is used; chosen as measured unless given.
+        kv_type: number type of the KV cache: ``f16``, or for instance ``q8_0`` for about half the memory, which is
+            computed with flash attention only.
         prefix_cache: whether static prefixes and route vectors are kept on disk, or the folder to keep them in.
+        calibration: what ``archroute calibrate`` fitted for this model, or its file. Confidence and scores are then the
+            calibrated ones, and a route below the calibration's bound gives way to ``other``. Every decision evaluates
+            the scores of all answers for it.
         switch_over: of a cascade, the confidence from which on the encoder decides alone, 0 to 1; the encoder's own
             unless given.
 
-    ``prompt_format``, ``decoder``, ``n_ctx``, ``budget`` and ``flash_attention`` are about language models; giving one for
-    an encoder alone is an error.
+    ``prompt_format``, ``decoder``, ``n_ctx``, ``budget``, ``flash_attention`` and ``kv_type`` are about language models;
+    giving one for an encoder alone is an error.
 
     Raises:
         SettingsError: an argument makes no sense.
+        CalibrationError: the calibration cannot be read, or was fitted for another model or prompt format.
         RouteTableError: the routes cannot be used together.
         ModelError: the model cannot be found, read or loaded.
         ContextOverflowError: the routes do not fit into the context.
@@ -74,7 +83,9 @@ class Router:
         gpu_layers: int | None = None,
         budget: int = DEFAULT_BUDGET,
         flash_attention: bool | None = None,
+        kv_type: str = DEFAULT_KV_TYPE,
         prefix_cache: bool | str | os.PathLike[str] = True,
+        calibration: Calibration | str | os.PathLike[str] | None = None,
         switch_over: float | None = None,
     ) -> None:
         if (routes is None) == (config is None):
@@ -89,18 +100,32 @@ class Router:
         ):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
                 raise SettingsError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
+        if kv_type not in KV_TYPES:
+            raise SettingsError(f"no KV cache type {kv_type!r}; there are {', '.join(KV_TYPES)}")
+        if flash_attention is False and is_quantized_kv(kv_type):
+            raise SettingsError(f"a KV cache of {kv_type} needs flash attention; turn it on, or use f16, bf16 or f32")
         if switch_over is not None and (isinstance(switch_over, bool) or not 0 <= switch_over <= 1):
             raise SettingsError(f"switch_over is {switch_over!r}; it must be a number from 0 to 1")
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
+        self.calibration = (
+            calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
+        )
         self.model_files = find_models(model)
         folder = (
             None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
         )
-        generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder)
+        generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type)
         if prompt_format != AUTO:
             find_prompt_format(prompt_format)
         settings = DeciderSettings(generative, prompt_format, switch_over)
         self._decider = open_decider(self.model_files, settings, self.config.table)
+        self.model_fingerprint = self._decider.model.fingerprint
+        try:
+            if self.calibration is not None:
+                check_calibration(self.calibration, self.model_files, self._decider)
+        except BaseException:
+            self._decider.close()
+            raise
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **settings: Any) -> Router:
@@ -136,8 +161,8 @@ class Router:
         turns = read_messages(messages)
         config = self._config_for(routes)
         # Routes that come with one message are not saved: a batch of different ones would push out what is worth keeping.
-        verdict = self._decider.decide(config.table, turns, scores=scores, keep=routes is None)
-        return _decision(config, verdict, key)
+        verdict = self._decider.decide(config.table, turns, scores=scores or self.calibration is not None, keep=routes is None)
+        return self._decision(config, verdict, key, scores)
 
     def route_many(
         self,
@@ -163,8 +188,12 @@ class Router:
             raise SettingsError(f"there are {len(keys)} keys for {len(conversations)} conversations; give one for each")
         read = [read_messages(messages) for messages in conversations]
         config = self._config_for(routes)
-        verdicts = self._decider.decide_many(config.table, read, scores=scores, keep=routes is None)
-        return [_decision(config, *each) for each in zip(verdicts, keys or [None] * len(verdicts), strict=True)]
+        wanted = scores or self.calibration is not None
+        verdicts = self._decider.decide_many(config.table, read, scores=wanted, keep=routes is None)
+        return [
+            self._decision(config, verdict, key, scores)
+            for verdict, key in zip(verdicts, keys or [None] * len(verdicts), strict=True)
+        ]
 
     @property
     def batch_size(self) -> int:
@@ -173,6 +202,31 @@ class Router:
 
     def _config_for(self, routes: Iterable[Route] | RouteTable | None) -> RoutingConfig:
         return self.config if routes is None else replace(self.config, table=as_table(routes))
+
+    def _decision(self, config: RoutingConfig, verdict: Verdict, key: str | None, scores: bool) -> Decision:
+        """The decision that a verdict comes to, with its calibration and the models of its route."""
+        route, confidence, found, reason = verdict.route, verdict.confidence, verdict.scores, None
+        if self.calibration is not None:
+            assert found is not None
+            answer = self.calibration.apply(route, found)
+            route, confidence, found, reason = answer.route, answer.confidence, answer.scores, answer.reason
+        chosen = select_models(config, route, key=key)
+        return Decision(
+            route=route,
+            matched=route != OTHER,
+            model=chosen.first,
+            models=chosen.models,
+            confidence=confidence,
+            scores=found if scores else None,
+            tokens=verdict.tokens,
+            timings=verdict.timings,
+            trimmed=bool(verdict.dropped_turns or verdict.cut_turns),
+            dropped_turns=verdict.dropped_turns,
+            cut_turns=verdict.cut_turns,
+            decided_by=verdict.decided_by,
+            prompt_format=verdict.prompt_format,
+            reason=reason,
+        )
 
     def warm(self, messages: Messages | None = None, *, routes: Iterable[Route] | RouteTable | None = None) -> Warmup:
         """Evaluate ahead of time what a later decision begins with: of an encoder, the routes alone.
@@ -188,6 +242,11 @@ class Router:
     def model_file(self) -> ModelFile:
         """The model's file; of a cascade the encoder's, ``model_files`` has both."""
         return self.model_files[0]
+
+    @property
+    def decider(self) -> Decider:
+        """What decides: its model, prompts and settings, for measuring them."""
+        return self._decider
 
     @property
     def n_ctx(self) -> int:
@@ -210,22 +269,3 @@ class Router:
 def as_table(routes: Iterable[Route] | RouteTable) -> RouteTable:
     """``routes`` as a validated table."""
     return routes if isinstance(routes, RouteTable) else RouteTable(routes)
-
-
-def _decision(config: RoutingConfig, verdict: Verdict, key: str | None) -> Decision:
-    chosen = select_models(config, verdict.route, key=key)
-    return Decision(
-        route=verdict.route,
-        matched=verdict.route != OTHER,
-        model=chosen.first,
-        models=chosen.models,
-        confidence=verdict.confidence,
-        scores=verdict.scores,
-        tokens=verdict.tokens,
-        timings=verdict.timings,
-        trimmed=bool(verdict.dropped_turns or verdict.cut_turns),
-        dropped_turns=verdict.dropped_turns,
-        cut_turns=verdict.cut_turns,
-        decided_by=verdict.decided_by,
-        prompt_format=verdict.prompt_format,
-    )

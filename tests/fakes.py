@@ -32,6 +32,9 @@ class FakeEngine:
     def piece(self, token: int) -> bytes:
         return bytes([token])
 
+    def is_end_of_generation(self, token: int) -> bool:
+        return False
+
     def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
         return (piece[0],) if len(piece) == 1 else ()
 

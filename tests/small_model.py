@@ -6,6 +6,7 @@ generation tokens, and user-defined ones.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -55,8 +56,9 @@ def small_vocabulary() -> VocabularyEntries:
     return VocabularyEntries([token.encode() for token in tokens], types, merges)
 
 
-def write_small_model(path: Path, *, seed: int = 0) -> Path:
+def write_small_model(path: Path, *, seed: int = 0, n_heads: int = SHAPE.n_heads) -> Path:
     """Write the model (F32) to ``path``."""
     # Larger weights than a real model's, so that its choices are far apart beside rounding.
-    write_random_model(path, SHAPE, small_vocabulary(), seed=seed, deviation=0.05, dtype=np.float32)
+    shape = dataclasses.replace(SHAPE, n_heads=n_heads)
+    write_random_model(path, shape, small_vocabulary(), seed=seed, deviation=0.05, dtype=np.float32)
     return path

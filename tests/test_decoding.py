@@ -150,6 +150,7 @@ class AgreeingEngine:
         self._n_prompt = n_prompt
         self.n_ctx, self.n_sequences = engine.n_ctx, engine.n_sequences
         self.tokenize, self.piece, self.tokens_with_piece = engine.tokenize, engine.piece, engine.tokens_with_piece
+        self.is_end_of_generation = engine.is_end_of_generation
         self.copy, self.truncate, self.save, self.load = engine.copy, engine.truncate, engine.save, engine.load
 
     def evaluate(self, batch: Sequence[BatchToken]) -> Logits:

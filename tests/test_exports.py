@@ -11,6 +11,7 @@ import archroute_edge
 PUBLIC = {
     "OTHER",
     "ArchRouteError",
+    "Calibration",
     "Decision",
     "Messages",
     "Route",

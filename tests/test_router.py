@@ -25,6 +25,7 @@ from archroute_edge.errors import (
     SettingsError,
 )
 from tests.conftest import CARD_MESSAGE, EXAMPLE_ROUTES
+from tests.small_model import write_small_model
 
 ROUTES = [Route("bug_fixing", "fixing errors in code", ("openai/gpt-4o", "local/small")), Route("travel", "planning trips")]
 
@@ -102,7 +103,7 @@ def test_a_context_that_cannot_be_had_leaves_the_router_as_it_was(random_model: 
     with Router(ROUTES, model=random_model, budget=256) as router:
         first = router.route("hello")
         with monkeypatch.context() as patch:
-            patch.setattr("archroute_edge.engine.completion._cell_bytes", lambda _header: 1 << 50)
+            patch.setattr("archroute_edge.engine.completion._cell_numbers", lambda _header: 1 << 50)
             with pytest.raises(ModelLoadError, match="MiB of memory"):
                 router.route("hello", routes=large)
         assert router.route("hello").route == first.route
@@ -206,6 +207,8 @@ def test_a_long_conversation_is_trimmed_and_says_so(random_model: Path) -> None:
         ({"routes": ROUTES, "budget": 3}, SettingsError),
         ({"routes": ROUTES, "n_ctx": "many"}, SettingsError),
         ({"routes": ROUTES, "prompt_format": "poem"}, PromptFormatError),
+        ({"routes": ROUTES, "kv_type": "q9_0"}, SettingsError),
+        ({"routes": ROUTES, "kv_type": "q8_0", "flash_attention": False}, SettingsError),
     ],
 )
 def test_arguments_that_make_no_sense_are_errors(
@@ -256,3 +259,24 @@ def test_flash_attention_and_the_decoder_are_settings_that_work(random_model: Pa
         assert decision.scores == pytest.approx(found[0].scores, abs=1e-3)
     # A step a token, where the fast decoder takes one for all that the answers share.
     assert found[2].tokens.evaluations > found[0].tokens.evaluations
+
+
+def test_a_quantized_kv_cache_takes_half_the_memory_and_decides_alike(random_model: Path, tmp_path: Path) -> None:
+    """Would break if the type were ignored, or a state of one type were loaded into a cache of another."""
+    found, sizes = [], []
+    for kv_type in ("f16", "q8_0"):
+        before = set(tmp_path.iterdir())
+        with Router(ROUTES, model=random_model, prefix_cache=tmp_path, kv_type=kv_type) as router:
+            found.append(router.route("please fix the error in this code", scores=True))
+        (saved,) = set(tmp_path.iterdir()) - before
+        sizes.append(saved.stat().st_size)
+    assert found[0].tokens.reused == found[1].tokens.reused == 0
+    assert found[0].scores == pytest.approx(found[1].scores, abs=1e-2)
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_a_kv_type_that_the_model_cannot_have_is_an_error_with_the_reason(tmp_path: Path) -> None:
+    """Would break if heads that are no multiple of a block of 32 ended the process."""
+    narrow = write_small_model(tmp_path / "narrow.gguf", n_heads=4)
+    with pytest.raises(ModelLoadError, match="q8_0 with block size 32 does not divide n_embd_head_k=16"):
+        Router(ROUTES, model=narrow, kv_type="q8_0")

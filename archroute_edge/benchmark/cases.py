@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +71,12 @@ def read_cases(path: Path, table: RouteTable | None = None) -> list[Case]:
     if not cases:
         raise CaseError(f"{path}: holds no cases")
     return cases
+
+
+def shipped_cases() -> list[Case]:
+    """The cases that come with the package, written for it; ``docs/cases.md`` says what is among them."""
+    with resources.as_file(resources.files("archroute_edge") / "data" / "cases.jsonl") as path:
+        return read_cases(path)
 
 
 def _read_case(line: str, place: str, number: int, table: RouteTable | None, tables: dict[str, RouteTable]) -> Case:

@@ -7,8 +7,10 @@ colours have to be readable on both (:data:`COLOURS`).
 from __future__ import annotations
 
 import html
+import importlib
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +30,7 @@ _STYLE: Final = """
 @media (prefers-color-scheme: dark) {
   :root { --text: #e6e8ea; --faint: #9aa3ad; --line: #3a4048; --back: #14171a; --head: #1e2328; }
 }
-body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: var(--text); background: var(--back);
+body { margin: 2rem auto; max-width: 66rem; padding: 0 1rem; color: var(--text); background: var(--back);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.4rem; font-size: 1.2rem; }
 p.note, figcaption { color: var(--faint); font-size: .9rem; }
@@ -46,26 +48,52 @@ def figure(width: float = 8.0, height: float = 4.5) -> Iterator[tuple[Figure, An
     Raises:
         SettingsError: matplotlib is not installed.
     """
+    require_matplotlib()
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    with _plot_style():
+        made = MatplotlibFigure(figsize=(width, height), layout="constrained")
+        yield made, made.add_subplot()
+
+
+def require_matplotlib() -> None:
+    """Make sure before a long run that its plots can be drawn.
+
+    Raises:
+        SettingsError: matplotlib is not installed.
+    """
     try:
-        import matplotlib as mpl
-        from cycler import cycler
-        from matplotlib.figure import Figure as MatplotlibFigure
+        importlib.import_module("matplotlib")
     except ImportError as exc:
         raise SettingsError("plots need matplotlib; install it with: pip install 'archroute-edge[bench]'") from exc
+
+
+@contextmanager
+def _plot_style() -> Iterator[None]:
+    import matplotlib as mpl
+    from cycler import cycler
+
     style: Any = {
         "font.family": "sans-serif",
         "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
+        "axes.axisbelow": True,
         "axes.grid": True,
         "grid.alpha": 0.25,
         "grid.color": "black",
         "axes.prop_cycle": cycler(color=COLOURS),
         "legend.frameon": False,
+        # A dollar sign in the name of a route begins no formula.
+        "text.parse_math": False,
+        # Text stays text, and the same figure gives the same bytes.
+        "svg.fonttype": "none",
+        "svg.hashsalt": "archroute",
     }
-    with mpl.rc_context(style):
-        made = MatplotlibFigure(figsize=(width, height), layout="constrained")
-        yield made, made.add_subplot()
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # The browser has the letters that matplotlib's own font has not; only their widths are guessed.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ ")
+        yield
 
 
 class Page:
@@ -123,20 +151,19 @@ class Page:
         """
         try:
             with replaced_when_whole(path) as partial:
-                partial.write_text(self.render(), encoding="utf-8")
+                # A lone surrogate in a case's text becomes a question mark.
+                partial.write_text(self.render(), encoding="utf-8", errors="replace")
         except OSError as exc:
             raise SettingsError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
 
 
 def _svg(drawn: Figure, label: str) -> str:
-    import matplotlib as mpl
-
     buffer = io.StringIO()
-    # Text stays text, and the same figure gives the same bytes.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "archroute"}):
+    with _plot_style():
         drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
     # Black is whatever the page's text is, white whatever is behind it; matplotlib leaves black fills unnamed.
     text = re.sub(r"#000000\b", "currentColor", text)
     text = re.sub(r"#ffffff\b", "var(--back)", text)

@@ -11,9 +11,12 @@ from typing import Any
 import click
 
 from archroute_edge import __version__
+from archroute_edge.cli.bench import bench
+from archroute_edge.cli.calibrate import calibrate
 from archroute_edge.cli.check import check
 from archroute_edge.cli.demo import demo
 from archroute_edge.cli.doctor import doctor
+from archroute_edge.cli.evaluate import eval_command
 from archroute_edge.cli.grammar import grammar
 from archroute_edge.cli.models import models
 from archroute_edge.cli.prompt import prompt
@@ -79,5 +82,5 @@ def main(ctx: click.Context, verbose: bool) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (route, prompt, grammar, check, models, quantize_command, doctor, demo):
+for command in (route, prompt, grammar, check, bench, eval_command, calibrate, models, quantize_command, doctor, demo):
     main.add_command(command)

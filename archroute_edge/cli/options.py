@@ -15,8 +15,9 @@ import click
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName
+from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
-from archroute_edge.model_store import AUTO, BUNDLED, PREFERRED, find_model
+from archroute_edge.model_store import AUTO, BUNDLED_ENCODER, PREFERRED, find_model
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS, Router
 
@@ -48,6 +49,9 @@ prompt_format_option = click.option(
     help="How the model is asked; auto is what it was trained on.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+calibration_option = click.option(
+    "--calibration", metavar="FILE", help="What archroute calibrate fitted for the model; decisions are calibrated with it."
+)
 message_options = _stack(
     click.argument("text", required=False),
     click.option("--messages", metavar="FILE", help="OpenAI-style messages as JSON instead of TEXT; - for stdin."),
@@ -79,6 +83,13 @@ engine_options = _stack(
         default=None,
         help="Use llama.cpp's flash attention or not.  [default: as measured for the prompt's length]",
     ),
+    click.option(
+        "--kv-type",
+        type=click.Choice([*KV_TYPES]),
+        default=DEFAULT_KV_TYPE,
+        show_default=True,
+        help="Number type of the KV cache; q8_0 halves its memory, with flash attention only.",
+    ),
     click.option("--no-prefix-cache", is_flag=True, help="Keep no evaluated prefixes and route vectors on disk, and use none."),
     click.option(
         "--switch-over",
@@ -109,25 +120,33 @@ def open_router(options: Mapping[str, Any]) -> Router:
     chosen = read_config(options["config"])
     if chosen.is_example:
         click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)
-    if options["model"] == AUTO:
-        found = find_model(AUTO)
-        if found.name == BUNDLED[0]:
-            click.echo(
-                f"using {found.name}, the bundled encoder; to get Arch-Router: archroute models pull {PREFERRED}", err=True
-            )
-    return Router(
-        config=chosen.config,
-        model=options["model"],
-        prompt_format=options["prompt_format"],
-        decoder=options["decoder"],
-        n_ctx=options["n_ctx"],
-        threads=options["threads"],
-        gpu_layers=options["gpu_layers"],
-        budget=options["budget"],
-        flash_attention=options["flash_attention"],
-        prefix_cache=not options["no_prefix_cache"],
-        switch_over=options["switch_over"],
-    )
+    note_bundled_model(options["model"])
+    return Router(config=chosen.config, **router_settings(options))
+
+
+def note_bundled_model(model: str) -> None:
+    """Say on stderr where ``auto`` has come down to the bundled encoder."""
+    if model == AUTO and find_model(AUTO).name == BUNDLED_ENCODER:
+        how = f"archroute models pull {PREFERRED}"
+        click.echo(f"using {BUNDLED_ENCODER}, the bundled encoder; to get Arch-Router: {how}", err=True)
+
+
+def router_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the shared options set of a router, but for its routes."""
+    return {
+        "model": options["model"],
+        "prompt_format": options["prompt_format"],
+        "decoder": options["decoder"],
+        "n_ctx": options["n_ctx"],
+        "threads": options["threads"],
+        "gpu_layers": options["gpu_layers"],
+        "budget": options["budget"],
+        "flash_attention": options["flash_attention"],
+        "kv_type": options["kv_type"],
+        "prefix_cache": not options["no_prefix_cache"],
+        "calibration": options.get("calibration"),
+        "switch_over": options["switch_over"],
+    }
 
 
 def read_message_options(text: str | None, messages: str | None) -> Messages:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import click
 
 from archroute_edge.cli.options import (
+    calibration_option,
     config_option,
     engine_options,
     json_option,
@@ -40,6 +41,7 @@ Result = TypeVar("Result")
 @model_option
 @prompt_format_option
 @engine_options
+@calibration_option
 @click.option("--scores", is_flag=True, help="Also give the probability of every route.")
 @json_option
 @click.pass_context
@@ -79,9 +81,10 @@ def summarise(decision: Decision) -> str:
     """One line on how a decision came about."""
     tokens = decision.tokens
     trimmed = ", conversation trimmed" if decision.trimmed else ""
+    reason = ", other for low confidence" if decision.reason else ""
     return (
         f"confidence {decision.confidence:.2f}, {tokens.prompt} prompt tokens: {tokens.reused} reused; "
-        f"{tokens.evaluated} evaluated, {decision.timings.total_ms:.0f} ms{trimmed}; decided by {decision.decided_by}"
+        f"{tokens.evaluated} evaluated, {decision.timings.total_ms:.0f} ms{trimmed}{reason}; decided by {decision.decided_by}"
     )
 
 

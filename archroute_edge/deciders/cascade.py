@@ -11,6 +11,7 @@ from archroute_edge.conversation import Turn
 from archroute_edge.deciders.encoder import EncoderDecider
 from archroute_edge.deciders.interface import Decider
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import EngineError
 from archroute_edge.routes import RouteTable
 
@@ -32,6 +33,11 @@ class CascadeDecider:
         self._model: Decider | None = None
         self._lock = threading.Lock()
         self._closed = False
+
+    @property
+    def model(self) -> LoadedModel:
+        """The encoder."""
+        return self._encoder.model
 
     def decide(self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, keep: bool = True) -> Verdict:
         """As :class:`archroute_edge.deciders.interface.Decider` says.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.conversation import Turn
-from archroute_edge.deciders.calibration import Calibration, read_calibration
+from archroute_edge.deciders.encoder_scale import EncoderScale, read_encoder_scale
 from archroute_edge.deciders.encoder_text import conversation_text, conversation_window
 from archroute_edge.deciders.route_vectors import RouteVectors
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
@@ -38,7 +38,7 @@ class EncoderDecider:
         vectors_folder: where route vectors are saved; None saves none.
 
     Raises:
-        ModelFileError: the encoder's calibration cannot be used.
+        ModelFileError: the numbers that scale its cosines cannot be used.
         EngineError: llama.cpp failed.
     """
 
@@ -53,7 +53,7 @@ class EncoderDecider:
     ) -> None:
         self.model = model
         self.name = name
-        self.calibration: Calibration = read_calibration(model.header)
+        self.scaling: EncoderScale = read_encoder_scale(model.header)
         self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
         saved = SavedPrefixes(vectors_folder, self._engine.vectors_key()) if vectors_folder else None
         self._routes = RouteVectors(self._engine, saved)
@@ -125,8 +125,8 @@ class EncoderDecider:
     def _probabilities(self, vectors: Vectors, routes: Vectors) -> npt.NDArray[np.float64]:
         """(conversations, routes and ``other``), rows that sum to 1."""
         cosines = vectors.astype(np.float64) @ routes.astype(np.float64).T
-        other = np.full((len(vectors), 1), self.calibration.other_cosine)
-        logits = self.calibration.scale * np.concatenate([cosines, other], axis=1)
+        other = np.full((len(vectors), 1), self.scaling.other_cosine)
+        logits = self.scaling.scale * np.concatenate([cosines, other], axis=1)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
         return shares

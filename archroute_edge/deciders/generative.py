@@ -15,7 +15,13 @@ from archroute_edge.conversation import DEFAULT_BUDGET, TrimmedConversation, Tur
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.decoding import AnswerSet, Decoder, GrammarDecoder, SpeculativeDecoder
 from archroute_edge.engine.backend import physical_cores
-from archroute_edge.engine.completion import FLASH_ATTENTION_DEPTH, CompletionEngine, EngineSettings
+from archroute_edge.engine.completion import (
+    DEFAULT_KV_TYPE,
+    FLASH_ATTENTION_DEPTH,
+    CompletionEngine,
+    EngineSettings,
+    is_quantized_kv,
+)
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ContextOverflowError, EngineError
 from archroute_edge.prefix_cache import PrefixCache
@@ -47,6 +53,7 @@ class GenerativeSettings:
         budget: tokens of conversation in a prompt.
         flash_attention: by default on for short static prefixes and off for long ones, as measured.
         prefix_folder: where static prefixes are saved; None saves none.
+        kv_type: number type of the KV cache; quantized ones turn flash attention on, without which there are none.
     """
 
     decoder: DecoderName = "fast"
@@ -56,6 +63,7 @@ class GenerativeSettings:
     budget: int = DEFAULT_BUDGET
     flash_attention: bool | None = None
     prefix_folder: Path | None = None
+    kv_type: str = DEFAULT_KV_TYPE
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,12 @@ class GenerativeDecider:
         return Warmup(n_tokens, n_evaluated, 1000 * (time.perf_counter() - started))
 
     @property
+    def engine_settings(self) -> EngineSettings:
+        """How the model is run at present, with everything chosen that the settings left open."""
+        with self._lock:
+            return self._open_engine().settings
+
+    @property
     def n_ctx(self) -> int:
         """Cells of the KV cache at present; it grows with the tables unless fixed."""
         with self._lock:
@@ -239,9 +253,11 @@ class GenerativeDecider:
             self._engine = None
         flash = self.settings.flash_attention
         if flash is None:
-            flash = self.model.n_gpu_layers != 0 or len(static.prefix) <= FLASH_ATTENTION_DEPTH
+            short = len(static.prefix) <= FLASH_ATTENTION_DEPTH
+            flash = self.model.n_gpu_layers != 0 or short or is_quantized_kv(self.settings.kv_type)
+        n_threads = self.settings.n_threads or physical_cores()
         engine = CompletionEngine(
-            self.model, EngineSettings(wanted, self.settings.n_threads or physical_cores(), flash_attention=flash)
+            self.model, EngineSettings(wanted, n_threads, flash_attention=flash, kv_type=self.settings.kv_type)
         )
         folder = self.settings.prefix_folder
         self._engine = engine

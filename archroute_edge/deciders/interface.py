@@ -7,11 +7,16 @@ from typing import Protocol
 
 from archroute_edge.conversation import Turn
 from archroute_edge.decision import Verdict, Warmup
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.routes import RouteTable
 
 
 class Decider(Protocol):
     """Finds the route of a conversation. Thread-safe; closed once, after which every call raises EngineError."""
+
+    @property
+    def model(self) -> LoadedModel:
+        """The loaded model; of several the one that decides first."""
 
     def decide(self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, keep: bool = True) -> Verdict:
         """The route for ``turns``, how probable it is, and with ``scores`` how probable every other is.

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from archroute_edge.calibration import Calibration
 from archroute_edge.deciders.cascade import CascadeDecider
 from archroute_edge.deciders.encoder import EncoderDecider
 from archroute_edge.deciders.generative import GenerativeDecider, GenerativeSettings
 from archroute_edge.deciders.interface import Decider
 from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.engine.model_check import ModelKind
+from archroute_edge.engine.model_check import ModelKind, check_model_file, model_fingerprint, model_kind
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_store import AUTO, ModelFile, find_model
 from archroute_edge.prompt_formats import PromptFormat
@@ -26,8 +27,11 @@ logger = logging.getLogger(__name__)
 CASCADE: Final = "+"
 """Stands between the names of an encoder and of the language model that it asks where it is not sure."""
 
+NO_PROMPT: Final = "none"
+"""Stands in the place of a prompt format for an encoder."""
+
 _FORMAT_KEY: Final = "archroute.prompt_format"
-_OF_A_PROMPT: Final = ("decoder", "n_ctx", "budget", "flash_attention")
+_OF_A_PROMPT: Final = ("decoder", "n_ctx", "budget", "flash_attention", "kv_type")
 """Settings that say nothing to an encoder."""
 
 
@@ -88,7 +92,7 @@ def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings
     )
     encoder = _open(first, plain, "encoder", table)
     assert isinstance(encoder, EncoderDecider)
-    switch_over = encoder.calibration.switch_over if settings.switch_over is None else settings.switch_over
+    switch_over = encoder.scaling.switch_over if settings.switch_over is None else settings.switch_over
     return CascadeDecider(encoder, partial(_open, second, settings, "generative"), switch_over)
 
 
@@ -116,6 +120,48 @@ def _check_says_something(file: ModelFile, settings: DeciderSettings) -> None:
             f"{given[0]} is about a model that is given a prompt, and {file.name} is an encoder; "
             "leave it out, or name a generative model"
         )
+
+
+def check_calibration(calibration: Calibration, files: tuple[ModelFile, ...], decider: Decider) -> None:
+    """Make sure that ``calibration`` was fitted for the model of ``decider``, asked as it is asked.
+
+    Raises:
+        CalibrationError: it was fitted for another one.
+        SettingsError: a cascade has two models, and no probabilities of its own.
+    """
+    if len(files) > 1:
+        raise SettingsError("a calibration is of one model, and a cascade has two; leave it out, or name one of them")
+    prompt_format = decider.prompt.format.name if isinstance(decider, GenerativeDecider) else NO_PROMPT
+    calibration.check(files[0].name, decider.model.fingerprint, prompt_format)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells a decider from any other: the files' fingerprints, and how a language model is asked."""
+
+    name: str
+    fingerprint: str
+    prompt_format: str
+
+
+def identify(files: tuple[ModelFile, ...], prompt_format: str) -> Identity:
+    """Who would decide, found without loading anything.
+
+    Raises:
+        ModelError: a file is no usable GGUF.
+        PromptFormatError: there is no such format.
+    """
+    headers = [check_model_file(file.path) for file in files]
+    asked = [
+        choose_prompt_format(prompt_format, file, header).name
+        for file, header in zip(files, headers, strict=True)
+        if model_kind(header) == "generative"
+    ]
+    return Identity(
+        CASCADE.join(file.name for file in files),
+        CASCADE.join(model_fingerprint(header) for header in headers),
+        asked[0] if asked else NO_PROMPT,
+    )
 
 
 def choose_prompt_format(name: str, model_file: ModelFile, header: GGUFHeader) -> PromptFormat:

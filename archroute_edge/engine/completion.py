@@ -11,7 +11,8 @@ import logging
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import ceil
+from typing import Any, Final
 
 import llama_cpp
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 import psutil
 
 from archroute_edge.engine import backend
-from archroute_edge.engine.gguf_header import GGUFHeader
+from archroute_edge.engine.gguf_header import TENSOR_TYPES, GGUFHeader
 from archroute_edge.engine.interface import BatchToken, Logits
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ContextOverflowError, EngineError, ModelLoadError
@@ -35,6 +36,20 @@ N_BATCH = 512
 FLASH_ATTENTION_DEPTH = 1024
 """Up to this many tokens of static prefix, flash attention is on (see docs/performance.md for the measurement)."""
 
+DEFAULT_KV_TYPE: Final = "f16"
+
+KV_TYPES: Final = {
+    name.lower(): number
+    for number, (name, _, _) in TENSOR_TYPES.items()
+    if name in ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
+}
+"""Number types that llama.cpp can keep keys and values in, by name; the same ones that its own tools offer."""
+
+
+def is_quantized_kv(kv_type: str) -> bool:
+    """Whether keys and values of this type are quantized, which llama.cpp does with flash attention only."""
+    return TENSOR_TYPES[KV_TYPES[kv_type]][1] > 1
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -45,25 +60,29 @@ class EngineSettings:
         n_threads: threads for evaluation.
         n_gpu_layers: layers to put on the GPU; negative means all, and has no effect in a build without one.
         flash_attention: whether attention is computed by llama.cpp's flash-attention kernels.
+        kv_type: number type of keys and values, one of :data:`KV_TYPES`.
     """
 
     n_ctx: int
     n_threads: int
     n_gpu_layers: int = -1
     flash_attention: bool = True
+    kv_type: str = DEFAULT_KV_TYPE
 
 
 class CompletionEngine:
     """An :class:`Engine` over a llama.cpp context. Not thread-safe: one caller at a time.
 
     Raises:
-        ModelLoadError: llama.cpp could not make the context (usually: too little memory for ``n_ctx``).
+        ModelLoadError: llama.cpp could not make the context (usually: too little memory for ``n_ctx``, or heads that
+            a quantized ``kv_type`` does not fit).
     """
 
     def __init__(self, model: LoadedModel, settings: EngineSettings) -> None:
         self.model = model
         self.settings = settings
-        n_bytes = settings.n_ctx * _cell_bytes(model.header)
+        kv_number = KV_TYPES[settings.kv_type]
+        n_bytes = ceil(settings.n_ctx * _cell_numbers(model.header) * _bytes_per_number(kv_number))
         if not model.n_gpu_layers and n_bytes > psutil.virtual_memory().available:
             raise ModelLoadError(
                 f"{model.path}: a context of {settings.n_ctx} tokens needs {n_bytes >> 20} MiB of memory, and there are "
@@ -75,6 +94,7 @@ class CompletionEngine:
         params.n_seq_max = params.n_outputs_max = N_SEQUENCES
         params.n_threads = params.n_threads_batch = settings.n_threads
         params.flash_attn_type = int(settings.flash_attention)
+        params.type_k = params.type_v = kv_number
         params.kv_unified = True
         params.no_perf = True
         backend.take_last_error()
@@ -110,6 +130,10 @@ class CompletionEngine:
     def piece(self, token: int) -> bytes:
         """The bytes that ``token`` renders to, control tokens included."""
         return self.model.vocabulary.piece(token)
+
+    def is_end_of_generation(self, token: int) -> bool:
+        """Whether ``token`` ends an answer, and so can never be part of one."""
+        return self.model.vocabulary.is_end_of_generation(token)
 
     def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
         """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
@@ -207,7 +231,7 @@ class CompletionEngine:
             "devices": [[device.name, device.description] for device in backend.devices()],
             "n_gpu_layers": self.model.n_gpu_layers,
             "flash_attention": self.settings.flash_attention,
-            "kv_types": [params.type_k, params.type_v],
+            "kv_types": [KV_TYPES[self.settings.kv_type]] * 2,
             "rope": [params.rope_scaling_type, params.rope_freq_base, params.rope_freq_scale],
             "n_batch": N_BATCH,
         }
@@ -218,8 +242,13 @@ class CompletionEngine:
         self._handle = None
 
 
-def _cell_bytes(header: GGUFHeader) -> int:
-    """Bytes that one cell of the KV cache takes in F16, over all layers; 0 where the file does not say it plainly."""
+def _bytes_per_number(type_number: int) -> float:
+    _, block_numbers, block_bytes = TENSOR_TYPES[type_number]
+    return block_bytes / block_numbers
+
+
+def _cell_numbers(header: GGUFHeader) -> int:
+    """Keys and values in one cell of the KV cache, over all layers; 0 where the file does not say it plainly."""
 
     def number(name: str) -> int:
         return header.integer(f"{header.architecture}.{name}") or 0
@@ -227,7 +256,7 @@ def _cell_bytes(header: GGUFHeader) -> int:
     heads = number("attention.head_count")
     width = number("embedding_length") // heads if heads else 0
     keys, values = (number(f"attention.{what}_length") or width for what in ("key", "value"))
-    return 2 * number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values)
+    return number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values)
 
 
 def _free_context(handle: Any, _model: LoadedModel) -> None:

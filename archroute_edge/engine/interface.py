@@ -42,6 +42,9 @@ class Engine(Protocol):
     def piece(self, token: int) -> bytes:
         """The bytes that ``token`` renders to, control tokens included."""
 
+    def is_end_of_generation(self, token: int) -> bool:
+        """Whether ``token`` ends an answer, and so can never be part of one."""
+
     def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
         """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
 

@@ -70,6 +70,10 @@ class Vocabulary:
         """Whether ``token`` is a control token, which no message may bring in."""
         return bool(llama_cpp.llama_vocab_is_control(self.handle, token))
 
+    def is_end_of_generation(self, token: int) -> bool:
+        """Whether ``token`` ends an answer."""
+        return bool(llama_cpp.llama_vocab_is_eog(self.handle, token))
+
     def _text(self, token: int) -> str:
         return bytes(llama_cpp.llama_vocab_get_text(self.handle, token) or b"").decode("utf-8", "replace")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tokenizers import normalizers
 
-from archroute_edge.deciders.calibration import Calibration, read_calibration
+from archroute_edge.deciders.encoder_scale import EncoderScale, read_encoder_scale
 from archroute_edge.deciders.encoder_text import TEXT_FORMAT
 from archroute_edge.engine.gguf_header import read_header
 from archroute_edge.engine.wordpiece import read_wordpiece
@@ -188,10 +188,10 @@ def test_the_calibration_of_a_router(tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "m").folder
     write_json(folder / "archroute.json", {"share": 0.7, "scale": 12.5, "other_cosine": -0.25, "text_format": TEXT_FORMAT})
     converted(folder)
-    assert read_calibration(read_header(tmp_path / "m.gguf")) == Calibration(12.5, -0.25, Calibration().switch_over)
+    assert read_encoder_scale(read_header(tmp_path / "m.gguf")) == EncoderScale(12.5, -0.25, EncoderScale().switch_over)
     write_json(folder / "archroute.json", {"scale": 12.5, "other_cosine": 0, "text_format": 1, "switch_over": 0.5})
     converted(folder)
-    assert read_calibration(read_header(tmp_path / "m.gguf")) == Calibration(12.5, 0.0, 0.5)
+    assert read_encoder_scale(read_header(tmp_path / "m.gguf")) == EncoderScale(12.5, 0.0, 0.5)
 
 
 def change(name: str, edit: Callable[[Any], object]) -> Callable[[Path], None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from archroute_edge import Router
-from archroute_edge.deciders.calibration import SWITCH_OVER_KEY
+from archroute_edge.deciders.encoder_scale import SWITCH_OVER_KEY
 from archroute_edge.errors import EngineError, ModelFileError, ModelNotFoundError, SettingsError
 from tests.deciders.test_encoder import MESSAGES, ROUTES
 from tests.engine.gguf_file import FLOAT32, read_gguf

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from archroute_edge import OTHER, Route, Router, RouteTable
-from archroute_edge.deciders.calibration import OTHER_COSINE_KEY, SCALE_KEY, TEXT_FORMAT_KEY
+from archroute_edge.deciders.encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, TEXT_FORMAT_KEY
 from archroute_edge.deciders.encoder_text import route_text
 from archroute_edge.engine.embedding import EmbeddingEngine
 from archroute_edge.engine.loaded_model import LoadedModel

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import gguf
 
-from archroute_edge.deciders.calibration import OTHER_COSINE_KEY, SCALE_KEY, SWITCH_OVER_KEY, TEXT_FORMAT_KEY
+from archroute_edge.deciders.encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, SWITCH_OVER_KEY, TEXT_FORMAT_KEY
 from archroute_edge.errors import CheckpointError
 from tools.convert.json_files import read_settings, read_text
 

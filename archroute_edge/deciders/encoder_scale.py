@@ -19,7 +19,7 @@ SWITCH_OVER_KEY: Final = "archroute.encoder.switch_over"
 
 
 @dataclass(frozen=True)
-class Calibration:
+class EncoderScale:
     """The probability of a route is proportional to exp(scale * its cosine), that of ``other`` to exp(scale * other_cosine).
 
     Args:
@@ -33,8 +33,8 @@ class Calibration:
     switch_over: float = 0.8
 
 
-def read_calibration(header: GGUFHeader) -> Calibration:
-    """The calibration in a GGUF; the defaults, with a warning in the log, for an encoder that was not made for routing.
+def read_encoder_scale(header: GGUFHeader) -> EncoderScale:
+    """The scale in a GGUF; the defaults, with a warning in the log, for an encoder that was not made for routing.
 
     Raises:
         ModelFileError: a number is out of its range, or the encoder was trained on texts of another version.
@@ -45,14 +45,14 @@ def read_calibration(header: GGUFHeader) -> Calibration:
             f"{header.path}: was trained on texts of version {version!r}, and this archroute-edge makes version {TEXT_FORMAT}; "
             "use the archroute-edge that it was made for"
         )
-    usual = Calibration()
+    usual = EncoderScale()
     if SCALE_KEY not in header.metadata or OTHER_COSINE_KEY not in header.metadata:
         logger.warning(
             "%s: is not calibrated for routing, so how sure it is of a route is a guess and 'other' may come too often or "
             "too seldom",
             header.path,
         )
-    return Calibration(
+    return EncoderScale(
         _number(header, SCALE_KEY, usual.scale, 1e-3, 1e4),
         _number(header, OTHER_COSINE_KEY, usual.other_cosine, -1.0, 1.0),
         _number(header, SWITCH_OVER_KEY, usual.switch_over, 0.0, 1.0),

@@ -1,0 +1,246 @@
+"""``archroute bench``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from archroute_edge.benchmark.bench_export import to_json, write_csv
+from archroute_edge.benchmark.bench_page import bench_page
+from archroute_edge.benchmark.bench_plan import (
+    LOAD_SWEEPS,
+    SETTING_SWEEPS,
+    BenchPlan,
+    LabelledCases,
+    Sweep,
+    fit_together,
+)
+from archroute_edge.benchmark.bench_report import BenchReport, report_on
+from archroute_edge.benchmark.bench_run import free_memory, run_bench
+from archroute_edge.benchmark.bench_tables import conclusion, level_tables, machine_table
+from archroute_edge.benchmark.journal import Journal
+from archroute_edge.benchmark.levels import (
+    Contender,
+    all_different,
+    levels_of_model,
+    make_levels,
+    named_contenders,
+    plan_levels,
+    scratch_folder,
+)
+from archroute_edge.benchmark.machine import describe_machine
+from archroute_edge.benchmark.page import require_matplotlib
+from archroute_edge.benchmark.workload import MOST_ROUTES
+from archroute_edge.cli.labelled import check_can_write, load_cases, resume_option
+from archroute_edge.cli.options import json_option, prompt_format_option, read_config
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.cli.tables import print_tables, require_rich
+from archroute_edge.conversation import DEFAULT_BUDGET
+from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES
+from archroute_edge.errors import SettingsError
+from archroute_edge.model_store import AUTO
+from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
+
+SHIPPED: Final = "shipped"
+_MOST_TURNS: Final = 64
+
+
+Parse = Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]
+
+
+def _list_of(convert: Callable[[str], Any], wanted: str) -> Parse:
+    """Reads values with commas between them, each once."""
+
+    def parse(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[Any, ...] | None:
+        if text is None:
+            return None
+        try:
+            return tuple(dict.fromkeys(convert(part.strip()) for part in text.split(",")))
+        except (KeyError, ValueError):
+            raise click.BadParameter(f"{text!r} is not {wanted}, with commas between several") from None
+
+    return parse
+
+
+def _numbers(least: int, most: int, **words: int) -> Parse:
+    def convert(text: str) -> int:
+        number = words[text] if text in words else int(text)
+        if not least <= number <= most:
+            raise ValueError(text)
+        return number
+
+    also = "".join(f", or {word}" for word in words)
+    return _list_of(convert, f"a whole number from {max(least, 0)} to {most}{also}")
+
+
+def _choice(**meanings: Any) -> Parse:
+    return _list_of(lambda text: meanings[text], f"one of {', '.join(meanings)}")
+
+
+@click.command()
+@click.argument("gguf", nargs=-1)
+@click.option("--model", metavar="NAME|PATH", default=AUTO, show_default=True, help="The model whose levels are measured.")
+@click.option("--quants", callback=_list_of(str, "a level"), metavar="LEVELS|all",
+              help="Its levels that are on this machine, or those to make with --from.")  # fmt: skip
+@click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE",
+              help="An F16, BF16 or F32 GGUF; levels that do not lie beside it are made for this run.")  # fmt: skip
+@click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE", help="Importance matrix to make them with.")
+@click.option("--config", metavar="FILE", help="The routes to decide on; without it, five example routes.")
+@prompt_format_option
+@click.option("--threads", callback=_numbers(*THREADS_LIMITS), metavar="N,...",
+              help="Threads; several make a sweep.  [default: physical cores]")  # fmt: skip
+@click.option("--gpu-layers", callback=_numbers(*GPU_LAYERS_LIMITS, all=-1), metavar="N,...",
+              help="Layers on the GPU, or all; several make a sweep.  [default: all, if there is a GPU]")  # fmt: skip
+@click.option("--ctx", "n_ctx", callback=_numbers(*N_CTX_LIMITS), metavar="N,...",
+              help="Cells of the KV cache; several make a sweep.  [default: fitted to the routes]")  # fmt: skip
+@click.option("--kv-type", callback=_choice(**{name: name for name in KV_TYPES}), metavar="TYPE,...",
+              help=f"Number type of the KV cache; several make a sweep.  [default: {DEFAULT_KV_TYPE}]")  # fmt: skip
+@click.option("--flash-attn", "flash_attention", callback=_choice(on=True, off=False), metavar="on,off",
+              help="Flash attention; both make a sweep.  [default: as measured for the prompt's length]")  # fmt: skip
+@click.option("--routes", callback=_numbers(1, MOST_ROUTES), metavar="N,...", help="Sweep over the number of routes, made up.")
+@click.option("--turns", callback=_numbers(1, _MOST_TURNS), metavar="N,...", help="Sweep over the length of a conversation.")
+@click.option("--budget", type=click.IntRange(*BUDGET_LIMITS), default=DEFAULT_BUDGET, show_default=True,
+              help="Tokens of conversation in a prompt.")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(1, 1000), default=6, show_default=True,
+              help="How often all is measured, the levels taking turns.")  # fmt: skip
+@click.option("--decisions", type=click.IntRange(1, 1000), default=4, show_default=True,
+              help="Conversations in a round; 72 in all bound the p95 from above.")  # fmt: skip
+@click.option("--cases", metavar=f"FILE|{SHIPPED}", help="Labelled cases (see archroute eval) to measure quality on.")
+@click.option("--reference", metavar="LEVEL", help="The level to compare with on the cases.  [default: the most bits]")
+@resume_option
+@json_option
+@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write a row a level and point of a sweep.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with plots.")
+@click.pass_context
+def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, html: Path | None, **options: Any) -> None:
+    """Measure the levels of a model here, and recommend one.
+
+    GGUF are model files, beside those that --model and --quants name; nothing is downloaded. The report goes to standard
+    output. Ctrl-C reports what is finished, and --resume goes on from there.
+    """
+    shows_tables = not as_json
+    if shows_tables and csv is not None and importlib.util.find_spec("rich") is None:
+        shows_tables = False
+        click.echo("no tables: they need rich (pip install 'archroute-edge[bench]')", err=True)
+    if shows_tables:
+        require_rich()
+    if html is not None:
+        require_matplotlib()
+    check_can_write(csv, html)
+    interrupted = False
+    with scratch_folder() as scratch, ProgressLine() as line:
+        plan = _plan(options, scratch, line)
+        for note in plan.notes:
+            click.echo(f"note: {note}", err=True)
+        machine = describe_machine()
+        run = {**plan.identity(), "llama_cpp": machine["system_info"], "version": machine["archroute_edge"]}
+        with Journal(run, resume=resume) as journal:
+            if resume:
+                click.echo(f"{len(journal.parts)} parts are there from an interrupted run", err=True)
+            try:
+                run_bench(plan, journal, scratch, line)
+            except KeyboardInterrupt:
+                interrupted = True
+            line.clear()
+            if interrupted:
+                click.echo("interrupted; the same command with --resume goes on", err=True)
+            report = report_on(plan, journal.parts, machine)
+            if not any(each.first_turn for each in report.levels):
+                ctx.exit(130)
+            _write(report, csv, html)
+            _show(report, as_json, shows_tables)
+            if not interrupted:
+                journal.remove()
+    if interrupted:
+        ctx.exit(130)
+
+
+def _write(report: BenchReport, csv: Path | None, html: Path | None) -> None:
+    if csv is not None:
+        write_csv(report, csv)
+    if html is not None:
+        bench_page(report).write(html)
+
+
+def _show(report: BenchReport, as_json: bool, shows_tables: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(to_json(report)))
+    elif shows_tables:
+        print_tables([*level_tables(report), machine_table(report)])
+        for text in conclusion(report):
+            click.echo(text)
+
+
+def _plan(options: dict[str, Any], scratch: Path, line: ProgressLine) -> BenchPlan:
+    sweeps: list[Sweep] = []
+    settings: dict[str, Any] = {"prompt_format": options["prompt_format"], "budget": options["budget"]}
+    for kind in SETTING_SWEEPS:
+        values: tuple[Any, ...] = options[kind] or ()
+        settings[kind] = values[0] if len(values) == 1 else DEFAULT_KV_TYPE if kind == "kv_type" else None
+        if len(values) > 1:
+            sweeps.append(Sweep(kind, values))
+    sweeps += [Sweep(kind, options[kind]) for kind in LOAD_SWEEPS if options[kind]]
+    # Cases and routes first: what is wrong with them should not be found out after levels have been made.
+    table = read_config(options["config"]).config.table
+    cases = _cases(options["cases"], options["config"])
+    contenders, notes = _contenders(options, scratch, line)
+    together = fit_together(contenders, free_memory())
+    if not together:
+        notes.append("the levels do not fit into memory side by side, so each is loaded once a round")
+    return BenchPlan(
+        contenders=tuple(contenders),
+        settings=settings,
+        routes=tuple((route.name, route.description) for route in table),
+        rounds=options["rounds"],
+        decisions=options["decisions"],
+        cases=cases,
+        reference=_reference(options["reference"], contenders, cases),
+        sweeps=tuple(sweeps),
+        together=together,
+        notes=tuple(notes),
+    )
+
+
+def _cases(name: str | None, config: str | None) -> LabelledCases | None:
+    if name is None:
+        return None
+    path = None if name == SHIPPED else Path(name)
+    found = load_cases(path, config)
+    return LabelledCases(path, found.source, found.cases)
+
+
+def _contenders(options: dict[str, Any], scratch: Path, line: ProgressLine) -> tuple[list[Contender], list[str]]:
+    model, quants, source, imatrix = (options[name] for name in ("model", "quants", "source", "imatrix"))
+    found = named_contenders(options["gguf"])
+    notes: list[str] = []
+    if source is None and imatrix is not None:
+        raise SettingsError("--imatrix is for making levels; name the file to make them of with --from")
+    if source is not None:
+        if quants is None:
+            raise SettingsError("--from needs --quants: the levels to make of it, or all")
+        if model != AUTO:
+            raise SettingsError("--from says already which model is measured; leave --model out")
+        plan = plan_levels(source, quants, imatrix)
+        notes += plan.notes
+        found += make_levels(plan, scratch, lambda level, done, total: line(f"making {level}", done, total))
+    elif quants is not None:
+        found += levels_of_model(model, quants)
+    elif model != AUTO or not found:
+        found += named_contenders([model])
+    return all_different(found), notes
+
+
+def _reference(label: str | None, contenders: list[Contender], cases: LabelledCases | None) -> str | None:
+    if label is not None and cases is None:
+        raise SettingsError("--reference is what decisions on cases are compared with; give --cases as well")
+    if label is not None:
+        named = [each.label for each in contenders if label in (each.label, each.level, str(each.path))]
+        if not named:
+            raise SettingsError(f"no level {label!r} is measured; there are {', '.join(each.label for each in contenders)}")
+        return named[0]
+    return max(contenders, key=lambda each: each.bits_per_weight).label if cases else None

@@ -1,0 +1,125 @@
+"""``archroute calibrate``."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archroute_edge.benchmark.calibration_fit import CrossValidation, Figures, cross_validate, fit
+from archroute_edge.benchmark.tables import Table, number, share
+from archroute_edge.calibration import TEMPERATURE_LIMITS, Calibration
+from archroute_edge.cli.labelled import (
+    candidate,
+    check_can_write,
+    load_cases,
+    open_journal,
+    resume_option,
+    routes_option,
+    run_candidates,
+)
+from archroute_edge.cli.options import engine_options, json_option, model_option, note_bundled_model, prompt_format_option
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.cli.tables import print_tables, require_rich
+from archroute_edge.deciders.opening import find_models
+from archroute_edge.errors import SettingsError
+
+_FEW = 100
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="YAML", required=True, help="Where to write it.")
+@routes_option
+@model_option
+@prompt_format_option
+@engine_options
+@click.option("--folds", type=click.IntRange(2, 50), default=5, show_default=True, help="Parts that are held out in turn.")
+@resume_option
+@json_option
+@click.pass_context
+def calibrate(
+    ctx: click.Context,
+    /,
+    file: Path,
+    output: Path,
+    routes: str | None,
+    folds: int,
+    resume: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Fit a model's calibration to labelled cases.
+
+    FILE has a case a line, as for archroute eval. Fitted are a temperature for the probabilities of the answers, and a
+    confidence below which other is the better answer. The figures printed are of cases that were held out: all of one
+    route table, or else of one conversation, at a time. --calibration and Router(calibration=...) take what is written.
+    """
+    if not as_json:
+        require_rich()
+    check_can_write(output)
+    cases = load_cases(file, routes)
+    if len(find_models(options["model"])) > 1:
+        raise SettingsError("a calibration is of one model, and a cascade has two; name one of them")
+    chosen = candidate(options)
+    note_bundled_model(options["model"])
+    with open_journal("calibrate", cases, [chosen], resume=resume) as journal, ProgressLine() as line:
+        (found,), interrupted = run_candidates(cases, [chosen], journal, line)
+        if interrupted:
+            # A calibration of the first tables alone would look like one of all.
+            ctx.exit(130)
+        results = [found[place] for place in range(len(cases.cases))]
+        validated = cross_validate(cases.cases, results, folds)
+        fitted = fit(results)
+        calibration = Calibration(
+            temperature=fitted.temperature,
+            other_below=fitted.other_below,
+            model=chosen.label,
+            fingerprint=chosen.fingerprint,
+            prompt_format=chosen.prompt_format,
+            n_cases=len(results),
+            created=datetime.date.today().isoformat(),
+            cross_validation=validated.to_dict(),
+        )
+        calibration.save(output)
+        _note(calibration)
+        if as_json:
+            click.echo(json.dumps({"file": str(output), **calibration.to_dict()}))
+        else:
+            print_tables([_table(validated)])
+            click.echo(f"temperature {fitted.temperature:.3f}, {_bound(fitted.other_below)}")
+            click.echo(str(output))
+        journal.remove()
+
+
+def _table(validated: CrossValidation) -> Table:
+    def row(title: str, figures: Figures) -> Sequence[str]:
+        return title, share(figures.accuracy), number(figures.nll), number(figures.ece)
+
+    return Table(
+        "Held-out cases",
+        ("", "accuracy (95 % interval)", "NLL, nats", "ECE, 10 bins"),
+        [
+            row("as it is", validated.before),
+            row("with the temperature", validated.temperature),
+            row("with temperature and bound", validated.after),
+        ],
+        note=f"{len(validated.fits)} folds, each {validated.by} in one; every case is measured with what the others gave.",
+    )
+
+
+def _bound(other_below: float) -> str:
+    if not other_below:
+        return "no bound: other is not the better answer below any confidence, as far as these cases tell"
+    return f"other below a confidence of {other_below:.3f}"
+
+
+def _note(calibration: Calibration) -> None:
+    if calibration.n_cases < _FEW:
+        click.echo(f"{calibration.n_cases} cases are few; some hundreds make the fit and its figures steadier", err=True)
+    if calibration.temperature in TEMPERATURE_LIMITS:
+        click.echo("the temperature is at the limit of its range: the cases are too easy, or too few, to tell it", err=True)

@@ -1,0 +1,147 @@
+"""Labelled cases run through models: what ``archroute eval`` and ``archroute calibrate`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archroute_edge import __version__
+from archroute_edge.benchmark.cases import Case, read_cases, shipped_cases
+from archroute_edge.benchmark.evaluation import CaseResult, cases_digest, evaluate, finished_results, largest_table
+from archroute_edge.benchmark.journal import Journal
+from archroute_edge.calibration import Calibration
+from archroute_edge.cli.options import router_settings
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.config import load_config
+from archroute_edge.deciders.opening import find_models, identify
+from archroute_edge.errors import SettingsError
+from archroute_edge.model_store import ModelFile
+from archroute_edge.router import Router
+
+cases_argument = click.argument("file", type=click.Path(path_type=Path), required=False)
+routes_option = click.option("--routes", metavar="CONFIG", help="A configuration; its routes are those of cases without any.")
+resume_option = click.option("--resume", is_flag=True, help="Go on with the same command's interrupted run.")
+
+SHIPPED = "the cases that come with archroute-edge"
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Labelled cases and where they are from."""
+
+    source: str
+    cases: Sequence[Case]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to run over cases, known well enough to tell its runs from those of any other."""
+
+    label: str
+    file: ModelFile
+    fingerprint: str
+    prompt_format: str
+    settings: Mapping[str, Any]
+
+    def open(self, cases: Sequence[Case]) -> Router:
+        """A router that is large enough for every case."""
+        return Router(largest_table(cases), **self.settings)
+
+
+def load_cases(file: Path | None, routes: str | None, limit: int | None = None) -> Cases:
+    """The cases of ``file``, or those of the package; the first ``limit`` of them.
+
+    Raises:
+        SettingsError: ``routes`` has nothing to be used for: every case carries its own.
+        CaseError: the file cannot be used.
+    """
+    table = load_config(routes).table if routes is not None else None
+    found = shipped_cases() if file is None else read_cases(file, table)
+    if routes is not None and not any(case.table is table for case in found):
+        raise SettingsError(f"--routes {routes} is for cases without routes, and here each has its own; leave it out")
+    return Cases(SHIPPED if file is None else str(file), found[:limit])
+
+
+def candidate(options: Mapping[str, Any]) -> Candidate:
+    """The model that the shared options name, checked as far as can be without loading it.
+
+    Raises:
+        ModelError: it cannot be found or is no usable GGUF.
+        CalibrationError: ``--calibration`` is another model's.
+    """
+    settings = router_settings(options)
+    files = find_models(settings["model"])
+    known = identify(files, settings["prompt_format"])
+    if settings["calibration"] is not None:
+        settings["calibration"] = Calibration.load(settings["calibration"])
+        settings["calibration"].check(known.name, known.fingerprint, known.prompt_format)
+    return Candidate(known.name, files[0], known.fingerprint, known.prompt_format, settings)
+
+
+def open_journal(command: str, cases: Cases, candidates: Sequence[Candidate], *, resume: bool) -> Journal:
+    """The journal of this command over these cases and models; says on stderr what it goes on with."""
+    deciding = ("decoder", "n_ctx", "gpu_layers", "budget", "flash_attention", "kv_type", "switch_over")
+    run = {
+        "command": command,
+        "archroute_edge": __version__,
+        "cases": cases_digest(cases.cases),
+        "models": [
+            {
+                "file": each.fingerprint,
+                "prompt_format": each.prompt_format,
+                "calibration": asdict(calibration) if (calibration := each.settings["calibration"]) else None,
+                **{name: each.settings[name] for name in deciding},
+            }
+            for each in candidates
+        ],
+    }
+    journal = Journal(run, resume=resume)
+    if resume:
+        n_all = len(cases.cases) * len(candidates)
+        click.echo(f"{len(journal.parts)} of {n_all} decisions are there from an interrupted run", err=True)
+    return journal
+
+
+def run_candidates(
+    cases: Cases, candidates: Sequence[Candidate], journal: Journal, line: ProgressLine
+) -> tuple[list[dict[int, CaseResult]], bool]:
+    """The results of each candidate by place among the cases, and whether an interrupt left some out."""
+    interrupted = False
+    try:
+        for number, each in enumerate(candidates):
+            if len(finished_results(cases.cases, journal, str(number))) == len(cases.cases):
+                continue
+            with each.open(cases.cases) as router:
+                evaluate(
+                    router,
+                    cases.cases,
+                    source=cases.source,
+                    journal=journal,
+                    run=str(number),
+                    on_progress=lambda done, total, label=each.label: line(f"{label}: {total} cases", done, total),  # type: ignore[misc]
+                )
+    except KeyboardInterrupt:
+        interrupted = True
+    line.clear()
+    found = [finished_results(cases.cases, journal, str(number)) for number in range(len(candidates))]
+    if interrupted:
+        n_done, n_all = sum(map(len, found)), len(cases.cases) * len(candidates)
+        click.echo(f"interrupted after {n_done} of {n_all} decisions; the same command with --resume goes on", err=True)
+    return found, interrupted
+
+
+def check_can_write(*paths: Path | None) -> None:
+    """Make sure before a long run that there is a folder for what it will write.
+
+    Raises:
+        SettingsError: there is none, or a folder has that name.
+    """
+    for path in paths:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise SettingsError(f"{path}: cannot be written, there is no folder {path.parent}")
+        if path is not None and path.is_dir():
+            raise SettingsError(f"{path}: a folder, not a file to write to")

@@ -1,0 +1,231 @@
+"""``archroute bench``: every figure is there, what is interrupted goes on, and mistakes are one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from archroute_edge.benchmark.measuring_process import MeasuringProcess
+from archroute_edge.cli import main
+from archroute_edge.quantization import quantize
+from tests.cli.conftest import PROGRAM, Run, one_line
+from tests.small_model import write_small_model
+
+FEWEST = ("--threads", "1", "--rounds", "1", "--decisions", "1", "--budget", "1024")
+ROUTES = [{"name": "bug_fixing", "description": "fixing errors"}, {"name": "travel", "description": "planning trips"}]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with random weights at F32 and Q8_0, and labelled cases."""
+    folder = tmp_path_factory.mktemp("bench")
+    write_small_model(folder / "small-F32.gguf")
+    quantize(folder / "small-F32.gguf", folder / "small-Q8_0.gguf", "Q8_0", threads=1)
+    lines = [{"messages": f"question {number}", "routes": ROUTES, "route": "travel"} for number in range(3)]
+    (folder / "cases.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Iterator[tuple[Result, Path]]:
+    """One run with everything: levels that lie there and are made, cases, sweeps, JSON, CSV and a page."""
+    cache = folder / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARCHROUTE_CACHE_DIR", str(cache))
+        patch.setattr("archroute_edge.benchmark.bench_plan.SWEEP_ROUNDS", 1)
+        levels = ("--from", str(folder / "small-F32.gguf"), "--quants", "q4_0,Q8_0,IQ2_M")
+        sweeps = ("--kv-type", "f16,q8_0", "--turns", "1,3", "--routes", "2,240")
+        outputs = ("--json", "--csv", str(folder / "b.csv"), "--html", str(folder / "b.html"))
+        cases = ("--cases", str(folder / "cases.jsonl"), "--reference", "Q8_0")
+        yield CliRunner().invoke(main, ["bench", *levels, *sweeps, *cases, *outputs, *FEWEST], prog_name="archroute"), cache
+
+
+def test_every_figure_is_there_and_they_agree_with_each_other(whole: tuple[Result, Path], folder: Path) -> None:
+    result, _ = whole
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert not report["partial"]
+    assert [each["level"] for each in report["levels"]] == ["Q4_0", "Q8_0"]
+    assert report["notes"][0] == "left out: IQ2_M (made with an importance matrix only: --imatrix FILE)"
+    for each in report["levels"]:
+        for name in ("first_turn_ms", "later_turn_ms", "load_ms", "prefix_ms", "cold_start_ms", "cold_start_saved_prefix_ms"):
+            assert 0 < each[name]["p50"] <= each[name]["p95"], name
+            assert len(each[name]["round_medians"]) == 1
+        for rate in (each["prefill_tokens_per_s"], each["decode_tokens_per_s"], *each["decisions_per_s"].values()):
+            assert rate["p50"] > 0
+        assert list(each["decisions_per_s"]) == ["1", "4", "16"]
+        # A process that starts has to load the model and evaluate the prefix before it decides.
+        assert each["cold_start_ms"]["p50"] > each["load_ms"]["p50"] + each["prefix_ms"]["p50"]
+        assert each["peak_memory_bytes"] > each["memory_beyond_files_bytes"] > 10_000_000
+        assert each["prefix_tokens"] > 100
+        # A later turn evaluates the assistant's reply as well.
+        assert each["later_turn_evaluated_tokens"] > each["first_turn_evaluated_tokens"] > 10
+    q4, q8 = report["levels"]
+    assert q4["bits_per_weight"] < q8["bits_per_weight"] < 32
+    assert q8["file_bytes"] == (folder / "small-Q8_0.gguf").stat().st_size
+    assert (q8["path"], q4["path"]) == (str(folder / "small-Q8_0.gguf"), None)
+    assert min(each["first_turn_ratio"] for each in report["levels"]) == 1
+    assert report["recommendation"]["level"] in ("Q4_0", "Q8_0")
+    assert report["machine"]["cpu"]
+    assert "not known" in report["noise"]["text"]
+
+
+def test_quality_is_that_of_the_cases_and_beside_the_reference(whole: tuple[Result, Path]) -> None:
+    report = json.loads(whole[0].stdout)
+    q4, q8 = (each["quality"] for each in report["levels"])
+    assert report["reference"] == "Q8_0"
+    assert (q8["agreement"]["share"], q8["mean_kl"]) == (1, 0)
+    assert q4["mean_kl"] > 0
+    assert q4["accuracy"]["total"] == q8["accuracy"]["total"] == 3
+    assert report["recommendation"]["quality_measured"]
+
+
+def test_a_sweep_has_a_point_for_each_value_of_each_level(whole: tuple[Result, Path]) -> None:
+    report = json.loads(whole[0].stdout)
+    levels = ("Q4_0", "Q8_0")
+    found = {
+        sweep["kind"]: {(point["level"], point["value"]): point for point in sweep["points"]} for sweep in report["sweeps"]
+    }
+    assert list(found) == ["kv_type", "routes", "turns"]
+    for kind, values in (("kv_type", ("f16", "q8_0")), ("routes", (2, 240)), ("turns", (1, 3))):
+        assert set(found[kind]) == {(level, value) for level in levels for value in values}
+    for level in levels:
+        assert found["kv_type"][level, "q8_0"]["peak_memory_bytes"] < found["kv_type"][level, "f16"]["peak_memory_bytes"]
+        assert found["turns"][level, 3]["ms"]["samples"] == 3
+        assert found["turns"][level, 3]["unseen_ms"]["p50"] > 0
+        # What a value cannot be had for is said, and the other values are measured all the same.
+        assert found["routes"][level, 240]["ms"] is None
+        assert "the table of 240 routes does not fit" in found["routes"][level, 240]["failed"]
+        assert found["routes"][level, 2]["ms"]["p50"] > 0
+
+
+def test_the_csv_has_a_row_a_level_and_point(whole: tuple[Result, Path], folder: Path) -> None:
+    report = json.loads(whole[0].stdout)
+    with (folder / "b.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 + 2 * 6
+    for row, level in zip(rows, report["levels"], strict=False):
+        assert row["level"] == level["level"]
+        assert float(row["first_turn_ms_p50"]) == level["first_turn_ms"]["p50"]
+        assert float(row["mean_kl"]) == level["quality"]["mean_kl"]
+
+
+def test_the_page_stands_alone(whole: tuple[Result, Path], folder: Path) -> None:
+    page = (folder / "b.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4  # levels, and three sweeps
+    for text in ("Recommended here", "Pareto front", "CPU features", "Length of the conversation"):
+        assert text in page
+    assert "src=" not in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_nothing_is_left_behind(whole: tuple[Result, Path], folder: Path) -> None:
+    """Levels that were made, saved prefixes and the journal of a finished run go."""
+    assert list(whole[1].rglob("*")) == [whole[1] / "runs"]
+    assert sorted(path.name for path in folder.glob("*.gguf")) == ["small-F32.gguf", "small-Q8_0.gguf"]
+
+
+def test_an_interrupted_run_reports_what_it_has_and_goes_on(folder: Path, tmp_path: Path, run: Run) -> None:
+    """Ctrl-C in the middle: the finished part is reported and kept, temporary files go, and --resume does the rest only."""
+    cache = tmp_path / "prefixes"
+    arguments = ("bench", "--from", str(folder / "small-F32.gguf"), "--quants", "Q4_0", *FEWEST, "--json")
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    deadline = time.monotonic() + 60
+    while not any('"part": "decide' in path.read_text() for path in cache.glob("runs/*.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert list(cache.glob("runs/bench-*/*.gguf"))
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command with --resume goes on" in stderr
+    assert "Traceback" not in stderr
+    before = json.loads(stdout)
+    assert before["partial"]
+    assert before["levels"][0]["first_turn_ms"]["p50"] > 0
+    assert before["levels"][0]["decisions_per_s"] == {}
+    assert not list(cache.glob("runs/bench-*"))
+    result = run(*arguments, "--resume")
+    assert result.exit_code == 0
+    after = json.loads(result.stdout)
+    assert not after["partial"]
+    assert after["levels"][0]["first_turn_ms"] == before["levels"][0]["first_turn_ms"]
+    assert after["levels"][0]["cold_start_ms"]["p50"] > 0
+
+
+def test_a_level_whose_process_dies_is_one_line(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = MeasuringProcess.ask
+
+    def killed(self: MeasuringProcess, do: str, **arguments: Any) -> Any:
+        if do == "rates":
+            os.kill(self.pid, signal.SIGKILL)
+        return ask(self, do, **arguments)
+
+    monkeypatch.setattr(MeasuringProcess, "ask", killed)
+    message = one_line(run("bench", str(folder / "small-Q8_0.gguf"), *FEWEST))
+    assert message == "small-Q8_0: the measuring process was ended by signal 9 (out of memory?)"
+
+
+def test_without_rich_and_matplotlib_there_are_json_and_csv(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found out before anything is measured."""
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    model = str(folder / "small-Q8_0.gguf")
+    assert "pip install 'archroute-edge[bench]'" in one_line(run("bench", model))
+    assert "pip install 'archroute-edge[bench]'" in one_line(run("bench", model, "--json", "--html", "x.html"))
+
+
+def test_mistakes(folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line each, before anything is measured or made."""
+    monkeypatch.setattr(MeasuringProcess, "__init__", None)
+    source, q8 = str(folder / "small-F32.gguf"), str(folder / "small-Q8_0.gguf")
+    (tmp_path / "no.gguf").write_bytes(b"GGUF, or so it says")
+    for arguments, message in (
+        (("--model", "arch-router", "--quants", "Q4_0,Q2_K"), "python -m tools.convert katanemo/Arch-Router-1.5B"),
+        (("--model", "arch-router", "--quants", "Q2_K"), "get it with: archroute models pull arch-router --quant Q2_K"),
+        (("--model", "arch-router", "--quants", "all"), "get it with: archroute models pull arch-router --quant Q4_K_M"),
+        (("--model", "arch-router", "--quants", "Q9"), "has no level 'Q9'; its levels: Q2_K, Q3_K_S"),
+        (("--model", "tiny", "--quants", "Q8_0"), "model 'tiny' has no level 'Q8_0'"),
+        (("--quants", "Q8_0"), "--model NAME"),
+        ((str(tmp_path / "no.gguf"),), f"{tmp_path / 'no.gguf'}: "),
+        ((str(tmp_path / "none.gguf"),), "no such model file"),
+        (("--from", source, "--quants", "Q9"), "no quantization level 'Q9'; there are Q2_K"),
+        (("--from", source, "--quants", "IQ2_M"), "python -m tools.convert imatrix"),
+        (("--from", q8, "--quants", "Q4_0"), "is quantized already"),
+        (("--from", source), "--from needs --quants"),
+        ((q8, "--imatrix", source), "--imatrix is for making levels"),
+        ((q8, "--cases", str(tmp_path / "none.jsonl")), "none.jsonl: cannot be read"),
+        ((q8, "--reference", "Q8_0"), "give --cases as well"),
+        ((q8, "--cases", str(folder / "cases.jsonl"), "--reference", "Q3"), "no level 'Q3' is measured; there are small-Q8_0"),
+        ((q8, "--threads", "1,x"), "'1,x' is not a whole number from 1 to 512, with commas between several"),
+        ((q8, "--gpu-layers", "some"), "a whole number from 0 to 65536, or all"),
+        ((q8, "--kv-type", "f16,q9"), "is not one of f32, f16"),
+        ((q8, "--flash-attn", "maybe"), "is not one of on, off"),
+        ((q8, "--routes", "5,500"), "a whole number from 1 to 240"),
+        ((q8, "--csv", str(tmp_path / "no" / "b.csv")), "there is no folder"),
+    ):
+        assert message in one_line(run("bench", *arguments)), arguments
+
+
+def test_too_little_room_for_the_levels_is_found_out_before_they_are_made(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    used = shutil.disk_usage(tmp_path)._replace(free=200 << 20)
+    monkeypatch.setattr("archroute_edge.benchmark.levels.shutil.disk_usage", lambda _path: used)
+    message = one_line(run("bench", "--from", str(folder / "small-F32.gguf"), "--quants", "Q4_0"))
+    assert "the levels to make take 0.0 GB and there are 0.2 GB free" in message
+    assert not list(tmp_path.rglob("*.gguf"))
