@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.benchmark.labelled_cases import write_cases
 from tests.cli.conftest import Run, one_line
 
 
@@ -87,3 +88,25 @@ def test_the_bundled_encoder_with_the_bundled_model(run: Run, routes: str) -> No
         options = ("--switch-over", threshold) if threshold else ()
         result = run("route", "fix this bug", "--config", routes, "--model", model, "--threads", "1", *options, "--json")
         assert json.loads(result.stdout)["decided_by"] == expected
+
+
+def test_cases_and_a_calibration(run: Run, encoder: tuple[str, ...], model: tuple[str, ...], tmp_path: Path) -> None:
+    """An encoder and a cascade are evaluated like any model; only one model can be calibrated."""
+    cases = str(write_cases(tmp_path / "cases.jsonl"))
+    output = str(tmp_path / "calibration.yaml")
+    assert run("calibrate", cases, *encoder, "-o", output, "--json").exit_code == 0
+    both = f"{encoder[1]}+{model[1]}"
+    report = run("eval", cases, *encoder, "--calibration", output, "--json")
+    assert (report.exit_code, json.loads(report.stdout)["models"][0]["prompt_format"]) == (0, "none")
+    report = run("eval", cases, "--model", both, *encoder[2:], "--json")
+    assert report.exit_code == 0
+    assert json.loads(report.stdout)["models"][0]["model"] == "random-encoder.gguf+random-F32.gguf"
+    for command in (("calibrate", cases, "-o", output), ("route", "x", "--calibration", output)):
+        said = one_line(run(*command, "--model", both, *encoder[2:]))
+        assert said.startswith("a calibration is of one model, and a cascade has two")
+
+
+@pytest.mark.parametrize("arguments", [("prompt", "x"), ("grammar",)])
+def test_auto_is_a_language_model_where_only_one_will_do(run: Run, routes: str, arguments: tuple[str, ...]) -> None:
+    """On a fresh machine, where auto is the encoder elsewhere."""
+    assert run(*arguments, "--config", routes).stdout == run(*arguments, "--config", routes, "--model", "tiny").stdout != ""
