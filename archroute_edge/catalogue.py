@@ -25,13 +25,16 @@ _TOP = Keys("the catalogue", read=frozenset({"models"}))
 _ENTRY = Keys(
     "a model of the catalogue",
     read=frozenset(
-        {"description", "licence", "licence_url", "prompt_format", "file", "sha256"}
+        {"description", "licence", "licence_url", "kind", "prompt_format", "file", "sha256"}
         | {"repo", "revision", "files", "default_level", "checkpoint"}
     ),
     hints={"license": "it is spelled 'licence'", "license_url": "it is spelled 'licence_url'"},
 )
 _FILE = Keys("a file of the catalogue", read=frozenset({"file", "size", "sha256"}))
 _CHECKPOINT = Keys("a checkpoint of the catalogue", read=frozenset({"repo", "revision", "size"}))
+
+KINDS = ("generative", "encoder")
+"""What a model of the catalogue can be."""
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _LEVEL = re.compile(r"[A-Z0-9_]+")
@@ -63,6 +66,7 @@ class CatalogueEntry:
     """A model of the catalogue.
 
     Attributes:
+        prompt_format: how a generative model was trained to be asked; None for an encoder, which is given no prompt.
         file: name of a GGUF in one of the model folders, for a model that no repository has; ``sha256`` is its hash.
         repo: repository of the published GGUFs, at ``revision`` (None: ``main``).
         files: quantization levels to files of ``repo``.
@@ -73,7 +77,7 @@ class CatalogueEntry:
     name: str
     description: str
     licence: str
-    prompt_format: str
+    prompt_format: str | None
     licence_url: str | None = None
     file: str | None = None
     sha256: str | None = None
@@ -100,7 +104,7 @@ class CatalogueEntry:
 
 
 def bundled_folder() -> Path:
-    """Where the catalogue and the bundled model are: inside an installed package, or ``models/`` in a clone."""
+    """Where the catalogue and the bundled models are: inside an installed package, or ``models/`` in a clone."""
     installed = Path(__file__).parent / "bundled"
     return installed if installed.is_dir() else Path(__file__).parent.parent / "models"
 
@@ -157,9 +161,13 @@ class _EntryReader:
     def read(self, value: Value) -> CatalogueEntry:
         line = value.line
         fields = self._document.fields(value, _ENTRY)
-        prompt_format = self._text(fields, "prompt_format")
-        if prompt_format not in PROMPT_FORMATS:
+        kind, prompt_format = self._text(fields, "kind") or "generative", self._text(fields, "prompt_format")
+        if kind not in KINDS:
+            raise self._error(f"kind {shorten(kind)} is none of {', '.join(KINDS)}", fields["kind"].line)
+        if kind == "generative" and prompt_format not in PROMPT_FORMATS:
             raise self._error(f"needs a prompt_format out of {', '.join(PROMPT_FORMATS)}", line)
+        if kind == "encoder" and prompt_format is not None:
+            raise self._error("an encoder is asked without a prompt; leave out prompt_format", fields["prompt_format"].line)
         if ("file" in fields) == ("repo" in fields or "checkpoint" in fields):
             raise self._error("needs either a file, or a repo with files or a checkpoint", line)
         for key, needed in (("repo", "files"), ("files", "repo"), ("revision", "repo"), ("sha256", "file")):

@@ -11,25 +11,32 @@ from typing import Any, Literal
 class TokenCounts:
     """Tokens of a decision.
 
-    ``evaluated`` is everything the model computed for this decision: ``prompt - reused + answer``. A table's first decision
+    ``evaluated`` is everything the models computed for this decision: ``prompt - reused + answer``. A table's first decision
     evaluates its static prefix as well, which a prompt that starts with an assistant turn shares all but a few tokens of.
+
+    Of an encoder the prompt is the conversation and the texts of all routes, whose vectors are reused. Where a cascade asked
+    a second model, both are added up.
     """
 
     prompt: int
     """Tokens of the whole prompt."""
     reused: int
-    """Tokens of it that were in the KV cache already, or loaded from disk."""
+    """Tokens of it that were in a cache already, or loaded from disk."""
     evaluated: int
     """Tokens that were put through the model."""
     answer: int
     """Those among them that belong to the answer: guessed, chosen or scored."""
     evaluations: int
-    """How often something was evaluated; more than 512 tokens at once go to llama.cpp in pieces."""
+    """How often something was evaluated; more than 512 tokens at once go to llama.cpp in pieces. Of messages that shared an
+    evaluation the first one has it."""
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Wall-clock times in milliseconds. ``total_ms`` is from the call to the result, waiting for other threads included."""
+    """Wall-clock times in milliseconds. ``total_ms`` is from the call to the result, waiting for other threads included.
+
+    Messages of a batch that were evaluated together each have an equal share of what they took together.
+    """
 
     total_ms: float
     wait_ms: float
@@ -37,14 +44,14 @@ class Timings:
     prompt_ms: float
     """Rendering and tokenizing."""
     evaluate_ms: float
-    """Evaluating the prompt and picking the answer."""
+    """Evaluating, and picking the answer."""
     score_ms: float
     """What confidence and scores took beyond that."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a decider found for one conversation: the route and how sure it is."""
+    """What a decider found for one conversation: the route, how sure it is, and who says so."""
 
     route: str
     confidence: float
@@ -53,6 +60,8 @@ class Verdict:
     timings: Timings
     dropped_turns: int
     cut_turns: int
+    decided_by: str
+    prompt_format: str | None
 
 
 @dataclass(frozen=True)
@@ -68,11 +77,11 @@ class Decision:
         scores: probability of every route and of ``other``, where asked for; sums to 1.
         tokens: token counts.
         timings: times in milliseconds.
-        trimmed: whether the conversation was too long and parts of it were left out.
+        trimmed: whether parts of the conversation were left out: too much for a prompt, or more than an encoder reads.
         dropped_turns: earlier turns that were left out whole.
         cut_turns: turns whose middle was left out.
         decided_by: name of the model that decided.
-        prompt_format: the format it was asked in.
+        prompt_format: the format it was asked in; None for an encoder, which is asked without a prompt.
         reason: why the route is not the model's own answer: ``low_confidence`` where a calibration holds ``other`` for the
             better one, else None.
     """
@@ -89,7 +98,7 @@ class Decision:
     dropped_turns: int
     cut_turns: int
     decided_by: str
-    prompt_format: str
+    prompt_format: str | None
     reason: Literal["low_confidence"] | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def remove(model: InstalledModel) -> list[Path]:
         ModelError: a file cannot be deleted.
     """
     if model.path.parent.resolve() == bundled_folder().resolve():
-        raise SettingsError(f"{model.path}: lies beside the bundled model, where only people delete files")
+        raise SettingsError(f"{model.path}: lies beside the bundled models, where only people delete files")
     try:
         if model.level == CHECKPOINT and model.entry.checkpoint is not None:
             return remove_from_cache(model.entry.checkpoint.repo, None)

@@ -22,7 +22,9 @@ from archroute_edge.model_store import catalogue_entry, how_to_get
 _LICENCE_FILE: Final = re.compile(r"(licen[cs]e|copying)(\.\w+)?", re.IGNORECASE)
 _REVISION: Final = re.compile(r"\w[\w./-]*")
 # Never pickles: they can run code when they are read.
-_CHECKPOINT_FILES: Final = re.compile(r"[^/]+\.(safetensors|json|jinja)|merges\.txt|tokenizer\.model|README\.md")
+_CHECKPOINT_FILES: Final = re.compile(
+    r"[^/]+\.(safetensors|json|jinja)|\d+_Pooling/config\.json|merges\.txt|tokenizer\.model|README\.md"
+)
 
 
 @dataclass(frozen=True)

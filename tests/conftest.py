@@ -11,7 +11,9 @@ from hypothesis import settings
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.model_store import bundled_folder
+from tests.convert.bert_checkpoints import write_bert
 from tests.small_model import write_small_model
+from tools.convert.conversion import convert_checkpoint
 
 # No example may fail because a machine is slow, and no run may leave a folder behind.
 settings.register_profile("archroute", deadline=None, max_examples=60, database=None)
@@ -34,7 +36,8 @@ def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     # llama.cpp's threads wait for each other by spinning, which takes many times as long where other work runs beside.
-    monkeypatch.setattr("archroute_edge.deciders.generative.physical_cores", lambda: 1)
+    for decider in ("generative", "encoder"):
+        monkeypatch.setattr(f"archroute_edge.deciders.{decider}.physical_cores", lambda: 1)
     for name in ("ARCHROUTE_MODELS_DIR", "ARCHROUTE_CATALOGUE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -49,6 +52,14 @@ def bundled_model() -> Path:
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with random weights (F32): it agrees with no guess."""
     return write_small_model(tmp_path_factory.mktemp("models") / "random-F32.gguf")
+
+
+@pytest.fixture(scope="session")
+def random_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sentence encoder with random weights (F32)."""
+    folder = tmp_path_factory.mktemp("encoder")
+    convert_checkpoint(write_bert(folder / "checkpoint").folder, folder / "random-encoder.gguf", "f32")
+    return folder / "random-encoder.gguf"
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from archroute_edge import Route, Router, RouteTable
+from archroute_edge.deciders.generative import GenerativeDecider
+from archroute_edge.prompt import PromptBuilder
 
 ROUTES = (Route("code_fixing", "fixing bugs in code"), Route("api_help", "help with an api"))
 OTHERS = (Route("translation", "translating a text"), Route("poetry", "writing poems"))
@@ -25,6 +27,11 @@ def header_of(path: Path) -> dict[str, object]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "saved" / "prefixes"
+
+
+def prompt_of(router: Router) -> PromptBuilder:
+    assert isinstance(router._decider, GenerativeDecider)
+    return router._decider.prompt
 
 
 def talk(router: Router) -> None:
@@ -46,8 +53,8 @@ def test_no_conversation_reaches_the_disk(random_model: Path, folder: Path, tmp_
         router.warm()
         router.warm(routes=ROUTES)
         static = [
-            [*router._decider.prompt.static_parts(router.config.table).prefix],
-            [*router._decider.prompt.static_parts(RouteTable(ROUTES)).prefix],
+            [*prompt_of(router).static_parts(router.config.table).prefix],
+            [*prompt_of(router).static_parts(RouteTable(ROUTES)).prefix],
         ]
     spoken, silent = ({path.name: path for path in each.iterdir() if path.is_file()} for each in (folder, tmp_path / "silent"))
     assert sorted(static) == sorted(header_of(path)["tokens"] for path in spoken.values())  # type: ignore[type-var]
@@ -68,7 +75,7 @@ def test_a_second_router_starts_warm(random_model: Path, folder: Path) -> None:
     for _ in range(2):
         with Router(ROUTES, model=random_model, threads=1, prefix_cache=folder) as router:
             counts.append(router.route("hello").tokens)
-            n_static = len(router._decider.prompt.static_parts(router.config.table).prefix)
+            n_static = len(prompt_of(router).static_parts(router.config.table).prefix)
     assert [count.reused for count in counts] == [0, n_static]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from archroute_edge import Decision, Router, RouteTable
 from archroute_edge.conversation import Turn
+from archroute_edge.deciders.generative import GenerativeDecider
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.prompt import PromptBuilder
 from archroute_edge.prompt_formats import CARD
@@ -120,6 +121,7 @@ def test_evicted_conversations_decide_as_alone(
         for table, talk, n_turns in CASES:
             tight = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
             assert_same(cold[table, talk, n_turns], tight, TOLERANCE[kind])
+        assert isinstance(router._decider, GenerativeDecider)
         assert router._decider._cache.n_evictions > 10
 
 

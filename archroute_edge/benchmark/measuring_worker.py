@@ -24,6 +24,7 @@ import psutil
 from archroute_edge.benchmark.cases import Case, read_cases, shipped_cases
 from archroute_edge.benchmark.evaluation import evaluate, evaluation_order
 from archroute_edge.benchmark.workload import conversation, message, table_of
+from archroute_edge.deciders.generative import GenerativeDecider
 from archroute_edge.engine import backend
 from archroute_edge.engine.completion import CompletionEngine
 from archroute_edge.engine.interface import sequence_batch
@@ -56,7 +57,8 @@ class Session:
         load_ms = 1000 * (time.perf_counter() - begun)
         self._router, self._free_before = router, free
         prefix = router.warm()
-        engine = router.decider.engine_settings
+        decider = _language_model(router)
+        engine = decider.engine_settings
         return {
             "load_ms": load_ms,
             "prefix_ms": prefix.total_ms,
@@ -66,7 +68,7 @@ class Session:
             "threads": engine.n_threads,
             "flash_attention": engine.flash_attention,
             "kv_type": engine.kv_type,
-            "gpu_layers": router.decider.model.n_gpu_layers,
+            "gpu_layers": decider.model.n_gpu_layers,
         }
 
     def close(self) -> dict[str, Any]:
@@ -106,7 +108,8 @@ class Session:
     def rates(self, seed: int) -> dict[str, Any]:
         """Tokens a second of the model alone: a prefill of 256 tokens, and 16 steps of one token behind it."""
         router = self._open()
-        model, settings = router.decider.model, router.decider.engine_settings
+        decider = _language_model(router)
+        model, settings = decider.model, decider.engine_settings
         engine = CompletionEngine(model, replace(settings, n_ctx=2 * _PREFILL_TOKENS))
         draw = np.random.default_rng(seed)
         # Ids of ordinary tokens come first in a vocabulary; which ones they are does not change the work.
@@ -150,6 +153,12 @@ class Session:
 
 
 @cache
+def _language_model(router: Router) -> GenerativeDecider:
+    decider = router.decider
+    assert isinstance(decider, GenerativeDecider)  # contenders are language models
+    return decider
+
+
 def _cases(path: str, routes: tuple[tuple[str, str], ...]) -> list[Case]:
     if not path:
         return shipped_cases()

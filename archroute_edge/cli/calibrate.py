@@ -25,7 +25,8 @@ from archroute_edge.cli.labelled import (
 from archroute_edge.cli.options import engine_options, json_option, model_option, note_bundled_model, prompt_format_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
-from archroute_edge.model_store import find_model
+from archroute_edge.deciders.opening import find_models
+from archroute_edge.errors import SettingsError
 
 _FEW = 100
 
@@ -62,8 +63,10 @@ def calibrate(
         require_rich()
     check_can_write(output)
     cases = load_cases(file, routes)
+    if len(find_models(options["model"])) > 1:
+        raise SettingsError("a calibration is of one model, and a cascade has two; name one of them")
     chosen = candidate(options)
-    note_bundled_model(options["model"], find_model(options["model"]))
+    note_bundled_model(options["model"], find_models(options["model"])[0])
     with open_journal("calibrate", cases, [chosen], resume=resume) as journal, ProgressLine() as line:
         (found,), interrupted = run_candidates(cases, [chosen], journal, line)
         if interrupted:

@@ -14,7 +14,7 @@ from archroute_edge.router import Router
 @click.command()
 @json_option
 def demo(as_json: bool) -> None:
-    """Route a few messages with the bundled model.
+    """Route a few messages with the bundled language model.
 
     The routes are the five of Arch-Router's model card, its example message among the messages.
     """

@@ -38,7 +38,7 @@ from archroute_edge.cli.options import (
 )
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
-from archroute_edge.model_store import find_model
+from archroute_edge.deciders.opening import find_models
 
 _MOST_ROUTES = 40
 _MOST_CONFUSED = 12
@@ -84,7 +84,7 @@ def eval_command(
     check_can_write(csv, html)
     cases = load_cases(file, routes, limit)
     candidates = _candidates(options)
-    note_bundled_model(options["model"], find_model(options["model"]))
+    note_bundled_model(options["model"], find_models(options["model"])[0])
     with open_journal("eval", cases, candidates, resume=resume) as journal, ProgressLine() as line:
         found, interrupted = run_candidates(cases, candidates, journal, line)
         if not found[0]:

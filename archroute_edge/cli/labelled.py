@@ -17,10 +17,10 @@ from archroute_edge.calibration import Calibration
 from archroute_edge.cli.options import router_settings
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import load_config
-from archroute_edge.engine.model_check import check_model_file, model_fingerprint
+from archroute_edge.deciders.opening import find_models, identify
 from archroute_edge.errors import SettingsError
-from archroute_edge.model_store import ModelFile, find_model
-from archroute_edge.router import Router, choose_prompt_format
+from archroute_edge.model_store import ModelFile
+from archroute_edge.router import Router
 
 cases_argument = click.argument("file", type=click.Path(path_type=Path), required=False)
 routes_option = click.option("--routes", metavar="CONFIG", help="A configuration; its routes are those of cases without any.")
@@ -74,19 +74,17 @@ def candidate(options: Mapping[str, Any]) -> Candidate:
         CalibrationError: ``--calibration`` is another model's.
     """
     settings = router_settings(options)
-    file = find_model(settings["model"])
-    header = check_model_file(file.path)
-    prompt_format = choose_prompt_format(settings["prompt_format"], file, header).name
-    fingerprint = model_fingerprint(header)
+    files = find_models(settings["model"])
+    known = identify(files, settings["prompt_format"])
     if settings["calibration"] is not None:
         settings["calibration"] = Calibration.load(settings["calibration"])
-        settings["calibration"].check(file.name, fingerprint, prompt_format)
-    return Candidate(file.name, file, fingerprint, prompt_format, settings)
+        settings["calibration"].check(known.name, known.fingerprint, known.prompt_format)
+    return Candidate(known.name, files[0], known.fingerprint, known.prompt_format, settings)
 
 
 def open_journal(command: str, cases: Cases, candidates: Sequence[Candidate], *, resume: bool) -> Journal:
     """The journal of this command over these cases and models; says on stderr what it goes on with."""
-    deciding = ("decoder", "n_ctx", "gpu_layers", "budget", "flash_attention", "kv_type")
+    deciding = ("decoder", "n_ctx", "gpu_layers", "budget", "flash_attention", "kv_type", "switch_over")
     run = {
         "command": command,
         "archroute_edge": __version__,

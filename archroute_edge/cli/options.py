@@ -17,7 +17,7 @@ from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.generative import DecoderName
 from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
-from archroute_edge.model_store import AUTO, BUNDLED, ModelFile
+from archroute_edge.model_store import AUTO, BUNDLED_ENCODER, PREFERRED, ModelFile
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS, Router
 
@@ -39,7 +39,7 @@ model_option = click.option(
     metavar="NAME|PATH",
     default=AUTO,
     show_default=True,
-    help="A model of the catalogue, or a GGUF file; auto is Arch-Router if it is here, else tiny.",
+    help="A model of the catalogue, or a GGUF file; auto is Arch-Router if it is here, else mini. ENCODER+MODEL is a cascade.",
 )
 prompt_format_option = click.option(
     "--prompt-format",
@@ -90,7 +90,12 @@ engine_options = _stack(
         show_default=True,
         help="Number type of the KV cache; q8_0 halves its memory, with flash attention only.",
     ),
-    click.option("--no-prefix-cache", is_flag=True, help="Keep no evaluated prefixes on disk, and use none."),
+    click.option("--no-prefix-cache", is_flag=True, help="Keep no evaluated prefixes and route vectors on disk, and use none."),
+    click.option(
+        "--switch-over",
+        type=click.FloatRange(0, 1),
+        help="Confidence from which on the encoder of a cascade decides alone.  [default: the encoder's own]",
+    ),
 )
 
 
@@ -122,11 +127,10 @@ def open_router(options: Mapping[str, Any]) -> Router:
 
 
 def note_bundled_model(model: str, found: ModelFile) -> None:
-    """Say on stderr where ``auto`` has come down to the demonstration model."""
-    if model == AUTO and found.name == BUNDLED:
-        click.echo(
-            "using tiny, the bundled demonstration model; for routes of your own: archroute models pull arch-router", err=True
-        )
+    """Say on stderr where ``auto`` has come down to the bundled encoder."""
+    if model == AUTO and found.name == BUNDLED_ENCODER:
+        how = f"archroute models pull {PREFERRED}"
+        click.echo(f"using {BUNDLED_ENCODER}, the bundled encoder; to get Arch-Router: {how}", err=True)
 
 
 def router_settings(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +147,7 @@ def router_settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "kv_type": options["kv_type"],
         "prefix_cache": not options["no_prefix_cache"],
         "calibration": options.get("calibration"),
+        "switch_over": options["switch_over"],
     }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -28,6 +30,8 @@ from archroute_edge.decision import Decision
 from archroute_edge.errors import ArchRouteError, ConversationError, RouteTableError, SettingsError
 from archroute_edge.router import Router
 from archroute_edge.routes import Route, RouteTable
+
+Result = TypeVar("Result")
 
 
 @click.command()
@@ -80,7 +84,7 @@ def summarise(decision: Decision) -> str:
     reason = ", other for low confidence" if decision.reason else ""
     return (
         f"confidence {decision.confidence:.2f}, {tokens.prompt} prompt tokens: {tokens.reused} reused; "
-        f"{tokens.evaluated} evaluated, {decision.timings.total_ms:.0f} ms{trimmed}{reason}"
+        f"{tokens.evaluated} evaluated, {decision.timings.total_ms:.0f} ms{trimmed}{reason}; decided by {decision.decided_by}"
     )
 
 
@@ -101,24 +105,51 @@ def _route_lines(router: Router, lines: BinaryIO, scores: bool) -> int:
     """Answer every line in its place; 1 if any could not be."""
     failed = 0
     n_lines = None
+    # From a pipe each line is answered as it comes: whoever writes them may wait for the answer.
+    at_once = router.batch_size if lines.seekable() else 1
     if lines.seekable() and not isinstance(lines, io.BytesIO):
         n_lines = sum(1 for _ in lines)
         lines.seek(0)
     shown = bool(n_lines) and sys.stderr.isatty()
+    numbered = enumerate(lines, 1)
     with click.progressbar(length=n_lines or 0, file=sys.stderr, hidden=not shown) as progress:
-        for number, line in enumerate(lines, 1):
-            progress.update(1)
-            if not line.strip():
-                continue
-            try:
-                conversation, table = _read_line(line, number)
-                answer: dict[str, Any] = router.route(conversation, routes=table, scores=scores).to_dict()
-            except ArchRouteError as exc:
-                failed = 1
-                message = str(exc)
-                answer = {"error": message if message.startswith("line ") else f"line {number}: {message}"}
-            click.echo(json.dumps(answer))
+        while chunk := list(islice(numbered, at_once)):
+            for answer in _answer(router, [each for each in chunk if each[1].strip()], scores):
+                failed |= "error" in answer
+                click.echo(json.dumps(answer))
+            progress.update(len(chunk))
     return failed
+
+
+def _answer(router: Router, lines: list[tuple[int, bytes]], scores: bool) -> list[dict[str, Any]]:
+    """The answers to numbered lines, in their order: decisions, or what is wrong with a line."""
+    read = [(number, _try(partial(_read_line, line, number), number)) for number, line in lines]
+    plain = [case[0] for _, case in read if isinstance(case, tuple) and case[1] is None]
+    try:
+        together = iter(router.route_many(plain, scores=scores))
+    except ArchRouteError:
+        # One of them spoils it for all; alone each gets its own answer.
+        together = iter(())
+    answers = []
+    for number, case in read:
+        if isinstance(case, dict):
+            answers.append(case)
+            continue
+        messages, table = case
+        decision: Decision | dict[str, Any] | None = next(together, None) if table is None else None
+        if decision is None:
+            decision = _try(partial(router.route, messages, routes=table, scores=scores), number)
+        answers.append(decision if isinstance(decision, dict) else decision.to_dict())
+    return answers
+
+
+def _try(call: Callable[[], Result], number: int) -> Result | dict[str, Any]:
+    """What ``call`` gives, or the object that says what is wrong with line ``number``."""
+    try:
+        return call()
+    except ArchRouteError as exc:
+        message = str(exc)
+        return {"error": message if message.startswith("line ") else f"line {number}: {message}"}
 
 
 def _read_line(line: bytes, number: int) -> tuple[Any, RouteTable | None]:

@@ -80,15 +80,17 @@ class GenerativeDecider:
 
     Args:
         model: loaded and checked; closed with the decider.
+        name: what decisions say of who decided.
         prompt_format: how the model wants to be asked.
         settings: see :class:`GenerativeSettings`.
         table: a route table that the context is sized for at once.
     """
 
     def __init__(
-        self, model: LoadedModel, prompt_format: PromptFormat, settings: GenerativeSettings, table: RouteTable
+        self, model: LoadedModel, name: str, prompt_format: PromptFormat, settings: GenerativeSettings, table: RouteTable
     ) -> None:
         self.model = model
+        self.name = name
         self.settings = settings
         self.prompt = PromptBuilder(model, prompt_format)
         self._lock = threading.Lock()
@@ -143,7 +145,20 @@ class GenerativeDecider:
             ),
             dropped_turns=kept.dropped,
             cut_turns=kept.cut,
+            decided_by=self.name,
+            prompt_format=self.prompt.format.name,
         )
+
+    def decide_many(
+        self, table: RouteTable, conversations: Sequence[Sequence[Turn]], *, scores: bool = False, keep: bool = True
+    ) -> list[Verdict]:
+        """The verdicts on several conversations, one after another."""
+        return [self.decide(table, turns, scores=scores, keep=keep) for turns in conversations]
+
+    @property
+    def batch_size(self) -> int:
+        """1: each decision has the cache for itself."""
+        return 1
 
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None) -> Warmup:
         """Evaluate ahead of time what a decision on ``table``, or on a conversation that ends in ``turns``, begins with.

@@ -210,6 +210,17 @@ def read_texts(header: GGUFHeader, key: str) -> list[bytes]:
     return texts
 
 
+def read_numbers(header: GGUFHeader, key: str) -> list[int | float | bool]:
+    """The numbers of the array at ``key``; none where there is no such array."""
+    entry = header.metadata.get(key)
+    if not isinstance(entry, MetadataArray) or entry.element_type not in _SCALARS:
+        return []
+    code = f"<{entry.length}{_SCALARS[entry.element_type][1]}"
+    with header.path.open("rb") as file:
+        file.seek(entry.offset)
+        return list(struct.unpack(code, file.read(struct.calcsize(code))))
+
+
 def _parse(reader: _Reader) -> GGUFHeader:
     magic = reader.data[:4]
     if magic != b"GGUF":

@@ -12,7 +12,7 @@ import llama_cpp
 
 from archroute_edge.engine import backend
 from archroute_edge.engine.gguf_header import GGUFHeader
-from archroute_edge.engine.model_check import check_model_file, model_fingerprint
+from archroute_edge.engine.model_check import ModelKind, check_model_file, model_fingerprint, model_kind
 from archroute_edge.engine.vocabulary import Vocabulary
 from archroute_edge.errors import EngineError, ModelFileError, ModelLoadError
 
@@ -24,6 +24,7 @@ class LoadedModel:
         path: the GGUF file.
         n_gpu_layers: layers to put on the GPU; negative means all.
         vocabulary_only: load no weights; enough to write prompts, not to evaluate them.
+        wanted: the kind of model that will do.
 
     Raises:
         ModelNotFoundError: there is no such file.
@@ -31,9 +32,17 @@ class LoadedModel:
         ModelLoadError: llama.cpp refused it; the message has llama.cpp's reason.
     """
 
-    def __init__(self, path: str | Path, *, n_gpu_layers: int = -1, vocabulary_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        n_gpu_layers: int = -1,
+        vocabulary_only: bool = False,
+        wanted: ModelKind | None = "generative",
+    ) -> None:
         self.path = Path(path)
-        self.header: GGUFHeader = check_model_file(self.path)
+        self.header: GGUFHeader = check_model_file(self.path, wanted)
+        self.kind: ModelKind = model_kind(self.header)
         self.fingerprint = model_fingerprint(self.header)
         backend.initialise()
         params = llama_cpp.llama_model_default_params()

@@ -5,22 +5,32 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from archroute_edge.engine.architecture_check import check_architecture
+from archroute_edge.engine.encoder_check import check_encoder
 from archroute_edge.engine.gguf_header import GGUFHeader, MetadataArray, read_header, read_texts
 from archroute_edge.errors import ModelFileError
 
-_ENCODERS: Final = ("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert",
-                    "eurobert", "t5encoder", "clip", "mmproj")  # fmt: skip
-# Those of decoder models whose tokens are pieces of text that can be written byte by byte.
-_TOKENIZERS: Final = ("gpt2", "llama", "gemma4")
+ENCODER: Final = "bert"
+"""The architecture of the sentence encoders that can be routed with."""
+_OTHER_ENCODERS: Final = ("nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert",
+                          "eurobert", "t5encoder", "clip", "mmproj")  # fmt: skip
+# Those of decoder models whose tokens are pieces of text that can be written byte by byte; of encoders, BERT's.
+_TOKENIZERS: Final[dict[str, tuple[str, ...]]] = {"generative": ("gpt2", "llama", "gemma4"), "encoder": ("bert",)}
 _SAMPLES: Final = 64
 _SAMPLE_BYTES: Final = 4096
 
 
-def check_model_file(path: str | Path) -> GGUFHeader:
-    """Check that ``path`` is a GGUF of a causal language model with a tokenizer, and return its header.
+ModelKind = Literal["generative", "encoder"]
+"""A causal language model, which writes an answer, or a sentence encoder, which gives texts vectors."""
+
+
+def check_model_file(path: str | Path, wanted: ModelKind | None = None) -> GGUFHeader:
+    """Check that ``path`` is a GGUF of a causal language model or a sentence encoder, and return its header.
+
+    Args:
+        wanted: only this kind will do.
 
     Raises:
         ModelNotFoundError: there is no such file.
@@ -34,22 +44,34 @@ def check_model_file(path: str | Path) -> GGUFHeader:
         raise ModelFileError(f"{path}: a GGUF of type {header.text('general.type')!r}, not a model")
     if not header.tensors:
         raise ModelFileError(f"{path}: holds a vocabulary only, no weights; a whole model is needed")
-    if architecture in _ENCODERS:
-        raise ModelFileError(f"{path}: a {architecture} encoder, which cannot generate an answer; use a causal language model")
+    if architecture in _OTHER_ENCODERS:
+        raise ModelFileError(f"{path}: a {architecture} encoder; of encoders those of the architecture {ENCODER} can be used")
+    kind = model_kind(header)
+    if wanted == "generative" and kind == "encoder":
+        raise ModelFileError(f"{path}: a {architecture} encoder, which cannot write an answer; name a causal language model")
+    if wanted == "encoder" and kind == "generative":
+        raise ModelFileError(f"{path}: a {architecture} language model, which is no sentence encoder; name an encoder")
     if (header.integer("split.count") or 1) > 1:
         raise ModelFileError(f"{path}: one of several files of a split model; merge them first (llama-gguf-split --merge)")
-    _check_vocabulary(header)
+    _check_vocabulary(header, kind)
     check_architecture(header)
+    if kind == "encoder":
+        check_encoder(header)
     return header
 
 
-def _check_vocabulary(header: GGUFHeader) -> None:
+def model_kind(header: GGUFHeader) -> ModelKind:
+    """Which kind of model a checked file holds."""
+    return "encoder" if header.architecture == ENCODER else "generative"
+
+
+def _check_vocabulary(header: GGUFHeader, kind: ModelKind) -> None:
     n_vocab = header.length("tokenizer.ggml.tokens")
     tokenizer = header.text("tokenizer.ggml.model")
     if not n_vocab or tokenizer in (None, "none", "no_vocab"):
         raise ModelFileError(f"{header.path}: has no tokenizer; convert the model again with its tokenizer files")
-    if tokenizer not in _TOKENIZERS:
-        known = ", ".join(_TOKENIZERS)
+    if tokenizer not in _TOKENIZERS[kind]:
+        known = ", ".join(_TOKENIZERS[kind])
         raise ModelFileError(f"{header.path}: has a tokenizer of the kind {tokenizer!r}; those that can be used are {known}")
     for key in ("tokenizer.ggml.token_type", "tokenizer.ggml.scores"):
         length = header.length(key)

@@ -58,7 +58,6 @@ class WrittenCheckpoint:
     """A checkpoint on disk. ``weights`` holds every tensor as float32, exactly as the stored numbers read."""
 
     folder: Path
-    shape: Shape
     config: dict[str, Any]
     weights: dict[str, npt.NDArray[np.float32]]
     tokenizer: tokenizers.Tokenizer
@@ -78,9 +77,9 @@ def write_checkpoint(
     write_tokenizer(
         folder, tokenizer, tokenizer_json=shape.tokenizer_files == "tokenizer.json", template_in=shape.chat_template_in
     )
-    stored = {name: _store(values, shape.dtype) for name, values in _random_weights(shape, config["vocab_size"], seed).items()}
+    stored = {name: store(values, shape.dtype) for name, values in _random_weights(shape, config["vocab_size"], seed).items()}
     write_tensors(folder, {name: words for name, (words, _) in stored.items()}, shape.dtype, shape.n_shards)
-    return WrittenCheckpoint(folder, shape, config, {name: exact for name, (_, exact) in stored.items()}, tokenizer)
+    return WrittenCheckpoint(folder, config, {name: exact for name, (_, exact) in stored.items()}, tokenizer)
 
 
 def write_tensors(folder: Path, tensors: dict[str, Words], dtype: str, n_shards: int = 1) -> None:
@@ -196,7 +195,7 @@ def _random_weights(shape: Shape, vocab_size: int, seed: int) -> dict[str, npt.N
     return weights
 
 
-def _store(values: npt.NDArray[np.float32], dtype: str) -> tuple[Words, npt.NDArray[np.float32]]:
+def store(values: npt.NDArray[np.float32], dtype: str) -> tuple[Words, npt.NDArray[np.float32]]:
     """The words of ``values`` in ``dtype``, and what these words mean as float32."""
     if dtype == "float32":
         return values.view(np.uint32), values

@@ -81,3 +81,29 @@ def logits(model: Any, token_ids: list[int]) -> npt.NDArray[np.float32]:
     finally:
         llama_cpp.llama_batch_free(batch)
         llama_cpp.llama_free(context)
+
+
+def sentence_vector(model: Any, token_ids: list[int]) -> npt.NDArray[np.float32]:
+    """The unit vector of one text, pooled as the GGUF says."""
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = max(len(token_ids), 32)
+    params.n_threads = params.n_threads_batch = 1
+    params.embeddings = True
+    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    context = llama_cpp.llama_init_from_model(model, params)
+    batch = llama_cpp.llama_batch_init(len(token_ids), 0, 1)
+    try:
+        for place, token_id in enumerate(token_ids):
+            batch.token[place], batch.pos[place], batch.logits[place] = token_id, place, True
+            batch.n_seq_id[place], batch.seq_id[place][0] = 1, 0
+        batch.n_tokens = len(token_ids)
+        assert llama_cpp.llama_decode(context, batch) == 0
+        n_embd = llama_cpp.llama_model_n_embd(model)
+        vector: npt.NDArray[np.float32] = np.ctypeslib.as_array(
+            llama_cpp.llama_get_embeddings_seq(context, 0), shape=(n_embd,)
+        ).copy()
+        unit: npt.NDArray[np.float32] = vector / np.linalg.norm(vector)
+        return unit
+    finally:
+        llama_cpp.llama_batch_free(batch)
+        llama_cpp.llama_free(context)

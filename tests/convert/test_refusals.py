@@ -140,7 +140,10 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         lambda c: (c.folder / "config.json").write_text("{,}"),
         "config.json:1: not valid JSON",
     ),
-    "another architecture": (set_config(architectures=["LlamaForCausalLM"]), "Qwen2ForCausalLM, Qwen3ForCausalLM can"),
+    "another architecture": (
+        set_config(architectures=["LlamaForCausalLM"]),
+        "Qwen3ForCausalLM, BertModel can",
+    ),
     "no architecture": (set_config(architectures=None), "architecture None"),
     "no hidden_size": (set_config(hidden_size=None), "has no hidden_size"),
     "layers as a text": (set_config(num_hidden_layers="2"), "positive whole number"),
@@ -164,7 +167,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         lambda c: [remove(name)(c) for name in ("tokenizer.json", "vocab.json")],
         "the tokenizer is needed",
     ),
-    "a tokenizer that is no BPE": (change_tokenizer(lambda t: t["model"].update(type="WordPiece")), "not a BPE tokenizer"),
+    "a tokenizer that is no BPE": (change_tokenizer(lambda t: t["model"].update(type="Unigram")), "neither a BPE nor"),
     "merges of unknown tokens": (
         change_tokenizer(lambda t: t["model"]["merges"].append(["zq", "qz"])),
         "not a usable tokenizer",

@@ -35,6 +35,12 @@ def texts(count: int, seed: int = 0) -> list[str]:
     return result
 
 
+def is_settled(text: str) -> bool:
+    """Whether all tables of Unicode, old and new, agree about its characters, but for pictures and letters."""
+    old, new = unicodedata.ucd_3_2_0.category, unicodedata.category
+    return all(old(character) == new(character) or new(character) in ("So", "Lo") for character in text)
+
+
 def _piece(source: random.Random) -> str:
     kind = source.random()
     if kind < 0.4:

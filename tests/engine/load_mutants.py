@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from archroute_edge.engine.completion import CompletionEngine, EngineSettings
+from archroute_edge.engine.embedding import EmbeddingEngine
 from archroute_edge.engine.interface import sequence_batch
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ArchRouteError
@@ -24,7 +25,10 @@ _TEXT = 'fix the bug "code"}]\n\n in é\U0001f600 <|im_end|> 12345 \t\x00 <tool_
 
 def use(path: Path) -> None:
     """Everything that a decision does with a model file."""
-    with LoadedModel(path) as model:
+    with LoadedModel(path, wanted=None) as model:
+        if model.kind == "encoder":
+            _embed(model)
+            return
         vocabulary = model.vocabulary
         _ = vocabulary.control_texts, vocabulary.tokens_by_piece
         tokens = vocabulary.bos_tokens + vocabulary.tokenize(_TEXT) + vocabulary.tokenize(_TEXT, control_tokens=True)
@@ -34,6 +38,14 @@ def use(path: Path) -> None:
             engine.evaluate(sequence_batch(0, tokens, 0, [len(tokens) - 1]))
         finally:
             engine.close()
+
+
+def _embed(model: LoadedModel) -> None:
+    engine = EmbeddingEngine(model, 1)
+    try:
+        engine.embed([engine.encode(text) for text in (_TEXT, "", "word " * 1000)])
+    finally:
+        engine.close()
 
 
 def main(model: str, first: str, last: str, scratch: str) -> None:

@@ -20,6 +20,7 @@ _KNOWN_KEYS = (
     *("nextn_predict_layers", "pooling_type", "rope.scaling.factor", "rope.scaling.original_context_length"),
     *("attention.sliding_window", "vocab_size", "attention.causal", "rope.scaling.type", "attention.clamp_kqv"),
     *("expert_group_count", "embedding_length_out", "attention.max_alibi_bias", "logit_scale", "rope.scaling.attn_factor"),
+    *("moe_every_n_layers", "attention.value_length_swa", "classifier.pooling_type", "attention.layer_norm_epsilon"),
     *("attention.key_length_swa", "rope.dimension_sections", "expert_group_used_count", "rope.scaling.alpha"),
 )
 _TOKENIZER_KEYS = (
@@ -49,7 +50,8 @@ _PRE_TOKENIZERS = (
 _TENSOR_NAMES = (b"output.weight", b"output.bias", b"rope_freqs.weight", b"blk.0.attn_q_norm.weight", b"blk.0.attn_qkv.weight",
                  b"blk.0.attn_qkv.bias", b"blk.0.attn_output.bias", b"blk.2.attn_q.weight", b"blk.0.ffn_gate_inp.weight", b"x",
                  b"blk.0.attn_q.scale", b"blk.0.rope_freqs.weight", b"token_embd.weight", b"cls.output.weight",
-                 b"output.scale", b"blk.0.attn_q.input_scale")  # fmt: skip
+                 b"output.scale", b"blk.0.attn_q.input_scale", b"cls.weight", b"cls.output.bias", b"position_embd.weight",
+                 b"token_types.weight", b"blk.0.attn_norm_2.weight", b"cls.norm.weight")  # fmt: skip
 
 
 def _architecture(file: GGUFFile) -> str:
@@ -249,9 +251,12 @@ def as_architecture(file: GGUFFile, name: str) -> GGUFFile:
 
 
 def mutant(file: GGUFFile, number: int) -> bytes:
-    """Mutant ``number`` of the Qwen2 model in ``file``: the same bytes every time."""
+    """Mutant ``number`` of the Qwen2 or BERT model in ``file``: the same bytes every time."""
     draw = random.Random(number)
-    changed = as_architecture(file, draw.choice(("qwen2", "qwen2", "qwen3", "llama")))
+    if _architecture(file) == "bert":
+        changed = file.copy()
+    else:
+        changed = as_architecture(file, draw.choice(("qwen2", "qwen2", "qwen3", "llama")))
     if draw.random() < 0.2:
         raw = bytearray(changed.to_bytes())
         n_header = len(changed.header())

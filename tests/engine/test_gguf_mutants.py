@@ -8,12 +8,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-_N_MUTANTS = 400
+import pytest
+
 _ROOT = Path(__file__).parent.parent.parent
 
 
-def test_mutants_are_refused_or_work(random_model: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.engine.load_mutants", str(random_model), "0", str(_N_MUTANTS)]
+@pytest.mark.parametrize(("model", "n_mutants"), [("random_model", 400), ("random_encoder", 200)])
+def test_mutants_are_refused_or_work(request: pytest.FixtureRequest, tmp_path: Path, model: str, n_mutants: int) -> None:
+    path = request.getfixturevalue(model)
+    command = [sys.executable, "-m", "tests.engine.load_mutants", str(path), "0", str(n_mutants)]
     child = subprocess.run(
         [*command, str(tmp_path / "mutant.gguf")],
         cwd=_ROOT,
@@ -27,9 +30,9 @@ def test_mutants_are_refused_or_work(random_model: Path, tmp_path: Path) -> None
     lines = child.stdout.splitlines()
     last = lines[-1] if lines else "none"
     assert child.returncode == 0, f"the process died ({child.returncode}) of mutant {last}: {child.stderr[-1000:]}"
-    assert [int(line.split()[0]) for line in lines] == list(range(_N_MUTANTS))
+    assert [int(line.split()[0]) for line in lines] == list(range(n_mutants))
     outcomes = Counter(line.split()[1] for line in lines)
     assert set(outcomes) <= {"used", "ModelFileError", "ModelLoadError", "EngineError"}
     # Enough of them get as far as llama.cpp for the test to mean anything.
-    assert outcomes["used"] >= _N_MUTANTS // 20
-    assert outcomes["ModelLoadError"] >= _N_MUTANTS // 20
+    assert outcomes["used"] >= n_mutants // 20
+    assert outcomes["ModelLoadError"] >= n_mutants // 20

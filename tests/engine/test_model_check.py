@@ -57,7 +57,7 @@ def test_loading_refuses_too_and_before_llama_cpp_sees_the_file(sound: GGUFFile,
             LoadedModel(path, vocabulary_only=vocabulary_only)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "nomic-bert", "jina-bert-v2", "modern-bert", "t5encoder"])
+@pytest.mark.parametrize("architecture", ["nomic-bert", "jina-bert-v2", "modern-bert", "t5encoder"])
 def test_encoders(sound: GGUFFile, path: Path, architecture: str) -> None:
     sound["general.architecture"].value = architecture.encode()
     message = refusal(sound, path)

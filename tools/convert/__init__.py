@@ -6,10 +6,13 @@ From the checkpoint to the file::
     safetensors_files   headers read and checked, tensors read in bounded pieces
     checkpoint          the folder: config.json, tensors of one file or of shards
     architectures       per architecture: tensor names and shapes, settings that llama.cpp takes for granted
+    sentence_modules    how a sentence encoder pools its tokens' vectors
     hyperparameters     the keys under the architecture's name
     tokenizer_files     tokenizer.json, or vocab.json and merges.txt, read into one
     pre_tokenizers      which pre-tokenizer of llama.cpp's cuts text as this tokenizer does
+    wordpiece           BERT's tokenizer
     added_tokens        control tokens and other tokens added to the vocabulary
+    special_tokens      the tokens with a role, and those put around every text
     chat_templates      the chat template, wherever it is kept
     tokenizer           all of the tokenizer as a GGUF stores it
     model_card          general.* metadata: name, licence, sampling defaults
@@ -35,5 +38,7 @@ The commands::
     imatrix_command         collecting
     verify_command          comparing
     compare_upstream        a developer's command: our files against llama.cpp's own converter
+    upstream_cases          what it compares
+    compare_embeddings      another one: an encoder's vectors against those of sentence-transformers
     compare_quantization    another one: importance matrices and levels against llama.cpp's own tools
 """

@@ -1,10 +1,12 @@
 """Compare our conversion with llama.cpp's ``convert_hf_to_gguf.py`` of the pinned version (a developer's command).
 
-``python -m tools.convert.compare_upstream SCRIPT --python PYTHON --vocabulary VOCAB.gguf``
+``python -m tools.convert.compare_upstream SCRIPT --python PYTHON --vocabulary VOCAB.gguf --encoder FOLDER``
 
 SCRIPT lies in ``vendor/llama.cpp`` of llama-cpp-python's source archive; PYTHON is an interpreter with torch,
 transformers and sentencepiece; VOCAB.gguf is a GGUF with Qwen2's vocabulary, which llama.cpp keeps among its
-``models/ggml-vocab-*``: upstream knows pre-tokenizers by vocabulary, so a small one will not do.
+``models/ggml-vocab-*``: upstream knows pre-tokenizers by vocabulary, so a small one will not do. FOLDER is a checkpoint of
+sentence-transformers with uncased BERT's vocabulary (``tools/mini/published.py`` fetches one); it is compared itself, and
+random checkpoints with its vocabulary are. Without one of the two options its cases are left out.
 """
 
 from __future__ import annotations
@@ -14,25 +16,22 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import product
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
-import gguf
 import tokenizers
 
 from archroute_edge.engine.gguf_header import GGUFHeader, MetadataArray, read_header
 from archroute_edge.errors import ArchRouteError
-from tests.convert.checkpoints import Shape, change_json, write_checkpoint
-from tests.convert.qwen_tokenizer import add_qwen_tokens, qwen_tokenizer
-from tools.convert.conversion import OutType, convert_checkpoint
+from tests.convert.bert_checkpoints import BertShape, write_bert
+from tests.convert.checkpoints import change_json, write_checkpoint
+from tools.convert.conversion import convert_checkpoint
+from tools.convert.upstream_cases import Case, cases, encoder_cases, qwen2_tokenizer
 
-EXPECTED_KEYS = ("qwen2.", "qwen3.", "tokenizer.")
+EXPECTED_KEYS = ("qwen2.", "qwen3.", "bert.", "tokenizer.")
 EXPECTED_GENERAL = ("general.architecture", "general.file_type", "general.quantization_version")
-FIRST_ADDED = "<|endoftext|>"
 
 # GGUF value types: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 _STRING = 8
@@ -48,59 +47,6 @@ class Comparison:
     n_keys: int = 0
     differences: list[str] = field(default_factory=list)
     other_keys: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A checkpoint to convert both ways; ``settings`` are changes to its tokenizer_config.json."""
-
-    name: str
-    shape: Shape
-    outtype: OutType
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-def cases() -> Iterator[Case]:
-    """Checkpoints with every combination that takes another path: architecture, head, files, source and target type."""
-    types = ("float16", "bfloat16", "float32")
-    outtypes: tuple[OutType, ...] = ("f32", "f16", "bf16")
-    for model_type, head_dim in (("qwen2", None), ("qwen3", 64)):
-        for tied, n_shards in ((True, 1), (True, 3), (False, 1), (False, 3)):
-            for dtype, outtype in product(types, outtypes):
-                if dtype != types[n_shards % 3] and model_type != "qwen2":
-                    continue
-                shape = Shape(
-                    model_type=model_type, hidden_size=64, intermediate_size=128, head_dim=head_dim,
-                    tie_word_embeddings=tied, n_shards=n_shards, dtype=dtype, vocab_padding=271,
-                )  # fmt: skip
-                yield Case(f"{model_type}, {'tied' if tied else 'untied'}, {n_shards} file(s), {dtype}", shape, outtype)
-    plain = Shape(dtype="float16", vocab_padding=271)
-    yarn = {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "beta_slow": 2.0}}
-    linear = {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
-    new_style = {"rope_theta": None, "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}
-    for name, shape in (
-        ("no tokenizer.json", replace(plain, tokenizer_files="vocab.json")),
-        ("chat_template.jinja", replace(plain, chat_template_in="chat_template.jinja")),
-        ("chat_template.json", replace(plain, chat_template_in="chat_template.json")),
-        ("no vocabulary padding", replace(plain, vocab_padding=0)),
-        ("yarn", replace(plain, extra_config=yarn)),
-        ("linear rotary scaling", replace(plain, extra_config=linear)),
-        ("rope_parameters", replace(plain, extra_config=new_style)),
-        ("head_dim in Qwen2", replace(plain, head_dim=32)),
-    ):
-        yield Case(name, shape, "f16")
-    templates = [{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}]
-    for name, settings in (
-        ("several templates", {"chat_template": templates}),
-        ("no template", {"chat_template": None}),
-        ("an ordinary token as the end of text", {"eos_token": "<tool_call>"}),
-        ("more special tokens", {"additional_special_tokens": ["<tool_call>"]}),
-        ("end of text in config.json only", {"eos_token": None}),
-        ("bos to be added", {"bos_token": "<|endoftext|>", "add_bos_token": True}),
-        ("an unknown token", {"unk_token": "<|endoftext|>"}),
-        ("no list of added tokens", {"added_tokens_decoder": None}),
-    ):
-        yield Case(name, plain, "f16", settings)
 
 
 def compare(ours: Path, theirs: Path) -> Comparison:
@@ -146,25 +92,25 @@ def _bytes_at(header: GGUFHeader, offset: int, n_bytes: int) -> bytes:
         return file.read(n_bytes)
 
 
-def qwen2_tokenizer(vocabulary: Path) -> tokenizers.Tokenizer:
-    """Rebuild Qwen2.5's tokenizer from a GGUF: its ordinary tokens and merges, and the 22 added ones."""
-    fields = gguf.GGUFReader(vocabulary).fields
-    tokens = fields["tokenizer.ggml.tokens"].contents()
-    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"].contents()]
-    ordinary = {token: token_id for token_id, token in enumerate(tokens[: tokens.index(FIRST_ADDED)])}
-    return add_qwen_tokens(qwen_tokenizer(tokenizers.models.BPE(ordinary, merges)))
-
-
 @click.command()
 @click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--python", "interpreter", default=sys.executable, show_default=True, help="Interpreter that runs SCRIPT.")
-@click.option("--vocabulary", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--vocabulary", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="With Qwen2's vocabulary.")
+@click.option("--encoder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of a sentence encoder.")
 @click.option("--only", default="", help="Compare the cases whose name holds this text.")
-def main(script: Path, interpreter: str, vocabulary: Path, only: str) -> None:
-    """Compare our conversion with upstream's on random checkpoints with Qwen2's vocabulary."""
-    tokenizer = qwen2_tokenizer(vocabulary)
+def main(script: Path, interpreter: str, vocabulary: Path | None, encoder: Path | None, only: str) -> None:
+    """Compare our conversion with upstream's: random checkpoints with published vocabularies, and a published encoder."""
+    wanted = []
+    if vocabulary is not None:
+        qwen = qwen2_tokenizer(vocabulary)
+        wanted += [(case, qwen) for case in cases()]
+    if encoder is not None:
+        bert = tokenizers.Tokenizer.from_file(str(encoder / "tokenizer.json"))
+        wanted += [(case, bert) for case in encoder_cases(encoder)]
+    if not wanted:
+        raise click.UsageError("name a vocabulary, an encoder or both")
     failed = 0
-    for case in cases():
+    for case, tokenizer in wanted:
         if only not in case.name:
             continue
         with tempfile.TemporaryDirectory() as scratch:
@@ -172,7 +118,7 @@ def main(script: Path, interpreter: str, vocabulary: Path, only: str) -> None:
         verdict = "equal" if not result.differences else "DIFFERENT: " + "; ".join(result.differences[:8])
         click.echo(f"{case.name} -> {case.outtype}: {result.n_tensors} tensors, {result.n_keys} keys, {verdict}")
         if result.other_keys:
-            click.echo(f"    general keys that differ: {', '.join(result.other_keys)}")
+            click.echo(f"    general keys that differ: {', '.join(result.other_keys)}"[:400])
         failed += bool(result.differences)
     click.echo("all equal" if not failed else f"{failed} comparisons differ")
     sys.exit(1 if failed else 0)
@@ -180,8 +126,14 @@ def main(script: Path, interpreter: str, vocabulary: Path, only: str) -> None:
 
 def _run_case(scratch: Path, case: Case, tokenizer: tokenizers.Tokenizer, script: Path, interpreter: str) -> Comparison:
     folder, ours, theirs = scratch / "checkpoint", scratch / "ours.gguf", scratch / "theirs.gguf"
-    write_checkpoint(folder, case.shape, tokenizer=tokenizer)
-    change_json(folder / "tokenizer_config.json", **case.settings)
+    if isinstance(case.shape, Path):
+        folder = case.shape
+    elif isinstance(case.shape, BertShape):
+        write_bert(folder, case.shape, tokenizer=tokenizer)
+    else:
+        write_checkpoint(folder, case.shape, tokenizer=tokenizer)
+    if case.settings:
+        change_json(folder / "tokenizer_config.json", **case.settings)
     try:
         convert_checkpoint(folder, ours, case.outtype)
     except ArchRouteError as exc:

@@ -17,6 +17,7 @@ from tools.convert.gguf_output import Progress, write_gguf
 from tools.convert.hyperparameters import add_hyperparameters
 from tools.convert.model_card import add_general
 from tools.convert.number_types import NumberType
+from tools.convert.sentence_modules import add_routing
 from tools.convert.tokenizer import read_vocabulary
 
 OutType = Literal["auto", "f32", "f16", "bf16"]
@@ -71,7 +72,7 @@ def convert_checkpoint(
     checkpoint = open_checkpoint(folder)
     architecture = architecture_of(checkpoint)
     tensors = place_tensors(checkpoint, architecture)
-    vocabulary = read_vocabulary(checkpoint)
+    vocabulary = read_vocabulary(checkpoint, architecture)
     number_type = _number_type(tensors, outtype)
     n_parameters = sum(tensor.source.n_elements for tensor in tensors)
     writer = gguf.GGUFWriter(None, architecture.name)
@@ -80,6 +81,8 @@ def convert_checkpoint(
     writer.add_file_type(_FILE_TYPE[number_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     vocabulary.add_to(writer)
+    if architecture.encodes:
+        add_routing(writer, checkpoint.folder)
     if prompt_format:
         writer.add_string("archroute.prompt_format", prompt_format)
     try:

@@ -70,7 +70,7 @@ def convert(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Convert a Hugging Face Qwen2 or Qwen3 checkpoint to a GGUF.
+    """Convert a Hugging Face Qwen2, Qwen3 or BERT checkpoint to a GGUF.
 
     CHECKPOINT is a folder, or OWNER/NAME on the hub, which is pulled into the hub's cache; @REVISION may follow.
     """

@@ -24,10 +24,13 @@ _GGML_TYPE: Final = {
     "BF16": gguf.GGMLQuantizationType.BF16,
 }
 
+_ADDED_TO_ACTIVATIONS: Final = ("position_embd.weight", "token_types.weight")
+
 
 def number_type_of(tensor: PlacedTensor, wanted: NumberType) -> NumberType:
-    """The type in which a tensor is written: norms and biases stay F32, which llama.cpp's graphs take for granted."""
-    return "F32" if len(tensor.source.shape) == 1 or tensor.name.endswith("_norm.weight") else wanted
+    """The type in which a tensor is written: what is added to F32 activations stays F32, as llama.cpp's graphs expect."""
+    stays = len(tensor.source.shape) == 1 or tensor.name.endswith("_norm.weight") or tensor.name in _ADDED_TO_ACTIVATIONS
+    return "F32" if stays else wanted
 
 
 def write_gguf(

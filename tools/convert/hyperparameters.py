@@ -1,4 +1,4 @@
-"""The ``qwen2.*`` and ``qwen3.*`` keys of a GGUF, from config.json."""
+"""The ``qwen2.*``, ``qwen3.*`` and ``bert.*`` keys of a GGUF, from config.json."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from archroute_edge.errors import CheckpointError
 from tools.convert.architectures import Architecture, sizes
 from tools.convert.checkpoint import Checkpoint
 from tools.convert.json_files import Settings
+from tools.convert.sentence_modules import read_pooling
 
 
 def add_hyperparameters(writer: gguf.GGUFWriter, checkpoint: Checkpoint, architecture: Architecture) -> None:
-    """Write sizes, norm and rotary settings under the architecture's prefix (the writer's).
+    """Write sizes, norm and rotary settings, or an encoder's pooling, under the architecture's prefix (the writer's).
 
     Raises:
-        CheckpointError: one is missing, or the rotary scaling is of an unknown kind.
+        CheckpointError: one is missing, or the rotary scaling or the pooling is of an unknown kind.
     """
     lengths = sizes(checkpoint, architecture)
     writer.add_block_count(checkpoint.config.integer("num_hidden_layers"))
@@ -22,6 +23,13 @@ def add_hyperparameters(writer: gguf.GGUFWriter, checkpoint: Checkpoint, archite
     writer.add_embedding_length(lengths["hidden"])
     writer.add_feed_forward_length(lengths["ffn"])
     writer.add_head_count(checkpoint.config.integer("num_attention_heads"))
+    if architecture.encodes:
+        writer.add_layer_norm_eps(checkpoint.config.number("layer_norm_eps"))
+        writer.add_causal_attention(False)
+        pooling = read_pooling(checkpoint.folder)
+        if pooling is not None:
+            writer.add_pooling_type(pooling)
+        return
     writer.add_head_count_kv(checkpoint.config.integer("num_key_value_heads"))
     writer.add_layer_norm_rms_eps(checkpoint.config.number("rms_norm_eps"))
     if architecture.needs_head_dim or checkpoint.config.get("head_dim") is not None:

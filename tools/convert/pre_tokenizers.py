@@ -31,8 +31,10 @@ _ID_DIGESTS: Final = {
     "e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea": "qwen2",
     "d4540891389ea895b53b399da6ac824becc30f2fba0e9ddbb98f92e55ca0e97c": "qwen2",
     "b3f499bb4255f8ca19fccd664443283318f2fd2414d5e0b040fbdd0cc195d6c5": "deepseek-r1-qwen",
+    "0876d13b50744004aa9aeae05e7b0647eac9d801b5ba4668afc01e709c15e19f": "jina-v2-en",
+    "8e62295832751ca1e8f92f2226f403dea30dc5165e448b5bfa05af5340c64ec7": "bert-bge-large",
 }
-"""SHA-256 of the list of ids: Qwen2, 2.5 and 3; Qwen3-Embedding; DeepSeek-R1-Distill-Qwen."""
+"""SHA-256 of the list of ids: Qwen2, 2.5 and 3; Qwen3-Embedding; DeepSeek-R1-Distill-Qwen; BERT, uncased; Chinese BERT."""
 
 _PIECES_CHECK_TEXT: Final = _ID_CHECK_TEXT + (
     "\r\n\r\nif (x == 1) {\r\n\treturn [\"a\", 'b'];\n//0x1F, 1e-9, 12345678\r\n}\n\n\n  \n/path/to\n"
@@ -61,10 +63,15 @@ Pieces = list[tuple[str, tuple[int, int]]]
 _REFERENCES: Final = {"qwen2": byte_level(QWEN2_PATTERN)}
 
 
+def recognise_vocabulary(tokenizer: tokenizers.Tokenizer) -> str | None:
+    """The name llama.cpp has for a vocabulary that is known by the ids it gives, or None."""
+    ids = tokenizer.encode(_ID_CHECK_TEXT).ids
+    return _ID_DIGESTS.get(hashlib.sha256(str(ids).encode()).hexdigest())
+
+
 def recognise(tokenizer: tokenizers.Tokenizer) -> str | None:
     """The name llama.cpp has for what ``tokenizer`` does before merging, or None where it has none that we know."""
-    ids = tokenizer.encode(_ID_CHECK_TEXT).ids
-    known = _ID_DIGESTS.get(hashlib.sha256(str(ids).encode()).hexdigest())
+    known = recognise_vocabulary(tokenizer)
     if known is not None:
         return known
     if tokenizer.pre_tokenizer is None:

@@ -1,4 +1,4 @@
-"""The two ways a checkpoint stores a byte-level BPE tokenizer, read into one: tokenizer.json, or vocab.json with merges."""
+"""The tokenizer's files, read into one shape: tokenizer.json, or for byte-level BPE vocab.json with merges.txt."""
 
 from __future__ import annotations
 
@@ -16,12 +16,24 @@ from tools.convert.pre_tokenizers import QWEN2_PATTERN
 _CLASSES_WITHOUT_JSON: Final = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 """Whose pre-tokenizer and normaliser are in the class, so that vocabulary and merges are enough."""
 
+_WORKS_AS: Final[dict[str, dict[str, object]]] = {
+    "BPE": dict.fromkeys(
+        ("ignore_merges", "byte_fallback", "fuse_unk", "continuing_subword_prefix", "end_of_word_suffix"), None
+    ),
+    "WordPiece": {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+}
+"""What must be true of ``model`` in tokenizer.json, by its type; None stands for absent, false and empty."""
+
 
 @dataclass(frozen=True)
 class Definition:
-    """A tokenizer in the shape of tokenizer.json: ``content`` is the whole object, the rest the parts used here."""
+    """A tokenizer in the shape of tokenizer.json: ``content`` is the whole object, the rest the parts used here.
+
+    ``kind`` is ``BPE`` or ``WordPiece``, which has no merges.
+    """
 
     path: Path
+    kind: str
     content: dict[str, Any]
     vocabulary: dict[str, int]
     merges: list[tuple[str, str]]
@@ -33,18 +45,18 @@ class Definition:
         return [token["id"] for token in listed or []]
 
     @property
-    def post_processors(self) -> list[str]:
-        """The types of the steps that run over the ids of a text."""
+    def post_processors(self) -> list[dict[str, Any]]:
+        """The steps that run over the ids of a text, each with its ``type``."""
         whole = self.content.get("post_processor") or {}
         steps = whole.get("processors") if whole.get("type") == "Sequence" else [whole]
-        return [str(step.get("type")) for step in steps or [] if step]
+        return [step for step in steps or [] if step]
 
 
 def read_definition(folder: Path, settings: Settings) -> Definition:
     """Read the tokenizer's files. ``settings`` is tokenizer_config.json.
 
     Raises:
-        CheckpointError: they are missing, malformed, or not byte-level BPE.
+        CheckpointError: they are missing, malformed, or neither byte-level BPE nor WordPiece.
     """
     path = folder / "tokenizer.json"
     if path.is_file():
@@ -53,15 +65,16 @@ def read_definition(folder: Path, settings: Settings) -> Definition:
         path = folder / "vocab.json"
         content = _from_vocabulary_and_merges(folder, settings)
     model = content.get("model")
-    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
-        raise CheckpointError(f"{path}: not a BPE tokenizer, and no other can be converted")
-    for key in ("ignore_merges", "byte_fallback", "fuse_unk", "continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(key):
-            raise CheckpointError(f"{path}: model.{key} is {model[key]!r}, which llama.cpp does not do for this tokenizer")
+    kind = model.get("type", "BPE") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or kind not in _WORKS_AS:
+        raise CheckpointError(f"{path}: neither a BPE nor a WordPiece tokenizer, and no other can be converted")
+    for key, value in _WORKS_AS[kind].items():
+        if (model.get(key) or None) != value:
+            raise CheckpointError(f"{path}: model.{key} is {model.get(key)!r}, which no GGUF of this kind can say")
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or not all(type(token_id) is int and token_id >= 0 for token_id in vocabulary.values()):
         raise CheckpointError(f"{path}: model.vocab is not a map from tokens to ids; the file is damaged")
-    return Definition(path, content, vocabulary, _merges(model.get("merges"), path))
+    return Definition(path, kind, content, vocabulary, _merges(model.get("merges"), path) if kind == "BPE" else [])
 
 
 def load(definition: Definition) -> tokenizers.Tokenizer:
@@ -71,9 +84,13 @@ def load(definition: Definition) -> tokenizers.Tokenizer:
         CheckpointError: the ``tokenizers`` package refuses it.
     """
     try:
-        return tokenizers.Tokenizer.from_str(json.dumps(definition.content))
+        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition.content))
     except Exception as exc:  # noqa: BLE001 - the package raises nothing narrower
         raise CheckpointError(f"{definition.path}: not a usable tokenizer ({exc})") from None
+    # Sentence encoders keep their training's here.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _merges(merges: Any, path: Path) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from tests.convert.checkpoints import Shape, write_checkpoint
-from tools.convert.compare_upstream import qwen2_tokenizer
+from tools.convert.upstream_cases import qwen2_tokenizer
 
 _N_VOCAB = 151936
 

@@ -13,6 +13,7 @@ import yaml
 
 from archroute_edge import Route, Router, RouteTable, load_config
 from archroute_edge.conversation import Turn
+from archroute_edge.deciders.generative import GenerativeDecider
 from archroute_edge.engine.completion import CompletionEngine
 from archroute_edge.engine.interface import BatchToken, Logits
 from archroute_edge.prompt_formats import CARD
@@ -95,7 +96,9 @@ class ArchRoute:
             n_ctx=n_ctx,
             prefix_cache=prefix_folder or False,
         )
-        self._decider = self.router._decider
+        decider = self.router.decider
+        assert isinstance(decider, GenerativeDecider)
+        self._decider = decider
 
     def ask(self, table: str, message: str) -> Question:
         """The question whether ``message`` belongs to the table's first route (bug_fixing of the example's)."""
@@ -133,4 +136,4 @@ class ArchRoute:
 
     def flash_attention(self) -> bool:
         """Whether llama.cpp's flash attention is on."""
-        return self._decider._open_engine().settings.flash_attention
+        return self._decider.engine_settings.flash_attention

@@ -15,7 +15,7 @@ import transformers
 # isort: split
 import gguf
 
-from tools.convert.compare_upstream import qwen2_tokenizer
+from tools.convert.upstream_cases import qwen2_tokenizer
 from tools.measure.peers.question import Question, Reply
 
 _N_TOKENS = 8

@@ -1,0 +1,161 @@
+"""Deciding with a sentence encoder: the route whose text lies nearest to the conversation's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from archroute_edge.conversation import Turn
+from archroute_edge.deciders.encoder_scale import EncoderScale, read_encoder_scale
+from archroute_edge.deciders.encoder_text import conversation_text, conversation_window
+from archroute_edge.deciders.route_vectors import RouteVectors
+from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
+from archroute_edge.engine.backend import physical_cores
+from archroute_edge.engine.embedding import N_TEXTS, EmbeddingEngine, Vectors
+from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.errors import EngineError
+from archroute_edge.routes import OTHER, RouteTable
+from archroute_edge.saved_prefixes import SavedPrefixes
+
+TRAINED_TOKENS: Final = 256
+"""Tokens of a text that are read. Encoders are trained on no longer ones, and time grows faster than length."""
+
+
+class EncoderDecider:
+    """One loaded encoder and the vectors of its route tables. Thread-safe: evaluations wait for each other.
+
+    Args:
+        model: a loaded encoder; closed with the decider.
+        name: what decisions say of who decided.
+        table: a route table whose vectors are got ready at once.
+        n_threads: threads for evaluation; the physical cores by default.
+        vectors_folder: where route vectors are saved; None saves none.
+
+    Raises:
+        ModelFileError: the numbers that scale its cosines cannot be used.
+        EngineError: llama.cpp failed.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        name: str,
+        table: RouteTable,
+        *,
+        n_threads: int | None = None,
+        vectors_folder: Path | None = None,
+    ) -> None:
+        self.model = model
+        self.name = name
+        self.scaling: EncoderScale = read_encoder_scale(model.header)
+        self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
+        saved = SavedPrefixes(vectors_folder, self._engine.vectors_key()) if vectors_folder else None
+        self._routes = RouteVectors(self._engine, saved)
+        self._lock = threading.Lock()
+        self._closed = False
+        try:
+            self.warm(table, None)
+        except BaseException:
+            self.close()
+            raise
+
+    def decide(self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, keep: bool = True) -> Verdict:
+        """As :class:`archroute_edge.deciders.interface.Decider` says."""
+        return self.decide_many(table, [turns], scores=scores, keep=keep)[0]
+
+    def decide_many(
+        self, table: RouteTable, conversations: Sequence[Sequence[Turn]], *, scores: bool = False, keep: bool = True
+    ) -> list[Verdict]:
+        """As :class:`archroute_edge.deciders.interface.Decider` says; short conversations share an evaluation."""
+        verdicts: list[Verdict] = []
+        # Other threads can decide in between.
+        for first in range(0, len(conversations), N_TEXTS):
+            verdicts += self._decide(table, conversations[first : first + N_TEXTS], scores, keep)
+        return verdicts
+
+    def _decide(self, table: RouteTable, conversations: Sequence[Sequence[Turn]], scores: bool, keep: bool) -> list[Verdict]:
+        started = time.perf_counter()
+        windows = [conversation_window(turns) for turns in conversations]
+        encoded = [self._engine.encode(conversation_text(turns)) for turns in conversations]
+        written = time.perf_counter()
+        with self._lock:
+            locked = time.perf_counter()
+            self._check_open()
+            routes, n_route_evaluations = self._routes.of(table, keep=keep)
+            vectors = self._engine.embed(encoded)
+        evaluated = time.perf_counter()
+        probabilities = self._probabilities(vectors, routes.vectors)
+        best = probabilities.argmax(axis=1)
+        names = (*table.names, OTHER)
+        ended = time.perf_counter()
+        # What was done for all of them together is shared out, so that sums over a batch are right.
+        spans = (ended - started, locked - written, written - started, evaluated - locked, ended - evaluated)
+        timings = Timings(*(1000 * seconds / len(encoded) for seconds in spans))
+        n_evaluations = self._engine.n_evaluations(encoded)
+        verdicts = []
+        for number, (text, window) in enumerate(zip(encoded, windows, strict=True)):
+            computed_routes = number == 0 and n_route_evaluations > 0
+            n_prompt = len(text.tokens) + routes.n_tokens
+            n_reused = 0 if computed_routes else routes.n_tokens
+            # A batch's evaluations are counted where they begin.
+            n_own = (n_evaluations if number == 0 else 0) + (n_route_evaluations if computed_routes else 0)
+            row = probabilities[number]
+            verdicts.append(
+                Verdict(
+                    route=names[best[number]],
+                    confidence=float(row[best[number]]),
+                    scores=dict(zip(names, row.tolist(), strict=True)) if scores else None,
+                    tokens=TokenCounts(n_prompt, n_reused, n_prompt - n_reused, 0, n_own),
+                    timings=timings,
+                    dropped_turns=window.dropped,
+                    # The one text is what is cut, whichever turn of it that falls on.
+                    cut_turns=max(window.cut, int(text.cut)),
+                    decided_by=self.name,
+                    prompt_format=None,
+                )
+            )
+        return verdicts
+
+    def _probabilities(self, vectors: Vectors, routes: Vectors) -> npt.NDArray[np.float64]:
+        """(conversations, routes and ``other``), rows that sum to 1."""
+        cosines = vectors.astype(np.float64) @ routes.astype(np.float64).T
+        other = np.full((len(vectors), 1), self.scaling.other_cosine)
+        logits = self.scaling.scale * np.concatenate([cosines, other], axis=1)
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+        return shares
+
+    @property
+    def batch_size(self) -> int:
+        """As many as share an evaluation where they are short."""
+        return N_TEXTS
+
+    def warm(self, table: RouteTable, turns: Sequence[Turn] | None) -> Warmup:
+        """Get the vectors of ``table`` ready; of a conversation nothing can be worked out before it is whole."""
+        started = time.perf_counter()
+        with self._lock:
+            self._check_open()
+            routes, n_evaluations = self._routes.of(table, keep=True)
+        return Warmup(routes.n_tokens, routes.n_tokens if n_evaluations else 0, 1000 * (time.perf_counter() - started))
+
+    @property
+    def n_ctx(self) -> int:
+        """0: an encoder has no KV cache."""
+        return 0
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the router has been closed")
+
+    def close(self) -> None:
+        """Free context and model. Further calls raise EngineError."""
+        with self._lock:
+            self._closed = True
+            self._engine.close()
+            self.model.close()

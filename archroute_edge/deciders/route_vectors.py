@@ -1,0 +1,79 @@
+"""The vectors of a table's routes: computed once, kept in memory, and on disk beside the saved prefixes."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from archroute_edge.deciders.encoder_text import TEXT_FORMAT, route_text
+from archroute_edge.engine.embedding import EmbeddingEngine, EncodedText, Vectors
+from archroute_edge.routes import RouteTable
+from archroute_edge.saved_prefixes import SavedPrefixes
+
+logger = logging.getLogger(__name__)
+
+_MOST_TABLES: Final = 256
+
+
+@dataclass(frozen=True)
+class TableVectors:
+    """One row for each route of a table, in its order, and the tokens that they were computed from."""
+
+    vectors: Vectors
+    n_tokens: int
+
+
+class RouteVectors:
+    """The vectors of route tables. Not thread-safe: one caller at a time.
+
+    Args:
+        engine: computes those that are not known.
+        saved: where they are kept for the next process; None keeps none.
+    """
+
+    def __init__(self, engine: EmbeddingEngine, saved: SavedPrefixes | None) -> None:
+        self._engine = engine
+        self._saved = saved
+        self._known: OrderedDict[RouteTable, TableVectors] = OrderedDict()
+
+    def of(self, table: RouteTable, *, keep: bool) -> tuple[TableVectors, int]:
+        """The vectors of ``table``, and how many evaluations they took just now.
+
+        ``keep`` says whether they are worth saving on disk.
+
+        Raises:
+            EngineError: llama.cpp failed.
+        """
+        found, n_evaluations = self._known.get(table), 0
+        if found is None:
+            encoded = [self._engine.encode(route_text(route)) for route in table]
+            n_tokens = sum(len(text.tokens) for text in encoded)
+            vectors = self._load(encoded)
+            if vectors is None:
+                vectors, n_evaluations = self._engine.embed(encoded), self._engine.n_evaluations(encoded)
+                if keep and self._saved is not None:
+                    self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
+            found = self._known[table] = TableVectors(vectors, n_tokens)
+            if len(self._known) > _MOST_TABLES:
+                self._known.popitem(last=False)
+        self._known.move_to_end(table)
+        return found, n_evaluations
+
+    def _load(self, encoded: Sequence[EncodedText]) -> Vectors | None:
+        state = self._saved.load(_key(encoded)) if self._saved is not None else None
+        if state is None:
+            return None
+        if len(state) != len(encoded) * self._engine.width * 4:
+            logger.warning("saved route vectors have another size than this model's; they are computed again")
+            return None
+        return np.frombuffer(state, "<f4").astype(np.float32).reshape(len(encoded), self._engine.width)
+
+
+def _key(encoded: Sequence[EncodedText]) -> list[int]:
+    """What a table's vectors depend on beside the engine: the version of the texts, and the tokens of each."""
+    return [TEXT_FORMAT, *(number for text in encoded for number in (len(text.tokens), *text.tokens))]

@@ -1,0 +1,266 @@
+"""What a router with an encoder promises: probabilities, batches, vectors kept, and no message that breaks it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archroute_edge import OTHER, Route, Router, RouteTable
+from archroute_edge.deciders.encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, TEXT_FORMAT_KEY
+from archroute_edge.deciders.encoder_text import route_text
+from archroute_edge.engine.embedding import EmbeddingEngine
+from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.errors import ConversationError, EngineError, ModelFileError, SettingsError
+from tests.convert.bert_checkpoints import write_bert
+from tests.engine.gguf_file import FLOAT32, STRING, UINT32, read_gguf
+from tools.convert.conversion import convert_checkpoint
+
+ROUTES = (
+    Route("cook_dinner", "cook a dinner, book a table"),
+    Route("fix_bugs", "write code and fix bugs"),
+    Route("translate", "translate a text into another language"),
+    Route("planTrips"),
+)
+MESSAGES = ("please fix this bug", "cook a dinner today", "translate this text into a language", "plan a trip", "thanks", "?")
+LONG = "please fix this bug " * 1250
+
+
+@pytest.fixture
+def router(random_encoder: Path) -> Iterator[Router]:
+    with Router(ROUTES, model=random_encoder, prefix_cache=False) as router:
+        yield router
+
+
+def calibrated(source: Path, target: Path, scale: float, other_cosine: float) -> Path:
+    file = read_gguf(source)
+    file.set(SCALE_KEY, FLOAT32, scale)
+    file.set(OTHER_COSINE_KEY, FLOAT32, other_cosine)
+    file.set(TEXT_FORMAT_KEY, UINT32, 1)
+    return file.write(target)
+
+
+def test_scores_are_the_softmax_of_scaled_cosines(random_encoder: Path, tmp_path: Path) -> None:
+    """With `other` at its own cosine; they sum to 1, and the route is the best of them."""
+    path = calibrated(random_encoder, tmp_path / "m.gguf", 7.5, 0.25)
+    with LoadedModel(path, wanted="encoder") as model:
+        engine = EmbeddingEngine(model, 1)
+        routes = engine.embed([engine.encode(route_text(route)) for route in ROUTES])
+        messages = engine.embed([engine.encode(message) for message in MESSAGES])
+        engine.close()
+    with Router(ROUTES, model=path, prefix_cache=False) as router:
+        for message, vector in zip(MESSAGES, messages, strict=True):
+            decision = router.route(message, scores=True)
+            weights = [math.exp(7.5 * float(cosine)) for cosine in [*(routes @ vector), 0.25]]
+            assert decision.scores is not None
+            assert decision.scores == pytest.approx(
+                dict(zip([*router.config.table.names, OTHER], np.array(weights) / sum(weights), strict=True)), abs=1e-4
+            )
+            assert sum(decision.scores.values()) == pytest.approx(1)
+            assert decision.confidence == max(decision.scores.values()) == decision.scores[decision.route]
+
+
+def test_other_wins_where_no_route_reaches_its_cosine(random_encoder: Path, tmp_path: Path) -> None:
+    for cosine, expected in ((1.0, True), (-1.0, False)):
+        path = calibrated(random_encoder, tmp_path / f"{cosine}.gguf", 30.0, cosine)
+        with Router(ROUTES, model=path, prefix_cache=False) as router:
+            decisions = router.route_many(MESSAGES)
+        assert [decision.route == OTHER for decision in decisions] == [expected] * len(MESSAGES)
+        assert [decision.matched for decision in decisions] == [not expected] * len(MESSAGES)
+
+
+def test_many_together_are_decided_as_each_alone(router: Router) -> None:
+    """In their order, long ones among them; what they cost adds up."""
+    conversations = [f"{message} {number}" for number in range(20) for message in (*MESSAGES, LONG)]
+    together = router.route_many(conversations, scores=True)
+    for conversation, decision in list(zip(conversations, together, strict=True))[::9]:
+        alone = router.route(conversation, scores=True)
+        assert alone.scores == pytest.approx(decision.scores, abs=1e-3)
+        assert (alone.trimmed, alone.tokens.prompt) == (decision.trimmed, decision.tokens.prompt)
+    assert sum(decision.tokens.evaluations for decision in together) < len(together) / 3
+    assert router.route_many([]) == []
+
+
+def test_tokens_are_those_of_message_and_routes(random_encoder: Path) -> None:
+    """The routes are evaluated once, when the router is made."""
+    with Router(ROUTES, model=random_encoder, prefix_cache=False) as router:
+        n_routes = router.warm().tokens
+        tokens = router.route("please fix this bug").tokens
+        assert (tokens.reused, tokens.answer, tokens.evaluations) == (n_routes, 0, 1)
+        assert 0 < tokens.evaluated == tokens.prompt - tokens.reused < 12
+        new = router.route("please fix this bug", routes=[Route("another")]).tokens
+        assert (new.reused, new.evaluations) == (0, 2)
+        assert new.evaluated == new.prompt
+        assert router.route("please", routes=[Route("another")]).tokens.evaluations == 1
+    assert router.n_ctx == 0
+
+
+@pytest.mark.parametrize("message", [LONG, "x" * 200_000, "\u65e5\u672c\u8a9e" * 20_000, "\0" * 1000, " \u200b "])
+def test_any_message_is_decided(router: Router, message: str) -> None:
+    """More tokens than the encoder has positions would end the process."""
+    decision = router.route(message)
+    assert decision.route in (*router.config.table.names, OTHER)
+    assert 0 < decision.confidence <= 1
+
+
+def test_what_is_left_out_is_said(router: Router) -> None:
+    assert (router.route("please").trimmed, router.route(LONG).cut_turns) == (False, 1)
+    turns = [{"role": "user" if number % 2 == 0 else "assistant", "content": f"message {number}"} for number in range(9)]
+    decision = router.route(turns)
+    assert (decision.dropped_turns, decision.cut_turns, decision.trimmed) == (3, 0, True)
+
+
+def test_earlier_turns_count(router: Router) -> None:
+    """A short reply is read with what it replies to."""
+    turns = [{"role": "user", "content": "translate this text"}, {"role": "assistant", "content": "into which language?"}]
+    alone = router.route("yes please", scores=True)
+    assert alone.scores != router.route([*turns, {"role": "user", "content": "yes please"}], scores=True).scores
+
+
+def test_threads_get_the_answers_of_one(router: Router) -> None:
+    """Also with tables of their own."""
+    tables = [RouteTable(ROUTES), RouteTable(ROUTES[:2]), RouteTable(reversed(ROUTES))]
+    jobs = [(message, table) for message in MESSAGES for table in tables] * 4
+
+    def decide(job: tuple[str, RouteTable]) -> dict[str, float]:
+        return dict(router.route(job[0], routes=job[1], scores=True).scores or {})
+
+    expected = [decide(job) for job in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(decide, jobs)) == [pytest.approx(scores, abs=1e-3) for scores in expected]
+
+
+def test_closed(random_encoder: Path) -> None:
+    router = Router(ROUTES, model=random_encoder, prefix_cache=False)
+    router.close()
+    router.close()
+    for call in (lambda: router.route("x"), router.warm):
+        with pytest.raises(EngineError, match="has been closed"):
+            call()
+
+
+def test_one_bad_conversation_of_many(router: Router) -> None:
+    with pytest.raises(ConversationError):
+        router.route_many(["fine", []])
+    with pytest.raises(SettingsError, match="1 keys for 2 conversations"):
+        router.route_many(["one", "two"], keys=["k"])
+
+
+@pytest.mark.parametrize(
+    "setting", [{"decoder": "grammar"}, {"n_ctx": 512}, {"budget": 100}, {"flash_attention": True}, {"prompt_format": "card"}]
+)
+def test_settings_that_say_nothing_to_an_encoder(random_encoder: Path, setting: dict[str, object]) -> None:
+    """Accepting and ignoring them would deceive."""
+    with pytest.raises(SettingsError, match=f"^{next(iter(setting))} is about a model that is given a prompt"):
+        Router(ROUTES, model=random_encoder, **setting)  # type: ignore[arg-type]
+
+
+class TestKeptVectors:
+    def test_the_next_process_evaluates_no_routes(self, random_encoder: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "kept"
+        with Router(ROUTES, model=random_encoder, prefix_cache=folder) as router:
+            here = router.route(MESSAGES[0], scores=True)
+        (kept,) = folder.iterdir()
+        assert kept.stat().st_mode & 0o077 == 0
+        script = (
+            "import json, sys\nfrom archroute_edge import Router\nfrom tests.deciders.test_encoder import ROUTES, MESSAGES\n"
+            "with Router(ROUTES, model=sys.argv[1], prefix_cache=sys.argv[2], threads=1) as router:\n"
+            "    print(json.dumps([router.warm().evaluated, router.route(MESSAGES[0], scores=True).to_dict()]))\n"
+        )
+        command = [sys.executable, "-c", script, str(random_encoder), str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        evaluated, there = json.loads(done.stdout)
+        assert evaluated == 0
+        assert there["scores"] == pytest.approx(here.scores, abs=1e-6)
+        assert there["tokens"]["evaluations"] == 1
+
+    def test_other_texts_and_other_models_have_their_own(self, random_encoder: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "kept"
+        other = tmp_path / "other.gguf"
+        convert_checkpoint(write_bert(tmp_path / "checkpoint", seed=1).folder, other, "f32")
+        changed = (*ROUTES[:-1], Route("planTrips", "by train"))
+        for model, routes in ((random_encoder, ROUTES), (other, ROUTES), (random_encoder, changed)):
+            before = len(list(folder.glob("*")))
+            with Router(routes, model=model, prefix_cache=folder):
+                pass
+            assert len(list(folder.glob("*"))) == before + 1
+
+    @pytest.mark.parametrize("how", ["changed", "truncated", "of another size"])
+    def test_damaged_ones_are_computed_again(
+        self, random_encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+    ) -> None:
+        """And never used."""
+        folder = tmp_path / "kept"
+        with Router(ROUTES, model=random_encoder, prefix_cache=folder) as router:
+            expected = router.route(MESSAGES[0], scores=True).scores
+        (kept,) = folder.iterdir()
+        raw = kept.read_bytes()
+        if how == "changed":
+            kept.write_bytes(raw[:-2] + bytes([raw[-2] ^ 0x40]) + raw[-1:])
+        elif how == "truncated":
+            kept.write_bytes(raw[:-100])
+        else:
+            self.write_shorter_state(kept)
+        with caplog.at_level(logging.WARNING), Router(ROUTES, model=random_encoder, prefix_cache=folder) as router:
+            assert router.route(MESSAGES[0], scores=True).scores == pytest.approx(expected, abs=1e-6)
+        assert "again" in caplog.text
+        assert kept.read_bytes() == raw
+
+    @staticmethod
+    def write_shorter_state(path: Path) -> None:
+        """A sound file with one vector less."""
+        import hashlib
+
+        raw = path.read_bytes()
+        length = int.from_bytes(raw[8:12], "little")
+        fields, state = json.loads(raw[12 : 12 + length]), raw[12 + length : -256]
+        header = json.dumps({**fields, "sha256": hashlib.sha256(state).hexdigest()}).encode()
+        path.write_bytes(raw[:8] + len(header).to_bytes(4, "little") + header + state)
+
+    def test_nothing_that_anybody_said_and_no_passing_routes(self, random_encoder: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "kept"
+        with Router(ROUTES, model=random_encoder, prefix_cache=folder) as router:
+            router.route("please fix this bug")
+            router.route("please fix this bug", routes=[Route("passing")])
+            said = router.route_many(MESSAGES)
+        assert len(said) == len(list(folder.iterdir())) * len(MESSAGES)
+
+
+class TestCalibration:
+    def test_one_that_has_none_says_so_once(self, random_encoder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING), Router(ROUTES, model=random_encoder, prefix_cache=False) as router:
+            router.route_many(MESSAGES)
+            router.route("x")
+        assert caplog.text.count("is not calibrated for routing") == 1
+
+    def test_one_that_has_says_nothing(self, random_encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        path = calibrated(random_encoder, tmp_path / "m.gguf", 10.0, 0.5)
+        with caplog.at_level(logging.WARNING), Router(ROUTES, model=path, prefix_cache=False) as router:
+            router.route("x")
+        assert caplog.text == ""
+
+    @pytest.mark.parametrize(
+        ("key", "kind", "value", "message"),
+        [
+            (SCALE_KEY, FLOAT32, 0.0, "must be a number from 0.001 to 10000"),
+            (SCALE_KEY, FLOAT32, float("nan"), "must be a number from 0.001 to 10000"),
+            (OTHER_COSINE_KEY, FLOAT32, 1.5, "must be a number from -1 to 1"),
+            (OTHER_COSINE_KEY, STRING, b"0.5", "must be a number from -1 to 1"),
+            (TEXT_FORMAT_KEY, UINT32, 2, "trained on texts of version 2, and this archroute-edge makes version 1"),
+        ],
+    )
+    def test_numbers_that_cannot_be(
+        self, random_encoder: Path, tmp_path: Path, key: str, kind: int, value: object, message: str
+    ) -> None:
+        file = read_gguf(calibrated(random_encoder, tmp_path / "m.gguf", 10.0, 0.5))
+        file.set(key, kind, value)
+        with pytest.raises(ModelFileError, match=message):
+            Router(ROUTES, model=file.write(tmp_path / "m.gguf"), prefix_cache=False)

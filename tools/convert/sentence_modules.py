@@ -1,0 +1,90 @@
+"""What is kept beside the checkpoint of a sentence encoder: how its vectors are made, and how to route by them.
+
+sentence-transformers' ``modules.json`` lists the steps from the tokens' states to a vector; that of pooling has a
+``config.json`` in its own folder. Older files have a flag for each way of pooling, newer ones its name. Our own
+``archroute.json``, which ``tools/mini`` writes, has the calibration of an encoder that was trained to route.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import gguf
+
+from archroute_edge.deciders.encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, SWITCH_OVER_KEY, TEXT_FORMAT_KEY
+from archroute_edge.errors import CheckpointError
+from tools.convert.json_files import read_settings, read_text
+
+_POOLING: Final = {
+    "mean": gguf.PoolingType.MEAN,
+    "cls": gguf.PoolingType.CLS,
+    "lasttoken": gguf.PoolingType.LAST,
+}
+_FLAGS: Final = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "lasttoken"}
+ROUTING_FILE: Final = "archroute.json"
+_ROUTING_KEYS: Final = {"scale": SCALE_KEY, "other_cosine": OTHER_COSINE_KEY, "switch_over": SWITCH_OVER_KEY}
+_STEPS: Final = ("Transformer", "Pooling", "Normalize")
+"""Those that can be had of a GGUF: whoever compares vectors by their angle normalises them anyway."""
+
+
+def read_pooling(folder: Path) -> gguf.PoolingType | None:
+    """How the vector of a sentence is made of its tokens', or None where the checkpoint is no sentence encoder.
+
+    Raises:
+        CheckpointError: a file is malformed, or has a step or a way of pooling that llama.cpp does not compute.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return None
+    pooling = None
+    for step in _read_steps(path):
+        kind = str(step.get("type")).rpartition(".")[2]
+        if kind not in _STEPS:
+            raise CheckpointError(f"{path}: the step {kind!r} cannot be converted; {', '.join(_STEPS)} can")
+        if kind == "Pooling":
+            pooling = _read_way(folder, path, step.get("path"))
+    return pooling
+
+
+def _read_steps(path: Path) -> list[dict[str, Any]]:
+    try:
+        steps = json.loads(read_text(path))
+    except (ValueError, RecursionError) as exc:
+        raise CheckpointError(f"{path}: not usable JSON ({exc})") from None
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise CheckpointError(f"{path}: not a list of modules; the file is damaged")
+    return steps
+
+
+def _read_way(folder: Path, path: Path, name: Any) -> gguf.PoolingType:
+    # The list is data: it must not lead out of the folder.
+    if not isinstance(name, str) or PurePosixPath(name).name != name or "\\" in name:
+        raise CheckpointError(f"{path}: pooling is in {name!r}, which is no folder of this one")
+    settings = read_settings(folder / name / "config.json")
+    flags = [key for key, value in settings.values.items() if key.startswith("pooling_mode_") and value is True]
+    way = settings.get("pooling_mode") if not flags else _FLAGS.get(flags[0]) if len(flags) == 1 else None
+    if not isinstance(way, str) or way not in _POOLING:
+        asked = ", ".join(flags) or settings.get("pooling_mode")
+        raise CheckpointError(f"{settings.path}: pools by {asked!r}; llama.cpp can by one of {', '.join(_POOLING)}")
+    return _POOLING[way]
+
+
+def add_routing(writer: gguf.GGUFWriter, folder: Path) -> None:
+    """Write what an encoder that was trained to route knows of it, as keys of our own; nothing for any other encoder.
+
+    Raises:
+        CheckpointError: a number is missing or is none.
+    """
+    if not (folder / ROUTING_FILE).is_file():
+        return
+    settings = read_settings(folder / ROUTING_FILE)
+    writer.add_uint32(TEXT_FORMAT_KEY, settings.integer("text_format"))
+    for name, key in _ROUTING_KEYS.items():
+        value = settings.get(name)
+        if value is None and name == "switch_over":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise CheckpointError(f"{settings.path}: {name} is {value!r}, a number is needed")
+        writer.add_float32(key, float(value))

@@ -1,0 +1,73 @@
+"""BERT's tokenizer, WordPiece, as llama.cpp has it: with its normaliser and pre-tokenizer built in.
+
+A vocabulary marks pieces inside a word (``##ing``); llama.cpp's marks those that begin one (``▁walk``). How llama.cpp's
+own tokenizer differs from BERT's, and who cuts texts for an encoder here, says ``archroute_edge/engine/wordpiece.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import gguf
+
+from archroute_edge.errors import CheckpointError
+from tools.convert.tokenizer_files import Definition
+
+TYPE_COUNT_KEY: Final = "tokenizer.ggml.token_type_count"
+UNKNOWN_WORDPIECE: Final = "default"
+"""Pre-tokenizer of vocabularies that llama.cpp has no name for; it reads none for WordPiece."""
+_INSIDE: Final = "##"
+_BEGINNING: Final = "▁"
+
+
+def with_word_beginnings(tokens: Sequence[str], types: Sequence[int], definition: Definition) -> list[str]:
+    """``tokens`` marked where words begin instead of where they go on; control tokens stay as they are.
+
+    Raises:
+        CheckpointError: two tokens become one.
+    """
+    marked = [_mark(token, kind) for token, kind in zip(tokens, types, strict=True)]
+    if len(set(marked)) != len(marked):
+        raise CheckpointError(f"{definition.path}: two tokens are one for llama.cpp, which marks word beginnings instead")
+    return marked
+
+
+def _mark(token: str, kind: int) -> str:
+    if kind == gguf.TokenType.CONTROL:
+        return token
+    return token.removeprefix(_INSIDE) if token.startswith(_INSIDE) else _BEGINNING + token
+
+
+def read_normalizer(definition: Definition) -> dict[str, bool]:
+    """What the normaliser does to letters, as keys of a GGUF.
+
+    Raises:
+        CheckpointError: text is normalised or cut in another way than BERT's.
+    """
+    normalizer, cutter = (definition.content.get(key) or {} for key in ("normalizer", "pre_tokenizer"))
+    whole = normalizer.get("clean_text", True) and normalizer.get("handle_chinese_chars", True)
+    if normalizer.get("type") != "BertNormalizer" or cutter.get("type") != "BertPreTokenizer" or not whole:
+        raise CheckpointError(f"{definition.path}: does not normalise and cut text as BERT does; it cannot be converted")
+    # Spelt out, since older versions of the gguf package do not know these keys.
+    settings = {key: normalizer.get(key) for key in ("lowercase", "strip_accents")}
+    return {f"tokenizer.ggml.normalizer.{key}": value for key, value in settings.items() if isinstance(value, bool)}
+
+
+def read_post_processor(definition: Definition, step: dict[str, Any], first: str, last: str) -> dict[str, bool]:
+    """Which tokens are put around every text: what llama.cpp puts there for this kind, the first and the last one.
+
+    Raises:
+        CheckpointError: others are.
+    """
+    kind = step.get("type")
+    if kind == "BertProcessing":
+        around, flags = [(step.get(key) or [None])[0] for key in ("cls", "sep")], {}
+    elif kind == "TemplateProcessing":
+        around = [(piece.get("SpecialToken") or {}).get("id") for piece in step.get("single") or [] if "Sequence" not in piece]
+        flags = {"bos": True, "eos": True, **({"sep": False} if step.get("pair") else {})}
+    else:
+        raise CheckpointError(f"{definition.path}: the post-processor {kind!r} cannot be converted, TemplateProcessing can")
+    if around != [first, last]:
+        raise CheckpointError(f"{definition.path}: puts {around} around a text; llama.cpp puts {[first, last]} there")
+    return flags
