@@ -67,6 +67,19 @@ def calibrate(scored: Scored) -> Calibration:
     return found
 
 
+def switch_over(scored: Scored, calibration: Calibration, wanted: float) -> float:
+    """The least confidence from which on the share `wanted` of the answers is right, every set counting the same."""
+    logits = [torch.cat([row, torch.tensor([calibration.other_cosine])]) * calibration.scale for row in scored.cosines]
+    sure = torch.tensor([float(row.softmax(0).max()) for row in logits])
+    right = torch.tensor([int(row.argmax()) == r % len(row) for row, r in zip(logits, scored.right, strict=True)])
+    weights = _weights(scored)
+    for bound in range(30, 100):
+        decided = weights * (sure >= bound / 100)
+        if float((decided * right).sum()) >= wanted * float(decided.sum()):
+            return bound / 100
+    return 0.99
+
+
 def tally(scored: Scored, other_cosine: float | None) -> dict[str, tuple[int, float]]:
     """For each set how many questions it has and the share that is answered rightly; without `other` if it is None."""
     results: dict[str, list[bool]] = {}

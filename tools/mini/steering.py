@@ -1,7 +1,7 @@
 """What a training that held something out decides: how much of the published weights to mix in, the scale, and `other`.
 
-The decisions are kept beside the checkpoint in `archroute.json`, whose `scale`, `other_cosine` and `text_format` the
-conversion writes into the GGUF.
+The decisions are kept beside the checkpoint in `archroute.json`, whose `scale`, `other_cosine`, `switch_over` and
+`text_format` the conversion writes into the GGUF.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from pathlib import Path
 from archroute_edge.deciders.encoder_text import TEXT_FORMAT
 from tools.mini.embedding import Encoder
 from tools.mini.harness import Question
-from tools.mini.scoring import Calibration, balanced_accuracy, calibrate, score, tally
+from tools.mini.scoring import Calibration, balanced_accuracy, calibrate, score, switch_over, tally
 
 SETTINGS = "archroute.json"
 _SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MAX_TOKENS = 256
+# Of the decisions that a cascade leaves to the encoder.
+_RIGHT_WHERE_SURE = 0.95
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Settings:
     share: float
     scale: float
     other_cosine: float
+    switch_over: float
     text_format: int = TEXT_FORMAT
 
 
@@ -56,7 +59,7 @@ def figures_of(encoder: Encoder, asked: list[Question], share: float, settings: 
     scored = score(asked, lambda texts: encoder.embed(texts, _MAX_TOKENS))
     if settings is None:
         fitted = calibrate(scored)
-        settings = Settings(share, fitted.scale, fitted.other_cosine)
+        settings = Settings(share, fitted.scale, fitted.other_cosine, switch_over(scored, fitted, _RIGHT_WHERE_SURE))
     calibration = Calibration(settings.scale, settings.other_cosine)
     with_other = tally(scored, calibration.other_cosine)
     return Figures(settings, tally(scored, None), with_other, balanced_accuracy(scored, calibration))
@@ -85,5 +88,8 @@ def show(columns: dict[str, Figures]) -> str:
     for group, (count, _) in columns[names[0]].without_other.items():
         cells = "".join(f"{f.without_other[group][1]:>12.1%}{f.with_other[group][1]:>9.1%}" for f in columns.values())
         lines.append(f"{group:38}{count:>9}{cells}")
-    settings = [f"{name}: scale {f.settings.scale}, other {f.settings.other_cosine}" for name, f in columns.items()]
+    settings = [
+        f"{name}: scale {f.settings.scale}, other {f.settings.other_cosine}, switch-over {f.settings.switch_over}"
+        for name, f in columns.items()
+    ]
     return "\n".join([*lines, "; ".join(settings)])
