@@ -1,1 +1,1 @@
-"""The sentence encoder that bundled models learn from."""
+"""The bundled encoder's training, and the published sentence encoder that it and `tools.tiny` start from."""

@@ -18,6 +18,11 @@ _THANKS = [text for text in _PHRASES["thanks"] if not held_back(text)]
 _HELD_THANKS = [text for text in _PHRASES["thanks"] if held_back(text)]
 
 
+def phrases(group: str) -> list[str]:
+    """Everything that `small_talk.yaml` has of a group, such as `foreign` or `thanks`."""
+    return list(_PHRASES[group])
+
+
 def _say(messages: Messages, role: str, content: str) -> None:
     messages.append({"role": role, "content": content})
 
@@ -74,3 +79,9 @@ def finished(kind: Kind, rng: random.Random, held: bool) -> Messages:
 def chatter(rng: random.Random, held: bool) -> Messages:
     """A message that asks for nothing."""
     return [{"role": "user", "content": disturb(rng.choice(HELD_CHATTER if held else CHATTER), rng)}]
+
+
+def english_chatter(rng: random.Random, held: bool) -> Messages:
+    """The same in English, for a model that reads little else and would take a language for the reason."""
+    pool = [text for text in _PHRASES["irrelevant"] if held_back(text) == held]
+    return [{"role": "user", "content": disturb(rng.choice(pool), rng)}]

@@ -28,7 +28,10 @@ def held_back(text: str) -> bool:
 
 @dataclass
 class Kind:
-    """One kind of request. `train` and `held` are phrasings (templates where `slots` is not empty)."""
+    """One kind of request. `train` and `held` are phrasings (templates where `slots` is not empty).
+
+    `domain` is the part of its source that it belongs to, where the source has such parts.
+    """
 
     id: str
     source: str
@@ -42,6 +45,7 @@ class Kind:
     slots: dict[str, list[str]] = field(default_factory=dict)
     dialogues: list[Any] = field(default_factory=list)
     held_dialogues: list[Any] = field(default_factory=list)
+    domain: str = ""
 
     def fill(self, template: str, rng: random.Random) -> str:
         """Replace every slot of a phrasing; a filler may hold slots, and braces that are none."""

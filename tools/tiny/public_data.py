@@ -77,6 +77,7 @@ def load_public(folder: Path) -> PublicData:
             domains[row["intent"]] = row["domain"]
     for intent, messages in texts.items():
         kind = kinds[f"clinc150/{intent}"] = _kind("clinc150", intent, words["clinc150"], messages)
+        kind.domain = domains[intent]
         kind.near = {f"clinc150/{i}" for i, d in domains.items() if d == domains[intent] and i != intent}
     texts = defaultdict(list)
     for row in _lines(folder / "banking77_train.jsonl.gz"):
@@ -104,6 +105,7 @@ def _schema_guided(folder: Path, words: dict[str, list[str]]) -> dict[str, Kind]
         key = f"{_domain(entry['service'])}.{entry['intent']}"
         if f"sgd/{key}" not in kinds:
             kinds[f"sgd/{key}"] = _kind("sgd", key, words, [])
+            kinds[f"sgd/{key}"].domain = _domain(entry["service"])
         kinds[f"sgd/{key}"].descriptions.append(entry["description"])
     for kind in kinds.values():
         kind.near = {other for other in kinds if _family(other) == _family(kind.id) and other != kind.id}

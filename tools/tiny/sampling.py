@@ -27,14 +27,14 @@ _AMBIGUOUS = {
     "what_can_i_ask_you", "what_is_your_name",
 }  # fmt: skip
 # Kinds that chatter or thanks could belong to.
-_CHAT_KINDS = {
+CHAT_KINDS = {
     "greeting", "goodbye", "thank_you", "yes", "no", "maybe", "cancel", "repeat", "are_you_a_bot", "what_is_your_name",
     "what_can_i_ask_you", "tell_joke", "fun_fact", "do_you_have_pets", "how_old_are_you", "where_are_you_from",
     "who_made_you", "what_are_your_hobbies", "who_do_you_work_for", "change_volume", "whisper_mode", "play_music",
     "joke_humour", "roleplay_character", "weather_news", "weather", "relationship_advice", "user_name",
 }  # fmt: skip
 # Kinds whose whole message is a short reply: "yes" cannot mean "stay on the route" beside them.
-_SHORT_INTENTS = {"yes", "no", "maybe", "cancel", "repeat"}
+SHORT_INTENTS = {"yes", "no", "maybe", "cancel", "repeat"}
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Sampler:
             routes = self.describe(chosen, rng)
         talks: list[talk.Messages] = []
         labels: list[str] = []
-        short_replies = not any(k.id.split("/")[-1] in _SHORT_INTENTS for k in chosen)
+        short_replies = not any(k.id.split("/")[-1] in SHORT_INTENTS for k in chosen)
         order = rng.sample(range(len(chosen)), len(chosen))
         while len(talks) < count:
             absent = self._absent(chosen, rng) if rng.random() < self.other_share else None
@@ -159,7 +159,7 @@ class Sampler:
     def _absent(self, chosen: list[Kind], rng: random.Random) -> talk.Messages | None:
         """A conversation that fits none of the chosen kinds, or None where this draw found none."""
         sources = {k.source for k in chosen}
-        quiet = not any(k.id.split("/")[-1] in _CHAT_KINDS for k in chosen)
+        quiet = not any(k.id.split("/")[-1] in CHAT_KINDS for k in chosen)
         draw = rng.random()
         if draw < 0.14:
             kind = rng.choice(chosen)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from tools.data_parallel import average_gradients, has_bfloat16, run_workers
 from tools.tiny.checkpoint import save_state, write_checkpoint
 from tools.tiny.losses import loss_of
 from tools.tiny.model import Qwen2, Shape
@@ -102,20 +100,12 @@ class Job:
 
 
 def train(job: Job) -> None:
-    """Train and write the checkpoint, one process a core: each takes its share of every batch.
-
-    Processes of one thread wait for one another once a step instead of once an operation, which is faster, the more so
-    on a machine that has other work.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        meeting = f"file://{folder}/meeting"
-        mp.start_processes(_work, args=(job, meeting), nprocs=job.recipe.workers, start_method="fork")
+    """Train and write the checkpoint, one process a core: each takes its share of every batch."""
+    run_workers(_work, job, job.recipe.workers)
 
 
-def _work(rank: int, job: Job, meeting: str) -> None:
+def _work(rank: int, job: Job) -> None:
     recipe = job.recipe
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=recipe.workers)
     torch.manual_seed(recipe.seed)
     model = Qwen2(Shape(vocab_size=job.tokenizer.get_vocab_size()), recipe.pointer_layers)
     if job.vectors is not None:
@@ -143,7 +133,6 @@ def _work(rank: int, job: Job, meeting: str) -> None:
         _report(step + 1, first, started, means, recipe)
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             _save(job, model, steppers, step + 1)
-    dist.destroy_process_group()
 
 
 def _save(job: Job, model: Qwen2, steppers: list[torch.optim.Optimizer], step: int) -> None:
@@ -160,25 +149,14 @@ def _step(
     steppers: list[torch.optim.Optimizer],
     recipe: Recipe,
 ) -> tuple[float, float, float]:
-    with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16()):
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
         answer, pointer, branches, right = loss_of(model, forward, batch, recipe.pointer_heads)
     (answer + recipe.pointer_weight * pointer).backward()
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(old) for part, old in zip(parts, gradients, strict=True)])
-    norm = flat.norm() / recipe.workers
-    torch._foreach_mul_(gradients, float(min(1.0, 1.0 / (norm + 1e-6))) / recipe.workers)
+    average_gradients(model.parameters(), recipe.workers)
     for stepper in steppers:
         stepper.step()
         stepper.zero_grad(set_to_none=True)
     return float(answer.detach()), float(pointer.detach()), float(right) / max(1, int(branches))
-
-
-def _has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16; one that does not would emulate it, slower than float32."""
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def _report(step: int, first: int, started: float, means: Averages, recipe: Recipe) -> None:

@@ -1,0 +1,106 @@
+"""Tables for the encoder's training: what is called right is right, and what is called wrong is not right after all."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from archroute_edge.conversation import read_messages
+from tools.mini.batches import collate
+from tools.mini.catalogue import Catalogue, build_catalogue
+from tools.mini.tables import SOURCES, Table, TableSampler
+from tools.tiny.kinds_bank import Kind
+from tools.tiny.public_data import PublicData
+
+DOMAINS = ["utility", "small_talk", "work", "credit_cards", "meta", "home", "auto_and_commute"]
+SERVICES = ["Banks", "Buses", "Flights", "Homes", "Hotels", "RentalCars", "Restaurants", "Travel", "Doctor", "Movies"]
+
+
+def kind(source: str, name: str, domain: str = "") -> Kind:
+    """A kind whose every phrasing says which kind it is of."""
+    identity = f"{source}/{name}"
+    texts = [f"{identity} request {number}" for number in range(6)]
+    return Kind(identity, source, [name], [f"about {name}"], texts, ["held"], domain=domain)
+
+
+@pytest.fixture(scope="module")
+def public() -> PublicData:
+    kinds = [kind("clinc150", f"{domain}_{number}", domain) for domain in DOMAINS for number in range(4)]
+    for one in kinds:
+        one.near = {other.id for other in kinds if other.domain == one.domain} - {one.id}
+    kinds += [kind("banking77", f"question_{number}") for number in range(6)]
+    kinds += [kind("sgd", f"{service}.Do{number}", service) for service in SERVICES for number in range(2)]
+    return PublicData({k.id: k for k in kinds}, [f"scopeless {number}" for number in range(20)], ["scopeless held"])
+
+
+@pytest.fixture(scope="module")
+def steered(public: PublicData) -> Catalogue:
+    return build_catalogue(public, steer=True)
+
+
+def tables(catalogue: Catalogue) -> list[Table]:
+    rng = random.Random(3)
+    sampler = TableSampler(catalogue, {k.id: frozenset(k.near) for k in catalogue.kinds.values()})
+    return [sampler.table(rng, source, 10) for source in SOURCES for _ in range(12)]
+
+
+def test_a_label_is_the_one_route_its_kind_belongs_to(steered: Catalogue) -> None:
+    """A message that two routes of its table could claim would teach the model noise."""
+    for table in tables(steered):
+        assert len(table.routes) == len(table.subjects) == len(set(table.routes))
+        for name, label in zip(table.kinds, table.labels, strict=True):
+            owners = [number for number, subject in enumerate(table.subjects) if name in subject.kinds]
+            assert owners == ([] if label == len(table.routes) else [label])
+
+
+def test_nothing_related_is_answered_by_other(steered: Catalogue) -> None:
+    """The absent sibling of an intent that is there is a matter of taste, so nothing is taught about it."""
+    for table in tables(steered):
+        present = {name for subject in table.subjects for name in subject.kinds}
+        for name, label in zip(table.kinds, table.labels, strict=True):
+            if name and label == len(table.routes):
+                assert not steered.kinds[name].near & present
+
+
+def test_what_is_held_out_never_takes_part(steered: Catalogue) -> None:
+    """Otherwise the figures that steer the training would flatter it."""
+    assert {"clinc150/work_0", "sgd/Homes.Do1", "telecom/roaming", "regex"} <= steered.held_out
+    seen = {name for table in tables(steered) for name in table.kinds}
+    assert seen.isdisjoint(steered.held_out)
+    routed = {name for table in tables(steered) for s in table.subjects if len(s.kinds) == 1 for name in s.kinds}
+    assert routed.isdisjoint(steered.held_out)
+
+
+def test_a_training_on_everything_holds_nothing_out(public: PublicData) -> None:
+    assert build_catalogue(public, steer=False).held_out == frozenset()
+
+
+def test_a_category_without_members_is_refused(public: PublicData) -> None:
+    """A misspelt member would silently empty a category."""
+    without = PublicData({k: v for k, v in public.kinds.items() if v.domain != "meta"}, [], [])
+    with pytest.raises(ValueError, match="meta: no kind among its members"):
+        build_catalogue(without, steer=False)
+
+
+def test_a_batch_calls_no_possible_answer_wrong(steered: Catalogue) -> None:
+    """Routes of other tables are wrong answers only where they cannot be right; the right one is in the own table."""
+    found = [table for table in tables(steered) if table.conversations][:8]
+    related = {k.id: frozenset(k.near) for k in steered.kinds.values()}
+    batch = collate(found, related)
+    assert not (batch.own & batch.foreign).any()
+    names = [name for table in found for name in table.kinds]
+    subjects = [subject for table in found for subject in table.subjects]
+    for row, name in enumerate(names):
+        if batch.target[row] >= 0:
+            assert batch.own[row, batch.target[row]]
+            assert name in subjects[batch.target[row]].kinds
+        for column in np.flatnonzero(batch.foreign[row]):
+            assert name and not subjects[column].kinds & (related[name] | {name})
+
+
+def test_conversations_are_ones_that_a_router_reads(steered: Catalogue) -> None:
+    for table in tables(steered):
+        for messages in table.conversations:
+            assert read_messages(messages)[-1].role == "user"

@@ -1,0 +1,149 @@
+"""The commands of `python -m tools.mini`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import click
+
+from tools.mini import published
+from tools.mini.catalogue import anchors, load_catalogue
+
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_DATA = click.option(
+    "--data", type=_FOLDER, required=True, help="Folder with the public data sets, as tools/tiny/README.md names them."
+)
+_GGUF = click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="GGUF file.")
+_STEPS = click.option("--steps", type=click.IntRange(1), help="Steps of a training, instead of the recipe's.")
+_MINUTES = click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Minutes of a training, instead of steps.")
+_RESUME = click.option("--resume", is_flag=True, help="Go on from the state beside the checkpoint.")
+
+
+@click.group()
+def main() -> None:
+    """Fine-tune, judge and package the bundled encoder."""
+
+
+@main.command()
+@_DATA
+@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
+@_STEPS
+@_MINUTES
+@click.option("--everything", is_flag=True, help="Hold nothing out.")
+@_RESUME
+def train(data: Path, out: Path, steps: int | None, minutes: float | None, everything: bool, resume: bool) -> None:
+    """Fine-tune the published encoder; kinds, domains and services are held out to steer by."""
+    import torch
+
+    from tools.mini.embedding import Encoder
+    from tools.mini.relations import related_kinds
+    from tools.mini.tables import TableSampler
+    from tools.mini.training import Job, Recipe
+    from tools.mini.training import train as run
+
+    torch.set_num_threads(1)
+    recipe = replace(Recipe(), minutes=minutes)
+    if steps is not None:
+        recipe = replace(recipe, steps=steps)
+    start = published.fetch()
+    catalogue = load_catalogue(data, steer=not everything)
+    click.echo("comparing the kinds with the published encoder", err=True)
+    sampler = TableSampler(catalogue, related_kinds(catalogue, Encoder(start), recipe.seed))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        run(Job(sampler, anchors(), start, out, recipe, resume))
+    except KeyboardInterrupt:
+        raise click.ClickException(f"interrupted; go on with --resume, from the last save of {out}") from None
+    click.echo(f"\nsaved {out}", err=True)
+
+
+@main.command()
+@click.argument("checkpoint", type=_FOLDER)
+@_DATA
+def calibrate(checkpoint: Path, data: Path) -> None:
+    """Choose the share of published weights, the scale and the threshold of `other` by what was held out."""
+    from tools.mini.harness import questions
+    from tools.mini.steering import show, steer, write_settings
+
+    before, after = steer(checkpoint, published.fetch(), questions(load_catalogue(data, steer=True)))
+    write_settings(checkpoint, after.settings)
+    click.echo(show({"published": before, "trained": after}))
+
+
+@main.command()
+@click.argument("checkpoint", type=_FOLDER)
+@_DATA
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def evaluate(checkpoint: Path, data: Path, as_json: bool) -> None:
+    """Judge a mixed checkpoint beside the published encoder."""
+    from tools.mini.embedding import Encoder
+    from tools.mini.harness import questions
+    from tools.mini.steering import figures_of, read_settings, show
+
+    asked = questions(load_catalogue(data, steer=True))
+    settings = read_settings(checkpoint)
+    before = figures_of(Encoder(published.fetch()), asked, 0.0)
+    after = figures_of(Encoder(checkpoint), asked, 1.0, settings)
+    if as_json:
+        click.echo(json.dumps({"published": asdict(before), "trained": asdict(after)}, indent=2))
+    else:
+        click.echo(show({"published": before, "trained": after}))
+
+
+@main.command()
+@click.argument("checkpoint", type=_FOLDER)
+@click.option("--settings", "steered", type=_FOLDER, required=True, help="Checkpoint whose calibration is used.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
+def mix(checkpoint: Path, steered: Path, out: Path) -> None:
+    """Mix a trained checkpoint with the published one, in the share that a calibration chose."""
+    from tools.mini.embedding import Encoder
+    from tools.mini.steering import read_settings, write_settings
+
+    settings = read_settings(steered)
+    encoder = Encoder(checkpoint)
+    encoder.mix(Encoder(published.fetch()), settings.share)
+    encoder.write(out)
+    write_settings(out, settings)
+
+
+@main.command()
+@click.argument("checkpoint", type=_FOLDER)
+@_GGUF
+def export(checkpoint: Path, out: Path) -> None:
+    """Convert a mixed checkpoint to GGUF and quantize it to Q8_0."""
+    command = [sys.executable, "-m", "tools.convert", str(checkpoint), "--outtype", "f16", "-o", str(out), "--name", "mini"]
+    done = subprocess.run([*command, "--license", "cc-by-sa-4.0", "--quantize", "Q8_0"], check=False)
+    if done.returncode:
+        raise click.ClickException(f"tools.convert failed on {checkpoint} (exit code {done.returncode})")
+
+
+@main.command(name="all")
+@_DATA
+@_GGUF
+@_STEPS
+@_MINUTES
+@click.option("--steered-only", is_flag=True, help="Package the training that held things out; do not train on everything.")
+@_RESUME
+@click.pass_context
+def everything(
+    context: click.Context, data: Path, out: Path, steps: int | None, minutes: float | None, steered_only: bool, resume: bool
+) -> None:
+    """Train with things held out, calibrate by them, train on everything, package: from the data to the bundled file."""
+    steered, whole, mixed = (out.with_suffix(f".{name}") for name in ("steered", "whole", "checkpoint"))
+    options = {"data": data, "steps": steps, "minutes": minutes}
+    if not (resume and (steered / "archroute.json").is_file()):
+        context.invoke(train, out=steered, everything=False, resume=resume and _begun(steered), **options)
+        context.invoke(calibrate, checkpoint=steered, data=data)
+    if not steered_only:
+        context.invoke(train, out=whole, everything=True, resume=resume and _begun(whole), **options)
+    context.invoke(mix, checkpoint=steered if steered_only else whole, steered=steered, out=mixed)
+    context.invoke(export, checkpoint=mixed, out=out)
+    context.invoke(evaluate, checkpoint=mixed, data=data, as_json=False)
+
+
+def _begun(checkpoint: Path) -> bool:
+    return checkpoint.with_name(checkpoint.name + ".state.pt").is_file()
