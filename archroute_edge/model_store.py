@@ -18,14 +18,12 @@ from archroute_edge.quantization import LEVELS
 __all__ = [
     "AUTO",
     "BUNDLED",
-    "BUNDLED_ENCODER",
     "PREFERRED",
     "CatalogueEntry",
     "ModelFile",
     "bundled_folder",
     "catalogue_entry",
     "find_checkpoint",
-    "find_language_model",
     "find_model",
     "how_to_get",
     "locate",
@@ -36,14 +34,11 @@ __all__ = [
 ]
 
 AUTO = "auto"
-"""Names the best model on this machine: Arch-Router where it is, else the bundled encoder."""
+"""Names the best model on this machine: Arch-Router where it is, else the bundled one."""
 
 PREFERRED = "arch-router"
-BUNDLED_ENCODER = "mini"
-"""The sentence encoder that comes with this package, which ``auto`` falls back on."""
-BUNDLED_LANGUAGE_MODEL = "tiny"
-"""The small language model that comes with this package."""
-BUNDLED = (BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL)
+BUNDLED = "tiny"
+"""The model that comes with this package."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,7 @@ def find_model(name: str | Path) -> ModelFile:
     if str(name) == AUTO:
         preferred = catalogue.get(PREFERRED)
         found = locate(preferred, None) if preferred else None
-        return found or find_model(BUNDLED_ENCODER)
+        return found or find_model(BUNDLED)
     try:
         path = Path(name).expanduser()
         if str(name).partition(":")[0] not in catalogue or path.is_file():
@@ -113,17 +108,6 @@ def find_model(name: str | Path) -> ModelFile:
     if found is None:
         raise ModelNotFoundError(how_to_get(entry, level))
     return found
-
-
-def find_language_model(name: str | Path) -> ModelFile:
-    """As :func:`find_model`, for what only a language model can do: ``auto`` comes down to the bundled one of those.
-
-    Raises:
-        ModelNotFoundError: no such name, or no such file here; the message has the command that gets it.
-        ConfigError: the catalogue cannot be read.
-    """
-    found = find_model(name)
-    return find_model(BUNDLED_LANGUAGE_MODEL) if str(name) == AUTO and found.name == BUNDLED_ENCODER else found
 
 
 def find_checkpoint(entry: CatalogueEntry) -> Path:
@@ -143,7 +127,7 @@ def find_checkpoint(entry: CatalogueEntry) -> Path:
 def how_to_get(entry: CatalogueEntry, level: str | None) -> str:
     """That a model is not on this machine, and the command that changes it, in one line."""
     if entry.file is not None:
-        if entry.name in BUNDLED:
+        if entry.name == BUNDLED:
             return f"{entry.file} is missing from {bundled_folder()}; install archroute-edge again"
         return f"{entry.name} is not on this machine; put {entry.file} into {user_folder()}"
     wanted = level or entry.usual_level

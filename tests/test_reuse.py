@@ -117,7 +117,7 @@ def test_evicted_conversations_decide_as_alone(
 ) -> None:
     """Would break if eviction left cells behind, or freed cells that a pinned prefix shares."""
     # Room for little more than one conversation beside the prefixes.
-    with make_router(n_ctx=1152, budget=256) as router:
+    with make_router(n_ctx=1024, budget=256) as router:
         for table, talk, n_turns in CASES:
             tight = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
             assert_same(cold[table, talk, n_turns], tight, TOLERANCE[kind])
