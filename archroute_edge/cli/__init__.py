@@ -61,8 +61,9 @@ class _OneLineErrors(click.Group):
 
 
 def _complain(message: str) -> None:
-    # A name or path may hold line breaks; the message stays on one line all the same.
-    click.echo(f"archroute: error: {' '.join(message.split())}", err=True)
+    # A name, a path or a stranger's model may hold line breaks, and codes that a terminal obeys.
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(message.split()))
+    click.echo(f"archroute: error: {shown}", err=True)
 
 
 @click.group(cls=_OneLineErrors, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

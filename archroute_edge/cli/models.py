@@ -104,7 +104,10 @@ class PullView(PullListener):
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of the repository.  [default: the catalogue's, or main]")
 @json_option
 def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> None:
-    """Download a model from the Hugging Face hub into its cache; print the path."""
+    """Download a model from the Hugging Face hub; print its path.
+
+    It goes into the hub's cache, where other programs find it, too.
+    """
     if quant is not None and ":" in name:
         raise SettingsError(f"{name} names a level already; leave out --quant {quant}")
     with ProgressLine() as line:

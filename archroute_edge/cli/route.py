@@ -26,6 +26,8 @@ from archroute_edge.cli.options import (
     prompt_format_option,
     read_message_options,
 )
+from archroute_edge.config.known_keys import ROUTE
+from archroute_edge.config.yaml_tree import shorten
 from archroute_edge.decision import Decision
 from archroute_edge.errors import ArchRouteError, ConversationError, RouteTableError, SettingsError
 from archroute_edge.router import Router
@@ -165,6 +167,9 @@ def _read_routes(routes: Any, number: int) -> RouteTable:
         raise RouteTableError(f"line {number}: routes must be a list of objects with name and description")
     table = []
     for each in routes:
+        for key in each:
+            if not ROUTE.knows(key):
+                raise RouteTableError(f"line {number}: unknown key {shorten(key)} in a route{ROUTE.suggestion(key)}")
         models = each.get("models", [])
         if not isinstance(models, list):
             raise RouteTableError(f"line {number}: the models of route {each['name']!r} must be a list")

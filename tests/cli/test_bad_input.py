@@ -64,6 +64,15 @@ def test_a_model_with_a_vocabulary_only(run: Run, tmp_path: Path, random_model: 
         assert "vocabulary only" in one_line(run(command, "x", "--model", str(path)))
 
 
+def test_a_models_words_do_not_reach_the_terminal_as_codes(run: Run, tmp_path: Path, random_model: Path) -> None:
+    """GGUFs come from strangers, and a terminal can be told to type commands."""
+    file = read_gguf(random_model)
+    file["tokenizer.chat_template"].value = "{{ raise_exception('no\x1b[2J\u202e\x07 user') }}".encode()
+    message = one_line(run("route", "x", "--model", str(file.write(tmp_path / "rude.gguf"))))
+    assert message.isprintable()
+    assert message.endswith(r"no\x1b[2J\u202e\x07 user")
+
+
 def test_missing_models(run: Run, tmp_path: Path) -> None:
     missing = tmp_path / "missing.gguf"
     assert one_line(run("route", "x", "--model", str(missing))).startswith(f"{missing}: no such model file")

@@ -113,6 +113,7 @@ def test_an_empty_file(batch: Batch) -> None:
         (line("x", routes=[{"name": "a", "description": 7}]).encode(), "a"),
         (line("x", routes=[{"name": "a", "description": "d", "models": "m"}]).encode(), "models"),
         (line("x", routes=[{"name": "a", "description": "d", "models": [7]}]).encode(), "models"),
+        (line("x", routes=[{"name": "a", "descripton": "d"}]).encode(), "'descripton' in a route; did you mean 'description'?"),
         (line("x", routes=[{"name": "a", "description": "word " * 30_000}]).encode(), "does not fit"),
     ],
 )
