@@ -61,7 +61,7 @@ def find_models(name: str | Path) -> tuple[ModelFile, ...]:
         return (find_model(name),)
     parts = [part.strip() for part in name.split(CASCADE)]
     if len(parts) != 2 or not all(parts):
-        raise SettingsError(f"{name!r}: a cascade is written ENCODER{CASCADE}MODEL, such as mini{CASCADE}arch-router")
+        raise SettingsError(f"{name!r}: a cascade is written ENCODER{CASCADE}MODEL, such as encoder.gguf{CASCADE}arch-router")
     return tuple(find_model(part) for part in parts)
 
 
