@@ -38,9 +38,9 @@ class Router:
     Args:
         routes: the routes, or a :class:`RouteTable`; or give ``config``.
         config: routes, models and defaults, as :func:`archroute_edge.load_config` returns them.
-        model: ``auto`` (Arch-Router where it is on this machine, else the bundled model), a name from the
-            catalogue (``tiny``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. A cascade is written
-            ``encoder.gguf+arch-router``: the encoder decides where it is sure, and the language model, which is not even loaded
+        model: ``auto`` (Arch-Router where it is on this machine, else the bundled encoder ``mini``), a name from the
+            catalogue (``mini``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. A cascade is written
+            ``mini+arch-router``: the encoder decides where it is sure, and the language model, which is not even loaded
             before it is needed, where it is not.
         prompt_format: ``card``, ``gateway`` or ``orchestrator``; ``auto`` takes the model's own: what the catalogue
             states, then the GGUF's metadata (``archroute.prompt_format``), then ``card``.

@@ -82,11 +82,11 @@ def test_an_encoder_is_given_no_prompt(run: Run, random_encoder: Path, routes: s
     assert said.endswith("a bert encoder, which cannot write an answer; name a causal language model")
 
 
-def test_a_cascade_onto_the_bundled_model(run: Run, random_encoder: Path, routes: str) -> None:
-    """A path and a name; who decides is who the threshold says."""
-    for threshold, expected in (("0", "random-encoder.gguf"), ("1", "tiny")):
-        options = ("--model", f"{random_encoder}+tiny", "--switch-over", threshold, "--threads", "1", "--json")
-        result = run("route", "fix this bug", "--config", routes, *options)
+def test_the_bundled_encoder_with_the_bundled_model(run: Run, routes: str) -> None:
+    """By their names, and each alone."""
+    for model, threshold, expected in (("mini", None, "mini"), ("mini+tiny", "0", "mini"), ("mini+tiny", "1", "tiny")):
+        options = ("--switch-over", threshold) if threshold else ()
+        result = run("route", "fix this bug", "--config", routes, "--model", model, "--threads", "1", *options, "--json")
         assert json.loads(result.stdout)["decided_by"] == expected
 
 
@@ -104,3 +104,9 @@ def test_cases_and_a_calibration(run: Run, encoder: tuple[str, ...], model: tupl
     for command in (("calibrate", cases, "-o", output), ("route", "x", "--calibration", output)):
         said = one_line(run(*command, "--model", both, *encoder[2:]))
         assert said.startswith("a calibration is of one model, and a cascade has two")
+
+
+@pytest.mark.parametrize("arguments", [("prompt", "x"), ("grammar",)])
+def test_auto_is_a_language_model_where_only_one_will_do(run: Run, routes: str, arguments: tuple[str, ...]) -> None:
+    """On a fresh machine, where auto is the encoder elsewhere."""
+    assert run(*arguments, "--config", routes).stdout == run(*arguments, "--config", routes, "--model", "tiny").stdout != ""
