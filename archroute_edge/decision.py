@@ -83,7 +83,7 @@ class Decision:
         decided_by: name of the model that decided.
         prompt_format: the format it was asked in; None for an encoder, which is asked without a prompt.
         reason: why the route is not the model's own answer: ``low_confidence`` where a calibration holds ``other`` for the
-            better one, else None.
+            better one, ``deadline`` where the time was up before the model had answered, else None.
     """
 
     route: str
@@ -99,7 +99,7 @@ class Decision:
     cut_turns: int
     decided_by: str
     prompt_format: str | None
-    reason: Literal["low_confidence"] | None = None
+    reason: Literal["low_confidence", "deadline"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The decision as plain values for ``json.dumps``; ``scores`` only where they were asked for."""

@@ -16,6 +16,7 @@ from archroute_edge.deciders.generative import DecoderName, GenerativeSettings
 from archroute_edge.deciders.interface import Decider
 from archroute_edge.deciders.opening import DeciderSettings, check_calibration, find_models, open_decider
 from archroute_edge.decision import Decision, Verdict, Warmup
+from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES, is_quantized_kv
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_selection import select_models
@@ -143,6 +144,8 @@ class Router:
         routes: Iterable[Route] | RouteTable | None = None,
         scores: bool = False,
         key: str | None = None,
+        deadline: float | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Decision:
         """Decide where ``messages`` belong.
 
@@ -151,13 +154,19 @@ class Router:
             routes: other routes than the router's own, for this decision.
             scores: also give the probability of every route.
             key: names the conversation; keeps it on the same model where models share a route by weight.
+            deadline: seconds from the call by which there is an answer: where deciding takes longer, ``other`` with the
+                config's default model, or of a cascade the encoder's answer, and ``reason`` is ``deadline``.
+            cancellation: a flag that stops the decision from another thread.
 
         Raises:
+            DecisionCancelledError: ``cancellation`` was set.
             ConversationError: there is nothing to route in ``messages``.
             RouteTableError: ``routes`` cannot be used together.
             ContextOverflowError: ``routes`` do not fit into the context.
             EngineError: llama.cpp failed, or the router has been closed.
         """
+        if cancellation is not None:
+            cancellation.check()
         turns = read_messages(messages)
         config = self._config_for(routes)
         # Routes that come with one message are not saved: a batch of different ones would push out what is worth keeping.
