@@ -13,8 +13,8 @@ from typing import Any
 from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision, Warmup
 from archroute_edge.errors import QueueFullError, ServiceClosedError
-from archroute_edge.router import Router, as_table
-from archroute_edge.routes import Route, RouteTable
+from archroute_edge.router import Router
+from archroute_edge.routes import Route, RouteTable, as_table
 
 
 @dataclass(frozen=True)

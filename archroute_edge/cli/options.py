@@ -14,12 +14,13 @@ import click
 
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
-from archroute_edge.deciders.generative import DecoderName
-from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES
+from archroute_edge.deciders.table_context import DecoderName
+from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
 from archroute_edge.model_store import AUTO, BUNDLED, ModelFile
 from archroute_edge.prompt_formats import PROMPT_FORMATS
-from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS, Router
+from archroute_edge.router import Router
+from archroute_edge.setting_limits import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
