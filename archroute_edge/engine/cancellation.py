@@ -26,6 +26,11 @@ _LEAD_S: Final = 0.02
 _LEAD_SHARE: Final = 0.1
 
 
+def lead(seconds: float) -> float:
+    """How long before a deadline that is ``seconds`` away what runs is told to stop, so that there is an answer by then."""
+    return min(_LEAD_S, _LEAD_SHARE * seconds)
+
+
 def _c_library() -> ctypes.CDLL:
     # msvcrt comes with every Windows; elsewhere the C library is in the process already.
     return ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
@@ -113,7 +118,7 @@ class Cancellation:
             return
         with self.derived() as limited:
             limited._has_deadline = True
-            timer = threading.Timer(max(0.0, seconds - min(_LEAD_S, _LEAD_SHARE * seconds)), limited._time_out)
+            timer = threading.Timer(seconds - lead(seconds), limited._time_out)
             timer.name, timer.daemon = "archroute-deadline", True
             timer.start()
             try:
