@@ -18,8 +18,10 @@ import llama_cpp
 
 from archroute_edge.errors import DecisionCancelledError
 
-# Whoever waits for something that no flag can interrupt looks at the flag so often.
-_LOOK_EVERY_S: Final = 0.005
+# Whoever waits for something that no flag can interrupt looks at the flag: soon at first, and never less often than the
+# second.
+_FIRST_LOOK_S: Final = 0.002
+_LOOK_EVERY_S: Final = 0.02
 # How long before a deadline its flag is set, and the largest part of the time that this may take: what runs stops only
 # after its matrix product, which at the 1.5B shape takes some 20 ms, and up to 50 with a whole batch of tokens.
 _LEAD_S: Final = 0.02
@@ -92,8 +94,10 @@ class Cancellation:
             DecisionCancelledError: the flag was set before.
         """
         self.check()
-        while not attempt(_LOOK_EVERY_S):
+        seconds = _FIRST_LOOK_S
+        while not attempt(seconds):
             self.check()
+            seconds = min(2 * seconds, _LOOK_EVERY_S)
 
     @contextmanager
     def derived(self) -> Iterator[Cancellation]:
