@@ -16,6 +16,11 @@
     │   └── DownloadError        a model that could not be fetched from the hub, whole and as published
     ├── EngineError              llama.cpp failed while evaluating
     │   └── ContextOverflowError the prompt does not fit into the context
+    ├── DecisionCancelledError   a decision or warm-up that its caller called off
+    │   └── EvaluationStoppedError   the evaluation that this stopped, with what of it was finished
+    ├── ServiceError             a request that a RoutingService does not take or finish
+    │   ├── QueueFullError           too many requests wait already
+    │   └── ServiceClosedError       the service is closed, or closing
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
     ├── BenchmarkError           a measurement that could not be made
     │   └── MeasuringProcessError    the process that measured died
@@ -102,6 +107,44 @@ class EngineError(ArchRouteError):
 
 class ContextOverflowError(EngineError):
     """A prompt needs more cells than the context has; the message gives both counts."""
+
+
+class DecisionCancelledError(ArchRouteError):
+    """A decision or warm-up was stopped through its ``Cancellation`` before it was finished."""
+
+
+class EvaluationStoppedError(DecisionCancelledError):
+    """An evaluation was stopped while it ran.
+
+    Args:
+        message: what was stopped.
+        n_finished: tokens from the batch's beginning that are in the KV cache, whole pieces of it.
+    """
+
+    def __init__(self, message: str, *, n_finished: int = 0) -> None:
+        super().__init__(message)
+        self.n_finished = n_finished
+
+
+class ServiceError(ArchRouteError):
+    """A ``RoutingService`` does not take a request, or will not finish it."""
+
+
+class QueueFullError(ServiceError):
+    """Too many requests wait already.
+
+    Args:
+        message: what is wrong.
+        retry_after: seconds after which there is probably room again.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ServiceClosedError(ServiceError):
+    """The service is closed, or was closed before the request's turn came."""
 
 
 class SavedPrefixError(ArchRouteError):

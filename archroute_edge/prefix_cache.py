@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from archroute_edge.engine.interface import BatchToken, Engine, Logits, sequence_batch
-from archroute_edge.errors import ContextOverflowError, EngineError
+from archroute_edge.errors import ContextOverflowError, DecisionCancelledError, EngineError, EvaluationStoppedError
 from archroute_edge.parking import Parking
 from archroute_edge.prompt import StaticParts, common_prefix_length
 from archroute_edge.working_sequence import CachedSequence, WorkingSequence
@@ -87,19 +87,25 @@ class PrefixCache:
         """How often a sequence was moved out of the KV cache."""
         return self._parking.n_parkings
 
-    def pin(self, prefix: Sequence[int]) -> int:
-        """Hold the static ``prefix`` from now on; returns how many tokens had to be evaluated for it (all or none).
+    def pin(self, prefix: Sequence[int], *, keep: bool = True) -> int:
+        """Hold the static ``prefix`` from now on; returns how many tokens had to be evaluated for it.
 
         Raises:
             ContextOverflowError: it does not fit into the context.
+            EvaluationStoppedError: it was cancelled; what of it was finished is kept for the next time.
         """
         self._clock += 1
         try:
-            pinned, was_there = self._pin(tuple(prefix), keep=True)
+            pinned, n_new = self._pin(tuple(prefix), keep)
             self._park_others(pinned)
         finally:
             self._in_use = set()
-        return 0 if was_there else len(pinned.tokens)
+        return n_new
+
+    def is_pinned(self, prefix: tuple[int, ...]) -> bool:
+        """Whether the whole of ``prefix`` is held at present."""
+        pinned = self._pinned.get(prefix)
+        return pinned is not None and len(pinned.tokens) == len(prefix)
 
     @contextmanager
     def working(
@@ -108,7 +114,8 @@ class PrefixCache:
         """A sequence that holds a beginning of ``prompt``, and how many tokens had been evaluated before.
 
         At least the last token of the prompt is left to evaluate: logits come from nothing else. When the block ends,
-        the sequence is kept for the conversation's next turn; when it raises, the sequence is given up.
+        the sequence is kept for the conversation's next turn; when it raises, the sequence is given up, unless it was
+        stopped: then what is finished of the prompt is kept.
 
         Args:
             prompt: the whole prompt.
@@ -117,60 +124,69 @@ class PrefixCache:
 
         Raises:
             ContextOverflowError: the static prefix does not fit into the context.
+            EvaluationStoppedError: it was cancelled while the static prefix was evaluated.
         """
         self._clock += 1
-        pinned, was_there = self._pin(static.prefix, keep)
+        pinned, n_new = self._pin(static.prefix, keep)
         self._in_use = {pinned}
         cached, n_shared = self._begin(prompt, pinned, len(prompt) - static.n_closing)
         self._in_use.add(cached)
         work = WorkingSequence(self, cached)
-        # A static prefix that this decision had to evaluate itself counts as evaluated, not as reused.
-        if not was_there:
-            work.n_evaluated += len(pinned.tokens)
-            work.n_evaluations += 1
-            n_shared_before = max(0, n_shared - len(pinned.tokens))
-        else:
-            n_shared_before = n_shared
+        # What this decision had to evaluate of the static prefix counts as evaluated, not as reused.
+        work.n_evaluated += n_new
+        work.n_evaluations += n_new > 0
         try:
-            yield work, n_shared_before
+            yield work, max(0, n_shared - n_new)
             work.truncate(len(prompt))
             self._drop_closings(cached)
             self._park_others(pinned, cached)
+        except DecisionCancelledError:
+            work.truncate(len(prompt))
+            # The next try is told by it to take over this sequence.
+            cached.n_conversation = min(cached.n_conversation, len(cached.tokens))
+            raise
         except BaseException:
             self._give_up(cached)
             raise
         finally:
             self._in_use = set()
 
-    def _pin(self, prefix: tuple[int, ...], keep: bool) -> tuple[CachedSequence, bool]:
-        """The pinned sequence of ``prefix``, and whether it was there already (in memory or on disk)."""
+    def _pin(self, prefix: tuple[int, ...], keep: bool) -> tuple[CachedSequence, int]:
+        """The pinned sequence of ``prefix``, and how many tokens of it were evaluated just now."""
         pinned = self._pinned.get(prefix)
         if pinned is not None:
             self._in_use = {pinned}
-            pinned.last_used = self._clock
-            if self._unpark(pinned):
-                self._keep(pinned, keep)
-                return pinned, True
-            self._unpin(prefix)
-        if len(self._pinned) == self._max_pinned:
-            self._unpin(min(self._pinned, key=lambda key: self._pinned[key].last_used))
-            self.n_evictions += 1
-        pinned = CachedSequence(self._parking.take_number(), last_used=self._clock)
-        try:
+            if not self._unpark(pinned):
+                self._unpin(pinned)
+                pinned = None
+        if pinned is None:
+            if len(self._pinned) == self._max_pinned:
+                self._unpin(min(self._pinned.values(), key=lambda each: each.last_used))
+                self.n_evictions += 1
+            pinned = CachedSequence(self._parking.take_number())
             self._in_use = {pinned}
-            loaded = self._load(pinned.number, prefix)
-            if not loaded:
+        pinned.last_used = self._clock
+        n_before = len(pinned.tokens)
+        try:
+            if n_before == 0 and self._load(pinned.number, prefix):
+                pinned.tokens, pinned.kept, n_before = list(prefix), True, len(prefix)
+            if n_before < len(prefix):
                 # On its own, even where the whole prompt could be one evaluation: a prompt is then always cut at the
                 # same place, whether its prefix is cached or not, and rounding cannot tell the two apart.
-                self.evaluate(sequence_batch(pinned.number, prefix, 0), {pinned.number: 0})
-        except BaseException:
-            self._parking.give_back(pinned.number)
+                self.evaluate(sequence_batch(pinned.number, prefix[n_before:], n_before), {pinned.number: n_before})
+                pinned.tokens = list(prefix)
+        except BaseException as exc:
+            if isinstance(exc, EvaluationStoppedError):
+                # Whole pieces, so that going on from there cuts where it would have been cut.
+                pinned.tokens = list(prefix[: n_before + exc.n_finished])
+            if pinned.tokens:
+                self._pinned[prefix] = pinned
+            else:
+                self._parking.give_back(pinned.number)
             raise
-        pinned.tokens = list(prefix)
-        pinned.kept = loaded
         self._pinned[prefix] = pinned
         self._keep(pinned, keep)
-        return pinned, loaded
+        return pinned, len(prefix) - n_before
 
     def _load(self, number: int, prefix: tuple[int, ...]) -> bool:
         state = self._store.load(prefix) if self._store is not None else None
@@ -257,13 +273,15 @@ class PrefixCache:
 
         Raises:
             ContextOverflowError: it does not fit although everything else was evicted.
+            EvaluationStoppedError: it was cancelled. A sequence that has the batch for itself then holds what was finished.
         """
         while True:
             try:
                 return self.engine.evaluate(batch)
             except BaseException as exc:
+                n_finished = exc.n_finished if isinstance(exc, EvaluationStoppedError) and len(lengths) == 1 else 0
                 for number, length in lengths.items():
-                    self.engine.truncate(number, length)
+                    self.engine.truncate(number, length + n_finished)
                 if not isinstance(exc, ContextOverflowError):
                     raise
                 if not self._free_cells():
@@ -308,7 +326,7 @@ class PrefixCache:
         if cached in self._conversations:
             self._give_up(cached)
         else:
-            self._unpin(tuple(cached.tokens))
+            self._unpin(cached)
 
     def _evict_conversation(self) -> bool:
         """Drop the conversation that was used least recently; False where all are in use."""
@@ -322,9 +340,9 @@ class PrefixCache:
         self._conversations.remove(cached)
         self._parking.drop(cached)
 
-    def _unpin(self, prefix: tuple[int, ...]) -> None:
+    def _unpin(self, pinned: CachedSequence) -> None:
         """Drop a pinned prefix; its conversations stay where they have its cells themselves."""
-        pinned = self._pinned.pop(prefix)
+        self._pinned = {prefix: each for prefix, each in self._pinned.items() if each is not pinned}
         for each in [each for each in self._conversations if each.prefix is pinned]:
             if each.parked is None:
                 each.prefix, each.n_prefix = None, 0
