@@ -179,7 +179,7 @@ class RouteReply(BaseModel):
     trimmed: bool
     dropped_turns: int
     cut_turns: int
-    decided_by: str
+    decided_by: str | None
     prompt_format: str | None
     reason: Literal["low_confidence", "deadline"] | None
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,12 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.cli.conftest import ROUTES, Run, one_line
+from tests.cli.conftest import ROUTES
 from tests.conftest import CARD_MESSAGE
 from tools.measure.server_process import ServerProcess
 
 ROUTE = {"messages": CARD_MESSAGE}
-Process = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def connect(server: ServerProcess, receive_buffer: int | None = None) -> socket.socket:
@@ -171,29 +167,3 @@ def test_ctrl_c_ends_it_and_says_nothing(tmp_path: Path) -> None:
         server.signal(signal.SIGINT)
         assert server.wait() == 0
         assert len(server.lines) == n_lines
-
-
-def test_a_port_that_is_taken_is_one_line(run: Run, server: ServerProcess) -> None:
-    port = str(urlsplit(server.address).port)
-    assert one_line(run("serve", "--port", port)).startswith(f"cannot listen on 127.0.0.1, port {port}: Address already in use")
-
-
-def test_off_loopback_without_a_key_is_one_line(run: Run, tmp_path: Path) -> None:
-    assert "give an API key with --api-key-file" in one_line(run("serve", "--host", "0.0.0.0"))
-    missing = str(tmp_path / "key")
-    assert (
-        one_line(run("serve", "--api-key-file", missing)) == f"{missing}: the API key cannot be read: No such file or directory"
-    )
-    Path(missing).write_text("\n")
-    assert one_line(run("serve", "--api-key-file", missing)).startswith("the API key must be")
-    assert "give either" in one_line(run("serve", "--api-key-file", missing, "--api-key", "k"))
-
-
-def test_without_the_extra_it_says_what_to_install() -> None:
-    """And every other command works without it."""
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(('fastapi', 'uvicorn', 'prometheus_client', 'pydantic', 'starlette')))\n"
-        "from archroute_edge.cli import main; main(['serve'], prog_name='archroute')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ))
-    assert "pip install 'archroute-edge[server]'" in one_line(done)

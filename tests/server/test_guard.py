@@ -100,9 +100,10 @@ async def chunks(total: int, sent: list[int]) -> AsyncIterator[bytes]:
 def test_a_body_beyond_the_limit_is_not_kept(app_over: App, service: RoutingService) -> None:
     """Neither one that says how long it is nor one that comes in pieces without end may fill the memory."""
     client = app_over(service, max_body=10_000)
+    sent: list[int] = []
     answers = [
         client("POST", "/v1/route", content=b"x" * 10_001),
-        client("POST", "/v1/route", content=chunks(50, sent := [])),
+        client("POST", "/v1/route", content=chunks(50, sent)),
         client("POST", "/nothing/here", content=b"x" * 10_001),
     ]
     for answer in answers:

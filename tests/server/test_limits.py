@@ -113,5 +113,5 @@ def test_a_warm_up_that_gave_way_is_no_error(app_over: App, stuck: StuckService)
         future.cancel()
         return future
 
-    stuck.warm = warm  # type: ignore[assignment]
+    stuck.warm = warm  # type: ignore[method-assign]
     assert app_over(stuck).post("/v1/warm", ROUTE).json() == {"done": False, "tokens": 0, "evaluated": 0, "total_ms": 0.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,11 +24,11 @@ BUG = "there is a bug in my code, please fix it"
 
 
 @pytest.fixture
-def app(service: RoutingService, tmp_path: Path) -> ServerApp:
+def app(service: RoutingService, tmp_path: Path) -> Iterator[ServerApp]:
     path = tmp_path / "routes.yaml"
     path.write_text(NEW)
-    service.router.config = replace(CONFIG)
-    return ServerApp(service, ServerSettings(), path)
+    yield ServerApp(service, ServerSettings(), path)
+    service.router.config = CONFIG
 
 
 def test_the_new_routes_and_models_are_answered(app: ServerApp) -> None:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import click
@@ -24,6 +25,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
+from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     negative_data_rejection,
@@ -45,6 +48,7 @@ _CHECKS = [
     response_schema_conformance,
     negative_data_rejection,
 ]
+_MODES = ("positive", "negative")
 _MOST_SHOWN = 20
 # A request without a body has hardly anything to vary.
 _CASES_WITHOUT_BODY = 4
@@ -80,26 +84,26 @@ class Findings:
 def fuzz_document(address: str, cases: int, seed: int, findings: Findings, report: Report = lambda _what: None) -> None:
     """At least ``cases`` requests from the document at ``address``, sent there; what is wrong goes into ``findings``."""
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
-    operations = [result.ok() for result in schema.get_all_operations()]
+    operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
     with_body = [operation for operation in operations if operation.method == "post"]
     share = -(-cases // (2 * len(with_body)))
     for operation in operations:
         has_body = operation in with_body
-        for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
-            if not has_body and mode is schemathesis.GenerationMode.NEGATIVE:
+        for mode in _MODES:
+            if not has_body and mode == "negative":
                 continue
-            what = f"{operation.method.upper()} {operation.path} {mode.value}"
+            send = partial(_send, address, f"{operation.method.upper()} {operation.path} {mode}", findings, report)
+            _run(operation.as_strategy(generation_mode=GenerationMode(mode)), send, share if has_body else _CASES_WITHOUT_BODY, seed)
 
-            def send(case: schemathesis.Case, what: str = what) -> None:
-                response = case.call(base_url=address)
-                findings.count(what, response.status_code)
-                report("from the document")
-                try:
-                    case.validate_response(response, checks=_CHECKS)
-                except FailureGroup as group:
-                    findings.failures += [f"{what}: {failure.title}: {failure.message}" for failure in group.exceptions]
 
-            _run(operation.as_strategy(generation_mode=mode), send, share if has_body else _CASES_WITHOUT_BODY, seed)
+def _send(address: str, what: str, findings: Findings, report: Report, case: schemathesis.Case[Any]) -> None:
+    response = case.call(base_url=address)
+    findings.count(what, response.status_code)
+    report("from the document")
+    try:
+        case.validate_response(response, checks=_CHECKS)
+    except FailureGroup as group:
+        findings.failures += [f"{what}: {failure.title}: {failure.message}" for failure in group.exceptions]
 
 
 _TEXTS = st.text(min_size=1, max_size=30).filter(lambda text: bool(text.strip()))
@@ -144,7 +148,7 @@ def _run(strategy: st.SearchStrategy[Any], send: Callable[[Any], None], cases: i
     chosen = settings(
         max_examples=cases, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
-    hypothesis_seed(seed)(chosen(given(strategy)(send)))()
+    hypothesis_seed(seed)(chosen(given(strategy)(lambda case: send(case))))()
 
 
 @contextmanager
