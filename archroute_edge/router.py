@@ -131,7 +131,7 @@ class Router:
         other.config = config
         other._lease = self._lease.share()
         try:
-            other._decider.prepare(config.table)
+            other._decider.check_table(config.table)
         except BaseException:
             other.close()
             raise

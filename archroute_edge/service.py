@@ -182,8 +182,17 @@ class RoutingService:
             evictions = worker.router.n_evictions
         except EngineError:
             evictions = 0
-        names = ("decided", "deadlines", "cancelled", "refused", "warmed", "preempted")
-        return ServiceStats(worker.n_waiting, worker.n_running, *(counts[name] for name in names), evictions)
+        return ServiceStats(
+            waiting=worker.n_waiting,
+            running=worker.n_running,
+            decided=counts["decided"],
+            deadlines=counts["deadlines"],
+            cancelled=counts["cancelled"],
+            refused=counts["refused"],
+            warmed=counts["warmed"],
+            preempted=counts["preempted"],
+            evictions=evictions,
+        )
 
     def close(self, *, drain: bool = True, timeout: float | None = None) -> None:
         """Take no more requests, end the threads, and close the router.

@@ -165,6 +165,9 @@ class ServiceWorker:
             while (do := self._next()) is not None:
                 do()
         finally:
+            # Where something went wrong here, nobody waits in vain; else there is nothing left.
+            self._closing = True
+            self._give_up()
             for router in (*self._retired, self.router):
                 router.close()
 

@@ -16,6 +16,7 @@ from archroute_edge.config import RoutingConfig
 from archroute_edge.deciders import opening
 from archroute_edge.engine.completion import CompletionEngine
 from archroute_edge.engine.interface import BatchToken, Logits
+from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import DecisionCancelledError, EngineError, ModelLoadError, SettingsError
 from archroute_edge.routes import RouteTable
 from tests.gate import PATIENCE_S, Gate, our_threads
@@ -47,7 +48,7 @@ def same(one: Decision, two: Decision) -> bool:
 
 
 def test_a_deadline_that_is_kept_changes_nothing(router: Router) -> None:
-    assert router.route("fix it", scores=True, deadline=PATIENCE_S).scores == router.route("fix it", scores=True).scores
+    assert same(router.route("fix it", scores=True, deadline=PATIENCE_S), router.route("fix it", scores=True))
     assert not our_threads()
 
 
@@ -167,7 +168,7 @@ def test_decisions_after_an_abort_are_those_of_a_fresh_router(
         assert decision.tokens.reused == expected.tokens.reused + 512 * (n_pieces - 1)
         again = router.route("an earlier question", scores=True)
         assert same(again, earlier)
-        assert again.tokens.reused == again.tokens.prompt - 1
+        assert again.tokens.reused > router.warm().tokens + 5
 
 
 def cascade(encoder: Path, model: Path) -> Router:
@@ -195,7 +196,7 @@ def test_loading_the_second_model_goes_on_beyond_the_deadline(
     """Would break if a model that takes longer to load than the deadline were loaded again and again, or waited for."""
     loaded, may_load = [], threading.Event()
 
-    class SlowModel(opening.LoadedModel):
+    class SlowModel(LoadedModel):
         def __init__(self, path: Path, **settings: Any) -> None:
             if path == random_model:
                 loaded.append(path)
@@ -217,10 +218,10 @@ def test_loading_stops_at_the_flag(random_model: Path) -> None:
     flag = Cancellation()
     flag.cancel()
     with pytest.raises(DecisionCancelledError):
-        opening.LoadedModel(random_model, cancellation=flag)
+        LoadedModel(random_model, cancellation=flag)
     with pytest.raises(ModelLoadError), pytest.MonkeyPatch.context() as patch:
         patch.setattr("llama_cpp.llama_model_load_from_file", lambda *_arguments: None)
-        opening.LoadedModel(random_model)
+        LoadedModel(random_model)
 
 
 def test_an_encoders_lock_has_a_deadline_too(random_encoder: Path) -> None:

@@ -134,10 +134,10 @@ class CascadeDecider:
         """1: one that the language model has to decide would keep the others waiting."""
         return 1
 
-    def prepare(self, table: RouteTable) -> None:
-        """Make room for ``table`` in the language model's context, if it has been needed before."""
+    def check_table(self, table: RouteTable) -> None:
+        """Ask the language model, if it has been needed before."""
         if self._model is not None:
-            self._model.prepare(table)
+            self._model.check_table(table)
 
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
         """Warm the encoder, and the language model if it has been needed before."""

@@ -168,7 +168,7 @@ class EncoderDecider:
     ) -> None:
         """None: there is no quicker way to an answer."""
 
-    def prepare(self, table: RouteTable) -> None:
+    def check_table(self, table: RouteTable) -> None:
         """Nothing to do: an encoder takes any table."""
 
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:

@@ -44,7 +44,8 @@ class GenerativeDecider:
         self._background = BackgroundWork()
         self._closed = False
         try:
-            self.prepare(table)
+            with self._evaluating(table, Cancellation()):
+                pass
         except BaseException:
             self.close()
             raise
@@ -127,14 +128,14 @@ class GenerativeDecider:
         """1: each decision has the cache for itself."""
         return 1
 
-    def prepare(self, table: RouteTable) -> None:
-        """Make sure that a prompt for ``table`` fits into the context, which grows for it where it can.
+    def check_table(self, table: RouteTable) -> None:
+        """Make sure that prompts for ``table`` can fit into the context, or into a larger one. Waits for nobody.
 
         Raises:
-            ContextOverflowError: it cannot; the message gives the counts.
+            ContextOverflowError: they cannot; the message gives the counts.
         """
-        with self._evaluating(table, Cancellation()):
-            pass
+        self._check_open()
+        self._context.check(table)
 
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
         """Evaluate ahead of time what a decision on ``table``, or on a conversation that ends in ``turns``, begins with.

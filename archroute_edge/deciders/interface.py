@@ -63,8 +63,8 @@ class Decider(Protocol):
             EngineError: llama.cpp failed.
         """
 
-    def prepare(self, table: RouteTable) -> None:
-        """Make sure that decisions on ``table`` can be made.
+    def check_table(self, table: RouteTable) -> None:
+        """Make sure that decisions on ``table`` can be made. Waits for nobody.
 
         Raises:
             ContextOverflowError: it does not fit into the context.

@@ -135,12 +135,16 @@ class TableContext:
             self._engine.close()
             self._engine = None
 
-    def _fit(self, table: RouteTable, static: StaticParts) -> None:
-        """Make the context, or a larger one, so that a prompt for ``table`` fits twice: this turn beside others' cells.
+    def check(self, table: RouteTable) -> None:
+        """Make sure that prompts for ``table`` can fit. From any thread: nothing is evaluated, and no context is made.
 
         Raises:
             ContextOverflowError: the model, or the ``n_ctx`` asked for, has too few positions.
         """
+        self._cells_for(table, self._prompt.static_parts(table))
+
+    def _cells_for(self, table: RouteTable, static: StaticParts) -> int:
+        """Cells with which a prompt for ``table`` fits twice: this turn beside others' cells."""
         tokenize = self._model.vocabulary.tokenize
         n_answer = max(len(tokenize(answer.text)) for answer in self._prompt.answers(table)) + _SLACK_TOKENS
         needed = len(static.prefix) + self._settings.budget + static.n_closing + n_answer
@@ -152,7 +156,11 @@ class TableContext:
                 f"{self._settings.budget} of conversation and {static.n_closing + n_answer} of instructions and answer "
                 f"are {needed}, {limit} {most}; use fewer or shorter routes, a smaller budget{larger}"
             )
-        wanted = self._settings.n_ctx or min(most, max(_SMALLEST_CONTEXT, 2 * needed))
+        return self._settings.n_ctx or min(most, max(_SMALLEST_CONTEXT, 2 * needed))
+
+    def _fit(self, table: RouteTable, static: StaticParts) -> None:
+        """Make the context, or a larger one where ``table`` needs it."""
+        wanted = self._cells_for(table, static)
         if self._engine is not None and self._engine.n_ctx >= wanted:
             return
         if self._engine is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -132,7 +133,8 @@ def test_a_deadline_that_is_not_kept(
 ) -> None:
     """The default model stands in; of a batch in each line on its own."""
     gate = Gate(monkeypatch)
-    monkeypatch.setattr("archroute_edge.cli.route._get_ready", lambda _router, _deadline: gate.close())
+    command = importlib.import_module("archroute_edge.cli.route")
+    monkeypatch.setattr(command, "_get_ready", lambda _router, _deadline: gate.close())
     result = run("route", "fix my code", "--config", routes, *model, "--deadline", "0.05")
     assert (result.exit_code, result.stdout) == (0, "other -> openai/gpt-4o-mini\n")
     assert result.stderr.startswith("no decision by the deadline, ")
