@@ -93,7 +93,12 @@ def fuzz_document(address: str, cases: int, seed: int, findings: Findings, repor
             if not has_body and mode == "negative":
                 continue
             send = partial(_send, address, f"{operation.method.upper()} {operation.path} {mode}", findings, report)
-            _run(operation.as_strategy(generation_mode=GenerationMode(mode)), send, share if has_body else _CASES_WITHOUT_BODY, seed)
+            _run(
+                operation.as_strategy(generation_mode=GenerationMode(mode)),
+                send,
+                share if has_body else _CASES_WITHOUT_BODY,
+                seed,
+            )
 
 
 def _send(address: str, what: str, findings: Findings, report: Report, case: schemathesis.Case[Any]) -> None:
