@@ -58,6 +58,10 @@ class ServerSettings:
         ):
             raise SettingsError("the API key must be printable ASCII without blanks, and not empty")
 
+        for name in self.allowed_hosts:
+            if not name or "/" in name or (":" in name and not _is_address(name)):
+                raise SettingsError(f"allowed host {name!r}: give a name or an address, without scheme and port")
+
     @property
     def is_loopback(self) -> bool:
         """Whether only programs on this machine can connect."""
@@ -76,3 +80,11 @@ class ServerSettings:
         if self.is_loopback:
             return frozenset({"localhost", "127.0.0.1", "::1", self.host.lower(), *named})
         return frozenset({self.host.lower(), *named}) if named else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
