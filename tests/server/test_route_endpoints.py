@@ -12,7 +12,7 @@ from archroute_edge.config import RoutingConfig
 from archroute_edge.conversation import Turn
 from archroute_edge.decision import Decision, Timings, TokenCounts
 from archroute_edge.prompt_formats import CARD, ORCHESTRATOR
-from archroute_edge.server import schema
+from archroute_edge.server import reply_bodies
 from archroute_edge.service import RoutingService
 from tests.server.conftest import Client
 from tests.server.test_guard import App
@@ -100,7 +100,7 @@ def test_a_request_that_cannot_be_used_says_where(client: Client, path: str, bod
 
 @pytest.mark.parametrize(
     ("model", "values"),
-    [(schema.RouteReply, Decision), (schema.TokenCountsReply, TokenCounts), (schema.TimingsReply, Timings)],
+    [(reply_bodies.RouteReply, Decision), (reply_bodies.TokenCountsReply, TokenCounts), (reply_bodies.TimingsReply, Timings)],
 )
 def test_the_document_knows_every_field_of_a_decision(model: type[BaseModel], values: type[Any]) -> None:
     """A field that a later version adds would be answered and not documented."""
