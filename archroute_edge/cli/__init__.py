@@ -22,6 +22,7 @@ from archroute_edge.cli.models import models
 from archroute_edge.cli.prompt import prompt
 from archroute_edge.cli.quantize import quantize_command
 from archroute_edge.cli.route import route
+from archroute_edge.cli.serve import serve
 from archroute_edge.errors import ArchRouteError
 
 
@@ -83,5 +84,5 @@ def main(ctx: click.Context, verbose: bool) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (route, prompt, grammar, check, bench, eval_command, calibrate, models, quantize_command, doctor, demo):
+for command in (route, serve, prompt, grammar, check, bench, eval_command, calibrate, models, quantize_command, doctor, demo):
     main.add_command(command)

@@ -1,0 +1,1 @@
+"""Faces of a :class:`~archroute_edge.service.RoutingService` for other programs."""
