@@ -9,26 +9,32 @@ from __future__ import annotations
 
 import logging
 
+from archroute_edge.async_router import AsyncRouter
 from archroute_edge.calibration import Calibration
 from archroute_edge.config import RoutingConfig, load_config, parse_config
 from archroute_edge.conversation import Messages
 from archroute_edge.decision import Decision, Timings, TokenCounts, Warmup
+from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.router import Router
 from archroute_edge.routes import OTHER, Route, RouteTable
+from archroute_edge.service import RoutingService
 
 __version__ = "0.1.0"
 
 __all__ = [
     "OTHER",
     "ArchRouteError",
+    "AsyncRouter",
     "Calibration",
+    "Cancellation",
     "Decision",
     "Messages",
     "Route",
     "RouteTable",
     "Router",
     "RoutingConfig",
+    "RoutingService",
     "Timings",
     "TokenCounts",
     "Warmup",

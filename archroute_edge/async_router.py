@@ -16,10 +16,13 @@ from archroute_edge.service import RoutingService
 
 
 class AsyncRouter:
-    """A router for asyncio. Cancelling a task that waits for a decision stops its evaluation.
+    """A router for asyncio: ``async with await AsyncRouter.open(routes) as router: await router.route(...)``.
 
-    ``await AsyncRouter.open(...)`` takes the arguments of :class:`Router` and loads the model in a thread;
-    :meth:`over` shares a service that is there already.
+    Cancelling a task that waits for a decision takes it off the queue, or stops its evaluation.
+
+    Args:
+        service: what decides.
+        owned: whether it is closed with this.
     """
 
     def __init__(self, service: RoutingService, *, owned: bool) -> None:
@@ -27,30 +30,65 @@ class AsyncRouter:
         self._owned = owned
 
     @classmethod
-    async def open(cls, routes: Iterable[Route] | RouteTable | None = None, **settings: Any) -> AsyncRouter:
-        """Load a model, without holding up the event loop; arguments and errors are those of :class:`Router`."""
+    async def open(
+        cls, routes: Iterable[Route] | RouteTable | None = None, *, queue_limit: int = 64, **settings: Any
+    ) -> AsyncRouter:
+        """Load a model in a thread; ``routes`` and ``settings`` are the arguments of :class:`archroute_edge.Router`.
+
+        Raises:
+            ArchRouteError: as :class:`archroute_edge.Router`.
+        """
         router = await asyncio.to_thread(partial(Router, routes, **settings))
-        return cls(RoutingService(router), owned=True)
+        return cls(RoutingService(router, queue_limit=queue_limit), owned=True)
 
     @classmethod
     def over(cls, service: RoutingService) -> AsyncRouter:
         """An async face of ``service``, which stays open when this is closed."""
         return cls(service, owned=False)
 
-    async def route(self, messages: Messages, **settings: Any) -> Decision:
+    async def route(
+        self,
+        messages: Messages,
+        *,
+        routes: Iterable[Route] | RouteTable | None = None,
+        scores: bool = False,
+        key: str | None = None,
+        deadline: float | None = None,
+        caller: str | None = None,
+    ) -> Decision:
         """Decide where ``messages`` belong; arguments and errors are those of :meth:`RoutingService.submit`."""
-        return await asyncio.wrap_future(self.service.submit(messages, **settings))
+        future = self.service.submit(messages, routes=routes, scores=scores, key=key, deadline=deadline, caller=caller)
+        return await asyncio.wrap_future(future)
 
-    async def route_many(self, conversations: Sequence[Messages], **settings: Any) -> list[Decision]:
-        """Decide on several conversations, as :meth:`RoutingService.submit_many` does."""
-        return await asyncio.wrap_future(self.service.submit_many(conversations, **settings))
+    async def route_many(
+        self,
+        conversations: Sequence[Messages],
+        *,
+        routes: Iterable[Route] | RouteTable | None = None,
+        scores: bool = False,
+        keys: Sequence[str | None] | None = None,
+        caller: str | None = None,
+    ) -> list[Decision]:
+        """Decide on several conversations; arguments and errors are those of :meth:`RoutingService.submit_many`."""
+        future = self.service.submit_many(conversations, routes=routes, scores=scores, keys=keys, caller=caller)
+        return await asyncio.wrap_future(future)
 
-    async def warm(self, messages: Messages | None = None, **settings: Any) -> Warmup:
-        """Evaluate ahead of time, as :meth:`RoutingService.warm` does."""
-        return await asyncio.wrap_future(self.service.warm(messages, **settings))
+    async def warm(
+        self,
+        messages: Messages | None = None,
+        *,
+        routes: Iterable[Route] | RouteTable | None = None,
+        caller: str | None = None,
+    ) -> Warmup:
+        """Evaluate ahead of time, as :meth:`RoutingService.warm` does.
+
+        Raises:
+            asyncio.CancelledError: a newer warm-up of the same caller took the place of this one.
+        """
+        return await asyncio.wrap_future(self.service.warm(messages, routes=routes, caller=caller))
 
     async def aclose(self) -> None:
-        """Close the service, if it was opened here, once what waits is finished."""
+        """Finish what waits and close the service, if it was opened here."""
         if self._owned:
             await asyncio.to_thread(self.service.close)
 

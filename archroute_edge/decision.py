@@ -62,6 +62,8 @@ class Verdict:
     cut_turns: int
     decided_by: str
     prompt_format: str | None
+    reason: Literal["deadline"] | None = None
+    """Why it is not the answer that was to be had: there was no time for it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Decision:
         trimmed: whether parts of the conversation were left out: too much for a prompt, or more than an encoder reads.
         dropped_turns: earlier turns that were left out whole.
         cut_turns: turns whose middle was left out.
-        decided_by: name of the model that decided.
+        decided_by: name of the model that decided; None where the time was up and none did. Confidence and token counts
+            are 0 then.
         prompt_format: the format it was asked in; None for an encoder, which is asked without a prompt.
         reason: why the route is not the model's own answer: ``low_confidence`` where a calibration holds ``other`` for the
             better one, ``deadline`` where the time was up before the model had answered, else None.
@@ -97,7 +100,7 @@ class Decision:
     trimmed: bool
     dropped_turns: int
     cut_turns: int
-    decided_by: str
+    decided_by: str | None
     prompt_format: str | None
     reason: Literal["low_confidence", "deadline"] | None = None
 

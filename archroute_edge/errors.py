@@ -17,6 +17,7 @@
     ├── EngineError              llama.cpp failed while evaluating
     │   └── ContextOverflowError the prompt does not fit into the context
     ├── DecisionCancelledError   a decision or warm-up that its caller called off
+    │   └── EvaluationStoppedError   the evaluation that this stopped, with what of it was finished
     ├── ServiceError             a request that a RoutingService does not take or finish
     │   ├── QueueFullError           too many requests wait already
     │   └── ServiceClosedError       the service is closed, or closing
@@ -111,6 +112,19 @@ class ContextOverflowError(EngineError):
 
 class DecisionCancelledError(ArchRouteError):
     """A decision or warm-up was stopped through its ``Cancellation`` before it was finished."""
+
+
+class EvaluationStoppedError(DecisionCancelledError):
+    """An evaluation was stopped while it ran.
+
+    Args:
+        message: what was stopped.
+        n_finished: tokens from the batch's beginning that are in the KV cache, whole pieces of it.
+    """
+
+    def __init__(self, message: str, *, n_finished: int = 0) -> None:
+        super().__init__(message)
+        self.n_finished = n_finished
 
 
 class ServiceError(ArchRouteError):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from archroute_edge.engine.interface import BatchToken, Engine, Logits, sequence_batch
-from archroute_edge.errors import ContextOverflowError, EngineError
+from archroute_edge.errors import ContextOverflowError, DecisionCancelledError, EngineError, EvaluationStoppedError
 from archroute_edge.prompt import StaticParts, common_prefix_length
 from archroute_edge.working_sequence import CachedSequence, WorkingSequence
 
@@ -70,18 +70,23 @@ class PrefixCache:
         self._in_use: set[int] = set()
         self.n_evictions = 0
 
-    def pin(self, prefix: Sequence[int]) -> int:
-        """Hold the static ``prefix`` from now on; returns how many tokens had to be evaluated for it (all or none).
+    def pin(self, prefix: Sequence[int], *, keep: bool = True) -> int:
+        """Hold the static ``prefix`` from now on; returns how many tokens had to be evaluated for it.
 
         Raises:
             ContextOverflowError: it does not fit into the context.
+            EvaluationStoppedError: it was cancelled; what of it was finished is kept for the next time.
         """
         self._clock += 1
         try:
-            pinned, was_there = self._pin(tuple(prefix), keep=True)
+            return self._pin(tuple(prefix), keep)[1]
         finally:
             self._in_use = set()
-        return 0 if was_there else len(pinned.tokens)
+
+    def is_pinned(self, prefix: tuple[int, ...]) -> bool:
+        """Whether the whole of ``prefix`` is held at present."""
+        pinned = self._pinned.get(prefix)
+        return pinned is not None and len(pinned.tokens) == len(prefix)
 
     @contextmanager
     def working(
@@ -90,7 +95,8 @@ class PrefixCache:
         """A sequence that holds a beginning of ``prompt``, and how many tokens had been evaluated before.
 
         At least the last token of the prompt is left to evaluate: logits come from nothing else. When the block ends,
-        the sequence is kept for the conversation's next turn; when it raises, the sequence is given up.
+        the sequence is kept for the conversation's next turn; when it raises, the sequence is given up, unless it was
+        stopped: then what is finished of the prompt is kept.
 
         Args:
             prompt: the whole prompt.
@@ -99,56 +105,66 @@ class PrefixCache:
 
         Raises:
             ContextOverflowError: the static prefix does not fit into the context.
+            EvaluationStoppedError: it was cancelled while the static prefix was evaluated.
         """
         self._clock += 1
-        pinned, was_there = self._pin(static.prefix, keep)
+        pinned, n_new = self._pin(static.prefix, keep)
         self._in_use = {pinned.number}
         cached, n_shared = self._begin(prompt, len(prompt) - static.n_closing)
         self._in_use.add(cached.number)
         work = WorkingSequence(self, cached)
-        # A static prefix that this decision had to evaluate itself counts as evaluated, not as reused.
-        if not was_there:
-            work.n_evaluated += len(pinned.tokens)
-            work.n_evaluations += 1
-            n_shared_before = max(0, n_shared - len(pinned.tokens))
-        else:
-            n_shared_before = n_shared
+        # What this decision had to evaluate of the static prefix counts as evaluated, not as reused.
+        work.n_evaluated += n_new
+        work.n_evaluations += n_new > 0
+        n_shared_before = max(0, n_shared - n_new)
         try:
             yield work, n_shared_before
             work.truncate(len(prompt))
             self._drop_closings(cached)
+        except DecisionCancelledError:
+            work.truncate(len(prompt))
+            # The next try is told by it to take over this sequence.
+            cached.n_conversation = min(cached.n_conversation, len(cached.tokens))
+            raise
         except BaseException:
             self._give_up(cached)
             raise
         finally:
             self._in_use = set()
 
-    def _pin(self, prefix: tuple[int, ...], keep: bool) -> tuple[CachedSequence, bool]:
-        """The pinned sequence of ``prefix``, and whether it was there already (in memory or on disk)."""
+    def _pin(self, prefix: tuple[int, ...], keep: bool) -> tuple[CachedSequence, int]:
+        """The pinned sequence of ``prefix``, and how many tokens of it were evaluated just now."""
         pinned = self._pinned.get(prefix)
-        if pinned is not None:
-            pinned.last_used = self._clock
-            self._keep(pinned, keep)
-            return pinned, True
-        if len(self._pinned) == self._max_pinned:
-            self._unpin_oldest()
-        pinned = CachedSequence(self._free.pop(), last_used=self._clock)
+        if pinned is None:
+            if len(self._pinned) == self._max_pinned:
+                self._unpin_oldest()
+            pinned = CachedSequence(self._free.pop())
+        pinned.last_used = self._clock
+        n_before = len(pinned.tokens)
         try:
             self._in_use = {pinned.number}
-            loaded = self._load(pinned.number, prefix)
-            if not loaded:
+            if n_before == 0 and self._load(pinned.number, prefix):
+                pinned.kept = True
+                pinned.tokens = list(prefix)
+                n_before = len(prefix)
+            if n_before < len(prefix):
                 # On its own, even where the whole prompt could be one evaluation: a prompt is then always cut at the
                 # same place, whether its prefix is cached or not, and rounding cannot tell the two apart.
-                self.evaluate(sequence_batch(pinned.number, prefix, 0), {pinned.number: 0})
-        except BaseException:
-            self.engine.truncate(pinned.number, 0)
-            self._free.append(pinned.number)
+                self.evaluate(sequence_batch(pinned.number, prefix[n_before:], n_before), {pinned.number: n_before})
+                pinned.tokens = list(prefix)
+        except BaseException as exc:
+            if isinstance(exc, EvaluationStoppedError):
+                # Whole pieces, so that going on from there cuts where it would have been cut.
+                pinned.tokens = list(prefix[: n_before + exc.n_finished])
+            self.engine.truncate(pinned.number, len(pinned.tokens))
+            if pinned.tokens:
+                self._pinned[prefix] = pinned
+            else:
+                self._free.append(pinned.number)
             raise
-        pinned.tokens = list(prefix)
-        pinned.kept = loaded
         self._pinned[prefix] = pinned
         self._keep(pinned, keep)
-        return pinned, loaded
+        return pinned, len(prefix) - n_before
 
     def _load(self, number: int, prefix: tuple[int, ...]) -> bool:
         state = self._store.load(prefix) if self._store is not None else None
@@ -211,13 +227,15 @@ class PrefixCache:
 
         Raises:
             ContextOverflowError: it does not fit although everything else was evicted.
+            EvaluationStoppedError: it was cancelled. A sequence that has the batch for itself then holds what was finished.
         """
         while True:
             try:
                 return self.engine.evaluate(batch)
             except BaseException as exc:
+                n_finished = exc.n_finished if isinstance(exc, EvaluationStoppedError) and len(lengths) == 1 else 0
                 for number, length in lengths.items():
-                    self.engine.truncate(number, length)
+                    self.engine.truncate(number, length + n_finished)
                 if not isinstance(exc, ContextOverflowError):
                     raise
                 if not self._evict():

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, get_args
+from typing import Any
 
 from archroute_edge.calibration import Calibration
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
-from archroute_edge.deciders.generative import DecoderName, GenerativeSettings
 from archroute_edge.deciders.interface import Decider
+from archroute_edge.deciders.lease import DeciderLease
 from archroute_edge.deciders.opening import DeciderSettings, check_calibration, find_models, open_decider
-from archroute_edge.decision import Decision, Verdict, Warmup
+from archroute_edge.deciders.table_context import DecoderName, GenerativeSettings
+from archroute_edge.decision import Decision, Warmup
+from archroute_edge.decision_making import fallback_decision, make_decision
 from archroute_edge.engine.cancellation import Cancellation
-from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES, is_quantized_kv
-from archroute_edge.errors import SettingsError
-from archroute_edge.model_selection import select_models
+from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE
+from archroute_edge.errors import DecisionCancelledError, SettingsError
 from archroute_edge.model_store import AUTO, ModelFile
 from archroute_edge.prompt_formats import prompt_format as find_prompt_format
-from archroute_edge.routes import OTHER, Route, RouteTable
+from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.saved_prefixes import default_folder
-
-# Least and most of what an option may be. llama.cpp keeps 32 bits of n_ctx, and OpenMP ends the process where it cannot
-# start as many threads as it is told to.
-N_CTX_LIMITS = (1, 1 << 24)
-THREADS_LIMITS = (1, 512)
-GPU_LAYERS_LIMITS = (-1, 1 << 16)
-BUDGET_LIMITS = (64, 1 << 24)
+from archroute_edge.setting_limits import check_deadline, check_settings
 
 
 class Router:
@@ -91,41 +89,26 @@ class Router:
     ) -> None:
         if (routes is None) == (config is None):
             raise SettingsError("give the router either routes or a config")
-        if decoder not in get_args(DecoderName):
-            raise SettingsError(f"no decoder {decoder!r}; there are {', '.join(get_args(DecoderName))}")
-        for name, value, (least, most) in (
-            ("n_ctx", n_ctx, N_CTX_LIMITS),
-            ("threads", threads, THREADS_LIMITS),
-            ("gpu_layers", gpu_layers, GPU_LAYERS_LIMITS),
-            ("budget", budget, BUDGET_LIMITS),
-        ):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
-                raise SettingsError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
-        if kv_type not in KV_TYPES:
-            raise SettingsError(f"no KV cache type {kv_type!r}; there are {', '.join(KV_TYPES)}")
-        if flash_attention is False and is_quantized_kv(kv_type):
-            raise SettingsError(f"a KV cache of {kv_type} needs flash attention; turn it on, or use f16, bf16 or f32")
-        if switch_over is not None and (isinstance(switch_over, bool) or not 0 <= switch_over <= 1):
-            raise SettingsError(f"switch_over is {switch_over!r}; it must be a number from 0 to 1")
+        folder = (
+            None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
+        )
+        generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type)
+        check_settings(generative, switch_over)
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
         self.calibration = (
             calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
         )
         self.model_files = find_models(model)
-        folder = (
-            None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
-        )
-        generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type)
         if prompt_format != AUTO:
             find_prompt_format(prompt_format)
         settings = DeciderSettings(generative, prompt_format, switch_over)
-        self._decider = open_decider(self.model_files, settings, self.config.table)
+        self._lease = DeciderLease(open_decider(self.model_files, settings, self.config.table))
         self.model_fingerprint = self._decider.model.fingerprint
         try:
             if self.calibration is not None:
                 check_calibration(self.calibration, self.model_files, self._decider)
         except BaseException:
-            self._decider.close()
+            self.close()
             raise
 
     @classmethod
@@ -136,6 +119,23 @@ class Router:
             ConfigError: the file cannot be used; the message names the line.
         """
         return cls(config=load_config(path), **settings)
+
+    def with_config(self, config: RoutingConfig) -> Router:
+        """A router for another configuration over the model that is loaded already; each is closed on its own.
+
+        Raises:
+            ContextOverflowError: its routes do not fit into the context.
+            EngineError: this router has been closed.
+        """
+        other = copy(self)
+        other.config = config
+        other._lease = self._lease.share()
+        try:
+            other._decider.check_table(config.table)
+        except BaseException:
+            other.close()
+            raise
+        return other
 
     def route(
         self,
@@ -159,19 +159,55 @@ class Router:
             cancellation: a flag that stops the decision from another thread.
 
         Raises:
-            DecisionCancelledError: ``cancellation`` was set.
+            SettingsError: ``deadline`` is no time.
             ConversationError: there is nothing to route in ``messages``.
             RouteTableError: ``routes`` cannot be used together.
             ContextOverflowError: ``routes`` do not fit into the context.
+            DecisionCancelledError: ``cancellation`` was set.
             EngineError: llama.cpp failed, or the router has been closed.
         """
-        if cancellation is not None:
-            cancellation.check()
-        turns = read_messages(messages)
+        started = time.perf_counter()
+        check_deadline(deadline)
+        with (cancellation or Cancellation()).until(deadline) as limit:
+            turns = read_messages(messages)
+            config = self._config_for(routes)
+            wanted = scores or self.calibration is not None
+            try:
+                # Routes that come with one message are not saved: a batch of different ones would push out what is
+                # worth keeping.
+                verdict = self._decider.decide(config.table, turns, scores=wanted, keep=routes is None, cancellation=limit)
+            except DecisionCancelledError:
+                if not limit.timed_out:
+                    raise
+                return fallback_decision(config, key, 1000 * (time.perf_counter() - started))
+        return make_decision(config, self.calibration, verdict, key, scores)
+
+    def stand_in(
+        self,
+        messages: Messages,
+        *,
+        routes: Iterable[Route] | RouteTable | None = None,
+        scores: bool = False,
+        key: str | None = None,
+        time_limit: float | None = None,
+    ) -> Decision:
+        """What :meth:`route` answers where its deadline has passed: of a cascade the encoder's answer, else ``other``.
+
+        Args:
+            messages: as for :meth:`route`, and so ``routes``, ``scores`` and ``key``.
+            routes: other routes than the router's own.
+            scores: also give the probability of every route, where there is one.
+            key: names the conversation.
+            time_limit: seconds that the encoder may take for it.
+        """
+        started = time.perf_counter()
         config = self._config_for(routes)
-        # Routes that come with one message are not saved: a batch of different ones would push out what is worth keeping.
-        verdict = self._decider.decide(config.table, turns, scores=scores or self.calibration is not None, keep=routes is None)
-        return self._decision(config, verdict, key, scores)
+        verdict = None
+        with suppress(DecisionCancelledError), Cancellation().until(time_limit) as limit:
+            verdict = self._decider.stand_in(config.table, read_messages(messages), scores=scores, cancellation=limit)
+        if verdict is None:
+            return fallback_decision(config, key, 1000 * (time.perf_counter() - started))
+        return make_decision(config, self.calibration, verdict, key, scores)
 
     def route_many(
         self,
@@ -180,6 +216,7 @@ class Router:
         routes: Iterable[Route] | RouteTable | None = None,
         scores: bool = False,
         keys: Sequence[str | None] | None = None,
+        cancellation: Cancellation | None = None,
     ) -> list[Decision]:
         """Decide on several conversations, as :meth:`route` does on each; an encoder evaluates them together.
 
@@ -188,6 +225,7 @@ class Router:
             routes: other routes than the router's own, for all of them.
             scores: also give the probability of every route.
             keys: the name of each conversation, or none of any.
+            cancellation: a flag that stops them all from another thread.
 
         Raises:
             SettingsError: not as many keys as conversations.
@@ -198,9 +236,9 @@ class Router:
         read = [read_messages(messages) for messages in conversations]
         config = self._config_for(routes)
         wanted = scores or self.calibration is not None
-        verdicts = self._decider.decide_many(config.table, read, scores=wanted, keep=routes is None)
+        verdicts = self._decider.decide_many(config.table, read, scores=wanted, keep=routes is None, cancellation=cancellation)
         return [
-            self._decision(config, verdict, key, scores)
+            make_decision(config, self.calibration, verdict, key, scores)
             for verdict, key in zip(verdicts, keys or [None] * len(verdicts), strict=True)
         ]
 
@@ -212,40 +250,27 @@ class Router:
     def _config_for(self, routes: Iterable[Route] | RouteTable | None) -> RoutingConfig:
         return self.config if routes is None else replace(self.config, table=as_table(routes))
 
-    def _decision(self, config: RoutingConfig, verdict: Verdict, key: str | None, scores: bool) -> Decision:
-        """The decision that a verdict comes to, with its calibration and the models of its route."""
-        route, confidence, found, reason = verdict.route, verdict.confidence, verdict.scores, None
-        if self.calibration is not None:
-            assert found is not None
-            answer = self.calibration.apply(route, found)
-            route, confidence, found, reason = answer.route, answer.confidence, answer.scores, answer.reason
-        chosen = select_models(config, route, key=key)
-        return Decision(
-            route=route,
-            matched=route != OTHER,
-            model=chosen.first,
-            models=chosen.models,
-            confidence=confidence,
-            scores=found if scores else None,
-            tokens=verdict.tokens,
-            timings=verdict.timings,
-            trimmed=bool(verdict.dropped_turns or verdict.cut_turns),
-            dropped_turns=verdict.dropped_turns,
-            cut_turns=verdict.cut_turns,
-            decided_by=verdict.decided_by,
-            prompt_format=verdict.prompt_format,
-            reason=reason,
-        )
-
-    def warm(self, messages: Messages | None = None, *, routes: Iterable[Route] | RouteTable | None = None) -> Warmup:
+    def warm(
+        self,
+        messages: Messages | None = None,
+        *,
+        routes: Iterable[Route] | RouteTable | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Warmup:
         """Evaluate ahead of time what a later decision begins with: of an encoder, the routes alone.
 
         Args:
             messages: a conversation whose last message may still be growing; None warms the routes alone.
             routes: other routes than the router's own.
+            cancellation: a flag that stops it from another thread; what is finished by then is kept.
+
+        Raises:
+            DecisionCancelledError: ``cancellation`` was set.
+            ArchRouteError: as :meth:`route`.
         """
         table = self.config.table if routes is None else as_table(routes)
-        return self._decider.warm(table, None if messages is None else read_messages(messages))
+        turns = None if messages is None else read_messages(messages)
+        return self._decider.warm(table, turns, cancellation=cancellation)
 
     @property
     def model_file(self) -> ModelFile:
@@ -255,16 +280,25 @@ class Router:
     @property
     def decider(self) -> Decider:
         """What decides: its model, prompts and settings, for measuring them."""
-        return self._decider
+        return self._lease.decider
+
+    @property
+    def _decider(self) -> Decider:
+        return self._lease.decider
 
     @property
     def n_ctx(self) -> int:
         """Cells of the KV cache at present; 0 where there is none, as with an encoder."""
         return self._decider.n_ctx
 
+    @property
+    def n_evictions(self) -> int:
+        """How many conversations and prefixes have given way to others in the KV cache."""
+        return self._decider.n_evictions
+
     def close(self) -> None:
-        """Free the model and its caches. Waits for a decision that is under way."""
-        self._decider.close()
+        """Free the model and its caches, unless a router of :meth:`with_config` uses them. Waits for a decision under way."""
+        self._lease.close()
 
     def __enter__(self) -> Router:
         return self
@@ -273,8 +307,3 @@ class Router:
         self, _kind: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def as_table(routes: Iterable[Route] | RouteTable) -> RouteTable:
-    """``routes`` as a validated table."""
-    return routes if isinstance(routes, RouteTable) else RouteTable(routes)

@@ -98,3 +98,8 @@ class RouteTable:
     def names(self) -> tuple[str, ...]:
         """The names, in table order."""
         return tuple(route.name for route in self.routes)
+
+
+def as_table(routes: Iterable[Route] | RouteTable) -> RouteTable:
+    """``routes`` as a validated table."""
+    return routes if isinstance(routes, RouteTable) else RouteTable(routes)

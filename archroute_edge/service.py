@@ -1,20 +1,27 @@
-"""One thread that owns a router, and a bounded queue before it: what servers and desktop apps put between themselves and it."""
+"""A router behind a bounded queue: what servers and desktop apps put between themselves and it."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+import atexit
+import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from archroute_edge.alarm_clock import AlarmClock
 from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision, Warmup
-from archroute_edge.errors import QueueFullError, ServiceClosedError
-from archroute_edge.router import Router, as_table
-from archroute_edge.routes import Route, RouteTable
+from archroute_edge.errors import ArchRouteError, EngineError, SettingsError
+from archroute_edge.router import Router
+from archroute_edge.routes import Route, RouteTable, as_table
+from archroute_edge.service_requests import DecisionRequest, WarmRequest, as_messages, with_waiting
+from archroute_edge.service_worker import ServiceWorker
+from archroute_edge.setting_limits import check_deadline
+
+# How long after its deadline a request may still wait for an encoder's answer.
+_STAND_IN_S = 0.025
 
 
 @dataclass(frozen=True)
@@ -24,11 +31,11 @@ class ServiceStats:
     waiting: int
     """Requests in the queue, warm-ups excepted."""
     running: int
-    """Decisions being made now: 0 or 1, more where an encoder takes several together."""
+    """Requests being decided now; more than one where an encoder takes several together."""
     decided: int
-    """Decisions answered, those at their deadline included."""
+    """Decisions given, those at their deadline included."""
     deadlines: int
-    """Decisions answered at their deadline with the fallback."""
+    """Decisions given at their deadline, without the answer that there was no time for."""
     cancelled: int
     """Requests that were cancelled before they had an answer."""
     refused: int
@@ -36,32 +43,37 @@ class ServiceStats:
     warmed: int
     """Warm-ups that were finished."""
     preempted: int
-    """Warm-ups that were stopped by a decision."""
+    """How often a warm-up was stopped by a decision; it goes on when there is time."""
     evictions: int
-    """Sequences that gave way to others in the KV cache."""
+    """Conversations and prefixes that have given way to others in the KV cache of the present model."""
 
 
 class RoutingService:
-    """One worker thread that owns a router; everybody else talks to it through a bounded queue.
+    """One worker thread that owns a router; everybody else talks to it through a bounded queue. Thread-safe.
+
+    The router's routes are warmed at once, and again when another router takes its place.
 
     Args:
         router: taken over: closing the service closes it.
         queue_limit: requests that may wait.
+
+    Raises:
+        SettingsError: ``queue_limit`` is below 1.
     """
 
     def __init__(self, router: Router, *, queue_limit: int = 64) -> None:
-        self._router = router
-        self._limit = queue_limit
-        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._condition = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, name="archroute-worker", daemon=True)
-        self._thread.start()
+        if isinstance(queue_limit, bool) or queue_limit < 1:
+            raise SettingsError(f"queue_limit is {queue_limit!r}; it must be at least 1")
+        self._clock = AlarmClock()
+        self._worker = ServiceWorker(router, queue_limit)
+        # At exit the model is freed, and the thread must not be in the middle of an evaluation then.
+        atexit.register(self._close_at_exit)
+        self.warm()
 
     @property
     def router(self) -> Router:
         """The router that new requests go to."""
-        return self._router
+        return self._worker.router
 
     def submit(
         self,
@@ -73,26 +85,28 @@ class RoutingService:
         deadline: float | None = None,
         caller: str | None = None,
     ) -> Future[Decision]:
-        """Ask for a decision.
+        """Ask for a decision. Cancelling the future takes it off the queue, or stops its evaluation.
 
         Args:
-            messages: as for :meth:`Router.route`, and so ``routes``, ``scores`` and ``key``.
+            messages: as for :meth:`archroute_edge.Router.route`, and so ``routes``, ``scores`` and ``key``.
             routes: other routes than the router's own.
             scores: also give the probability of every route.
             key: names the conversation.
-            deadline: seconds from now by which the future has an answer; waiting counts.
+            deadline: seconds from now by which the future has an answer, if need be with ``reason == "deadline"``.
             caller: who asks; callers take turns.
 
         Raises:
             QueueFullError: too many requests wait already.
             ServiceClosedError: the service has been closed.
+            SettingsError: ``deadline`` is no time.
             ConversationError: there is nothing to route in ``messages``.
             RouteTableError: ``routes`` cannot be used together.
         """
-        read_messages(messages)
+        check_deadline(deadline)
+        started = time.monotonic()
         table = None if routes is None else as_table(routes)
-        router = self._router
-        return self._put(lambda: router.route(messages, routes=table, scores=scores, key=key, deadline=deadline))
+        turns = read_messages(messages)
+        return self._submit(DecisionRequest([turns], table, scores, [key], caller, deadline, started=started))
 
     def submit_many(
         self,
@@ -103,12 +117,30 @@ class RoutingService:
         keys: Sequence[str | None] | None = None,
         caller: str | None = None,
     ) -> Future[list[Decision]]:
-        """Ask for the decisions on several conversations, as one request."""
-        for messages in conversations:
-            read_messages(messages)
+        """Ask for the decisions on several conversations, as one request; other callers have their turn in between.
+
+        Raises:
+            SettingsError: not as many keys as conversations.
+            ArchRouteError: as :meth:`submit`.
+        """
+        if keys is not None and len(keys) != len(conversations):
+            raise SettingsError(f"there are {len(keys)} keys for {len(conversations)} conversations; give one for each")
         table = None if routes is None else as_table(routes)
-        router = self._router
-        return self._put(lambda: router.route_many(conversations, routes=table, scores=scores, keys=keys))
+        read = [read_messages(messages) for messages in conversations]
+        names = [None] * len(read) if keys is None else list(keys)
+        request = DecisionRequest(read, table, scores, names, caller, many=True)
+        if not read:
+            request.promise.answer([])
+            return request.promise.future
+        return self._submit(request)
+
+    def _submit(self, request: DecisionRequest) -> Future[Any]:
+        request.promise.before_answer = self._count
+        self._worker.put(request)
+        request.promise.future.add_done_callback(lambda _future: self._on_done(request))
+        if request.stands_in_at is not None and not request.promise.done:
+            request.alarm = self._clock.at(request.stands_in_at, lambda: self._on_deadline(request))
+        return request.promise.future
 
     def warm(
         self,
@@ -117,36 +149,64 @@ class RoutingService:
         routes: Iterable[Route] | RouteTable | None = None,
         caller: str | None = None,
     ) -> Future[Warmup]:
-        """Ask for a warm-up, which any decision stops; a newer one of the same caller replaces one that waits."""
-        table = None if routes is None else as_table(routes)
-        router = self._router
-        return self._put(lambda: router.warm(messages, routes=table))
+        """Evaluate ahead of time, as :meth:`archroute_edge.Router.warm` does, when nothing else is to be done.
+
+        A decision stops it, unless it needs just this; it goes on afterwards. One that waits gives way to a newer one of
+        the same caller: its future is cancelled.
+
+        Raises:
+            ServiceClosedError: the service has been closed.
+            ArchRouteError: as :meth:`submit`.
+        """
+        turns = None if messages is None else read_messages(messages)
+        request = WarmRequest(turns, None if routes is None else as_table(routes), caller)
+        older = self._worker.put_warm(request)
+        request.promise.future.add_done_callback(lambda _future: self._on_done(request))
+        for each in older:
+            each.promise.future.cancel()
+        return request.promise.future
 
     def replace(self, router: Router) -> None:
-        """Send new requests to ``router``; those that wait finish on the old one, which is then closed."""
-        with self._condition:
-            old, self._router = self._router, router
-            self._waiting.append((Future(), old.close))
-            self._condition.notify()
+        """Send new requests to ``router``; those that wait finish on the old one, which is then closed.
+
+        Raises:
+            ServiceClosedError: the service has been closed.
+        """
+        if self._worker.replace(router):
+            self.warm()
 
     def stats(self) -> ServiceStats:
         """What the service is doing, and has done."""
-        return ServiceStats(len(self._waiting), 0, 0, 0, 0, 0, 0, 0, 0)
+        worker, counts = self._worker, self._worker.counts
+        try:
+            evictions = worker.router.n_evictions
+        except EngineError:
+            evictions = 0
+        return ServiceStats(
+            waiting=worker.n_waiting,
+            running=worker.n_running,
+            decided=counts["decided"],
+            deadlines=counts["deadlines"],
+            cancelled=counts["cancelled"],
+            refused=counts["refused"],
+            warmed=counts["warmed"],
+            preempted=counts["preempted"],
+            evictions=evictions,
+        )
 
     def close(self, *, drain: bool = True, timeout: float | None = None) -> None:
-        """Stop taking requests, and close the router.
+        """Take no more requests, end the threads, and close the router.
 
         Args:
-            drain: finish what waits; else it gets ServiceClosedError.
-            timeout: seconds after which what is left is not waited for any longer.
+            drain: finish what waits; else that, and what is being decided, gets ServiceClosedError.
+            timeout: seconds after which no more is finished.
         """
-        with self._condition:
-            self._closed = True
-            while not drain and self._waiting:
-                self._waiting.popleft()[0].set_exception(ServiceClosedError("the service has been closed"))
-            self._condition.notify()
-        self._thread.join(timeout)
-        self._router.close()
+        atexit.unregister(self._close_at_exit)
+        self._worker.close(drain=drain, timeout=timeout)
+        self._clock.close()
+
+    def _close_at_exit(self) -> None:
+        self.close(drain=False)
 
     def __enter__(self) -> RoutingService:
         return self
@@ -156,27 +216,42 @@ class RoutingService:
     ) -> None:
         self.close()
 
-    def _put(self, call: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-        with self._condition:
-            if self._closed:
-                raise ServiceClosedError("the service has been closed")
-            if len(self._waiting) >= self._limit:
-                raise QueueFullError(f"{self._limit} requests wait already; try again later", retry_after=1.0)
-            self._waiting.append((future, call))
-            self._condition.notify()
-        return future
+    def _on_done(self, request: DecisionRequest | WarmRequest) -> None:
+        """There is an answer, or nobody wants one any more."""
+        future = request.promise.future
+        if future.cancelled():
+            request.promise.acknowledge()
+        self._worker.forget(request)
+        if isinstance(request, WarmRequest):
+            return
+        if request.alarm is not None:
+            self._clock.turn_off(request.alarm)
+        if future.cancelled():
+            self._worker.count("cancelled")
 
-    def _work(self) -> None:
-        while True:
-            with self._condition:
-                while not self._waiting and not self._closed:
-                    self._condition.wait()
-                if not self._waiting:
-                    return
-                future, call = self._waiting.popleft()
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(call())
-                except BaseException as exc:  # noqa: BLE001
-                    future.set_exception(exc)
+    def _count(self, answer: Decision | list[Decision]) -> None:
+        decisions = answer if isinstance(answer, list) else [answer]
+        self._worker.count("decided", len(decisions))
+        self._worker.count("deadlines", sum(decision.reason == "deadline" for decision in decisions))
+
+    def _on_deadline(self, request: DecisionRequest) -> None:
+        """Answer a request that still waits, or one that the router has not answered by itself."""
+        if request.promise.done:
+            return
+        assert request.ends_at is not None
+        if time.monotonic() < request.ends_at and self._worker.is_running(request):
+            request.alarm = self._clock.at(request.ends_at, lambda: self._on_deadline(request))
+            return
+        try:
+            decision = request.router.stand_in(
+                as_messages(request.conversations[0]),
+                routes=request.table,
+                scores=request.scores,
+                key=request.keys[0],
+                time_limit=request.ends_at + _STAND_IN_S - time.monotonic(),
+            )
+        except ArchRouteError as exc:
+            request.promise.fail(exc)
+        else:
+            waited = time.monotonic() - request.started
+            request.promise.answer(with_waiting(decision, waited - decision.timings.total_ms / 1000))

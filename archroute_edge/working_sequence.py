@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from archroute_edge.engine.interface import BatchToken, Engine, Logits, sequence_batch
+from archroute_edge.errors import EvaluationStoppedError
 
 
 class SequenceEvaluator(Protocol):
@@ -51,10 +52,15 @@ class WorkingSequence:
 
         Raises:
             ContextOverflowError: they do not fit even with everything else evicted.
+            EvaluationStoppedError: it was cancelled. The sequence then holds those of ``tokens`` that were finished.
             EngineError: llama.cpp failed. The sequence is then as it was before.
         """
         batch = sequence_batch(self._cached.number, tokens, self.n_tokens, logits_at)
-        logits = self._cache.evaluate(batch, {self._cached.number: self.n_tokens})
+        try:
+            logits = self._cache.evaluate(batch, {self._cached.number: self.n_tokens})
+        except EvaluationStoppedError as exc:
+            self._cached.tokens.extend(tokens[: exc.n_finished])
+            raise
         self._cached.tokens.extend(tokens)
         self._count(batch)
         return logits

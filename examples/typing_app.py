@@ -17,8 +17,7 @@ from importlib import resources
 from tkinter import font, ttk
 from typing import Any
 
-from archroute_edge import ArchRouteError, Decision, Router, load_config
-from archroute_edge.service import RoutingService
+from archroute_edge import ArchRouteError, Decision, Router, RoutingService, load_config
 
 WARM_AFTER_MS = 100
 ROUTE_AFTER_MS = 350

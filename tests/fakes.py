@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from archroute_edge.engine.interface import BatchToken, Logits
-from archroute_edge.errors import ContextOverflowError
+from archroute_edge.errors import ContextOverflowError, EvaluationStoppedError
 
 N_VOCAB = 256
 
@@ -24,6 +24,8 @@ class FakeEngine:
         self.n_sequences = n_sequences
         self.sequences: dict[int, list[tuple[int, int]]] = {number: [] for number in range(n_sequences)}
         self.n_evaluated = 0
+        self.stops_after: int | None = None
+        """Tokens after which the next evaluation is stopped, as if its cancellation were set; it finishes pieces of 4."""
         self._next_cell = 0
 
     def tokenize(self, text: str) -> list[int]:
@@ -42,15 +44,20 @@ class FakeEngine:
         used = {cell for cells in self.sequences.values() for _, cell in cells}
         if len(used) + len(batch) > self.n_ctx:
             raise ContextOverflowError("no room")
+        n_finished = len(batch)
+        if self.stops_after is not None and self.stops_after < len(batch):
+            n_finished, self.stops_after = self.stops_after // 4 * 4, None
         rows = []
-        for entry in batch:
+        for entry in batch[:n_finished]:
             for number in entry.sequences:
                 assert entry.position == len(self.sequences[number]), "positions must follow one another"
                 self.sequences[number].append((entry.token, self._next_cell))
             self._next_cell += 1
             if entry.wants_logits:
                 rows.append(self.logits_after([token for token, _ in self.sequences[entry.sequences[0]]]))
-        self.n_evaluated += len(batch)
+        self.n_evaluated += n_finished
+        if n_finished < len(batch):
+            raise EvaluationStoppedError("stopped", n_finished=n_finished)
         return np.stack(rows) if rows else np.empty((0, N_VOCAB), np.float32)
 
     def logits_after(self, tokens: Sequence[int]) -> Logits:

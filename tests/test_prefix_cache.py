@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from archroute_edge.errors import ContextOverflowError, EngineError
+from archroute_edge.errors import ContextOverflowError, EngineError, EvaluationStoppedError
 from archroute_edge.prefix_cache import PrefixCache
 from archroute_edge.prompt import StaticParts
 from tests.fakes import FakeEngine
@@ -201,3 +201,41 @@ def test_any_order_of_tables_and_turns_gives_the_logits_of_an_empty_cache(seed: 
         reused, evaluated = run(cache, f"routes of {key[0]}", talks[key])
         n_prompt = len(prompt_of(f"routes of {key[0]}", talks[key])[0])
         assert reused + evaluated == n_prompt
+
+
+def test_what_is_finished_before_a_stop_is_not_evaluated_again() -> None:
+    """Would break if a prefix or a conversation that takes longer than there ever is time for were begun again each time."""
+    engine = FakeEngine()
+    cache = PrefixCache(engine, max_pinned=2, max_conversations=2)
+    engine.stops_after = 18
+    with pytest.raises(EvaluationStoppedError):
+        run(cache, "the routes of a table", "[hello]")
+    assert engine.n_evaluated == 16
+    with pytest.raises(EvaluationStoppedError):
+        engine.stops_after = 10
+        run(cache, "the routes of a table", "[hello, my code is wrong]")
+    n_finished = len("the routes of a table") + 8
+    assert engine.n_evaluated == n_finished
+    reused, evaluated = run(cache, "the routes of a table", "[hello, my code is wrong]")
+    assert (reused, evaluated) == (n_finished, len("[hello, my code is wrong]") - 8 + len(CLOSING))
+    # The conversation goes on in the place that it had.
+    assert sum(bool(cells) for cells in engine.sequences.values()) == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stopping_at_any_time_leaves_nothing_wrong_behind(seed: int) -> None:
+    """Would break if a stopped evaluation left cells that are not those of the tokens they are taken for."""
+    draw = random.Random(seed)
+    engine = FakeEngine(n_ctx=draw.choice([400, 4000]), n_sequences=9)
+    cache = PrefixCache(engine, max_pinned=2, max_conversations=3)
+    n_stopped = 0
+    for number in range(150):
+        table, talk = f"routes of {draw.choice('abc')}", "[" + draw.choice("xyz") * draw.randint(1, 30)
+        engine.stops_after = draw.randint(0, 40) if number % 2 else None
+        try:
+            reused, evaluated = run(cache, table, talk)
+        except EvaluationStoppedError:
+            n_stopped += 1
+        else:
+            assert reused + evaluated == len(prompt_of(table, talk)[0])
+    assert n_stopped > 10

@@ -122,7 +122,7 @@ def test_evicted_conversations_decide_as_alone(
             tight = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
             assert_same(cold[table, talk, n_turns], tight, TOLERANCE[kind])
         assert isinstance(router._decider, GenerativeDecider)
-        assert router._decider._cache.n_evictions > 10
+        assert router._decider.n_evictions > 10
 
 
 def test_a_prefix_from_disk_decides_as_one_just_evaluated(

@@ -103,7 +103,7 @@ def test_a_context_that_cannot_be_had_leaves_the_router_as_it_was(random_model: 
     with Router(ROUTES, model=random_model, budget=256) as router:
         first = router.route("hello")
         with monkeypatch.context() as patch:
-            patch.setattr("archroute_edge.engine.completion._cell_numbers", lambda _header: 1 << 50)
+            patch.setattr("archroute_edge.engine.completion.bytes_per_cell", lambda _header, _type: float(1 << 50))
             with pytest.raises(ModelLoadError, match="MiB of memory"):
                 router.route("hello", routes=large)
         assert router.route("hello").route == first.route
@@ -133,7 +133,7 @@ def test_counts_are_what_llama_cpp_was_given(random_model: Path, monkeypatch: py
     given = []
     evaluate = CompletionEngine._evaluate_piece
 
-    def spy(self: CompletionEngine, piece: Sequence[BatchToken]) -> Logits:
+    def spy(self: CompletionEngine, piece: Sequence[BatchToken]) -> Logits | None:
         given.append(len(piece))
         return evaluate(self, piece)
 

@@ -41,10 +41,10 @@ from archroute_edge.cli.options import json_option, prompt_format_option, read_c
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
 from archroute_edge.conversation import DEFAULT_BUDGET
-from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES
+from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_store import AUTO
-from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
+from archroute_edge.setting_limits import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
 
 SHIPPED: Final = "shipped"
 _MOST_TURNS: Final = 64

@@ -13,13 +13,14 @@ import click
 
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
-from archroute_edge.deciders.generative import DecoderName
-from archroute_edge.engine.completion import DEFAULT_KV_TYPE, KV_TYPES
+from archroute_edge.deciders.table_context import DecoderName
+from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
 from archroute_edge.json_requests import parse_json
 from archroute_edge.model_store import AUTO, BUNDLED, ModelFile
 from archroute_edge.prompt_formats import PROMPT_FORMATS
-from archroute_edge.router import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS, Router
+from archroute_edge.router import Router
+from archroute_edge.setting_limits import BUDGET_LIMITS, GPU_LAYERS_LIMITS, LONGEST_DEADLINE_S, N_CTX_LIMITS, THREADS_LIMITS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,6 +52,12 @@ prompt_format_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 calibration_option = click.option(
     "--calibration", metavar="FILE", help="What archroute calibrate fitted for the model; decisions are calibrated with it."
+)
+deadline_option = click.option(
+    "--deadline",
+    type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
+    metavar="SECONDS",
+    help="Answer by then, with other if need be; counted once the model is loaded and the routes are evaluated.",
 )
 message_options = _stack(
     click.argument("text", required=False),

@@ -20,7 +20,7 @@ from archroute_edge.deciders.opening import choose_prompt_format
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.model_store import find_model
 from archroute_edge.prompt import PromptBuilder
-from archroute_edge.router import BUDGET_LIMITS
+from archroute_edge.setting_limits import BUDGET_LIMITS
 
 
 @click.command()

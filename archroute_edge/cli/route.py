@@ -17,6 +17,7 @@ import click
 from archroute_edge.cli.options import (
     calibration_option,
     config_option,
+    deadline_option,
     engine_options,
     json_option,
     message_options,
@@ -33,6 +34,11 @@ from archroute_edge.routes import RouteTable
 
 Result = TypeVar("Result")
 
+_REASONS = {
+    "low_confidence": "other for low confidence",
+    "deadline": "no time for the language model",
+}
+
 
 @click.command()
 @message_options
@@ -42,6 +48,7 @@ Result = TypeVar("Result")
 @prompt_format_option
 @engine_options
 @calibration_option
+@deadline_option
 @click.option("--scores", is_flag=True, help="Also give the probability of every route.")
 @json_option
 @click.pass_context
@@ -52,6 +59,7 @@ def route(
     messages: str | None,
     batch: str | None,
     scores: bool,
+    deadline: float | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -64,10 +72,12 @@ def route(
         if text is not None or messages is not None:
             raise SettingsError("--batch stands alone: give no message and no --messages with it")
         with _open_batch(batch) as lines, open_router(options) as router:
-            ctx.exit(_route_lines(router, lines, scores))
+            _get_ready(router, deadline)
+            ctx.exit(_route_lines(router, lines, scores, deadline))
     conversation = read_message_options(text, messages)
     with open_router(options) as router:
-        decision = router.route(conversation, scores=scores)
+        _get_ready(router, deadline)
+        decision = router.route(conversation, scores=scores, deadline=deadline)
     if as_json:
         click.echo(json.dumps(decision.to_dict()))
         return
@@ -77,11 +87,19 @@ def route(
     click.echo(summarise(decision), err=True)
 
 
+def _get_ready(router: Router, deadline: float | None) -> None:
+    # In a process that lasts for one decision, what goes on beyond the deadline would be lost every time.
+    if deadline is not None:
+        router.warm()
+
+
 def summarise(decision: Decision) -> str:
     """One line on how a decision came about."""
     tokens = decision.tokens
+    if decision.decided_by is None:
+        return f"no decision by the deadline, {decision.timings.total_ms:.0f} ms"
     trimmed = ", conversation trimmed" if decision.trimmed else ""
-    reason = ", other for low confidence" if decision.reason else ""
+    reason = f", {_REASONS[decision.reason]}" if decision.reason else ""
     return (
         f"confidence {decision.confidence:.2f}, {tokens.prompt} prompt tokens: {tokens.reused} reused; "
         f"{tokens.evaluated} evaluated, {decision.timings.total_ms:.0f} ms{trimmed}{reason}; decided by {decision.decided_by}"
@@ -101,12 +119,12 @@ def _open_batch(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _route_lines(router: Router, lines: BinaryIO, scores: bool) -> int:
+def _route_lines(router: Router, lines: BinaryIO, scores: bool, deadline: float | None) -> int:
     """Answer every line in its place; 1 if any could not be."""
     failed = 0
     n_lines = None
     # From a pipe each line is answered as it comes: whoever writes them may wait for the answer.
-    at_once = router.batch_size if lines.seekable() else 1
+    at_once = router.batch_size if lines.seekable() and deadline is None else 1
     if lines.seekable() and not isinstance(lines, io.BytesIO):
         n_lines = sum(1 for _ in lines)
         lines.seek(0)
@@ -114,19 +132,20 @@ def _route_lines(router: Router, lines: BinaryIO, scores: bool) -> int:
     numbered = enumerate(lines, 1)
     with click.progressbar(length=n_lines or 0, file=sys.stderr, hidden=not shown) as progress:
         while chunk := list(islice(numbered, at_once)):
-            for answer in _answer(router, [each for each in chunk if each[1].strip()], scores):
+            for answer in _answer(router, [each for each in chunk if each[1].strip()], scores, deadline):
                 failed |= "error" in answer
                 click.echo(json.dumps(answer))
             progress.update(len(chunk))
     return failed
 
 
-def _answer(router: Router, lines: list[tuple[int, bytes]], scores: bool) -> list[dict[str, Any]]:
+def _answer(router: Router, lines: list[tuple[int, bytes]], scores: bool, deadline: float | None) -> list[dict[str, Any]]:
     """The answers to numbered lines, in their order: decisions, or what is wrong with a line."""
     read = [(number, _try(partial(_read_line, line, number), number)) for number, line in lines]
     plain = [case[0] for _, case in read if isinstance(case, tuple) and case[1] is None]
     try:
-        together = iter(router.route_many(plain, scores=scores))
+        # A deadline is a line's own.
+        together = iter(router.route_many(plain, scores=scores) if deadline is None else ())
     except ArchRouteError:
         # One of them spoils it for all; alone each gets its own answer.
         together = iter(())
@@ -138,7 +157,7 @@ def _answer(router: Router, lines: list[tuple[int, bytes]], scores: bool) -> lis
         messages, table = case
         decision: Decision | dict[str, Any] | None = next(together, None) if table is None else None
         if decision is None:
-            decision = _try(partial(router.route, messages, routes=table, scores=scores), number)
+            decision = _try(partial(router.route, messages, routes=table, scores=scores, deadline=deadline), number)
         answers.append(decision if isinstance(decision, dict) else decision.to_dict())
     return answers
 

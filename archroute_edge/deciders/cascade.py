@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from archroute_edge.conversation import Turn
+from archroute_edge.deciders.background import BackgroundWork
 from archroute_edge.deciders.encoder import EncoderDecider
 from archroute_edge.deciders.interface import Decider
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
+from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.errors import EngineError
+from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import RouteTable
 
 
@@ -21,50 +22,85 @@ class CascadeDecider:
 
     Args:
         encoder: decides first; closed with the cascade.
-        open_model: opens the language model, with a table to make room for. Called once, when it is first needed: until
-            then nothing of its file is read.
+        open_model: opens the language model, with a table to make room for and a flag that stops the loading. Called when
+            it is first needed, and again after a failure: until then nothing of its file is read.
         switch_over: 0 to 1.
     """
 
-    def __init__(self, encoder: EncoderDecider, open_model: Callable[[RouteTable], Decider], switch_over: float) -> None:
+    def __init__(
+        self, encoder: EncoderDecider, open_model: Callable[[RouteTable, Cancellation], Decider], switch_over: float
+    ) -> None:
         self._encoder = encoder
         self._open_model = open_model
         self.switch_over = switch_over
         self._model: Decider | None = None
-        self._lock = threading.Lock()
-        self._closed = False
+        self._opening = BackgroundWork()
 
     @property
     def model(self) -> LoadedModel:
         """The encoder."""
         return self._encoder.model
 
-    def decide(self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, keep: bool = True) -> Verdict:
+    def decide(
+        self,
+        table: RouteTable,
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> Verdict:
         """As :class:`archroute_edge.deciders.interface.Decider` says.
 
         Raises:
             ModelError: the language model is needed and cannot be loaded.
         """
-        return self.decide_many(table, [turns], scores=scores, keep=keep)[0]
+        return self.decide_many(table, [turns], scores=scores, keep=keep, cancellation=cancellation)[0]
 
     def decide_many(
-        self, table: RouteTable, conversations: Sequence[Sequence[Turn]], *, scores: bool = False, keep: bool = True
+        self,
+        table: RouteTable,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
     ) -> list[Verdict]:
         """As :class:`archroute_edge.deciders.interface.Decider` says; the encoder takes them together.
+
+        Its answers stand where the deadline of ``cancellation`` passes before the language model has one.
 
         Raises:
             ModelError: the language model is needed and cannot be loaded.
         """
-        verdicts = self._encoder.decide_many(table, conversations, scores=scores, keep=keep)
+        cancellation = cancellation or Cancellation()
+        verdicts = self._encoder.decide_many(table, conversations, scores=scores, keep=keep, cancellation=cancellation)
         return [
-            verdict if verdict.confidence >= self.switch_over else self._ask_model(verdict, table, turns, scores, keep)
+            verdict
+            if verdict.confidence >= self.switch_over
+            else self._ask_model(verdict, table, turns, scores, keep, cancellation)
             for verdict, turns in zip(verdicts, conversations, strict=True)
         ]
 
-    def _ask_model(self, first: Verdict, table: RouteTable, turns: Sequence[Turn], scores: bool, keep: bool) -> Verdict:
-        """The model's verdict, with what both took. ``first`` is the answer that stands wherever the model gives none."""
+    def _ask_model(
+        self,
+        first: Verdict,
+        table: RouteTable,
+        turns: Sequence[Turn],
+        scores: bool,
+        keep: bool,
+        cancellation: Cancellation,
+    ) -> Verdict:
+        """The model's verdict, with what both took; ``first`` where there is no time for it."""
         started = time.perf_counter()
-        second = self._opened(table).decide(table, turns, scores=scores, keep=keep)
+        try:
+            model = self._opened(table, cancellation)
+            second = model.decide(table, turns, scores=scores, keep=keep, cancellation=cancellation)
+        except DecisionCancelledError:
+            if not cancellation.timed_out:
+                raise
+            total_ms = first.timings.total_ms + 1000 * (time.perf_counter() - started)
+            return replace(first, timings=replace(first.timings, total_ms=total_ms), reason="deadline")
         # Opening the model is a part of what the decision took, and of none of its steps.
         total_ms = first.timings.total_ms + 1000 * (time.perf_counter() - started)
         return replace(
@@ -73,42 +109,60 @@ class CascadeDecider:
             timings=replace(_sum_of_timings(first.timings, second.timings), total_ms=total_ms),
         )
 
-    def _opened(self, table: RouteTable) -> Decider:
-        with self._lock:
-            if self._closed:
-                raise EngineError("the router has been closed")
+    def _opened(self, table: RouteTable, cancellation: Cancellation) -> Decider:
+        """The language model. Opening it goes on where ``cancellation`` does not wait for its end."""
+
+        def open_model(closing: Cancellation) -> None:
             if self._model is None:
-                self._model = self._open_model(table)
-            return self._model
+                self._model = self._open_model(table, closing)
+
+        if self._model is None:
+            self._opening.finish("model", open_model, cancellation)
+        assert self._model is not None
+        return self._model
+
+    def stand_in(
+        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+    ) -> Verdict | None:
+        """The encoder's verdict, where its vectors of the routes are ready."""
+        return replace(
+            self._encoder.decide(table, turns, scores=scores, keep=False, cancellation=cancellation), reason="deadline"
+        )
 
     @property
     def batch_size(self) -> int:
         """1: one that the language model has to decide would keep the others waiting."""
         return 1
 
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None) -> Warmup:
+    def check_table(self, table: RouteTable) -> None:
+        """Ask the language model, if it has been needed before."""
+        if self._model is not None:
+            self._model.check_table(table)
+
+    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
         """Warm the encoder, and the language model if it has been needed before."""
-        warmed = self._encoder.warm(table, turns)
-        with self._lock:
-            model = self._model
-        if model is None:
+        warmed = self._encoder.warm(table, turns, cancellation=cancellation)
+        if self._model is None:
             return warmed
-        second = model.warm(table, turns)
+        second = self._model.warm(table, turns, cancellation=cancellation)
         return Warmup(warmed.tokens + second.tokens, warmed.evaluated + second.evaluated, warmed.total_ms + second.total_ms)
 
     @property
     def n_ctx(self) -> int:
         """Cells of the language model's KV cache; 0 until it has been needed."""
-        with self._lock:
-            return self._model.n_ctx if self._model is not None else 0
+        return self._model.n_ctx if self._model is not None else 0
+
+    @property
+    def n_evictions(self) -> int:
+        """Evictions from the language model's KV cache."""
+        return self._model.n_evictions if self._model is not None else 0
 
     def close(self) -> None:
-        """Free both models. Further calls raise EngineError."""
-        with self._lock:
-            self._closed = True
-            self._encoder.close()
-            if self._model is not None:
-                self._model.close()
+        """Free both models; one that is being loaded is not loaded to its end. Further calls raise EngineError."""
+        self._opening.close()
+        self._encoder.close()
+        if self._model is not None:
+            self._model.close()
 
 
 def _sum_of_tokens(one: TokenCounts, other: TokenCounts) -> TokenCounts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.conversation import Turn
+from archroute_edge.deciders.background import BackgroundWork
 from archroute_edge.deciders.encoder_scale import EncoderScale, read_encoder_scale
 from archroute_edge.deciders.encoder_text import conversation_text, conversation_window
-from archroute_edge.deciders.route_vectors import RouteVectors
+from archroute_edge.deciders.evaluation_lock import EvaluationLock
+from archroute_edge.deciders.route_vectors import RouteVectors, TableVectors
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.engine.backend import physical_cores
+from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.embedding import N_TEXTS, EmbeddingEngine, Vectors
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import EngineError
@@ -57,7 +59,8 @@ class EncoderDecider:
         self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
         saved = SavedPrefixes(vectors_folder, self._engine.vectors_key()) if vectors_folder else None
         self._routes = RouteVectors(self._engine, saved)
-        self._lock = threading.Lock()
+        self._lock = EvaluationLock()
+        self._background = BackgroundWork()
         self._closed = False
         try:
             self.warm(table, None)
@@ -65,30 +68,54 @@ class EncoderDecider:
             self.close()
             raise
 
-    def decide(self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, keep: bool = True) -> Verdict:
+    def decide(
+        self,
+        table: RouteTable,
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> Verdict:
         """As :class:`archroute_edge.deciders.interface.Decider` says."""
-        return self.decide_many(table, [turns], scores=scores, keep=keep)[0]
+        return self.decide_many(table, [turns], scores=scores, keep=keep, cancellation=cancellation)[0]
 
     def decide_many(
-        self, table: RouteTable, conversations: Sequence[Sequence[Turn]], *, scores: bool = False, keep: bool = True
+        self,
+        table: RouteTable,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
     ) -> list[Verdict]:
         """As :class:`archroute_edge.deciders.interface.Decider` says; short conversations share an evaluation."""
+        cancellation = cancellation or Cancellation()
+        if cancellation.has_deadline and not self._routes.is_known(table):
+            self._background.finish(table, lambda closing: self._get_ready(table, keep, closing), cancellation)
         verdicts: list[Verdict] = []
         # Other threads can decide in between.
         for first in range(0, len(conversations), N_TEXTS):
-            verdicts += self._decide(table, conversations[first : first + N_TEXTS], scores, keep)
+            verdicts += self._decide(table, conversations[first : first + N_TEXTS], scores, keep, cancellation)
         return verdicts
 
-    def _decide(self, table: RouteTable, conversations: Sequence[Sequence[Turn]], scores: bool, keep: bool) -> list[Verdict]:
+    def _decide(
+        self,
+        table: RouteTable,
+        conversations: Sequence[Sequence[Turn]],
+        scores: bool,
+        keep: bool,
+        cancellation: Cancellation,
+    ) -> list[Verdict]:
         started = time.perf_counter()
         windows = [conversation_window(turns) for turns in conversations]
         encoded = [self._engine.encode(conversation_text(turns)) for turns in conversations]
         written = time.perf_counter()
-        with self._lock:
+        with self._lock.decision(cancellation):
             locked = time.perf_counter()
             self._check_open()
-            routes, n_route_evaluations = self._routes.of(table, keep=keep)
-            vectors = self._engine.embed(encoded)
+            routes, n_route_evaluations = self._routes.of(table, keep=keep, cancellation=cancellation)
+            vectors = self._engine.embed(encoded, cancellation)
         evaluated = time.perf_counter()
         probabilities = self._probabilities(vectors, routes.vectors)
         best = probabilities.argmax(axis=1)
@@ -136,17 +163,33 @@ class EncoderDecider:
         """As many as share an evaluation where they are short."""
         return N_TEXTS
 
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None) -> Warmup:
+    def stand_in(
+        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+    ) -> None:
+        """None: there is no quicker way to an answer."""
+
+    def check_table(self, table: RouteTable) -> None:
+        """Nothing to do: an encoder takes any table."""
+
+    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
         """Get the vectors of ``table`` ready; of a conversation nothing can be worked out before it is whole."""
         started = time.perf_counter()
-        with self._lock:
-            self._check_open()
-            routes, n_evaluations = self._routes.of(table, keep=True)
+        routes, n_evaluations = self._get_ready(table, True, cancellation or Cancellation())
         return Warmup(routes.n_tokens, routes.n_tokens if n_evaluations else 0, 1000 * (time.perf_counter() - started))
+
+    def _get_ready(self, table: RouteTable, keep: bool, cancellation: Cancellation) -> tuple[TableVectors, int]:
+        with self._lock.decision(cancellation):
+            self._check_open()
+            return self._routes.of(table, keep=keep, cancellation=cancellation)
 
     @property
     def n_ctx(self) -> int:
         """0: an encoder has no KV cache."""
+        return 0
+
+    @property
+    def n_evictions(self) -> int:
+        """0: nothing has to give way."""
         return 0
 
     def _check_open(self) -> None:
@@ -155,7 +198,8 @@ class EncoderDecider:
 
     def close(self) -> None:
         """Free context and model. Further calls raise EngineError."""
-        with self._lock:
+        self._background.close()
+        with self._lock.decision(Cancellation()):
             self._closed = True
             self._engine.close()
             self.model.close()

@@ -11,8 +11,10 @@ from typing import Final
 from archroute_edge.calibration import Calibration
 from archroute_edge.deciders.cascade import CascadeDecider
 from archroute_edge.deciders.encoder import EncoderDecider
-from archroute_edge.deciders.generative import GenerativeDecider, GenerativeSettings
+from archroute_edge.deciders.generative import GenerativeDecider
 from archroute_edge.deciders.interface import Decider
+from archroute_edge.deciders.table_context import GenerativeSettings
+from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.engine.model_check import ModelKind, check_model_file, model_fingerprint, model_kind
@@ -96,10 +98,16 @@ def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings
     return CascadeDecider(encoder, partial(_open, second, settings, "generative"), switch_over)
 
 
-def _open(file: ModelFile, settings: DeciderSettings, wanted: ModelKind | None, table: RouteTable) -> Decider:
+def _open(
+    file: ModelFile,
+    settings: DeciderSettings,
+    wanted: ModelKind | None,
+    table: RouteTable,
+    cancellation: Cancellation | None = None,
+) -> Decider:
     generative = settings.generative
     n_gpu_layers = -1 if generative.n_gpu_layers is None else generative.n_gpu_layers
-    loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted)
+    loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted, cancellation=cancellation)
     try:
         if loaded.kind == "generative":
             prompt_format = choose_prompt_format(settings.prompt_format, file, loaded.header)

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from archroute_edge.deciders.encoder_text import TEXT_FORMAT, route_text
+from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.embedding import EmbeddingEngine, EncodedText, Vectors
 from archroute_edge.routes import RouteTable
 from archroute_edge.saved_prefixes import SavedPrefixes
@@ -41,12 +42,17 @@ class RouteVectors:
         self._saved = saved
         self._known: OrderedDict[RouteTable, TableVectors] = OrderedDict()
 
-    def of(self, table: RouteTable, *, keep: bool) -> tuple[TableVectors, int]:
+    def is_known(self, table: RouteTable) -> bool:
+        """Whether the vectors of ``table`` are in memory. From any thread; true a moment ago, not for ever."""
+        return table in self._known
+
+    def of(self, table: RouteTable, *, keep: bool, cancellation: Cancellation | None = None) -> tuple[TableVectors, int]:
         """The vectors of ``table``, and how many evaluations they took just now.
 
         ``keep`` says whether they are worth saving on disk.
 
         Raises:
+            DecisionCancelledError: ``cancellation`` was set.
             EngineError: llama.cpp failed.
         """
         found, n_evaluations = self._known.get(table), 0
@@ -55,7 +61,7 @@ class RouteVectors:
             n_tokens = sum(len(text.tokens) for text in encoded)
             vectors = self._load(encoded)
             if vectors is None:
-                vectors, n_evaluations = self._engine.embed(encoded), self._engine.n_evaluations(encoded)
+                vectors, n_evaluations = self._engine.embed(encoded, cancellation), self._engine.n_evaluations(encoded)
                 if keep and self._saved is not None:
                     self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
             found = self._known[table] = TableVectors(vectors, n_tokens)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
@@ -20,10 +21,11 @@ import numpy.typing as npt
 import psutil
 
 from archroute_edge.engine import backend
-from archroute_edge.engine.gguf_header import TENSOR_TYPES, GGUFHeader
+from archroute_edge.engine.cancellation import ABORT_CALLBACK, Cancellation
 from archroute_edge.engine.interface import BatchToken, Logits
+from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES, bytes_per_cell
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.errors import ContextOverflowError, EngineError, ModelLoadError
+from archroute_edge.errors import ContextOverflowError, EngineError, EvaluationStoppedError, ModelLoadError
 
 logger = logging.getLogger(__name__)
 
@@ -33,22 +35,14 @@ N_SEQUENCES = 64
 N_BATCH = 512
 """Most tokens in one evaluation; longer input is evaluated in pieces of this size."""
 
+GPU_N_BATCH = 64
+"""The same where layers are on a GPU: what runs there cannot be stopped, so it is stopped between two of these."""
+
+_ABORTED: Final = 2
+"""What ``llama_decode`` returns where its abort callback said so."""
+
 FLASH_ATTENTION_DEPTH = 1024
 """Up to this many tokens of static prefix, flash attention is on (see docs/performance.md for the measurement)."""
-
-DEFAULT_KV_TYPE: Final = "f16"
-
-KV_TYPES: Final = {
-    name.lower(): number
-    for number, (name, _, _) in TENSOR_TYPES.items()
-    if name in ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
-}
-"""Number types that llama.cpp can keep keys and values in, by name; the same ones that its own tools offer."""
-
-
-def is_quantized_kv(kv_type: str) -> bool:
-    """Whether keys and values of this type are quantized, which llama.cpp does with flash attention only."""
-    return TENSOR_TYPES[KV_TYPES[kv_type]][1] > 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,9 @@ class EngineSettings:
         n_threads: threads for evaluation.
         n_gpu_layers: layers to put on the GPU; negative means all, and has no effect in a build without one.
         flash_attention: whether attention is computed by llama.cpp's flash-attention kernels.
-        kv_type: number type of keys and values, one of :data:`KV_TYPES`.
+        kv_type: number type of keys and values, one of :data:`archroute_edge.engine.kv_types.KV_TYPES`.
+        abortable: whether llama.cpp's abort callback is used, which no GPU looks at; without it, what is evaluated is cut
+            into pieces of :data:`GPU_N_BATCH` tokens and stopped between them. Where it is cut decides how it is rounded.
     """
 
     n_ctx: int
@@ -68,6 +64,12 @@ class EngineSettings:
     n_gpu_layers: int = -1
     flash_attention: bool = True
     kv_type: str = DEFAULT_KV_TYPE
+    abortable: bool = True
+
+    @property
+    def n_batch(self) -> int:
+        """Most tokens in one evaluation."""
+        return N_BATCH if self.abortable else GPU_N_BATCH
 
 
 class CompletionEngine:
@@ -82,7 +84,7 @@ class CompletionEngine:
         self.model = model
         self.settings = settings
         kv_number = KV_TYPES[settings.kv_type]
-        n_bytes = ceil(settings.n_ctx * _cell_numbers(model.header) * _bytes_per_number(kv_number))
+        n_bytes = ceil(settings.n_ctx * bytes_per_cell(model.header, settings.kv_type))
         if not model.n_gpu_layers and n_bytes > psutil.virtual_memory().available:
             raise ModelLoadError(
                 f"{model.path}: a context of {settings.n_ctx} tokens needs {n_bytes >> 20} MiB of memory, and there are "
@@ -90,7 +92,7 @@ class CompletionEngine:
             )
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = settings.n_ctx
-        params.n_batch = params.n_ubatch = N_BATCH
+        params.n_batch = params.n_ubatch = settings.n_batch
         params.n_seq_max = params.n_outputs_max = N_SEQUENCES
         params.n_threads = params.n_threads_batch = settings.n_threads
         params.flash_attn_type = int(settings.flash_attention)
@@ -107,6 +109,7 @@ class CompletionEngine:
         self._n_batch = int(llama_cpp.llama_n_batch(self._handle))
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self._n_vocab = model.vocabulary.n_tokens
+        self._cancellation = Cancellation()
 
     @property
     def n_ctx(self) -> int:
@@ -139,20 +142,45 @@ class CompletionEngine:
         """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
         return self.model.vocabulary.tokens_by_piece.get(piece, ())
 
+    @contextmanager
+    def stopped_by(self, cancellation: Cancellation) -> Iterator[None]:
+        """Let ``cancellation`` stop what is evaluated in the block."""
+        self._watch(cancellation)
+        try:
+            yield
+        finally:
+            if self._handle:
+                self._watch(Cancellation())
+
+    def _watch(self, cancellation: Cancellation) -> None:
+        handle = self._open()
+        if self.settings.abortable:
+            llama_cpp.llama_set_abort_callback(handle, ABORT_CALLBACK, cancellation.address)
+        # Kept, since llama.cpp reads its memory from now on.
+        self._cancellation = cancellation
+
     def evaluate(self, batch: Sequence[BatchToken]) -> Logits:
         """Evaluate ``batch`` and return the logits it asks for, shape (number asked for, vocabulary size).
 
         Raises:
             ContextOverflowError: the KV cache has no room; nothing of the failed piece is kept.
+            EvaluationStoppedError: the cancellation of :meth:`stopped_by` was set; finished pieces are kept.
             EngineError: llama.cpp failed, or the model computed something that is not a number.
         """
-        rows = [self._evaluate_piece(piece) for piece in _pieces(batch, self._n_batch)]
+        rows, n_finished = [], 0
+        for piece in _pieces(batch, self._n_batch):
+            row = None if self._cancellation.cancelled else self._evaluate_piece(piece)
+            if row is None:
+                raise EvaluationStoppedError("the evaluation was cancelled", n_finished=n_finished)
+            rows.append(row)
+            n_finished += len(piece)
         logits = np.concatenate(rows) if rows else np.empty((0, self._n_vocab), np.float32)
         if not np.isfinite(logits).all():
             raise EngineError(f"{self.model.path}: the model computed logits that are not numbers; the file is damaged")
         return logits
 
-    def _evaluate_piece(self, piece: Sequence[BatchToken]) -> Logits:
+    def _evaluate_piece(self, piece: Sequence[BatchToken]) -> Logits | None:
+        """The logits that ``piece`` asks for; None where it was stopped."""
         handle = self._open()
         n_tokens = len(piece)
         tokens = np.array([entry.token for entry in piece], np.int32)
@@ -172,6 +200,8 @@ class CompletionEngine:
         )
         backend.take_last_error()
         status = llama_cpp.llama_decode(handle, batch)
+        if status == _ABORTED:
+            return None
         if status == 1:
             raise ContextOverflowError(f"{n_tokens} more tokens do not fit into the context of {self.n_ctx}")
         if status != 0:
@@ -233,30 +263,13 @@ class CompletionEngine:
             "flash_attention": self.settings.flash_attention,
             "kv_types": [KV_TYPES[self.settings.kv_type]] * 2,
             "rope": [params.rope_scaling_type, params.rope_freq_base, params.rope_freq_scale],
-            "n_batch": N_BATCH,
+            "n_batch": self.settings.n_batch,
         }
 
     def close(self) -> None:
         """Free the context and its KV cache; the model stays."""
         self._free()
         self._handle = None
-
-
-def _bytes_per_number(type_number: int) -> float:
-    _, block_numbers, block_bytes = TENSOR_TYPES[type_number]
-    return block_bytes / block_numbers
-
-
-def _cell_numbers(header: GGUFHeader) -> int:
-    """Keys and values in one cell of the KV cache, over all layers; 0 where the file does not say it plainly."""
-
-    def number(name: str) -> int:
-        return header.integer(f"{header.architecture}.{name}") or 0
-
-    heads = number("attention.head_count")
-    width = number("embedding_length") // heads if heads else 0
-    keys, values = (number(f"attention.{what}_length") or width for what in ("key", "value"))
-    return number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values)
 
 
 def _free_context(handle: Any, _model: LoadedModel) -> None:

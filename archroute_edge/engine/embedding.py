@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.engine import backend
+from archroute_edge.engine.cancellation import ABORT_CALLBACK, Cancellation
 from archroute_edge.engine.encoder_check import control_token
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.engine.wordpiece import read_wordpiece
@@ -81,20 +82,24 @@ class EmbeddingEngine:
         room = self._most_tokens - 2
         return EncodedText((self._first, *inner[:room], self._last), len(inner) > room)
 
-    def embed(self, texts: Sequence[EncodedText]) -> Vectors:
+    def embed(self, texts: Sequence[EncodedText], cancellation: Cancellation | None = None) -> Vectors:
         """The vectors of ``texts``, in their order.
 
         Raises:
+            DecisionCancelledError: ``cancellation`` was set.
             EngineError: llama.cpp failed, or the model computed something that is no direction.
         """
-        parts = [self._evaluate([text.tokens for text in batch]) for batch in _batches(texts)]
+        cancellation = cancellation or Cancellation()
+        parts = [self._evaluate([text.tokens for text in batch], cancellation) for batch in _batches(texts)]
         return np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
 
     def n_evaluations(self, texts: Sequence[EncodedText]) -> int:
         """How many evaluations :meth:`embed` takes for ``texts``."""
         return sum(1 for _ in _batches(texts))
 
-    def _evaluate(self, texts: Sequence[Sequence[int]]) -> Vectors:
+    def _evaluate(self, texts: Sequence[Sequence[int]], cancellation: Cancellation) -> Vectors:
+        # Also here: backends that run on a GPU never look at it.
+        cancellation.check()
         if not self._handle:
             raise EngineError(f"{self.model.path}: the engine has been closed")
         lengths = [len(text) for text in texts]
@@ -117,7 +122,11 @@ class EmbeddingEngine:
             logits=_pointer(outputs, ctypes.c_int8),
         )
         backend.take_last_error()
+        llama_cpp.llama_set_abort_callback(self._handle, ABORT_CALLBACK, cancellation.address)
         status = llama_cpp.llama_encode(self._handle, batch)
+        if status != 0:
+            # An evaluation that was stopped is one that failed.
+            cancellation.check()
         if status != 0:
             raise EngineError(f"llama.cpp failed to encode {n_tokens} tokens ({status}): {backend.take_last_error()}")
         rows = [llama_cpp.llama_get_embeddings_seq(self._handle, number) for number in range(len(texts))]

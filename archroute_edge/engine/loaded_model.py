@@ -11,6 +11,7 @@ from typing import Any
 import llama_cpp
 
 from archroute_edge.engine import backend
+from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.model_check import ModelKind, check_model_file, model_fingerprint, model_kind
 from archroute_edge.engine.vocabulary import Vocabulary
@@ -25,8 +26,10 @@ class LoadedModel:
         n_gpu_layers: layers to put on the GPU; negative means all.
         vocabulary_only: load no weights; enough to write prompts, not to evaluate them.
         wanted: the kind of model that will do.
+        cancellation: stops the loading.
 
     Raises:
+        DecisionCancelledError: ``cancellation`` was set.
         ModelNotFoundError: there is no such file.
         ModelFileError: the file is damaged or of another kind.
         ModelLoadError: llama.cpp refused it; the message has llama.cpp's reason.
@@ -39,6 +42,7 @@ class LoadedModel:
         n_gpu_layers: int = -1,
         vocabulary_only: bool = False,
         wanted: ModelKind | None = "generative",
+        cancellation: Cancellation | None = None,
     ) -> None:
         self.path = Path(path)
         self.header: GGUFHeader = check_model_file(self.path, wanted)
@@ -49,9 +53,13 @@ class LoadedModel:
         params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload else 0
         params.vocab_only = vocabulary_only
         self.n_gpu_layers = int(params.n_gpu_layers)
+        cancellation = cancellation or Cancellation()
+        # llama.cpp asks before each tensor.
+        params.progress_callback = llama_cpp.llama_progress_callback(lambda _progress, _data: not cancellation.cancelled)
         backend.take_last_error()
         self._handle: Any = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
         if not self._handle:
+            cancellation.check()
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}")
         # Also frees the weights when the last reference goes, or at exit.

@@ -15,7 +15,7 @@ from typing import Final
 
 from archroute_edge.child_process import ParentProcess, take_stdin, take_stdout
 from archroute_edge.server.pipes import LineWriter, read_lines
-from archroute_edge.server.stdio_methods import MAX_LINE_BYTES
+from archroute_edge.server.settings import StdioSettings
 from archroute_edge.server.stdio_session import Session
 from archroute_edge.service import RoutingService
 
@@ -56,7 +56,7 @@ class _End:
         self.happened.set()
 
 
-def serve_stdio(service: RoutingService, host: Host) -> int:
+def serve_stdio(service: RoutingService, host: Host, settings: StdioSettings) -> int:
     """Answer requests until there are no more, and close ``service``; call it from the main thread.
 
     When stdin ends, what is under way is finished and answered. After SIGTERM or SIGINT that has a few seconds. When the
@@ -68,8 +68,8 @@ def serve_stdio(service: RoutingService, host: Host) -> int:
     """
     end = _End()
     writer = LineWriter(host.replies, on_broken=end.on_host_gone)
-    session = Session(service, writer.send)
-    threading.Thread(target=_read, args=(host, session, writer, end), name="archroute-requests", daemon=True).start()
+    session = Session(service, settings, writer.send)
+    threading.Thread(target=_read, args=(host, settings, session, writer, end), name="archroute-requests", daemon=True).start()
     with _handling_signals(end):
         while not end.happened.wait(_LOOK_EVERY_S):
             _look_after(host, end)
@@ -80,8 +80,8 @@ def serve_stdio(service: RoutingService, host: Host) -> int:
     return 0 if all_written else 1
 
 
-def _read(host: Host, session: Session, writer: LineWriter, end: _End) -> None:
-    for line in read_lines(host.requests, MAX_LINE_BYTES):
+def _read(host: Host, settings: StdioSettings, session: Session, writer: LineWriter, end: _End) -> None:
+    for line in read_lines(host.requests, settings.max_line):
         if line is None or line.strip():
             session.handle(line)
         writer.wait_for_room()

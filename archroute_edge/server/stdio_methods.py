@@ -16,10 +16,8 @@ from archroute_edge.json_requests import read_routes
 from archroute_edge.model_store import models_on_this_machine
 from archroute_edge.routes import RouteTable
 from archroute_edge.server.json_rpc import INVALID_PARAMS
+from archroute_edge.server.settings import StdioSettings
 from archroute_edge.service import RoutingService
-
-MAX_LINE_BYTES: Final = 4 << 20
-"""Bytes that a line of a host may have."""
 
 MAX_BATCH: Final = 256
 """Requests that one line may hold, and conversations that one request may."""
@@ -110,23 +108,24 @@ class Method:
     """
 
     parameters: tuple[str, ...]
-    start: Callable[[RoutingService, Parameters], Any]
+    start: Callable[[RoutingService, StdioSettings, Parameters], Any]
     finish: Callable[[Any], Any]
     may_be_left_off: bool = False
 
 
-def _route(service: RoutingService, given: Parameters) -> Future[Decision]:
+def _route(service: RoutingService, settings: StdioSettings, given: Parameters) -> Future[Decision]:
+    deadlines = [each for each in (given.seconds("deadline"), settings.deadline) if each is not None]
     return service.submit(
         given.needed("messages"),
         routes=given.routes(),
         scores=given.flag("scores"),
         key=given.text("key"),
-        deadline=given.seconds("deadline"),
+        deadline=min(deadlines, default=None),
         caller=given.text("caller"),
     )
 
 
-def _route_many(service: RoutingService, given: Parameters) -> Future[list[Decision]]:
+def _route_many(service: RoutingService, _settings: StdioSettings, given: Parameters) -> Future[list[Decision]]:
     conversations = given.conversations("conversations")
     return service.submit_many(
         conversations,
@@ -137,11 +136,11 @@ def _route_many(service: RoutingService, given: Parameters) -> Future[list[Decis
     )
 
 
-def _warm(service: RoutingService, given: Parameters) -> Future[Warmup]:
+def _warm(service: RoutingService, _settings: StdioSettings, given: Parameters) -> Future[Warmup]:
     return service.warm(given.anything("messages"), routes=given.routes(), caller=given.text("caller"))
 
 
-def _info(service: RoutingService, _given: Parameters) -> dict[str, Any]:
+def _info(service: RoutingService, settings: StdioSettings, _given: Parameters) -> dict[str, Any]:
     router = service.router
     return {
         "name": "archroute-edge",
@@ -150,12 +149,12 @@ def _info(service: RoutingService, _given: Parameters) -> dict[str, Any]:
         "model_files": [str(file.path) for file in router.model_files],
         "routes": [asdict(route) for route in router.config.table],
         "default_model": router.config.default_model,
-        "limits": {"line_bytes": MAX_LINE_BYTES, "batch": MAX_BATCH},
+        "limits": {"line_bytes": settings.max_line, "batch": MAX_BATCH, "deadline": settings.deadline},
         "service": asdict(service.stats()),
     }
 
 
-def _models(_service: RoutingService, _given: Parameters) -> list[dict[str, Any]]:
+def _models(_service: RoutingService, _settings: StdioSettings, _given: Parameters) -> list[dict[str, Any]]:
     return [
         {"name": file.name, "path": str(file.path), "prompt_format": file.prompt_format} for file in models_on_this_machine()
     ]

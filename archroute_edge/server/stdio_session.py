@@ -27,7 +27,8 @@ from archroute_edge.server.json_rpc import (
     read_request,
     result_reply,
 )
-from archroute_edge.server.stdio_methods import MAX_BATCH, MAX_LINE_BYTES, METHODS, Method, Parameters
+from archroute_edge.server.settings import StdioSettings
+from archroute_edge.server.stdio_methods import MAX_BATCH, METHODS, Method, Parameters
 from archroute_edge.service import RoutingService
 
 logger = logging.getLogger(__name__)
@@ -42,11 +43,13 @@ class Session:
 
     Args:
         service: decides.
+        settings: the server's.
         send: takes a reply as a line, from any thread; must not wait.
     """
 
-    def __init__(self, service: RoutingService, send: Callable[[bytes], None]) -> None:
+    def __init__(self, service: RoutingService, settings: StdioSettings, send: Callable[[bytes], None]) -> None:
         self._service = service
+        self._settings = settings
         self._send = send
         self._pending: dict[Future[Any], RequestId] = {}
         self._lock = threading.Lock()
@@ -54,6 +57,8 @@ class Session:
     def handle(self, line: bytes | None) -> None:
         """Answer a line; None stands for one that was too long to be read."""
         try:
+            if line is None:
+                raise RequestError(f"a line of more than {self._settings.max_line:,} bytes is not read", code=INVALID_REQUEST)
             value = _parse(line)
         except RequestError as exc:
             self._send(encode(error_reply(None, exc)))
@@ -84,7 +89,8 @@ class Session:
                 reply(result_reply(request.id, self._cancel(request)))
                 return
             method = _method(request)
-            found = method.start(self._service, Parameters(request.method, request.params, method.parameters))
+            given = Parameters(request.method, request.params, method.parameters)
+            found = method.start(self._service, self._settings, given)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the host waits for an answer
             reply(error_reply(request.id, exc))
             return
@@ -113,9 +119,7 @@ class Session:
             reply(error_reply(request.id, exc))
 
 
-def _parse(line: bytes | None) -> Any:
-    if line is None:
-        raise RequestError(f"a line of more than {MAX_LINE_BYTES:,} bytes is not read", code=INVALID_REQUEST)
+def _parse(line: bytes) -> Any:
     try:
         value = parse_json(line, "request")
     except ConversationError as exc:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge import Router, RoutingConfig
+from archroute_edge import Router, RoutingConfig, RoutingService
 from archroute_edge.errors import ModelFileError
-from archroute_edge.service import RoutingService
 from examples.typing_app import TypingApp, style
 
 MESSAGE = "write a Python function that parses a CSV file"

@@ -14,7 +14,7 @@ from tests.conftest import CARD_MESSAGE
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that wait for one another make tests slow where others use the cores too."""
-    monkeypatch.setattr("archroute_edge.deciders.generative.physical_cores", lambda: 1)
+    monkeypatch.setattr("archroute_edge.deciders.table_context.physical_cores", lambda: 1)
 
 
 def test_the_model_cards_example_is_a_bug_to_fix(run: Run, bundled_model: Path) -> None:

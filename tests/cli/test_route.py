@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from archroute_edge import Router
 from archroute_edge.config import load_config
 from tests.cli.conftest import Run
+from tests.gate import Gate
 
 MESSAGES = [
     {"role": "system", "content": "be brief"},
@@ -116,3 +118,34 @@ def test_a_second_run_starts_from_the_saved_prefix(run: Run, model: tuple[str, .
     assert warm["route"] == cold["route"]
     without = json.loads(run("route", "fix it", "--config", routes, *model, "--json").stdout)
     assert without["tokens"]["reused"] == 0
+
+
+def test_a_deadline_that_is_kept(run: Run, model: tuple[str, ...], routes: str) -> None:
+    """The routes are evaluated before it is counted: in a process of its own each decision would else be the first one."""
+    plain = run("route", "fix my code", "--config", routes, *model)
+    result = run("route", "fix my code", "--config", routes, *model, "--deadline", "60")
+    assert (result.exit_code, result.stdout) == (0, plain.stdout)
+    assert "prompt tokens: 0 reused" not in result.stderr
+
+
+def test_a_deadline_that_is_not_kept(
+    run: Run, model: tuple[str, ...], routes: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The default model stands in; of a batch in each line on its own."""
+    gate = Gate(monkeypatch)
+    command = importlib.import_module("archroute_edge.cli.route")
+    monkeypatch.setattr(command, "_get_ready", lambda _router, _deadline: gate.close())
+    result = run("route", "fix my code", "--config", routes, *model, "--deadline", "0.05")
+    assert (result.exit_code, result.stdout) == (0, "other -> openai/gpt-4o-mini\n")
+    assert result.stderr.startswith("no decision by the deadline, ")
+    batch = tmp_path / "batch.jsonl"
+    batch.write_text('{"messages": "fix my code"}\n' * 2)
+    result = run("route", "--batch", str(batch), "--config", routes, *model, "--deadline", "0.05")
+    assert [json.loads(line)["reason"] for line in result.stdout.splitlines()] == ["deadline"] * 2
+
+
+@pytest.mark.parametrize("deadline", ["0", "-1", "soon", "1e9"])
+def test_deadlines_that_are_no_times(run: Run, model: tuple[str, ...], deadline: str) -> None:
+    result = run("route", "fix my code", *model, "--deadline", deadline)
+    assert result.exit_code == 2
+    assert "--deadline" in result.stderr

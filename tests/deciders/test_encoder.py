@@ -100,7 +100,7 @@ def test_tokens_are_those_of_message_and_routes(random_encoder: Path) -> None:
         assert (new.reused, new.evaluations) == (0, 2)
         assert new.evaluated == new.prompt
         assert router.route("please", routes=[Route("another")]).tokens.evaluations == 1
-    assert router.n_ctx == 0
+        assert router.n_ctx == 0
 
 
 @pytest.mark.parametrize("message", [LONG, "x" * 200_000, "\u65e5\u672c\u8a9e" * 20_000, "\0" * 1000, " \u200b "])

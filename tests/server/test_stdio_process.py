@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli.conftest import PROGRAM, one_line
+from tests.cli.conftest import PROGRAM, Run, one_line
 from tests.server.stdio_host import StdioHost, request, routes
 
 NOISY = """\
@@ -162,6 +162,20 @@ def test_a_signal_lets_it_finish_what_is_under_way(options: list[str], number: s
         assert host.process.wait(20) == 128 + number
         assert host.process.stderr
         assert b"Traceback" not in host.process.stderr.read()
+
+
+def test_the_options_that_it_shares_with_http(options: list[str]) -> None:
+    with StdioHost([*options, "--deadline", "0.001", "--max-body", "1000"]) as host:
+        assert host.ask("info")["limits"] == {"line_bytes": 1000, "batch": 256, "deadline": 0.001}
+        host.send(request("long", "route", messages="x" * 1000))
+        assert host.receive()["error"]["message"].startswith("a line of more than 1,000 bytes")
+        host.send(*routes(range(2)), request("own", "route", messages="hello", deadline=100))
+        assert {host.receive()["result"]["reason"] for _ in range(3)} == {"deadline"}
+
+
+def test_options_that_are_for_http_are_refused(run: Run) -> None:
+    for option in ("--port", "--affinity-ttl"):
+        assert one_line(run("serve", "--stdio", option, "7")).startswith(f"{option} is for HTTP")
 
 
 def test_what_is_wrong_at_the_start_is_one_line_and_no_reply(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_what_it_is(host: StdioHost, bundled_model: Path) -> None:
     info = host.ask("info")
     assert info["model_files"] == [str(bundled_model)]
     assert [route["name"] for route in info["routes"]][:2] == ["code_generation", "bug_fixing"]
-    assert info["limits"] == {"line_bytes": 4 << 20, "batch": 256}
+    assert info["limits"] == {"line_bytes": 4 << 20, "batch": 256, "deadline": None}
     assert info["service"]["waiting"] == 0
     assert "tiny" in [model["name"] for model in host.ask("models")]
 

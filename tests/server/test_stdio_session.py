@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from archroute_edge.decision import Decision, Timings, TokenCounts, Warmup
 from archroute_edge.errors import EngineError
+from archroute_edge.server.settings import StdioSettings
 from archroute_edge.server.stdio_session import Session
 from archroute_edge.service import RoutingService
 
@@ -49,7 +50,7 @@ class FakeService:
 
 def replies_to(line: bytes | None) -> list[Any]:
     sent: list[bytes] = []
-    Session(cast(RoutingService, FakeService()), sent.append).handle(line)
+    Session(cast(RoutingService, FakeService()), StdioSettings(), sent.append).handle(line)
     assert all(reply.endswith(b"\n") and reply.count(b"\n") == 1 and reply.isascii() for reply in sent)
     return [json.loads(reply) for reply in sent]
 

@@ -1,0 +1,78 @@
+"""Work that goes on where whoever needs it may not wait for its end: opening a model, evaluating a static prefix.
+
+Thrown away at every deadline, such work would never be finished by decisions with deadlines shorter than it takes. So it
+has a thread of its own: a decision waits for it until its own time is up, and the next one finds it done.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, wait
+
+from archroute_edge.engine.cancellation import Cancellation
+from archroute_edge.errors import EngineError
+
+
+class BackgroundWork:
+    """One piece of work at a time, each in a thread that lasts as long as it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closing = Cancellation()
+        self._key: Hashable = None
+        self._thread: threading.Thread | None = None
+        self._done: Future[None] = Future()
+
+    def finish(self, key: Hashable, work: Callable[[Cancellation], object], cancellation: Cancellation) -> None:
+        """Do ``work``, or join whoever does it already; returns when it is done.
+
+        Args:
+            key: what tells it from other work.
+            work: gets a flag that is set by :meth:`close`.
+            cancellation: ends the waiting, not the work.
+
+        Raises:
+            DecisionCancelledError: ``cancellation`` was set before it was done.
+            EngineError: closed.
+            ArchRouteError: what ``work`` raised.
+        """
+        while True:
+            with self._lock:
+                if self._closing.cancelled:
+                    raise EngineError("the router has been closed")
+                if self._thread is None:
+                    self._key, self._done = key, Future()
+                    self._thread = threading.Thread(target=self._run, args=(work, self._done), name="archroute-background")
+                    self._thread.start()
+                is_ours, done = self._key == key, self._done
+            cancellation.wait_until(lambda seconds, done=done: wait([done], seconds).done)  # type: ignore[misc]
+            if is_ours:
+                done.result()
+                return
+
+    def is_at(self, key: Hashable) -> bool:
+        """Whether the work called ``key`` is being done."""
+        with self._lock:
+            return self._thread is not None and self._key == key
+
+    def _run(self, work: Callable[[Cancellation], object], done: Future[None]) -> None:
+        error: BaseException | None = None
+        try:
+            work(self._closing)
+        except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits
+            error = EngineError("the router has been closed") if self._closing.cancelled else exc
+        with self._lock:
+            self._thread = None
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def close(self) -> None:
+        """Stop the work that is being done, and do no more."""
+        self._closing.cancel()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()

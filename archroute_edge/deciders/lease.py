@@ -1,0 +1,56 @@
+"""Several routers over one loaded model."""
+
+from __future__ import annotations
+
+import threading
+
+from archroute_edge.deciders.interface import Decider
+from archroute_edge.errors import EngineError
+
+
+class DeciderLease:
+    """A share in a decider, which is closed when the last share is given back. Thread-safe.
+
+    Args:
+        decider: taken over.
+    """
+
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
+        self._closed = False
+        self._shares = [self]
+        self._lock = threading.Lock()
+
+    @property
+    def decider(self) -> Decider:
+        """The decider.
+
+        Raises:
+            EngineError: this share has been given back.
+        """
+        if self._closed:
+            raise EngineError("the router has been closed")
+        return self._decider
+
+    def share(self) -> DeciderLease:
+        """Another share.
+
+        Raises:
+            EngineError: this one has been given back.
+        """
+        with self._lock:
+            other = DeciderLease(self.decider)
+            other._shares, other._lock = self._shares, self._lock
+            self._shares.append(other)
+        return other
+
+    def close(self) -> None:
+        """Give this share back; the last one waits for a decision that is under way, and closes the decider."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._shares.remove(self)
+            is_last = not self._shares
+        if is_last:
+            self._decider.close()

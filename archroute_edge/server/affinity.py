@@ -1,0 +1,63 @@
+"""Which model a session was sent to, for as long as it is worth knowing."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from archroute_edge.config import RoutingConfig
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A decision to repeat.
+
+    Args:
+        route: its route; None where none fitted.
+        models: its models, in order.
+        config: the configuration that its route came from; None where the routes came with the request.
+    """
+
+    route: str | None
+    models: tuple[str, ...]
+    config: RoutingConfig | None
+
+
+class AffinityStore:
+    """Sessions and their pins: the least recently used one gives way, and each ends after its time.
+
+    Args:
+        most: sessions at most.
+        ttl: seconds from a session's decision to its end.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, most: int, ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._ttl = ttl
+        self._clock = clock
+        self._pins: OrderedDict[str, tuple[float, Pin]] = OrderedDict()
+
+    def find(self, session: str, config: RoutingConfig) -> Pin | None:
+        """The session's pin; None where there is none, or it is of another configuration than ``config``."""
+        found = self._pins.get(session)
+        if found is None:
+            return None
+        ends, pin = found
+        if ends <= self._clock() or (pin.config is not None and pin.config is not config):
+            del self._pins[session]
+            return None
+        self._pins.move_to_end(session)
+        return pin
+
+    def pin(self, session: str, pin: Pin) -> None:
+        """Remember a session's decision."""
+        self._pins[session] = (self._clock() + self._ttl, pin)
+        self._pins.move_to_end(session)
+        while len(self._pins) > self._most:
+            self._pins.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._pins)

@@ -1,0 +1,121 @@
+"""Errors as HTTP answers, all in the shape of OpenAI's API."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from archroute_edge.errors import (
+    ArchRouteError,
+    ContextOverflowError,
+    ConversationError,
+    DecisionCancelledError,
+    PromptFormatError,
+    QueueFullError,
+    RouteTableError,
+    ServiceClosedError,
+    SettingsError,
+)
+
+logger = logging.getLogger(__name__)
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+_CALLERS_FAULT = (ConversationError, RouteTableError, PromptFormatError, SettingsError)
+CLIENT_GONE = 499
+"""Stands in metrics for requests whose client went away; nobody receives it."""
+
+
+class ApiError(HTTPException):
+    """An answer that is an error.
+
+    Args:
+        status: HTTP status.
+        message: what is wrong and what to do, in one line.
+        code: a word for programs.
+        param: the part of the request that it is about.
+        headers: further headers.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, code: str, param: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(status, message, headers)
+        self.code = code
+        self.param = param
+
+    def response(self) -> JSONResponse:
+        """The answer."""
+        kind = _TYPES.get(self.status_code, "server_error" if self.status_code >= 500 else "invalid_request_error")
+        # A name or a path of the request may stand in the message, half a surrogate pair included.
+        message = self.detail.encode("utf-8", "replace").decode()
+        error = {"message": message, "type": kind, "param": self.param, "code": self.code}
+        return JSONResponse({"error": error}, self.status_code, self.headers)
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection before it had an answer."""
+
+
+def api_error(exc: ArchRouteError) -> ApiError:
+    """What ``exc`` is to a client."""
+    if isinstance(exc, QueueFullError):
+        headers = {"Retry-After": str(max(1, math.ceil(exc.retry_after)))}
+        return ApiError(429, str(exc), code="queue_full", headers=headers)
+    if isinstance(exc, ContextOverflowError):
+        return ApiError(400, str(exc), code="context_length_exceeded")
+    if isinstance(exc, _CALLERS_FAULT):
+        param = "messages" if isinstance(exc, (ConversationError, PromptFormatError)) else None
+        return ApiError(400, str(exc), code="invalid_request", param=param)
+    if isinstance(exc, ServiceClosedError):
+        return unavailable("the server is shutting down", "shutting_down")
+    if isinstance(exc, DecisionCancelledError):
+        return unavailable("the decision was called off", "called_off")
+    logger.error("a decision failed: %s", exc)
+    return unavailable("the decision failed; the server's log says why", "engine_failed")
+
+
+def unavailable(message: str, code: str) -> ApiError:
+    """A 503 that may be tried again in a second."""
+    return ApiError(503, message, code=code, headers={"Retry-After": "1"})
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error of ``app`` in one shape."""
+
+    async def of_package(_request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, ArchRouteError)
+        return api_error(exc).response()
+
+    async def of_body(_request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, RequestValidationError)
+        first = exc.errors()[0]
+        # Not what pydantic found there: that may be somebody's message.
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        message = f"{place}: {first['msg']}" if place else str(first["msg"])
+        return ApiError(400, message, code="invalid_request", param=place or None).response()
+
+    async def of_http(_request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)
+        if not isinstance(exc, ApiError):
+            headers = dict(exc.headers) if exc.headers else None
+            code = _CODES.get(exc.status_code, "invalid_request")
+            exc = ApiError(exc.status_code, str(exc.detail), code=code, headers=headers)
+        return exc.response()
+
+    async def of_client(_request: Request, _exc: Exception) -> Response:
+        return Response(status_code=CLIENT_GONE)
+
+    async def unexpected(_request: Request, _exc: Exception) -> Response:
+        return ApiError(500, "an error that was not expected; the server's log has it", code="internal_error").response()
+
+    app.add_exception_handler(ArchRouteError, of_package)
+    app.add_exception_handler(RequestValidationError, of_body)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(ClientGoneError, of_client)
+    app.add_exception_handler(Exception, unexpected)

@@ -1,0 +1,198 @@
+"""What stands before the application: who may ask, from where, and how much they may send."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from archroute_edge.server.api_errors import ApiError
+from archroute_edge.server.settings import ServerSettings
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""Paths that need no API key, since what looks after processes has none."""
+
+# A client that still sends does not read. What it sends is thrown away for so long, so that it comes to read its answer.
+_DRAIN_S = 5.0
+_DRAIN_BYTES = 64 << 20
+_MOST_BESIDE_THE_QUEUE = 64
+
+
+class Guard:
+    """ASGI middleware: checks ``Host``, ``Origin`` and the key, and reads the body within bounds of size and time.
+
+    Args:
+        app: what stands behind.
+        settings: the server's.
+        observe: told the path and the status of each answer.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, observe: Callable[[str, int], None]) -> None:
+        self._app = app
+        self._settings = settings
+        self._observe = observe
+        self._hosts = settings.host_names
+        self._key = settings.api_key.encode("ascii") if settings.api_key is not None else None
+        self._most = settings.queue_limit + _MOST_BESIDE_THE_QUEUE
+        self._reading = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or hand it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._observe(path, message["status"])
+                kept = [header for header in message.get("headers", ()) if header[0].lower() != b"cache-control"]
+                message["headers"] = [*kept, (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+            await send(message)
+
+        headers = _Headers(scope)
+        try:
+            self._check(headers, path)
+            body = await self._read(headers, receive)
+        except ApiError as exc:
+            await exc.response()(scope, receive, watched)
+            return
+        except _ClientLeftError:
+            return
+        if body is None:
+            await self._app(scope, receive, watched)
+            return
+        try:
+            await self._app(scope, _replayed(body, receive), watched)
+        finally:
+            self._reading -= 1
+
+    def _check(self, headers: _Headers, path: str) -> None:
+        host = headers.only(b"host")
+        if host is None:
+            raise ApiError(400, "one Host header is needed", code="invalid_host")
+        if self._hosts is not None and _name(host) not in self._hosts:
+            raise ApiError(
+                403, "this server does not answer to the name in the Host header; see --allowed-host", code="host_not_allowed"
+            )
+        origin = headers.only(b"origin", default="")
+        # A page's own server is not foreign to it; "null" is what sandboxed pages and files send.
+        if origin is None or (origin and _netloc(origin) != host.lower()):
+            raise ApiError(403, "requests of web pages from elsewhere are not answered", code="origin_not_allowed")
+        if self._key is not None and path not in OPEN_PATHS:
+            scheme, _, key = (headers.only(b"authorization", default="") or "").partition(" ")
+            # Compared as a whole whatever was sent, so that the time it takes says nothing about the key.
+            if not hmac.compare_digest(key.strip().encode("latin-1"), self._key) or scheme.lower() != "bearer":
+                challenge = {"WWW-Authenticate": "Bearer"}
+                raise ApiError(
+                    401, "send the server's API key: Authorization: Bearer KEY", code="invalid_api_key", headers=challenge
+                )
+
+    async def _read(self, headers: _Headers, receive: Receive) -> bytes | None:
+        """The whole body; None where there is none. Counts as being read until the request is answered."""
+        length = headers.only(b"content-length", default="0") or ""
+        chunked = headers.only(b"transfer-encoding", default="") != ""
+        if length == "0" and not chunked:
+            return None
+        limit = self._settings.max_body
+        if not chunked and length.isdecimal() and int(length) > limit:
+            if headers.only(b"expect", default="") == "":
+                await _drain(receive)
+            raise self._too_large()
+        if self._reading >= self._most:
+            raise ApiError(429, "too many requests at once; try again", code="queue_full", headers={"Retry-After": "1"})
+        self._reading += 1
+        try:
+            return await asyncio.wait_for(self._collect(receive, limit), self._settings.timeout)
+        except BaseException as exc:
+            self._reading -= 1
+            if isinstance(exc, asyncio.TimeoutError):
+                raise ApiError(408, "the body did not arrive in time", code="timeout", headers={"Connection": "close"}) from exc
+            raise
+
+    async def _collect(self, receive: Receive, limit: int) -> bytes:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientLeftError
+            body += message.get("body", b"")
+            if len(body) > limit:
+                if message.get("more_body", False):
+                    await _drain(receive)
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_large(self) -> ApiError:
+        return ApiError(
+            413,
+            f"the body is larger than the {self._settings.max_body:,} bytes that this server takes; see --max-body",
+            code="body_too_large",
+            headers={"Connection": "close"},
+        )
+
+
+class _ClientLeftError(Exception):
+    """The client went away while it was sending."""
+
+
+class _Headers:
+    """The headers of a request, by their names in lower case."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._values: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            self._values.setdefault(name, []).append(value)
+
+    def only(self, name: bytes, default: str | None = None) -> str | None:
+        """The value of a header that may stand once; ``default`` where it is missing, None where it stands twice."""
+        values = self._values.get(name)
+        if values is None:
+            return default
+        return values[0].decode("latin-1").strip() if len(values) == 1 else None
+
+
+def _name(host: str) -> str:
+    """The name in a ``Host`` header, without brackets and port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc(origin: str) -> str:
+    """Host and port of an origin in lower case; empty where it has none, as ``null`` has."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that gives the body that was read, and then what else comes."""
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
+
+
+async def _drain(receive: Receive) -> None:
+    async def throw_away() -> None:
+        left = _DRAIN_BYTES
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                return
+
+    try:
+        await asyncio.wait_for(throw_away(), _DRAIN_S)
+    except asyncio.TimeoutError:
+        return

@@ -1,0 +1,91 @@
+"""A new configuration while the server runs: on SIGHUP, and when its file has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from archroute_edge.config import load_config
+from archroute_edge.errors import ArchRouteError, QueueFullError
+from archroute_edge.server.serving import Serving
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+
+_Signature = tuple[int, int, int] | None
+
+
+class ConfigReload:
+    """Looks after one configuration file.
+
+    Args:
+        path: the file; None where the built-in example is used, which does not change.
+        serving: gets the new configuration.
+        poll: seconds between looks at the file.
+    """
+
+    def __init__(self, path: Path | None, serving: Serving, poll: float = POLL_S) -> None:
+        self._path = path
+        self._serving = serving
+        self._poll = poll
+        self._asked = asyncio.Event()
+        self._seen = self._signature()
+
+    def ask(self) -> None:
+        """Read the file again, changed or not."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Reload whenever there is reason to; never returns."""
+        while True:
+            try:
+                await asyncio.wait_for(self._asked.wait(), self._poll)
+            except asyncio.TimeoutError:
+                now = self._signature()
+                # None: an editor is just replacing the file.
+                if now is None or now == self._seen:
+                    continue
+                await asyncio.sleep(self._poll / 4)
+                if now != self._signature():
+                    continue
+            self._asked.clear()
+            self._seen = self._signature()
+            await self.reload()
+
+    async def reload(self) -> bool:
+        """Read the file, try the new routes on the model, and take them; whatever is wrong leaves the old ones in place."""
+        if self._path is None:
+            logger.warning("there is no configuration file to read again")
+            return False
+        service = self._serving.service
+        try:
+            config = await asyncio.to_thread(load_config, self._path)
+            # A decision shows that the model can take the routes, and has them evaluated when the first request comes.
+            while True:
+                try:
+                    future = service.submit("hello", routes=config.table, caller="reload")
+                except QueueFullError as exc:
+                    await asyncio.sleep(exc.retry_after)
+                else:
+                    break
+            await asyncio.wrap_future(future)
+        except ArchRouteError as exc:
+            logger.error("the configuration stays as it was: %s", exc)
+            self._serving.metrics.reloaded(taken=False)
+            return False
+        # One assignment: a request is decided and answered by the old configuration or by the new one, never by both.
+        service.router.config = config
+        self._serving.metrics.reloaded(taken=True)
+        logger.info("the configuration has been read again: %d routes of %s", len(config.table), self._path)
+        return True
+
+    def _signature(self) -> _Signature:
+        if self._path is None:
+            return None
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,76 @@
+"""``/v1/route``, ``/v1/route/batch`` and ``/v1/warm``: decisions with all that is known about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from archroute_edge.errors import DecisionCancelledError
+from archroute_edge.server.json_body import JsonRoute
+from archroute_edge.server.schema import (
+    BatchReply,
+    BatchRequest,
+    RouteReply,
+    RouteRequest,
+    WarmReply,
+    WarmRequest,
+    read_conversation,
+    read_routes,
+)
+from archroute_edge.server.serving import Serving, caller_of, error_responses
+
+PATHS = ("/v1/route", "/v1/route/batch", "/v1/warm")
+
+
+def route_endpoints(serving: Serving) -> APIRouter:
+    """The endpoints over ``serving``."""
+    router = APIRouter(route_class=JsonRoute, tags=["decisions"])
+
+    @router.post("/v1/route", response_model=RouteReply, responses=error_responses())
+    async def route(request: Request, body: RouteRequest) -> Response:
+        """Route a conversation."""
+        answered = await serving.decide(
+            request,
+            read_conversation(body.messages),
+            routes=read_routes(body.routes),
+            scores=body.scores,
+            key=body.key,
+            deadline=body.deadline,
+            user=body.user,
+        )
+        return JSONResponse(answered.decision.to_dict())
+
+    @router.post("/v1/route/batch", response_model=BatchReply, responses=error_responses())
+    async def batch(request: Request, body: BatchRequest) -> Response:
+        """Route several conversations; one that cannot be routed fails them all."""
+        future = serving.service.submit_many(
+            [read_conversation(each) for each in body.conversations],
+            routes=read_routes(body.routes),
+            scores=body.scores,
+            caller=caller_of(request, body.user),
+        )
+        decisions = await serving.wait(request, future)
+        for decision in decisions:
+            serving.metrics.decided(decision, is_inline=body.routes is not None)
+        return JSONResponse({"decisions": [decision.to_dict() for decision in decisions]})
+
+    @router.post("/v1/warm", response_model=WarmReply, responses=error_responses())
+    async def warm(request: Request, body: WarmRequest) -> Response:
+        """Evaluate ahead of time what a conversation begins with, while its last message is being typed."""
+        future = serving.service.warm(
+            None if body.messages is None else read_conversation(body.messages),
+            routes=read_routes(body.routes),
+            caller=caller_of(request, body.user),
+        )
+        reply: dict[str, Any] = {"done": False, "tokens": 0, "evaluated": 0, "total_ms": 0.0}
+        try:
+            done = await serving.wait(request, future)
+        except DecisionCancelledError:
+            pass
+        else:
+            reply = {"done": True, "tokens": done.tokens, "evaluated": done.evaluated, "total_ms": round(done.total_ms, 3)}
+        return JSONResponse(reply)
+
+    return router

@@ -1,0 +1,91 @@
+"""What a server is told: where it listens, who may ask, and how much."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from archroute_edge.errors import SettingsError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8642
+DEFAULT_QUEUE = 64
+DEFAULT_TIMEOUT_S = 30.0
+DEFAULT_MAX_BODY = 4 << 20
+DEFAULT_MAX_AFFINITY = 10_000
+DEFAULT_AFFINITY_TTL_S = 600.0
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Settings of a server.
+
+    Args:
+        host: address to listen on.
+        port: TCP port; 0 takes a free one.
+        api_key: what clients send as ``Authorization: Bearer KEY``; needed where ``host`` is not loopback.
+        allowed_hosts: further names that a ``Host`` header may hold, without ports.
+        queue_limit: requests that may wait.
+        deadline: seconds after which a request is answered with the fallback instead; None waits for the decision.
+        timeout: seconds after which a request is answered with 503; its body has to arrive in that time, too.
+        max_body: bytes of a request's body.
+        max_affinity: sessions that are remembered; 0 remembers none.
+        affinity_ttl: seconds that a session is remembered after its decision.
+
+    Raises:
+        SettingsError: a setting makes no sense, or there is no key where one is needed.
+    """
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    api_key: str | None = field(default=None, repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    queue_limit: int = DEFAULT_QUEUE
+    deadline: float | None = None
+    timeout: float = DEFAULT_TIMEOUT_S
+    max_body: int = DEFAULT_MAX_BODY
+    max_affinity: int = DEFAULT_MAX_AFFINITY
+    affinity_ttl: float = DEFAULT_AFFINITY_TTL_S
+
+    def __post_init__(self) -> None:
+        if self.api_key is None and not self.is_loopback:
+            raise SettingsError(
+                f"{self.host} is not loopback, so others can reach it: give an API key with --api-key-file, "
+                "or listen on 127.0.0.1"
+            )
+        if self.api_key is not None and (
+            not self.api_key or not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key
+        ):
+            raise SettingsError("the API key must be printable ASCII without blanks, and not empty")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def host_names(self) -> frozenset[str] | None:
+        """What a ``Host`` header may name, in lower case; None for anything.
+
+        On loopback it is what keeps web pages out that give their own name this address. Elsewhere the key does.
+        """
+        named = {name.lower() for name in self.allowed_hosts}
+        if self.is_loopback:
+            return frozenset({"localhost", "127.0.0.1", "::1", self.host.lower(), *named})
+        return frozenset({self.host.lower(), *named}) if named else None
+
+
+@dataclass(frozen=True)
+class StdioSettings:
+    """Settings of a server over stdio.
+
+    Args:
+        max_line: bytes that a line may have.
+        deadline: seconds after which a request is answered with the fallback instead; None waits for the decision.
+    """
+
+    max_line: int = DEFAULT_MAX_BODY
+    deadline: float | None = None

@@ -1,0 +1,150 @@
+"""What waits before a router: requests for decisions, and for warm-ups."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from archroute_edge.conversation import Messages, Turn
+from archroute_edge.decision import Decision
+from archroute_edge.engine.cancellation import lead
+from archroute_edge.router import Router
+from archroute_edge.routes import RouteTable
+
+
+class Promise:
+    """A future that has one answer, whoever is first to give it.
+
+    It stays pending while it is worked on, so that whoever holds it can cancel it at any time.
+    """
+
+    def __init__(self) -> None:
+        self.future: Future[Any] = Future()
+        self.before_answer: Callable[[Any], None] = lambda _result: None
+        """Called with the answer before anybody can see it."""
+        self._lock = threading.Lock()
+        self._settled = False
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an answer, or nobody wants one any more."""
+        return self.future.done()
+
+    def answer(self, result: Any) -> bool:
+        """Give ``result``; whether it was wanted."""
+
+        def give() -> None:
+            self.before_answer(result)
+            self.future.set_result(result)
+
+        return self._settle(give)
+
+    def fail(self, error: BaseException) -> bool:
+        """Give an error; whether it was wanted."""
+        return self._settle(lambda: self.future.set_exception(error))
+
+    def acknowledge(self) -> None:
+        """Let go of a future that was cancelled: those who wait for it are told."""
+        self._settle(lambda: None)
+
+    def _settle(self, give: Callable[[], None]) -> bool:
+        with self._lock:
+            if self._settled:
+                return False
+            self._settled = True
+        if not self.future.set_running_or_notify_cancel():
+            return False
+        give()
+        return True
+
+
+@dataclass(eq=False)
+class DecisionRequest:
+    """Conversations that somebody waits for the decisions on.
+
+    Args:
+        conversations: the turns of each.
+        table: other routes than the router's own.
+        scores: whether all probabilities are wanted.
+        keys: a name for each conversation.
+        caller: who asks.
+        deadline: seconds from now; None is no deadline.
+        many: whether the answer is a list.
+    """
+
+    conversations: Sequence[Sequence[Turn]]
+    table: RouteTable | None
+    scores: bool
+    keys: Sequence[str | None]
+    caller: str | None
+    deadline: float | None = None
+    many: bool = False
+    router: Router = field(init=False)
+    """Decides: the one that was the service's when the request came."""
+    promise: Promise = field(default_factory=Promise)
+    decisions: list[Decision] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    alarm: int | None = None
+    waited_s: float | None = None
+    """From the request until its first evaluation."""
+
+    @property
+    def ends_at(self) -> float | None:
+        """When there must be an answer, as :func:`time.monotonic` counts."""
+        return None if self.deadline is None else self.started + self.deadline
+
+    @property
+    def stands_in_at(self) -> float | None:
+        """When it is too late to begin."""
+        return None if self.deadline is None else self.started + self.deadline - lead(self.deadline)
+
+    @property
+    def n_left(self) -> int:
+        """Conversations that are not decided yet."""
+        return len(self.conversations) - len(self.decisions)
+
+    def goes_with(self, other: DecisionRequest) -> bool:
+        """Whether both can be decided in one evaluation."""
+        return self.router is other.router and self.table == other.table and self.scores == other.scores
+
+
+@dataclass(eq=False)
+class WarmRequest:
+    """A warm-up that somebody waits for, perhaps."""
+
+    turns: Sequence[Turn] | None
+    table: RouteTable | None
+    caller: str | None
+    promise: Promise = field(default_factory=Promise)
+
+    def serves(self, request: DecisionRequest) -> bool:
+        """Whether what is warmed is a beginning of what ``request`` has evaluated: stopping it would only lose time."""
+        if self.table != request.table:
+            return False
+        if self.turns is None:
+            return True
+        return any(_begins(self.turns, turns) for turns in request.conversations)
+
+
+def _begins(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
+    *earlier, last = turns
+    if len(others) < len(turns) or list(others[: len(earlier)]) != earlier:
+        return False
+    other = others[len(earlier)]
+    return other.role == last.role and other.content.startswith(last.content)
+
+
+def as_messages(turns: Sequence[Turn]) -> Messages:
+    """``turns`` as a router takes them."""
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def with_waiting(decision: Decision, seconds: float) -> Decision:
+    """``decision``, its times counted from the request."""
+    timings = decision.timings
+    total_ms, wait_ms = timings.total_ms + 1000 * seconds, timings.wait_ms + 1000 * seconds
+    return replace(decision, timings=replace(timings, total_ms=total_ms, wait_ms=wait_ms))

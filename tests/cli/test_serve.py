@@ -1,0 +1,40 @@
+"""``archroute serve`` before it serves: what it needs, and what it says where that is missing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cli.conftest import Run, one_line
+
+
+def test_a_port_that_is_taken_is_one_line(run: Run) -> None:
+    """Before the model is loaded, which takes its time."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        message = one_line(run("serve", "--port", port, "--model", "no-such-model"))
+    assert message.startswith(f"cannot listen on 127.0.0.1, port {port}: Address already in use")
+
+
+def test_off_loopback_without_a_key_is_one_line(run: Run, tmp_path: Path) -> None:
+    assert "give an API key with --api-key-file" in one_line(run("serve", "--host", "0.0.0.0"))
+    missing = str(tmp_path / "key")
+    assert (
+        one_line(run("serve", "--api-key-file", missing)) == f"{missing}: the API key cannot be read: No such file or directory"
+    )
+    Path(missing).write_text("\n")
+    assert one_line(run("serve", "--api-key-file", missing)).startswith("the API key must be")
+    assert "give either" in one_line(run("serve", "--api-key-file", missing, "--api-key", "k"))
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    """And every other command works without it."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('fastapi', 'uvicorn', 'prometheus_client', 'pydantic', 'starlette')))\n"
+        "from archroute_edge.cli import main; main(['serve'], prog_name='archroute')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert "pip install 'archroute-edge[server]'" in one_line(done)

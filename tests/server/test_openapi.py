@@ -1,0 +1,47 @@
+"""The OpenAPI document is true: made-up requests get what it says, and every decision is a route of its table."""
+
+from __future__ import annotations
+
+import re
+
+from archroute_edge.service import RoutingService
+from tests.server.conftest import Client
+from tests.server.test_guard import App
+from tools.measure.server_fuzz import Findings, fuzz_decisions, fuzz_document
+from tools.measure.server_process import ServerProcess
+
+
+def test_made_up_requests_are_answered_as_the_document_says(server: ServerProcess) -> None:
+    """`python -m tools.measure.server_fuzz` does the same with thousands of them."""
+    findings = Findings()
+    fuzz_document(server.address, 40, 1, findings)
+    fuzz_decisions(server.address, 20, 1, findings)
+    assert findings.failures == []
+    assert {"200", "400"} <= set(findings.statuses)
+
+
+def test_every_operation_documents_its_errors(client: Client) -> None:
+    document = client("GET", "/openapi.json").json()
+    posts = [operations["post"] for operations in document["paths"].values() if "post" in operations]
+    assert len(posts) == 5
+    for operation in posts:
+        assert set(operation["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "429", "503"}
+        assert operation["description"]
+    assert "422" not in str(document["paths"])
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    assert "securitySchemes" not in document["components"]
+
+
+def test_a_key_is_documented_where_one_is_needed(app_over: App, service: RoutingService) -> None:
+    client = app_over(service, api_key="k")
+    paths = client("GET", "/openapi.json", headers={"Authorization": "Bearer k"}).json()["paths"]
+    needs = {path for path, operations in paths.items() for operation in operations.values() if operation.get("security")}
+    assert needs == set(paths) - {"/healthz", "/readyz"}
+
+
+def test_the_page_shows_every_path_and_loads_nothing_from_elsewhere(client: Client) -> None:
+    """A router that keeps everything on the machine has no scripts from a content network in its documentation."""
+    page = client("GET", "/docs").text
+    for path in client("GET", "/openapi.json").json()["paths"]:
+        assert path in page
+    assert not re.search(r"<script|<link|<img|src=|https?://", page)

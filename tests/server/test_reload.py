@@ -1,0 +1,91 @@
+"""A new configuration while the server runs: taken whole, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from archroute_edge.server.app import ServerApp
+from archroute_edge.server.reload import ConfigReload
+from archroute_edge.server.settings import ServerSettings
+from archroute_edge.service import RoutingService
+from tests.server.conftest import CONFIG, Client
+
+NEW = """\
+routing_preferences:
+  - {name: bug_fixing, description: Identifying and fixing errors or bugs in the provided code, models: [m/new]}
+  - {name: poems, description: Writing poems}
+"""
+BUG = "there is a bug in my code, please fix it"
+
+
+@pytest.fixture
+def app(service: RoutingService, tmp_path: Path) -> Iterator[ServerApp]:
+    path = tmp_path / "routes.yaml"
+    path.write_text(NEW)
+    yield ServerApp(service, ServerSettings(), path)
+    service.router.config = CONFIG
+
+
+def test_the_new_routes_and_models_are_answered(app: ServerApp) -> None:
+    client = Client(app)
+    assert client.post("/v1/route", {"messages": BUG}).json()["models"] == ["m/a", "m/b"]
+    assert asyncio.run(app.reload.reload())
+    decision = client.post("/v1/route", {"messages": BUG, "scores": True}).json()
+    assert decision["models"] == ["m/new"]
+    assert set(decision["scores"]) == {"bug_fixing", "poems", "other"}
+    assert client.metric('archroute_config_reloads_total{outcome="taken"}') == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("routing_preferences: [{name: a}, {name: a}]", "defined twice"),
+        ("routing_preferences: [", "malformed YAML"),
+        ("", "the file is empty"),
+        (None, "no such file"),
+        ("routing_preferences: [{name: a, description: '" + "long " * 30_000 + "'}]", "does not fit"),
+    ],
+)
+def test_one_that_cannot_be_used_changes_nothing(
+    app: ServerApp, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str | None, reason: str
+) -> None:
+    """A typing error in a file must not stop a server that works."""
+    path, client = tmp_path / "routes.yaml", Client(app)
+    path.unlink() if text is None else path.write_text(text)
+    with caplog.at_level(logging.INFO, logger="archroute_edge.server"):
+        assert not asyncio.run(app.reload.reload())
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("the configuration stays as it was: ")
+    assert reason in record.getMessage()
+    assert client.post("/v1/route", {"messages": BUG}).json()["models"] == ["m/a", "m/b"]
+    assert client.metric('archroute_config_reloads_total{outcome="refused"}') == 1
+
+
+def test_a_file_that_changes_is_read_when_it_is_whole(app: ServerApp, tmp_path: Path) -> None:
+    """Editors write a file in pieces, or move another one into its place."""
+    path = tmp_path / "routes.yaml"
+    watch = ConfigReload(path, app.serving, poll=0.04)
+
+    async def watched() -> None:
+        task = asyncio.create_task(watch.run())
+        await asyncio.sleep(0.1)
+        assert app.serving.config.default_model == "m/default"
+        path.unlink()
+        await asyncio.sleep(0.1)
+        other = tmp_path / "other"
+        other.write_text(NEW)
+        other.rename(path)
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            if app.serving.config.default_model is None:
+                break
+        task.cancel()
+
+    asyncio.run(watched())
+    assert app.serving.config.table.names == ("bug_fixing", "poems")

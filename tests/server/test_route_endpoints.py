@@ -1,0 +1,136 @@
+"""Our own endpoints: decisions as the library gives them, batches, warm-ups, metrics and what they may not show."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from archroute_edge.decision import Decision, Timings, TokenCounts
+from archroute_edge.server import schema
+from archroute_edge.service import RoutingService
+from tests.server.conftest import Client
+
+BUG = "there is a bug in my code, please fix it"
+
+
+def without_costs(decision: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in decision.items() if name not in ("tokens", "timings", "confidence", "scores")}
+
+
+def test_a_decision_is_the_routers_own(client: Client, service: RoutingService) -> None:
+    conversation = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "hi"},
+        {"role": "user", "content": BUG},
+    ]
+    for messages in (BUG, conversation):
+        value = client.post("/v1/route", {"messages": messages, "key": "k", "scores": True}).json()
+        expected = service.router.route(messages, key="k", scores=True).to_dict()
+        assert without_costs(value) == without_costs(expected)
+        assert value["scores"] == pytest.approx(expected["scores"], abs=0.05)
+        assert value.keys() == expected.keys()
+    assert "scores" not in client.post("/v1/route", {"messages": BUG}).json()
+
+
+def test_routes_may_come_along(client: Client) -> None:
+    routes = [
+        {"name": "fixing", "description": "fixing bugs in code", "models": ["x/y"]},
+        {"name": "poems", "description": "verse"},
+    ]
+    value = client.post("/v1/route", {"messages": BUG, "routes": routes}).json()
+    assert (value["route"], value["model"]) == ("fixing", "x/y")
+
+
+def test_a_batch_answers_in_order(client: Client) -> None:
+    value = client.post("/v1/route/batch", {"conversations": [BUG, "translate this into French"]}).json()
+    assert [each["route"] for each in value["decisions"]] == ["bug_fixing", "translation"]
+    failed = client.post("/v1/route/batch", {"conversations": [BUG, [{"role": "system", "content": "x"}]]})
+    assert failed.status_code == 400
+
+
+def test_what_was_warmed_is_not_evaluated_again(client: Client) -> None:
+    typed = "I have written a function in Python that should sort a list of names, but"
+    warm = client.post("/v1/warm", {"messages": typed}).json()
+    assert warm["done"]
+    assert warm["evaluated"] > 0
+    tokens = client.post("/v1/route", {"messages": typed + " it fails"}).json()["tokens"]
+    assert tokens["reused"] >= warm["tokens"]
+    assert client.post("/v1/warm", {}).json()["done"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/route", {}, "messages"),
+        ("/v1/route", {"messages": BUG, "score": True}, "score"),
+        ("/v1/route", {"messages": BUG, "deadline": 0}, "deadline"),
+        ("/v1/route", {"messages": BUG, "deadline": "1"}, "deadline"),
+        ("/v1/route", {"messages": "  "}, "messages"),
+        ("/v1/route", {"messages": BUG, "routes": [{"name": "a", "description": 7}]}, "routes.0.description"),
+        ("/v1/route/batch", {"conversations": []}, "conversations"),
+        ("/v1/warm", {"messages": BUG, "routes": []}, "routes"),
+        ("/v1/route", [BUG], None),
+    ],
+)
+def test_a_request_that_cannot_be_used_says_where(client: Client, path: str, body: Any, param: str | None) -> None:
+    answer = client.post(path, body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [(schema.RouteReply, Decision), (schema.TokenCountsReply, TokenCounts), (schema.TimingsReply, Timings)],
+)
+def test_the_document_knows_every_field_of_a_decision(model: type[BaseModel], values: type[Any]) -> None:
+    """A field that a later version adds would be answered and not documented."""
+    assert list(model.model_fields) == [field.name for field in dataclasses.fields(values)]
+
+
+def test_metrics_count_decisions_tokens_and_time(client: Client) -> None:
+    client.post("/v1/route", {"messages": BUG})
+    assert client.metric('archroute_decisions_total{route="bug_fixing",table="config"}') == 1
+    assert client.metric('archroute_http_requests_total{path="/v1/route",status="200"}') == 1
+    assert client.metric('archroute_decision_seconds_count{phase="evaluate"}') == 1
+    assert client.metric('archroute_tokens_total{kind="prompt"}') > 100
+    shown = client("GET", "/metrics")
+    assert shown.headers["content-type"].startswith("text/plain")
+    for name in (
+        "archroute_queue_waiting",
+        "archroute_evictions_total",
+        "archroute_timeouts_total",
+        "archroute_deadlines_total",
+    ):
+        assert f"\n{name} " in shown.text
+
+
+def test_what_clients_choose_is_no_label(client: Client) -> None:
+    """A label for each route name, path or session that somebody sends is memory that anybody can fill."""
+    sizes = []
+    for number in range(5):
+        routes = [{"name": f"chosen{number}"}, {"name": f"other{number}"}]
+        client.post("/v1/route", {"messages": BUG, "routes": routes})
+        client("GET", f"/chosen{number}")
+        client.post("/routing/v1/chat/completions", {}, headers={"X-Model-Affinity": f"chosen{number}"})
+        sizes.append(len(client.app.serving.metrics.text().splitlines()))
+    assert sizes == sizes[:1] * 5
+    assert "chosen" not in client.app.serving.metrics.text().decode()
+    assert client.metric('archroute_http_requests_total{path="other",status="404"}') == 5
+
+
+def test_the_model_is_listed(client: Client) -> None:
+    value = client("GET", "/v1/models").json()
+    assert [each["id"] for each in value["data"]] == ["tiny"]
+
+
+def test_it_is_ready_once_the_routes_are_evaluated(client: Client) -> None:
+    assert client("GET", "/healthz").json() == {"status": "ok"}
+    assert client("GET", "/readyz").status_code == 503
+    client.app.serving.is_warm = True
+    assert client("GET", "/readyz").json() == {"status": "ok"}
+    client.app.serving.is_closing = True
+    answer = client("GET", "/readyz")
+    assert (answer.status_code, answer.json()) == (503, {"status": "shutting down"})
