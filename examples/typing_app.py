@@ -38,7 +38,6 @@ class TypingApp(ttk.Frame):
     def __init__(self, root: tk.Tk, open_service: Callable[[], RoutingService]) -> None:
         super().__init__(root, padding=20)
         self.service: RoutingService | None = None
-        self.route_name, self.detail, self.status = tk.StringVar(), tk.StringVar(), tk.StringVar(value="loading the model …")
         self._root = root
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._timers: list[str] = []
@@ -66,10 +65,13 @@ class TypingApp(ttk.Frame):
         answer = ttk.Frame(self)
         answer.grid(row=2, column=0, sticky="ew", pady=(14, 0))
         answer.columnconfigure(0, weight=1)
-        ttk.Label(answer, textvariable=self.route_name, style="Route.TLabel").grid(row=0, column=0, sticky="w")
+        # Texts are set on the labels: a tkinter variable that Python clears away in another thread would wait for this one.
+        self.route_name = ttk.Label(answer, style="Route.TLabel")
+        self.route_name.grid(row=0, column=0, sticky="w")
         self.confidence = ttk.Progressbar(answer, maximum=1.0, style="Confidence.Horizontal.TProgressbar")
         self.confidence.grid(row=1, column=0, sticky="ew", pady=6)
-        ttk.Label(answer, textvariable=self.detail).grid(row=2, column=0, sticky="w")
+        self.detail = ttk.Label(answer)
+        self.detail.grid(row=2, column=0, sticky="w")
 
         ttk.Label(self, text="Routes", style="Heading.TLabel").grid(row=0, column=1, sticky="w", padx=(20, 0), pady=(0, 6))
         self.table = ttk.Treeview(self, columns=("route", "score", "models"), show="headings", selectmode="none")
@@ -78,8 +80,8 @@ class TypingApp(ttk.Frame):
             self.table.column(column, width=width, stretch=column == "models", anchor="e" if column == "score" else "w")
         self.table.tag_configure("chosen", background=ACCENT, foreground=PAPER)
         self.table.grid(row=1, column=1, rowspan=2, sticky="nsew", padx=(20, 0))
-        self._status_line = ttk.Label(self, textvariable=self.status, style="Quiet.TLabel")
-        self._status_line.grid(row=3, column=0, columnspan=2, sticky="ew", pady=(14, 0))
+        self.status = ttk.Label(self, text="loading the model …", style="Quiet.TLabel")
+        self.status.grid(row=3, column=0, columnspan=2, sticky="ew", pady=(14, 0))
 
     # The model, loaded in a thread of its own.
 
@@ -100,7 +102,7 @@ class TypingApp(ttk.Frame):
         for route in config.table:
             self.table.insert("", "end", route.name, values=(route.name, "", ", ".join(route.models) or "–"))
         self.table.insert("", "end", "other", values=("other", "", config.default_model or ""))
-        self.status.set(f"{service.router.model_file.name} is ready")
+        self.status["text"] = f"{service.router.model_file.name} is ready"
         self._wait_for_a_pause()
 
     # What is typed.
@@ -176,21 +178,18 @@ class TypingApp(ttk.Frame):
             self.table.set(name, "score", f"{scores[name]:.0%}" if name in scores else "")
             self.table.item(name, tags=("chosen",) if decision is not None and name == decision.route else ())
         self.confidence["value"] = decision.confidence if decision is not None else 0
-        self.route_name.set(decision.route if decision is not None else "")
+        self.route_name["text"] = decision.route if decision is not None else ""
         if decision is None:
-            self.detail.set("")
+            self.detail["text"] = ""
             return
-        self._status_line.configure(style="Quiet.TLabel")
-        self.detail.set(f"{decision.confidence:.0%} sure" + (f", so ask {decision.model}" if decision.model else ""))
-        tokens = decision.tokens
-        self.status.set(
-            f"{decision.decided_by}: {decision.timings.total_ms:.0f} ms, {tokens.reused} tokens reused, "
-            f"{tokens.evaluated} evaluated"
+        self.detail["text"] = f"{decision.confidence:.0%} sure" + (f", so ask {decision.model}" if decision.model else "")
+        cost = (
+            f"{decision.timings.total_ms:.0f} ms, {decision.tokens.reused} tokens reused, {decision.tokens.evaluated} evaluated"
         )
+        self.status.configure(text=f"{decision.decided_by}: {cost}", style="Quiet.TLabel")
 
     def _show_error(self, message: str) -> None:
-        self._status_line.configure(style="Bad.TLabel")
-        self.status.set(message)
+        self.status.configure(text=message, style="Bad.TLabel")
 
     def close(self) -> None:
         """Close the window and the service."""
@@ -206,9 +205,8 @@ def style(root: tk.Tk) -> None:
     theme = ttk.Style(root)
     theme.theme_use("clam")
     family = font.nametofont("TkDefaultFont").actual("family")
-    for name, size, bold in (("AppText", 12, False), ("AppHeading", 10, True), ("AppRoute", 20, True)):
-        # The window keeps them, or they are gone with this function.
-        setattr(root, name, font.Font(root, name=name, family=family, size=size, weight="bold" if bold else "normal"))
+    for name, size, weight in (("AppText", 12, "normal"), ("AppHeading", 10, "bold"), ("AppRoute", 20, "bold")):
+        root.tk.call("font", "create", name, "-family", family, "-size", size, "-weight", weight)
     paper = "#f3f4f6"
     root.configure(background=paper)
     theme.configure(".", background=paper, foreground=INK)

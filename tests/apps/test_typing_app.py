@@ -38,7 +38,7 @@ class Screen:
         """Let the window live until ``condition`` holds."""
         deadline = time.monotonic() + 30
         while not condition():
-            assert time.monotonic() < deadline, f"waited for {what}; the window says {self.app.status.get()!r}"
+            assert time.monotonic() < deadline, f"waited for {what}; the window says {self.app.status['text']!r}"
             self.root.update()
             time.sleep(0.005)
 
@@ -76,14 +76,14 @@ def test_the_route_is_shown_after_a_pause_in_typing(screen: Screen, card_config:
     app = screen.app
     assert app.table.get_children() == (*card_config.table.names, "other")
     screen.press(MESSAGE)
-    screen.until(app.route_name.get, "a route")
-    assert app.route_name.get() == "code_generation"
+    screen.until(lambda: app.route_name["text"], "a route")
+    assert app.route_name["text"] == "code_generation"
     assert screen.chosen == ["code_generation"]
     assert 0.5 < app.confidence["value"] <= 1
-    assert app.detail.get() == f"{app.confidence['value']:.0%} sure, so ask {card_config.table['code_generation'].models[0]}"
+    assert app.detail["text"] == f"{app.confidence['value']:.0%} sure, so ask {card_config.table['code_generation'].models[0]}"
     scores = [float(app.table.set(name, "score").rstrip("%")) for name in app.table.get_children()]
     assert sum(scores) == pytest.approx(100, abs=3)
-    assert " reused, " in app.status.get()
+    assert " reused, " in app.status["text"]
 
 
 def test_enter_routes_at_once_what_the_pauses_have_warmed(screen: Screen) -> None:
@@ -92,24 +92,24 @@ def test_enter_routes_at_once_what_the_pauses_have_warmed(screen: Screen) -> Non
     assert service is not None
     screen.press(MESSAGE)
     screen.until(lambda: service.stats().warmed >= 2, "the warm-up of a pause")
-    assert screen.app.route_name.get() == ""
+    assert screen.app.route_name["text"] == ""
     screen.press(" quickly\n")
-    screen.until(screen.app.route_name.get, "a route")
-    reused, evaluated = (int(part.split()[0]) for part in screen.app.status.get().partition(" ms, ")[2].split(", "))
+    screen.until(lambda: screen.app.route_name["text"], "a route")
+    reused, evaluated = (int(part.split()[0]) for part in screen.app.status["text"].partition(" ms, ")[2].split(", "))
     assert reused > evaluated
     assert "\n" not in screen.app.entry.get("1.0", "end-1c")
 
 
 def test_the_newest_text_counts_and_an_empty_one_clears_the_window(screen: Screen) -> None:
     screen.press("fix this bug in my code.\n")
-    screen.until(screen.app.route_name.get, "a route")
+    screen.until(lambda: screen.app.route_name["text"], "a route")
     screen.app.entry.delete("1.0", "end")
-    screen.until(lambda: screen.app.route_name.get() == "", "the window to clear")
+    screen.until(lambda: screen.app.route_name["text"] == "", "the window to clear")
     assert screen.chosen == []
-    assert screen.app.detail.get() == ""
+    assert screen.app.detail["text"] == ""
     screen.press("thanks that is all\n")
-    screen.until(screen.app.route_name.get, "a route")
-    assert screen.chosen == [screen.app.route_name.get()]
+    screen.until(lambda: screen.app.route_name["text"], "a route")
+    assert screen.chosen == [screen.app.route_name["text"]]
 
 
 def test_the_window_lives_on_while_it_is_decided(screen: Screen) -> None:
@@ -133,9 +133,9 @@ def test_the_window_lives_on_while_it_is_decided(screen: Screen) -> None:
     tick()
     screen.press("fix my code\n")
     screen.until(lambda: ticks > 20, "the window to live")
-    assert screen.app.route_name.get() == ""
+    assert screen.app.route_name["text"] == ""
     held.set()
-    screen.until(screen.app.route_name.get, "a route")
+    screen.until(lambda: screen.app.route_name["text"], "a route")
 
 
 def test_what_is_wrong_with_a_model_is_said_in_the_window(display: str, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_what_is_wrong_with_a_model_is_said_in_the_window(display: str, tmp_path
         raise ModelFileError(f"{tmp_path}/x.gguf: not a GGUF file")
 
     screen = Screen(display, fail)
-    screen.until(lambda: "not a GGUF file" in screen.app.status.get(), "the error")
+    screen.until(lambda: "not a GGUF file" in screen.app.status["text"], "the error")
     screen.press("hello\n")
     screen.rest(0.1)
     screen.app.close()

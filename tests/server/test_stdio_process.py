@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli.conftest import PROGRAM, Run, one_line
+from tests.cli.conftest import PROGRAM
 from tests.server.stdio_host import StdioHost, request, routes
 
 NOISY = """\
@@ -143,7 +143,7 @@ def test_a_host_that_is_killed_ends_it_though_the_pipes_stay_open(options: list[
         pid, holder = (psutil.Process(int(number)) for number in launcher.stdout.readline().split())
         try:
             os.kill(launcher.pid, signal.SIGKILL)
-            psutil.wait_procs([pid], timeout=10)
+            psutil.wait_procs([pid], timeout=30)
             assert not pid.is_running() or pid.status() == psutil.STATUS_ZOMBIE
             assert holder.is_running()
         finally:
@@ -171,21 +171,3 @@ def test_the_options_that_it_shares_with_http(options: list[str]) -> None:
         assert host.receive()["error"]["message"].startswith("a line of more than 1,000 bytes")
         host.send(*routes(range(2)), request("own", "route", messages="hello", deadline=100))
         assert {host.receive()["result"]["reason"] for _ in range(3)} == {"deadline"}
-
-
-def test_options_that_are_for_http_are_refused(run: Run) -> None:
-    for option in ("--port", "--affinity-ttl"):
-        assert one_line(run("serve", "--stdio", option, "7")).startswith(f"{option} is for HTTP")
-
-
-def test_what_is_wrong_at_the_start_is_one_line_and_no_reply(tmp_path: Path) -> None:
-    (tmp_path / "routes.yaml").write_text("routes: 7\n")
-    done = subprocess.run(
-        [*PROGRAM, "serve", "--stdio", "--config", str(tmp_path / "routes.yaml")],
-        input="",
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
-    assert "routes.yaml:1" in one_line(done)
