@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, Any
 
-from archroute_edge.async_router import AsyncRouter
 from archroute_edge.calibration import Calibration
 from archroute_edge.config import RoutingConfig, load_config, parse_config
 from archroute_edge.conversation import Messages
@@ -19,6 +19,9 @@ from archroute_edge.errors import ArchRouteError
 from archroute_edge.router import Router
 from archroute_edge.routes import OTHER, Route, RouteTable
 from archroute_edge.service import RoutingService
+
+if TYPE_CHECKING:
+    from archroute_edge.async_router import AsyncRouter
 
 __version__ = "0.1.0"
 
@@ -44,3 +47,12 @@ __all__ = [
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    # asyncio takes a tenth as long to import as everything else, and a command has no use for it.
+    if name == "AsyncRouter":
+        from archroute_edge.async_router import AsyncRouter
+
+        return AsyncRouter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -139,7 +139,7 @@ class QueueFullError(ServiceError):
         retry_after: seconds after which there is probably room again.
     """
 
-    def __init__(self, message: str, *, retry_after: float) -> None:
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 

@@ -2,18 +2,20 @@
 
 Reuse is by longest common prefix over token ids. A pinned sequence holds each route table's static prefix; a working
 sequence shares its cells (copying them costs nothing), holds one conversation, and is kept for its next turn until it
-is the least recently used one and its place is needed.
+is the least recently used one and its place is needed. What the last decision had no use for is parked in ordinary
+memory, since every cell in use costs every decision a little time.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from archroute_edge.engine.interface import BatchToken, Engine, Logits, sequence_batch
 from archroute_edge.errors import ContextOverflowError, DecisionCancelledError, EngineError, EvaluationStoppedError
+from archroute_edge.parking import Parking
 from archroute_edge.prompt import StaticParts, common_prefix_length
 from archroute_edge.working_sequence import CachedSequence, WorkingSequence
 
@@ -24,6 +26,12 @@ MAX_PINNED = 12
 
 MAX_CONVERSATIONS = 16
 """Conversations that are kept for their next turn."""
+
+MAX_OTHER_CELLS = 256
+"""Cells that other tables and conversations may have in the KV cache behind a decision; beyond that they are parked."""
+
+MAX_PARKED_BYTES = 256 << 20
+"""Memory for what is parked; 200 tokens of the 1.5B shape are 5.5 MiB."""
 
 # The last token or two of a conversation change when a turn follows ("}] becomes "}, {"), so it is known again
 # although they differ.
@@ -48,6 +56,7 @@ class PrefixCache:
         store: where static prefixes are saved and looked for, or None.
         max_pinned: route tables kept.
         max_conversations: conversations kept.
+        max_parked_bytes: memory for what is parked.
     """
 
     def __init__(
@@ -57,6 +66,7 @@ class PrefixCache:
         *,
         max_pinned: int = MAX_PINNED,
         max_conversations: int = MAX_CONVERSATIONS,
+        max_parked_bytes: int = MAX_PARKED_BYTES,
     ) -> None:
         self.engine = engine
         self._store = store
@@ -64,11 +74,18 @@ class PrefixCache:
         self._max_conversations = max_conversations
         self._pinned: dict[tuple[int, ...], CachedSequence] = {}
         self._conversations: list[CachedSequence] = []
-        self._free = list(range(max_pinned + max_conversations))[::-1]
-        self.scratch_numbers = tuple(range(max_pinned + max_conversations, engine.n_sequences))
+        self._max_parked_bytes = max_parked_bytes
+        n_kept = max_pinned + max_conversations
+        self.scratch_numbers = tuple(range(n_kept, engine.n_sequences))
+        self._parking = Parking(engine, range(n_kept), self.scratch_numbers[0])
         self._clock = 0
-        self._in_use: set[int] = set()
+        self._in_use: set[CachedSequence] = set()
         self.n_evictions = 0
+
+    @property
+    def n_parkings(self) -> int:
+        """How often a sequence was moved out of the KV cache."""
+        return self._parking.n_parkings
 
     def pin(self, prefix: Sequence[int], *, keep: bool = True) -> int:
         """Hold the static ``prefix`` from now on; returns how many tokens had to be evaluated for it.
@@ -79,9 +96,11 @@ class PrefixCache:
         """
         self._clock += 1
         try:
-            return self._pin(tuple(prefix), keep)[1]
+            pinned, n_new = self._pin(tuple(prefix), keep)
+            self._park_others(pinned)
         finally:
             self._in_use = set()
+        return n_new
 
     def is_pinned(self, prefix: tuple[int, ...]) -> bool:
         """Whether the whole of ``prefix`` is held at present."""
@@ -109,18 +128,18 @@ class PrefixCache:
         """
         self._clock += 1
         pinned, n_new = self._pin(static.prefix, keep)
-        self._in_use = {pinned.number}
-        cached, n_shared = self._begin(prompt, len(prompt) - static.n_closing)
-        self._in_use.add(cached.number)
+        self._in_use = {pinned}
+        cached, n_shared = self._begin(prompt, pinned, len(prompt) - static.n_closing)
+        self._in_use.add(cached)
         work = WorkingSequence(self, cached)
         # What this decision had to evaluate of the static prefix counts as evaluated, not as reused.
         work.n_evaluated += n_new
         work.n_evaluations += n_new > 0
-        n_shared_before = max(0, n_shared - n_new)
         try:
-            yield work, n_shared_before
+            yield work, max(0, n_shared - n_new)
             work.truncate(len(prompt))
             self._drop_closings(cached)
+            self._park_others(pinned, cached)
         except DecisionCancelledError:
             work.truncate(len(prompt))
             # The next try is told by it to take over this sequence.
@@ -135,18 +154,22 @@ class PrefixCache:
     def _pin(self, prefix: tuple[int, ...], keep: bool) -> tuple[CachedSequence, int]:
         """The pinned sequence of ``prefix``, and how many tokens of it were evaluated just now."""
         pinned = self._pinned.get(prefix)
+        if pinned is not None:
+            self._in_use = {pinned}
+            if not self._unpark(pinned):
+                self._unpin(pinned)
+                pinned = None
         if pinned is None:
             if len(self._pinned) == self._max_pinned:
-                self._unpin_oldest()
-            pinned = CachedSequence(self._free.pop())
+                self._unpin(min(self._pinned.values(), key=lambda each: each.last_used))
+                self.n_evictions += 1
+            pinned = CachedSequence(self._parking.take_number())
+            self._in_use = {pinned}
         pinned.last_used = self._clock
         n_before = len(pinned.tokens)
         try:
-            self._in_use = {pinned.number}
             if n_before == 0 and self._load(pinned.number, prefix):
-                pinned.kept = True
-                pinned.tokens = list(prefix)
-                n_before = len(prefix)
+                pinned.tokens, pinned.kept, n_before = list(prefix), True, len(prefix)
             if n_before < len(prefix):
                 # On its own, even where the whole prompt could be one evaluation: a prompt is then always cut at the
                 # same place, whether its prefix is cached or not, and rounding cannot tell the two apart.
@@ -156,11 +179,10 @@ class PrefixCache:
             if isinstance(exc, EvaluationStoppedError):
                 # Whole pieces, so that going on from there cuts where it would have been cut.
                 pinned.tokens = list(prefix[: n_before + exc.n_finished])
-            self.engine.truncate(pinned.number, len(pinned.tokens))
             if pinned.tokens:
                 self._pinned[prefix] = pinned
             else:
-                self._free.append(pinned.number)
+                self._parking.give_back(pinned.number)
             raise
         self._pinned[prefix] = pinned
         self._keep(pinned, keep)
@@ -168,15 +190,21 @@ class PrefixCache:
 
     def _load(self, number: int, prefix: tuple[int, ...]) -> bool:
         state = self._store.load(prefix) if self._store is not None else None
-        if state is None:
-            return False
+        return state is not None and self._made_room_for(lambda: self.engine.load(number, state))
+
+    def _unpark(self, cached: CachedSequence) -> bool:
+        """Whether ``cached`` is in the KV cache now."""
+        return cached.parked is None or self._made_room_for(lambda: self._parking.unpark(cached))
+
+    def _made_room_for(self, load: Callable[[], None]) -> bool:
+        """Whether ``load`` succeeded, with as much of the KV cache freed as it needed."""
         while True:
             try:
-                self.engine.load(number, state)
+                load()
             except EngineError as exc:
                 # A full cache is one reason; llama.cpp does not say.
-                if not self._evict():
-                    logger.warning("%s; the prefix is evaluated again", exc)
+                if not self._free_cells():
+                    logger.warning("%s; the tokens are evaluated again", exc)
                     return False
             else:
                 return True
@@ -193,14 +221,10 @@ class PrefixCache:
         else:
             self._store.store(pinned.tokens, state)
 
-    def _begin(self, prompt: Sequence[int], n_conversation: int) -> tuple[CachedSequence, int]:
+    def _begin(self, prompt: Sequence[int], pinned: CachedSequence, n_conversation: int) -> tuple[CachedSequence, int]:
         """A sequence holding as much of ``prompt`` as any other does, and how many tokens that is."""
-        candidates = [*self._conversations, *self._pinned.values()]
-        lengths = [min(common_prefix_length(each.tokens, prompt), len(prompt) - 1) for each in candidates]
-        best = max(range(len(candidates)), key=lambda index: (lengths[index], candidates[index].last_used))
-        source, n_shared = candidates[best], lengths[best]
-        self._in_use.add(source.number)
-        continues = source in self._conversations and n_shared >= source.n_conversation - _BORDER_TOKENS
+        source, n_shared = self._longest(prompt, pinned)
+        continues = source is not pinned and n_shared >= source.n_conversation - _BORDER_TOKENS
         full = len(self._conversations) >= self._max_conversations
         # Where the only place is the source's own, it is taken over as if the conversation went on.
         if continues or (full and not self._evict_conversation()):
@@ -208,15 +232,37 @@ class PrefixCache:
             self.engine.truncate(cached.number, n_shared)
             del cached.tokens[n_shared:]
         else:
-            cached = CachedSequence(self._free.pop(), list(prompt[:n_shared]))
+            cached = CachedSequence(self._parking.take_number(), list(prompt[:n_shared]), prefix=pinned)
             self._conversations.append(cached)
-            self.engine.copy(source.number, cached.number, n_shared)
-            if source in self._conversations:
+            self.engine.copy(source.number, cached.number, 0, n_shared)
+            if source is not pinned:
                 # Its cells that matter here are shared now; it may be evicted like any other.
-                self._in_use.discard(source.number)
+                self._in_use.discard(source)
         cached.last_used = self._clock
         cached.n_conversation = n_conversation
+        shared = 0 if cached.prefix is None else common_prefix_length(cached.prefix.tokens, prompt)
+        cached.n_prefix = min(shared, n_shared)
         return cached, n_shared
+
+    def _longest(self, prompt: Sequence[int], pinned: CachedSequence) -> tuple[CachedSequence, int]:
+        """What shares the most of ``prompt``, in the KV cache and in use from now on, and how many tokens of it."""
+        while True:
+            candidates = [pinned, *self._conversations]
+            lengths = [min(common_prefix_length(each.tokens, prompt), len(prompt) - 1) for each in candidates]
+
+            def rank(
+                index: int, candidates: list[CachedSequence] = candidates, lengths: list[int] = lengths
+            ) -> tuple[int, ...]:
+                return lengths[index], candidates[index].parked is None, candidates[index].last_used
+
+            best = max(range(len(candidates)), key=rank)
+            source = candidates[best]
+            self._in_use.add(source)
+            # A conversation's prefix is another one where a table's prefix begins another table's.
+            if source is pinned or ((source.prefix is None or self._unpark(source.prefix)) and self._unpark(source)):
+                return source, lengths[best]
+            self._in_use.discard(source)
+            self._give_up(source)
 
     def evaluate(self, batch: Sequence[BatchToken], lengths: dict[int, int]) -> Logits:
         """Evaluate ``batch``, evicting what is least recently used until it fits.
@@ -238,40 +284,75 @@ class PrefixCache:
                     self.engine.truncate(number, length + n_finished)
                 if not isinstance(exc, ContextOverflowError):
                     raise
-                if not self._evict():
+                if not self._free_cells():
                     raise
-                logger.debug("evicted the least recently used sequence to make room")
+                logger.debug("parked the least recently used sequence to make room")
 
-    def _evict(self) -> bool:
-        """Free the cells of whatever is least worth keeping; False where all that is left is in use."""
-        return self._evict_conversation() or self._unpin_oldest()
+    def _free_cells(self) -> bool:
+        """Free the cells of whatever is least worth having there; False where all that is left is in use."""
+        for kept in (self._conversations, self._pinned.values()):
+            idle = [each for each in kept if each.parked is None and each not in self._in_use]
+            if idle:
+                self._park(min(idle, key=lambda each: each.last_used))
+                return True
+        return False
+
+    def _park_others(self, *current: CachedSequence) -> None:
+        """Park all but the ``current`` sequences, once they have more than a few cells together."""
+        others = [
+            each for each in (*self._conversations, *self._pinned.values()) if each.parked is None and each not in current
+        ]
+        if sum(each.n_own for each in others) > MAX_OTHER_CELLS:
+            for each in others:
+                if each.parked is None:
+                    self._park(each)
+
+    def _park(self, cached: CachedSequence) -> None:
+        """Move ``cached`` out of the KV cache, or drop it where it cannot be saved or there is too much already."""
+        try:
+            self._parking.park(cached)
+        except EngineError as exc:
+            logger.warning("%s; its tokens will be evaluated again", exc)
+            self._forget(cached)
+            return
+        while sum(len(each.parked or b"") for each in (*self._conversations, *self._pinned.values())) > self._max_parked_bytes:
+            parked = [each for each in self._conversations if each.parked] or [
+                each for each in self._pinned.values() if each.parked
+            ]
+            self._forget(min(parked, key=lambda each: each.last_used))
+
+    def _forget(self, cached: CachedSequence) -> None:
+        self.n_evictions += 1
+        if cached in self._conversations:
+            self._give_up(cached)
+        else:
+            self._unpin(cached)
 
     def _evict_conversation(self) -> bool:
-        evictable = [each for each in self._conversations if each.number not in self._in_use]
+        """Drop the conversation that was used least recently; False where all are in use."""
+        evictable = [each for each in self._conversations if each not in self._in_use]
         if not evictable:
             return False
-        self._give_up(min(evictable, key=lambda each: each.last_used))
-        self.n_evictions += 1
+        self._forget(min(evictable, key=lambda each: each.last_used))
         return True
 
     def _give_up(self, cached: CachedSequence) -> None:
-        self.engine.truncate(cached.number, 0)
         self._conversations.remove(cached)
-        self._free.append(cached.number)
+        self._parking.drop(cached)
 
-    def _unpin_oldest(self) -> bool:
-        evictable = [key for key, each in self._pinned.items() if each.number not in self._in_use]
-        if not evictable:
-            return False
-        oldest = self._pinned.pop(min(evictable, key=lambda key: self._pinned[key].last_used))
-        self.engine.truncate(oldest.number, 0)
-        self._free.append(oldest.number)
-        self.n_evictions += 1
-        return True
+    def _unpin(self, pinned: CachedSequence) -> None:
+        """Drop a pinned prefix; its conversations stay where they have its cells themselves."""
+        self._pinned = {prefix: each for prefix, each in self._pinned.items() if each is not pinned}
+        for each in [each for each in self._conversations if each.prefix is pinned]:
+            if each.parked is None:
+                each.prefix, each.n_prefix = None, 0
+            else:
+                self._give_up(each)
+        self._parking.drop(pinned)
 
     def _drop_closings(self, current: CachedSequence) -> None:
         """Free the closing instructions of all conversations but ``current``: no turn of theirs will reuse them."""
         for each in self._conversations:
-            if each is not current and len(each.tokens) > each.n_conversation:
+            if each is not current and each.parked is None and len(each.tokens) > each.n_conversation:
                 self.engine.truncate(each.number, each.n_conversation)
                 del each.tokens[each.n_conversation :]

@@ -25,7 +25,6 @@ from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE
 from archroute_edge.errors import DecisionCancelledError, SettingsError
 from archroute_edge.model_store import AUTO, ModelFile
-from archroute_edge.prompt_formats import prompt_format as find_prompt_format
 from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.saved_prefixes import default_folder
 from archroute_edge.setting_limits import check_deadline, check_settings
@@ -93,14 +92,12 @@ class Router:
             None if prefix_cache is False else default_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
         )
         generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type)
-        check_settings(generative, switch_over)
+        check_settings(generative, prompt_format, switch_over)
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
         self.calibration = (
             calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
         )
         self.model_files = find_models(model)
-        if prompt_format != AUTO:
-            find_prompt_format(prompt_format)
         settings = DeciderSettings(generative, prompt_format, switch_over)
         self._lease = DeciderLease(open_decider(self.model_files, settings, self.config.table))
         self.model_fingerprint = self._decider.model.fingerprint
@@ -173,8 +170,7 @@ class Router:
             config = self._config_for(routes)
             wanted = scores or self.calibration is not None
             try:
-                # Routes that come with one message are not saved: a batch of different ones would push out what is
-                # worth keeping.
+                # Routes that come with one message are not saved: many such would push out what is worth keeping.
                 verdict = self._decider.decide(config.table, turns, scores=wanted, keep=routes is None, cancellation=limit)
             except DecisionCancelledError:
                 if not limit.timed_out:
@@ -193,12 +189,7 @@ class Router:
     ) -> Decision:
         """What :meth:`route` answers where its deadline has passed: of a cascade the encoder's answer, else ``other``.
 
-        Args:
-            messages: as for :meth:`route`, and so ``routes``, ``scores`` and ``key``.
-            routes: other routes than the router's own.
-            scores: also give the probability of every route, where there is one.
-            key: names the conversation.
-            time_limit: seconds that the encoder may take for it.
+        The encoder may take ``time_limit`` seconds; all other arguments are those of :meth:`route`.
         """
         started = time.perf_counter()
         config = self._config_for(routes)

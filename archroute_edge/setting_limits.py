@@ -8,6 +8,8 @@ from typing import Any, Final, get_args
 from archroute_edge.deciders.table_context import DecoderName, GenerativeSettings
 from archroute_edge.engine.kv_types import KV_TYPES, is_quantized_kv
 from archroute_edge.errors import SettingsError
+from archroute_edge.model_store import AUTO
+from archroute_edge.prompt_formats import prompt_format as find_prompt_format
 
 # Least and most of what an option may be. llama.cpp keeps 32 bits of n_ctx, and OpenMP ends the process where it cannot
 # start as many threads as it is told to.
@@ -19,12 +21,15 @@ BUDGET_LIMITS: Final = (64, 1 << 24)
 LONGEST_DEADLINE_S: Final = 86_400
 
 
-def check_settings(settings: GenerativeSettings, switch_over: Any) -> None:
+def check_settings(settings: GenerativeSettings, prompt_format: str, switch_over: Any) -> None:
     """Refuse settings that make no sense, whatever the model.
 
     Raises:
         SettingsError: one makes none.
+        PromptFormatError: there is no such prompt format.
     """
+    if prompt_format != AUTO:
+        find_prompt_format(prompt_format)
     if settings.decoder not in get_args(DecoderName):
         raise SettingsError(f"no decoder {settings.decoder!r}; there are {', '.join(get_args(DecoderName))}")
     value: Any

@@ -22,15 +22,27 @@ class SequenceEvaluator(Protocol):
 
 @dataclass(eq=False)
 class CachedSequence:
-    """A sequence of the engine and the tokens whose keys and values it holds."""
+    """Tokens whose keys and values are at hand: in a sequence of the engine, or parked in ordinary memory."""
 
     number: int
+    """Of the engine's sequence; while parked it has none, and this is not to be read."""
     tokens: list[int] = field(default_factory=list)
     last_used: int = 0
     kept: bool = False
     """Whether a pinned prefix is on disk, or has been tried to be put there."""
+    prefix: CachedSequence | None = None
+    """The pinned prefix that a conversation begins with; None of a pinned prefix itself."""
+    n_prefix: int = 0
+    """Tokens of a conversation whose cells it shares with its prefix, and which are not parked with it."""
     n_conversation: int = 0
     """Tokens up to the end of the conversation; what follows is the same for every prompt, and first to be dropped."""
+    parked: bytes | None = None
+    """The state of the tokens behind the shared ones while they are parked."""
+
+    @property
+    def n_own(self) -> int:
+        """Tokens that share no cells with a prefix."""
+        return len(self.tokens) - self.n_prefix
 
 
 class WorkingSequence:
@@ -83,7 +95,7 @@ class WorkingSequence:
         engine = self._cache.engine
         try:
             for number in scratch:
-                engine.copy(self._cached.number, number, length)
+                engine.copy(self._cached.number, number, 0, length)
             batch = build(scratch)
             logits = self._cache.evaluate(batch, dict.fromkeys(scratch, length))
         finally:

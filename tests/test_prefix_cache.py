@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from archroute_edge import prefix_cache
 from archroute_edge.errors import ContextOverflowError, EngineError, EvaluationStoppedError
 from archroute_edge.prefix_cache import PrefixCache
 from archroute_edge.prompt import StaticParts
@@ -167,6 +168,62 @@ def test_closing_instructions_of_waiting_conversations_take_no_cells() -> None:
     assert kept == [len("routes"), len("routes[alpha]"), len("routes[brown]"), len("routes[clear]") + len(CLOSING)]
 
 
+def test_what_a_decision_has_no_use_for_leaves_the_kv_cache_and_comes_back() -> None:
+    """Would break if other tables and conversations slowed every decision down, or if getting out of its way lost them."""
+    engine = FakeEngine()
+    cache = PrefixCache(engine, max_pinned=3, max_conversations=8)
+    for table in ("one", "two", "three"):
+        for talk in ("alpha", "bravo"):
+            run(cache, f"routes of {table}", f"[{talk} says " + table * 30)
+            others = engine.n_cells - len(f"routes of {table}[{talk} says " + table * 30) - len(CLOSING)
+            assert others <= prefix_cache.MAX_OTHER_CELLS
+    assert cache.n_parkings > 2
+    for table in ("one", "two", "three"):
+        for talk in ("alpha", "bravo"):
+            said = f"[{talk} says " + table * 30
+            assert run(cache, f"routes of {table}", said + " and more")[0] == len(f"routes of {table}{said}")
+    assert cache.n_evictions == 0
+
+
+def test_what_is_parked_stays_within_its_memory() -> None:
+    """Would break if an app that holds a router grew with every conversation, or lost the newest first."""
+    engine = FakeEngine()
+    cache = PrefixCache(engine, max_pinned=1, max_conversations=8, max_parked_bytes=700)
+    for name in "abcdefgh":
+        run(cache, "routes", "[" + name * 200)
+    kept = [each for each in cache._conversations if each.parked is not None]
+    assert 1 < len(kept) <= 3
+    assert run(cache, "routes", "[" + "a" * 200)[0] == len("routes[")
+    assert run(cache, "routes", "[" + "g" * 200 + "!")[0] > 200
+
+
+def test_a_sequence_that_cannot_be_parked_or_brought_back_is_evaluated_again() -> None:
+    """Would break if llama.cpp refusing to save or load a sequence failed the decision, or left half a conversation."""
+
+    class Refusing(FakeEngine):
+        refused: tuple[str, ...] = ()
+
+        def save(self, sequence: int) -> bytes:
+            if "save" in self.refused:
+                raise EngineError("cannot save")
+            return super().save(sequence)
+
+        def load(self, sequence: int, state: bytes) -> None:
+            if "load" in self.refused:
+                raise EngineError("cannot load")
+            super().load(sequence, state)
+
+    engine = Refusing()
+    cache = PrefixCache(engine, max_pinned=3, max_conversations=8)
+    for refused in (("save",), ("load",), ("save", "load"), ()):
+        engine.refused = ()
+        for table in "one", "two":
+            run(cache, f"routes of {table}", f"[{table} " + "words " * 60)
+        engine.refused = refused
+        for table in "one", "two", "three", "one":
+            run(cache, f"routes of {table}", f"[{table} " + "words " * 60 + "!")
+
+
 class _Store:
     """Saved prefixes in memory."""
 
@@ -189,11 +246,17 @@ def test_a_second_process_starts_warm_and_only_static_prefixes_are_stored() -> N
     assert (reused, evaluated) == (len("routes"), len("[hello]") + len(CLOSING))
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_any_order_of_tables_and_turns_gives_the_logits_of_an_empty_cache(seed: int) -> None:
-    """Would break if any mix of reuse, eviction and growth left a wrong token in a sequence (checked in ``run``)."""
+@pytest.mark.parametrize("seed", range(40))
+def test_any_order_of_tables_and_turns_gives_the_logits_of_an_empty_cache(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if any mix of reuse, parking, eviction and growth left a wrong token in a sequence (checked in ``run``)."""
     draw = random.Random(seed)
-    cache = PrefixCache(FakeEngine(n_ctx=draw.choice([400, 700, 4000]), n_sequences=9), max_pinned=2, max_conversations=3)
+    monkeypatch.setattr(prefix_cache, "MAX_OTHER_CELLS", draw.choice([0, 30, 4000]))
+    cache = PrefixCache(
+        FakeEngine(n_ctx=draw.choice([400, 700, 4000]), n_sequences=9),
+        max_pinned=2,
+        max_conversations=3,
+        max_parked_bytes=draw.choice([0, 60, 4000]),
+    )
     talks = {(table, talk): "[" for table in ("one", "two", "three") for talk in range(3)}
     for _ in range(120):
         key = draw.choice(list(talks))

@@ -110,19 +110,23 @@ def test_interleaved_tables_and_conversations_decide_as_alone(
             assert_same(cold[table, talk, n_turns], warm, TOLERANCE[kind])
             if (n_turns, talk) != (1, 0):
                 assert warm.tokens.reused > 0
+        assert isinstance(router.decider, GenerativeDecider)
+        assert router.decider._context.cache.n_parkings > 10
+        assert router.decider._context.cache.n_evictions == 0
 
 
 def test_evicted_conversations_decide_as_alone(
     cold: dict[tuple[int, int, int], Decision], make_router: Callable[..., Router], kind: str
 ) -> None:
     """Would break if eviction left cells behind, or freed cells that a pinned prefix shares."""
-    # Room for little more than one conversation beside the prefixes.
+    # Room for little more than one conversation beside the prefixes, and no memory to park the others in.
     with make_router(n_ctx=1024, budget=256) as router:
+        assert isinstance(router.decider, GenerativeDecider)
+        router.decider._context.cache._max_parked_bytes = 0
         for table, talk, n_turns in CASES:
             tight = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
             assert_same(cold[table, talk, n_turns], tight, TOLERANCE[kind])
-        assert isinstance(router._decider, GenerativeDecider)
-        assert router._decider.n_evictions > 10
+        assert router.decider.n_evictions > 10
 
 
 def test_a_prefix_from_disk_decides_as_one_just_evaluated(

@@ -23,7 +23,7 @@ from archroute_edge.errors import DecisionCancelledError
 _FIRST_LOOK_S: Final = 0.002
 _LOOK_EVERY_S: Final = 0.02
 # How long before a deadline its flag is set, and the largest part of the time that this may take: what runs stops only
-# after its matrix product, which at the 1.5B shape takes some 20 ms, and up to 50 with a whole batch of tokens.
+# when its matrix product is finished.
 _LEAD_S: Final = 0.02
 _LEAD_SHARE: Final = 0.1
 

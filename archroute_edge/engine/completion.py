@@ -211,10 +211,10 @@ class CompletionEngine:
             return np.empty((0, self._n_vocab), np.float32)
         return np.stack([np.ctypeslib.as_array(row, (self._n_vocab,)) for row in found])
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Let ``target`` (which must be empty) share the first ``length`` cells of ``source``."""
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Let ``target``, which has no cells there, share the cells of ``source`` at positions ``start`` to ``end``."""
         self._open()
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
 
     def truncate(self, sequence: int, length: int) -> None:
         """Drop all cells of ``sequence`` but the first ``length``."""

@@ -51,8 +51,8 @@ class Engine(Protocol):
     def evaluate(self, batch: Sequence[BatchToken]) -> Logits:
         """Evaluate ``batch`` and return the logits that it asks for, shape (number asked for, vocabulary size)."""
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Let ``target`` (which must be empty) share the first ``length`` cells of ``source``."""
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Let ``target``, which has no cells there, share the cells of ``source`` at positions ``start`` to ``end``."""
 
     def truncate(self, sequence: int, length: int) -> None:
         """Drop all cells of ``sequence`` but the first ``length``."""

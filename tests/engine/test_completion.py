@@ -100,8 +100,8 @@ def test_one_batch_may_hold_several_sequences(engine: CompletionEngine) -> None:
     """Branches of a tree over one prompt see the prompt and themselves, and nothing of one another."""
     tokens = prompt(20)
     engine.evaluate(sequence_batch(0, tokens, 0))
-    engine.copy(0, 1, 20)
-    engine.copy(0, 2, 20)
+    engine.copy(0, 1, 0, 20)
+    engine.copy(0, 2, 0, 20)
     shared = BatchToken(7, 20, (1, 2))
     rows = engine.evaluate([shared, BatchToken(8, 21, (1,), True), BatchToken(9, 21, (2,), True)])
     for row, last in zip(rows, (8, 9), strict=True):
@@ -114,7 +114,7 @@ def test_one_batch_may_hold_several_sequences(engine: CompletionEngine) -> None:
 def test_a_copy_gives_the_same_logits_to_the_last_bit(engine: CompletionEngine, length: int) -> None:
     tokens = prompt(200)
     engine.evaluate(sequence_batch(0, tokens, 0))
-    engine.copy(0, 1, length)
+    engine.copy(0, 1, 0, length)
     engine.truncate(0, length)
     original = last_logits(engine, 0, [5], length)
     engine.truncate(0, length)
@@ -134,7 +134,7 @@ def test_truncating_takes_back_what_was_added(engine: CompletionEngine) -> None:
 def test_truncating_a_copy_leaves_the_original(engine: CompletionEngine) -> None:
     tokens = prompt(50)
     engine.evaluate(sequence_batch(0, tokens, 0))
-    engine.copy(0, 1, 50)
+    engine.copy(0, 1, 0, 50)
     before = last_logits(engine, 0, [5], 50)
     engine.truncate(0, 50)
     engine.truncate(1, 0)
@@ -254,7 +254,7 @@ def test_a_closed_engine(random_loaded: LoadedModel) -> None:
     engine.close()
     calls = (
         lambda: engine.evaluate(sequence_batch(0, [1], 0)),
-        lambda: engine.copy(0, 1, 1),
+        lambda: engine.copy(0, 1, 0, 1),
         lambda: engine.truncate(0, 0),
         lambda: engine.save(0),
         lambda: engine.load(0, b"state"),

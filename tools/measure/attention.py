@@ -58,7 +58,7 @@ def main(model: Path, depths: list[int], foreign: list[int], rounds: int, thread
                 for round_number in range(rounds + 1):
                     new = random.integers(0, 5000, N_NEW).tolist()
                     for engine, seconds in zip(engines, times, strict=True):
-                        engine.copy(_PREFIX, _WORK, depth)
+                        engine.copy(_PREFIX, _WORK, 0, depth)
                         started = time.perf_counter()
                         engine.evaluate(sequence_batch(_WORK, new, depth, [N_NEW - 1]))
                         if round_number:

@@ -64,7 +64,7 @@ class _Decisions:
     def one_after_another(self, decisions: Sequence[Sequence[int]]) -> Logits:
         rows = []
         for tokens in decisions:
-            self.engine.copy(0, 1, len(self._prefix))
+            self.engine.copy(0, 1, 0, len(self._prefix))
             rows.append(self.engine.evaluate(self._batch(1, tokens)))
             self.engine.truncate(1, 0)
         return np.concatenate(rows)
@@ -72,7 +72,7 @@ class _Decisions:
     def together(self, decisions: Sequence[Sequence[int]]) -> Logits:
         batch = []
         for number, tokens in enumerate(decisions, 1):
-            self.engine.copy(0, number, len(self._prefix))
+            self.engine.copy(0, number, 0, len(self._prefix))
             batch += self._batch(number, tokens)
         rows = self.engine.evaluate(batch)
         for number in range(1, len(decisions) + 1):

@@ -29,6 +29,7 @@ from tools.measure.peers.question import fresh_messages
 @click.option("--requests", type=click.IntRange(min=1), default=50, show_default=True, help="Requests fired together.")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="How often they are fired.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
+@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Length, in messages of 40 tokens.")
 @click.option("--direct", is_flag=True, help="Router.route from a thread a request, without a service.")
 @click.option("--cold", is_flag=True, help="Evaluate no route table before the first round.")
 @click.option("--allowed-ms", type=float, default=50.0, show_default=True, help="How late an answer may be.")
@@ -41,6 +42,7 @@ def main(
     requests: int,
     rounds: int,
     threads: int | None,
+    repeat: int,
     direct: bool,
     cold: bool,
     allowed_ms: float,
@@ -52,7 +54,7 @@ def main(
     service = None if direct else RoutingService(router, queue_limit=requests)
     if service is not None and not cold:
         service.warm().result()
-    messages = fresh_messages()
+    messages = (f"{message} " * repeat for message in fresh_messages())
     late_ms: list[float] = []
     n_decided = 0
     with ProgressLine() as progress:
@@ -70,6 +72,7 @@ def main(
         "deadline_s": deadline,
         "requests": requests,
         "rounds": rounds,
+        "message_repeated": repeat,
         "through": "Router.route" if direct else "RoutingService",
         "decided_in_time": n_decided,
         "answered_at_the_deadline": len(late_ms) - n_decided,

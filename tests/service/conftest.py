@@ -1,0 +1,50 @@
+"""A service over a small model, and a gate that keeps it busy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from archroute_edge import Decision, Route, Router, RoutingService
+from archroute_edge.config import RoutingConfig
+from archroute_edge.routes import RouteTable
+from tests.gate import PATIENCE_S, Gate, our_threads
+
+ROUTES = RouteTable([Route("bug_fixing", "fixing errors in code"), Route("poems", "writing poems")])
+CONFIG = RoutingConfig(ROUTES, default_model="default")
+OTHERS = RouteTable([Route("cooking", "recipes and meals"), Route("travel", "trips and hotels")])
+MESSAGES = [f"question number {number} about my code" for number in range(8)]
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(monkeypatch)
+
+
+@pytest.fixture
+def service(random_model: Path, gate: Gate) -> Iterator[RoutingService]:
+    with RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False), queue_limit=6) as service:
+        service.warm().result(PATIENCE_S)
+        yield service
+        gate.open()
+    assert not our_threads()
+
+
+@pytest.fixture
+def busy(service: RoutingService, gate: Gate) -> Future[Decision]:
+    """A decision that runs until the gate is opened."""
+    gate.close()
+    future = service.submit("a question that takes long", caller="busy")
+    gate.wait_for_arrival()
+    return future
+
+
+def until(condition: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.001)

@@ -1,0 +1,69 @@
+"""The routing service: what becomes of requests at its end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from archroute_edge import Router, RoutingService
+from archroute_edge.errors import ServiceClosedError
+from tests.gate import PATIENCE_S, Gate, our_threads
+from tests.service.conftest import CONFIG, MESSAGES
+
+
+@pytest.mark.parametrize("timeout", [None, 0.05])
+def test_closing(random_model: Path, gate: Gate, timeout: float | None) -> None:
+    """With time enough what waits is finished; else it hears that it is not."""
+    service = RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False))
+    service.warm().result(PATIENCE_S)
+    gate.close()
+    running = service.submit("fix it")
+    gate.wait_for_arrival()
+    waiting, warming = service.submit("write a poem"), service.warm("I am typing")
+    if timeout is None:
+        running.add_done_callback(lambda _future: None)
+        gate.open()
+    service.close(timeout=timeout)
+    for future in (running, waiting):
+        if timeout is None:
+            assert future.result(0).reason is None
+        else:
+            with pytest.raises(ServiceClosedError):
+                future.result(0)
+    assert warming.cancelled()
+    assert not our_threads()
+    for ask in (service.submit, service.warm):
+        with pytest.raises(ServiceClosedError):
+            ask("fix it")
+    with pytest.raises(ServiceClosedError):
+        service.replace(service.router)
+    service.close()
+    assert service.stats().evictions == 0
+
+
+def test_closing_without_draining(random_model: Path, gate: Gate) -> None:
+    service = RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False))
+    gate.close()
+    futures = [service.submit(message) for message in MESSAGES]
+    service.close(drain=False)
+    for future in futures:
+        with pytest.raises(ServiceClosedError):
+            future.result(0)
+
+
+def test_a_program_that_ends_in_the_middle_of_a_decision(random_model: Path) -> None:
+    """Would break if the model were freed under the worker's hands, or an unclosed service kept the program alive."""
+    script = (
+        "import sys\n"
+        "from archroute_edge import Route, Router, RoutingService\n"
+        "service = RoutingService(Router([Route('a')], model=sys.argv[1], prefix_cache=False, threads=1, budget=8000))\n"
+        "futures = [service.submit('a very long question ' * 2000) for _ in range(3)]\n"
+        "print('fine')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(random_model)], capture_output=True, text=True, check=False, timeout=PATIENCE_S * 2
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
