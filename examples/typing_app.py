@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from importlib import resources
 from tkinter import font, ttk
-from typing import Any
+from typing import Any, ClassVar
 
 from archroute_edge import ArchRouteError, Decision, Router, RoutingService, load_config
 
@@ -35,8 +35,13 @@ class TypingApp(ttk.Frame):
         open_service: makes the service; called in a thread, since a model takes time to load.
     """
 
+    # Tcl aborts where its interpreter is freed by another thread than the one that made it, and Python clears away what is
+    # left over in whatever thread it happens to be. So windows are kept until the program ends.
+    _windows: ClassVar[list[tk.Tk]] = []
+
     def __init__(self, root: tk.Tk, open_service: Callable[[], RoutingService]) -> None:
         super().__init__(root, padding=20)
+        self._windows.append(root)
         self.service: RoutingService | None = None
         self._root = root
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 APP = "from archroute_edge.cli import main\n\nmain(prog_name='archroute')\n"
 
 # What huggingface_hub and llama_cpp could use, and this package's tests have installed for other purposes.
-NOT_NEEDED = ("torch", "transformers", "fsspec", "matplotlib", "openai", "fastapi", "PIL", "botocore", "numpy.f2py")
+NOT_NEEDED = ("torch", "transformers", "fsspec", "matplotlib", "openai", "PIL", "botocore", "numpy.f2py")
 
 
 @pytest.fixture(scope="module", params=["--onedir", "--onefile"])
@@ -76,6 +77,23 @@ def test_it_answers_over_stdio(built: Path, tmp_path: Path) -> None:
     found = {reply["id"]: reply["result"] for reply in map(json.loads, done.stdout.splitlines())}
     assert found[1]["route"] == "bug_fixing"
     assert [model["name"] for model in found[2]] == ["tiny"]
+
+
+def test_it_answers_over_http(built: Path, tmp_path: Path) -> None:
+    """uvicorn finds its own parts by name, which following imports does not show."""
+    command = [str(built), "serve", "--port", "0", "--threads", "1"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, cwd=tmp_path, env={"HOME": str(tmp_path)}, encoding="utf-8"
+    ) as server:
+        try:
+            assert server.stderr
+            said = next((line for line in server.stderr if line.startswith("listening on ")), "")
+            address = said.removeprefix("listening on ").partition(",")[0]
+            with urllib.request.urlopen(f"{address}/readyz", timeout=30) as reply:
+                assert json.load(reply)["status"] in ("ok", "starting")
+        finally:
+            server.terminate()
+            server.wait(30)
 
 
 def test_the_licence_of_the_model_comes_with_it(built: Path) -> None:
