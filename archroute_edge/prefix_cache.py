@@ -9,13 +9,13 @@ memory, since every cell in use costs every decision a little time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from archroute_edge.engine.interface import BatchToken, Engine, Logits, sequence_batch
 from archroute_edge.errors import ContextOverflowError, DecisionCancelledError, EngineError, EvaluationStoppedError
-from archroute_edge.parking import Parking
+from archroute_edge.kept_sequences import KeptSequences
 from archroute_edge.prompt import StaticParts, common_prefix_length
 from archroute_edge.working_sequence import CachedSequence, WorkingSequence
 
@@ -26,9 +26,6 @@ MAX_PINNED = 12
 
 MAX_CONVERSATIONS = 16
 """Conversations that are kept for their next turn."""
-
-MAX_OTHER_CELLS = 256
-"""Cells that other tables and conversations may have in the KV cache behind a decision; beyond that they are parked."""
 
 MAX_PARKED_BYTES = 256 << 20
 """Memory for what is parked; 200 tokens of the 1.5B shape are 5.5 MiB."""
@@ -70,22 +67,19 @@ class PrefixCache:
     ) -> None:
         self.engine = engine
         self._store = store
-        self._max_pinned = max_pinned
-        self._max_conversations = max_conversations
-        self._pinned: dict[tuple[int, ...], CachedSequence] = {}
-        self._conversations: list[CachedSequence] = []
-        self._max_parked_bytes = max_parked_bytes
-        n_kept = max_pinned + max_conversations
-        self.scratch_numbers = tuple(range(n_kept, engine.n_sequences))
-        self._parking = Parking(engine, range(n_kept), self.scratch_numbers[0])
+        self._kept = KeptSequences(engine, max_pinned, max_conversations, max_parked_bytes)
+        self.scratch_numbers = self._kept.scratch_numbers
         self._clock = 0
-        self._in_use: set[CachedSequence] = set()
-        self.n_evictions = 0
+
+    @property
+    def n_evictions(self) -> int:
+        """How often a sequence was forgotten to make room for another."""
+        return self._kept.n_evictions
 
     @property
     def n_parkings(self) -> int:
         """How often a sequence was moved out of the KV cache."""
-        return self._parking.n_parkings
+        return self._kept.parking.n_parkings
 
     def pin(self, prefix: Sequence[int], *, keep: bool = True) -> int:
         """Hold the static ``prefix`` from now on; returns how many tokens had to be evaluated for it.
@@ -97,14 +91,14 @@ class PrefixCache:
         self._clock += 1
         try:
             pinned, n_new = self._pin(tuple(prefix), keep)
-            self._park_others(pinned)
+            self._kept.park_others(pinned)
         finally:
-            self._in_use = set()
+            self._kept.in_use = set()
         return n_new
 
     def is_pinned(self, prefix: tuple[int, ...]) -> bool:
         """Whether the whole of ``prefix`` is held at present."""
-        pinned = self._pinned.get(prefix)
+        pinned = self._kept.pinned.get(prefix)
         return pinned is not None and len(pinned.tokens) == len(prefix)
 
     @contextmanager
@@ -128,9 +122,9 @@ class PrefixCache:
         """
         self._clock += 1
         pinned, n_new = self._pin(static.prefix, keep)
-        self._in_use = {pinned}
+        self._kept.in_use = {pinned}
         cached, n_shared = self._begin(prompt, pinned, len(prompt) - static.n_closing)
-        self._in_use.add(cached)
+        self._kept.in_use.add(cached)
         work = WorkingSequence(self, cached)
         # What this decision had to evaluate of the static prefix counts as evaluated, not as reused.
         work.n_evaluated += n_new
@@ -138,33 +132,32 @@ class PrefixCache:
         try:
             yield work, max(0, n_shared - n_new)
             work.truncate(len(prompt))
-            self._drop_closings(cached)
-            self._park_others(pinned, cached)
+            self._kept.drop_closings(cached)
+            self._kept.park_others(pinned, cached)
         except DecisionCancelledError:
             work.truncate(len(prompt))
             # The next try is told by it to take over this sequence.
             cached.n_conversation = min(cached.n_conversation, len(cached.tokens))
             raise
         except BaseException:
-            self._give_up(cached)
+            self._kept.give_up(cached)
             raise
         finally:
-            self._in_use = set()
+            self._kept.in_use = set()
 
     def _pin(self, prefix: tuple[int, ...], keep: bool) -> tuple[CachedSequence, int]:
         """The pinned sequence of ``prefix``, and how many tokens of it were evaluated just now."""
-        pinned = self._pinned.get(prefix)
+        pinned = self._kept.pinned.get(prefix)
         if pinned is not None:
-            self._in_use = {pinned}
-            if not self._unpark(pinned):
-                self._unpin(pinned)
+            self._kept.in_use = {pinned}
+            if not self._kept.unpark(pinned):
+                self._kept.unpin(pinned)
                 pinned = None
         if pinned is None:
-            if len(self._pinned) == self._max_pinned:
-                self._unpin(min(self._pinned.values(), key=lambda each: each.last_used))
-                self.n_evictions += 1
-            pinned = CachedSequence(self._parking.take_number())
-            self._in_use = {pinned}
+            if len(self._kept.pinned) == self._kept.max_pinned:
+                self._kept.forget(min(self._kept.pinned.values(), key=lambda each: each.last_used))
+            pinned = self._kept.new()
+            self._kept.in_use = {pinned}
         pinned.last_used = self._clock
         n_before = len(pinned.tokens)
         try:
@@ -180,34 +173,17 @@ class PrefixCache:
                 # Whole pieces, so that going on from there cuts where it would have been cut.
                 pinned.tokens = list(prefix[: n_before + exc.n_finished])
             if pinned.tokens:
-                self._pinned[prefix] = pinned
+                self._kept.pinned[prefix] = pinned
             else:
-                self._parking.give_back(pinned.number)
+                self._kept.parking.give_back(pinned.number)
             raise
-        self._pinned[prefix] = pinned
+        self._kept.pinned[prefix] = pinned
         self._keep(pinned, keep)
         return pinned, len(prefix) - n_before
 
     def _load(self, number: int, prefix: tuple[int, ...]) -> bool:
         state = self._store.load(prefix) if self._store is not None else None
-        return state is not None and self._made_room_for(lambda: self.engine.load(number, state))
-
-    def _unpark(self, cached: CachedSequence) -> bool:
-        """Whether ``cached`` is in the KV cache now."""
-        return cached.parked is None or self._made_room_for(lambda: self._parking.unpark(cached))
-
-    def _made_room_for(self, load: Callable[[], None]) -> bool:
-        """Whether ``load`` succeeded, with as much of the KV cache freed as it needed."""
-        while True:
-            try:
-                load()
-            except EngineError as exc:
-                # A full cache is one reason; llama.cpp does not say.
-                if not self._free_cells():
-                    logger.warning("%s; the tokens are evaluated again", exc)
-                    return False
-            else:
-                return True
+        return state is not None and self._kept.made_room_for(lambda: self.engine.load(number, state))
 
     def _keep(self, pinned: CachedSequence, keep: bool) -> None:
         """Save a pinned prefix that is worth keeping, once."""
@@ -225,19 +201,19 @@ class PrefixCache:
         """A sequence holding as much of ``prompt`` as any other does, and how many tokens that is."""
         source, n_shared = self._longest(prompt, pinned)
         continues = source is not pinned and n_shared >= source.n_conversation - _BORDER_TOKENS
-        full = len(self._conversations) >= self._max_conversations
+        full = len(self._kept.conversations) >= self._kept.max_conversations
         # Where the only place is the source's own, it is taken over as if the conversation went on.
-        if continues or (full and not self._evict_conversation()):
+        if continues or (full and not self._kept.evict_conversation()):
             cached = source
             self.engine.truncate(cached.number, n_shared)
             del cached.tokens[n_shared:]
         else:
-            cached = CachedSequence(self._parking.take_number(), list(prompt[:n_shared]), prefix=pinned)
-            self._conversations.append(cached)
+            cached = CachedSequence(self._kept.parking.take_number(), list(prompt[:n_shared]), prefix=pinned)
+            self._kept.conversations.append(cached)
             self.engine.copy(source.number, cached.number, 0, n_shared)
             if source is not pinned:
                 # Its cells that matter here are shared now; it may be evicted like any other.
-                self._in_use.discard(source)
+                self._kept.in_use.discard(source)
         cached.last_used = self._clock
         cached.n_conversation = n_conversation
         shared = 0 if cached.prefix is None else common_prefix_length(cached.prefix.tokens, prompt)
@@ -247,7 +223,7 @@ class PrefixCache:
     def _longest(self, prompt: Sequence[int], pinned: CachedSequence) -> tuple[CachedSequence, int]:
         """What shares the most of ``prompt``, in the KV cache and in use from now on, and how many tokens of it."""
         while True:
-            candidates = [pinned, *self._conversations]
+            candidates = [pinned, *self._kept.conversations]
             lengths = [min(common_prefix_length(each.tokens, prompt), len(prompt) - 1) for each in candidates]
 
             def rank(
@@ -257,12 +233,12 @@ class PrefixCache:
 
             best = max(range(len(candidates)), key=rank)
             source = candidates[best]
-            self._in_use.add(source)
+            self._kept.in_use.add(source)
             # A conversation's prefix is another one where a table's prefix begins another table's.
-            if source is pinned or ((source.prefix is None or self._unpark(source.prefix)) and self._unpark(source)):
+            if source is pinned or ((source.prefix is None or self._kept.unpark(source.prefix)) and self._kept.unpark(source)):
                 return source, lengths[best]
-            self._in_use.discard(source)
-            self._give_up(source)
+            self._kept.in_use.discard(source)
+            self._kept.give_up(source)
 
     def evaluate(self, batch: Sequence[BatchToken], lengths: dict[int, int]) -> Logits:
         """Evaluate ``batch``, evicting what is least recently used until it fits.
@@ -284,75 +260,6 @@ class PrefixCache:
                     self.engine.truncate(number, length + n_finished)
                 if not isinstance(exc, ContextOverflowError):
                     raise
-                if not self._free_cells():
+                if not self._kept.free_cells():
                     raise
                 logger.debug("parked the least recently used sequence to make room")
-
-    def _free_cells(self) -> bool:
-        """Free the cells of whatever is least worth having there; False where all that is left is in use."""
-        for kept in (self._conversations, self._pinned.values()):
-            idle = [each for each in kept if each.parked is None and each not in self._in_use]
-            if idle:
-                self._park(min(idle, key=lambda each: each.last_used))
-                return True
-        return False
-
-    def _park_others(self, *current: CachedSequence) -> None:
-        """Park all but the ``current`` sequences, once they have more than a few cells together."""
-        others = [
-            each for each in (*self._conversations, *self._pinned.values()) if each.parked is None and each not in current
-        ]
-        if sum(each.n_own for each in others) > MAX_OTHER_CELLS:
-            for each in others:
-                if each.parked is None:
-                    self._park(each)
-
-    def _park(self, cached: CachedSequence) -> None:
-        """Move ``cached`` out of the KV cache, or drop it where it cannot be saved or there is too much already."""
-        try:
-            self._parking.park(cached)
-        except EngineError as exc:
-            logger.warning("%s; its tokens will be evaluated again", exc)
-            self._forget(cached)
-            return
-        while sum(len(each.parked or b"") for each in (*self._conversations, *self._pinned.values())) > self._max_parked_bytes:
-            parked = [each for each in self._conversations if each.parked] or [
-                each for each in self._pinned.values() if each.parked
-            ]
-            self._forget(min(parked, key=lambda each: each.last_used))
-
-    def _forget(self, cached: CachedSequence) -> None:
-        self.n_evictions += 1
-        if cached in self._conversations:
-            self._give_up(cached)
-        else:
-            self._unpin(cached)
-
-    def _evict_conversation(self) -> bool:
-        """Drop the conversation that was used least recently; False where all are in use."""
-        evictable = [each for each in self._conversations if each not in self._in_use]
-        if not evictable:
-            return False
-        self._forget(min(evictable, key=lambda each: each.last_used))
-        return True
-
-    def _give_up(self, cached: CachedSequence) -> None:
-        self._conversations.remove(cached)
-        self._parking.drop(cached)
-
-    def _unpin(self, pinned: CachedSequence) -> None:
-        """Drop a pinned prefix; its conversations stay where they have its cells themselves."""
-        self._pinned = {prefix: each for prefix, each in self._pinned.items() if each is not pinned}
-        for each in [each for each in self._conversations if each.prefix is pinned]:
-            if each.parked is None:
-                each.prefix, each.n_prefix = None, 0
-            else:
-                self._give_up(each)
-        self._parking.drop(pinned)
-
-    def _drop_closings(self, current: CachedSequence) -> None:
-        """Free the closing instructions of all conversations but ``current``: no turn of theirs will reuse them."""
-        for each in self._conversations:
-            if each is not current and each.parked is None and len(each.tokens) > each.n_conversation:
-                self.engine.truncate(each.number, each.n_conversation)
-                del each.tokens[each.n_conversation :]

@@ -14,7 +14,7 @@ from archroute_edge.errors import ConversationError, SettingsError
 from tests.gate import PATIENCE_S, Gate, our_threads
 
 ROUTES = [Route("bug_fixing", "fixing errors in code"), Route("poems", "writing poems")]
-MESSAGES = [f"question number {number} about my code" for number in range(40)]
+MESSAGES = [f"question number {number} about my code" for number in range(16)]
 
 
 @pytest.fixture

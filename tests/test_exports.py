@@ -44,7 +44,7 @@ def test_the_package_is_typed() -> None:
 
 def test_importing_is_quiet_and_needs_no_extra() -> None:
     """A library that prints on import breaks a protocol on stdout; one that needs an extra cannot be installed plain."""
-    extras = ("gguf", "torch", "safetensors", "tokenizers", "rich", "hypothesis")
+    extras = ("gguf", "torch", "safetensors", "tokenizers", "rich", "hypothesis", "fastapi", "uvicorn", "prometheus_client")
     code = f"import sys; sys.modules.update(dict.fromkeys({extras!r})); import archroute_edge"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from archroute_edge import prefix_cache
+from archroute_edge import kept_sequences
 from archroute_edge.errors import ContextOverflowError, EngineError, EvaluationStoppedError
 from archroute_edge.prefix_cache import PrefixCache
 from archroute_edge.prompt import StaticParts
@@ -176,7 +176,7 @@ def test_what_a_decision_has_no_use_for_leaves_the_kv_cache_and_comes_back() -> 
         for talk in ("alpha", "bravo"):
             run(cache, f"routes of {table}", f"[{talk} says " + table * 30)
             others = engine.n_cells - len(f"routes of {table}[{talk} says " + table * 30) - len(CLOSING)
-            assert others <= prefix_cache.MAX_OTHER_CELLS
+            assert others <= kept_sequences.MAX_OTHER_CELLS
     assert cache.n_parkings > 2
     for table in ("one", "two", "three"):
         for talk in ("alpha", "bravo"):
@@ -191,7 +191,7 @@ def test_what_is_parked_stays_within_its_memory() -> None:
     cache = PrefixCache(engine, max_pinned=1, max_conversations=8, max_parked_bytes=700)
     for name in "abcdefgh":
         run(cache, "routes", "[" + name * 200)
-    kept = [each for each in cache._conversations if each.parked is not None]
+    kept = [each for each in cache._kept.conversations if each.parked is not None]
     assert 1 < len(kept) <= 3
     assert run(cache, "routes", "[" + "a" * 200)[0] == len("routes[")
     assert run(cache, "routes", "[" + "g" * 200 + "!")[0] > 200
@@ -250,7 +250,7 @@ def test_a_second_process_starts_warm_and_only_static_prefixes_are_stored() -> N
 def test_any_order_of_tables_and_turns_gives_the_logits_of_an_empty_cache(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break if any mix of reuse, parking, eviction and growth left a wrong token in a sequence (checked in ``run``)."""
     draw = random.Random(seed)
-    monkeypatch.setattr(prefix_cache, "MAX_OTHER_CELLS", draw.choice([0, 30, 4000]))
+    monkeypatch.setattr(kept_sequences, "MAX_OTHER_CELLS", draw.choice([0, 30, 4000]))
     cache = PrefixCache(
         FakeEngine(n_ctx=draw.choice([400, 700, 4000]), n_sequences=9),
         max_pinned=2,

@@ -122,7 +122,7 @@ def test_evicted_conversations_decide_as_alone(
     # Room for little more than one conversation beside the prefixes, and no memory to park the others in.
     with make_router(n_ctx=1024, budget=256) as router:
         assert isinstance(router.decider, GenerativeDecider)
-        router.decider._context.cache._max_parked_bytes = 0
+        router.decider._context.cache._kept.max_parked_bytes = 0
         for table, talk, n_turns in CASES:
             tight = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
             assert_same(cold[table, talk, n_turns], tight, TOLERANCE[kind])

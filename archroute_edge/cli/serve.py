@@ -31,9 +31,9 @@ from archroute_edge.server.settings import (
     ServerSettings,
     StdioSettings,
 )
+from archroute_edge.setting_limits import LONGEST_DEADLINE_S
 
 KEY_VARIABLE = "ARCHROUTE_API_KEY"
-_MOST_SECONDS = 86_400
 
 
 # What they set, a host over stdio has no use for.
@@ -72,13 +72,13 @@ _HTTP_ONLY = ("host", "port", "api_key", "api_key_file", "allowed_host", "timeou
 @click.option(
     "--deadline",
     metavar="SECONDS",
-    type=click.FloatRange(0, _MOST_SECONDS, min_open=True),
+    type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
     help="Answer with the fallback (other, the default model) where deciding takes longer.  [default: wait]",
 )
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(0, _MOST_SECONDS, min_open=True),
+    type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
     default=DEFAULT_TIMEOUT_S,
     show_default=True,
     help="Give up a request after so long, with 503.",

@@ -15,7 +15,8 @@ from archroute_edge.decision import Decision
 from archroute_edge.prompt_formats import PROMPT_FORMATS, ReadyPrompt, recognise
 from archroute_edge.server.api_errors import ApiError
 from archroute_edge.server.json_body import JsonRoute
-from archroute_edge.server.schema import ChatMessage, ChatReply, ChatRequest
+from archroute_edge.server.reply_bodies import ChatReply
+from archroute_edge.server.request_bodies import ChatMessage, ChatRequest
 from archroute_edge.server.serving import Serving, error_responses
 
 PATH = "/v1/chat/completions"

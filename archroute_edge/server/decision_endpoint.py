@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse, Response
 
 from archroute_edge.server.affinity import Pin
 from archroute_edge.server.json_body import JsonRoute
-from archroute_edge.server.schema import DecisionReply, DecisionRequest, read_routes
+from archroute_edge.server.reply_bodies import DecisionReply
+from archroute_edge.server.request_bodies import DecisionRequest, read_routes
 from archroute_edge.server.serving import Answered, Serving, error_responses
 
 PATH = "/routing/v1/chat/completions"

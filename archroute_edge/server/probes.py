@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from archroute_edge.server.schema import ModelsReply, StatusReply
+from archroute_edge.server.reply_bodies import ModelsReply, StatusReply
 from archroute_edge.server.serving import Serving, error_responses
 
 PATHS = ("/v1/models", "/healthz", "/readyz", "/metrics")

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from archroute_edge.config import load_config
-from archroute_edge.errors import ArchRouteError, QueueFullError
+from archroute_edge.errors import ArchRouteError
 from archroute_edge.server.serving import Serving
 
 logger = logging.getLogger(__name__)
@@ -55,28 +55,19 @@ class ConfigReload:
             await self.reload()
 
     async def reload(self) -> bool:
-        """Read the file, try the new routes on the model, and take them; whatever is wrong leaves the old ones in place."""
+        """Read the file and take its routes, if the model can; whatever is wrong leaves the old ones in place."""
         if self._path is None:
             logger.warning("there is no configuration file to read again")
             return False
         service = self._serving.service
         try:
             config = await asyncio.to_thread(load_config, self._path)
-            # A decision shows that the model can take the routes, and has them evaluated when the first request comes.
-            while True:
-                try:
-                    future = service.submit("hello", routes=config.table, caller="reload")
-                except QueueFullError as exc:
-                    await asyncio.sleep(exc.retry_after)
-                else:
-                    break
-            await asyncio.wrap_future(future)
+            # Over the model that is loaded. What waits is decided by the old configuration, what comes now by the new one.
+            service.replace(await asyncio.to_thread(service.router.with_config, config))
         except ArchRouteError as exc:
             logger.error("the configuration stays as it was: %s", exc)
             self._serving.metrics.reloaded(taken=False)
             return False
-        # One assignment: a request is decided and answered by the old configuration or by the new one, never by both.
-        service.router.config = config
         self._serving.metrics.reloaded(taken=True)
         logger.info("the configuration has been read again: %d routes of %s", len(config.table), self._path)
         return True

@@ -9,16 +9,8 @@ from fastapi.responses import JSONResponse, Response
 
 from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.server.json_body import JsonRoute
-from archroute_edge.server.schema import (
-    BatchReply,
-    BatchRequest,
-    RouteReply,
-    RouteRequest,
-    WarmReply,
-    WarmRequest,
-    read_conversation,
-    read_routes,
-)
+from archroute_edge.server.reply_bodies import BatchReply, RouteReply, WarmReply
+from archroute_edge.server.request_bodies import BatchRequest, RouteRequest, WarmRequest, read_conversation, read_routes
 from archroute_edge.server.serving import Serving, caller_of, error_responses
 
 PATHS = ("/v1/route", "/v1/route/batch", "/v1/warm")

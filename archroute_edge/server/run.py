@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from archroute_edge.server.settings import ServerSettings
 from archroute_edge.service import RoutingService
 
 _GRACE_S = 5
+_KEEP_ALIVE_S = 75
 
 
 def bind(settings: ServerSettings) -> socket.socket:
@@ -28,12 +30,14 @@ def bind(settings: ServerSettings) -> socket.socket:
         SettingsError: the address cannot be had; the message says why.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # Of a name that has both, such as localhost, the address that clients try in any case.
+        family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
         bound = socket.socket(family, kind, protocol)
         try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if os.name == "posix":
+                # The port can be had again at once; elsewhere the option lets two programs have it.
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
         except BaseException:
             bound.close()
@@ -73,6 +77,8 @@ def run_server(
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        # Longer than clients keep idle connections, so that none is closed while a request is on its way.
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.timeout) + _GRACE_S,
     )
     host, port = bound.getsockname()[:2]

@@ -18,7 +18,7 @@ from archroute_edge.routes import RouteTable
 from archroute_edge.server.affinity import AffinityStore
 from archroute_edge.server.api_errors import ClientGoneError, unavailable
 from archroute_edge.server.metrics import Metrics
-from archroute_edge.server.schema import ErrorReply
+from archroute_edge.server.reply_bodies import ErrorReply
 from archroute_edge.server.settings import ServerSettings
 from archroute_edge.service import RoutingService
 

@@ -58,6 +58,10 @@ class ServerSettings:
         ):
             raise SettingsError("the API key must be printable ASCII without blanks, and not empty")
 
+        for name in self.allowed_hosts:
+            if not name or "/" in name or (":" in name and not _is_address(name)):
+                raise SettingsError(f"allowed host {name!r}: give a name or an address, without scheme and port")
+
     @property
     def is_loopback(self) -> bool:
         """Whether only programs on this machine can connect."""
@@ -89,3 +93,11 @@ class StdioSettings:
 
     max_line: int = DEFAULT_MAX_BODY
     deadline: float | None = None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -15,7 +15,7 @@ COMMANDS = sorted(main.commands)
 
 
 def test_the_commands() -> None:
-    assert {"check", "demo", "doctor", "grammar", "prompt", "route"} <= set(COMMANDS)
+    assert {"check", "demo", "doctor", "grammar", "prompt", "route", "serve"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])

@@ -29,6 +29,11 @@ routing_preferences:
 )
 
 
+def configure(service: RoutingService, config: RoutingConfig) -> None:
+    """Let the shared service decide by another configuration; a test puts the usual one back."""
+    service.replace(service.router.with_config(config))
+
+
 class Client:
     """Requests to an application in this process, one event loop each."""
 

@@ -13,7 +13,7 @@ from archroute_edge.server.affinity import AffinityStore, Pin
 from archroute_edge.server.app import ServerApp
 from archroute_edge.server.settings import ServerSettings
 from archroute_edge.service import RoutingService
-from tests.server.conftest import Client, StuckService
+from tests.server.conftest import Client, StuckService, configure
 
 PATH = "/routing/v1/chat/completions"
 BUG = "there is a bug in my code, please fix it"
@@ -44,11 +44,11 @@ def test_no_match_is_null_with_the_default_model_or_the_requests(client: Client,
         "pinned": False,
     }
     was = service.router.config
-    service.router.config = replace(was, default_model=None)
+    configure(service, replace(was, default_model=None))
     try:
         assert client.post(PATH, body(thanks)).json()["models"] == ["gpt-4o-mini"]
     finally:
-        service.router.config = was
+        configure(service, was)
 
 
 def test_routes_may_come_with_the_request(client: Client) -> None:
@@ -78,11 +78,11 @@ def test_a_session_follows_a_new_configuration(client: Client, service: RoutingS
     session = {"X-Model-Affinity": "session-1"}
     client.post(PATH, body(BUG), headers=session)
     was = service.router.config
-    service.router.config = replace(was)
+    configure(service, replace(was))
     try:
         assert client.post(PATH, body(BUG), headers=session).json()["pinned"] is False
     finally:
-        service.router.config = was
+        configure(service, was)
 
 
 def test_a_fallback_at_the_deadline_is_not_kept(stuck: StuckService, service: RoutingService) -> None:

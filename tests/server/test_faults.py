@@ -56,6 +56,8 @@ def test_clients_that_go_away_are_no_trouble(server: ServerProcess, answers: Cal
         with connect(server) as plain:
             plain.sendall(sent)
     answers()
+    metrics = httpx.get(f"{server.address}/metrics", timeout=60).text
+    assert 'archroute_http_requests_total{path="/v1/route",status="499"}' in metrics
 
 
 def test_fifty_megabytes_are_refused_and_not_kept(server: ServerProcess, answers: Callable[[], None]) -> None:
@@ -71,7 +73,13 @@ def test_fifty_megabytes_are_refused_and_not_kept(server: ServerProcess, answers
 
 
 def test_what_is_no_http_is_refused(server: ServerProcess, answers: Callable[[], None]) -> None:
-    for sent in (b"\x16\x03\x01\x02\x00" * 50, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"x" * 100_000 + b"\r\n\r\n"):
+    endless = raw_request(b"").replace(b"Length: 0", b"Length: " + b"9" * 5000)
+    for sent in (
+        b"\x16\x03\x01\x02\x00" * 50,
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"x" * 100_000 + b"\r\n\r\n",
+        endless,
+    ):
         with connect(server) as plain:
             try:
                 plain.sendall(sent)

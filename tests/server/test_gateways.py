@@ -13,7 +13,7 @@ import pytest
 
 from archroute_edge.config import RoutingConfig, parse_config
 from archroute_edge.service import RoutingService
-from tests.server.conftest import CONFIG, Client
+from tests.server.conftest import CONFIG, Client, configure
 
 CLIENTS = Path(__file__).parents[2] / "docs" / "clients.md"
 
@@ -95,7 +95,7 @@ def request(prompt: str) -> bytes:
 @pytest.fixture
 def configured(service: RoutingService) -> Iterator[RoutingService]:
     yield service
-    service.router.config = CONFIG
+    configure(service, CONFIG)
 
 
 @pytest.mark.parametrize("knows_the_routes", [True, False])
@@ -103,7 +103,7 @@ def test_plano_gets_a_list(client: Client, configured: RoutingService, knows_the
     """With a name in its place, Plano fails every request."""
     config = documented("plano.yaml")
     if knows_the_routes:
-        configured.router.config = config
+        configure(configured, config)
     answer = client("POST", "/v1/chat/completions", content=request(as_orchestrator(config)), headers=HEADERS)
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["content"] == '{"route": ["bug fixing"]}'
@@ -114,7 +114,7 @@ def test_plano_gets_a_list(client: Client, configured: RoutingService, knows_the
 
 def test_archgw_gets_a_name(client: Client, configured: RoutingService) -> None:
     config = documented("arch_config.yaml")
-    configured.router.config = config
+    configure(configured, config)
     answer = client("POST", "/v1/chat/completions", content=request(as_gateway(config)), headers=HEADERS)
     assert answer.status_code == 200, answer.text
     route = json.loads(answer.json()["choices"][0]["message"]["content"])["route"]
@@ -123,7 +123,7 @@ def test_archgw_gets_a_name(client: Client, configured: RoutingService) -> None:
 
 def test_programs_that_ask_plano_can_ask_us(client: Client, configured: RoutingService) -> None:
     """The same body, the same answer, and the file's own models."""
-    configured.router.config = documented("plano.yaml")
+    configure(configured, documented("plano.yaml"))
     body = {"model": "gpt-4o-mini", "messages": MESSAGES, "temperature": 0.5, "tools": [], "stream": True}
     value = client.post("/routing/v1/chat/completions", body, headers=HEADERS).json()
     assert value == {

@@ -39,6 +39,9 @@ def test_a_name_may_be_allowed(app_over: App, service: RoutingService) -> None:
     client = app_over(service, allowed_hosts=("host.docker.internal",))
     assert client("GET", "/v1/models", headers={"Host": "host.docker.internal:8642"}).status_code == 200
     assert client("GET", "/v1/models", headers={"Host": "evil.example"}).status_code == 403
+    for name in ("", "http://host", "host:8642"):
+        with pytest.raises(SettingsError, match="without scheme and port"):
+            ServerSettings(allowed_hosts=(name,))
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:3000", "file://", "http://[", ""])

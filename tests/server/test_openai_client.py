@@ -67,6 +67,13 @@ def test_it_streams(server: ServerProcess, card_config: RoutingConfig, routes: l
             assert chunks[-1].usage.prompt_tokens > 100
 
 
+def test_it_reaches_our_own_endpoints_too(server: ServerProcess, routes: list[str]) -> None:
+    with openai.OpenAI(base_url=f"{server.address}/v1", api_key=UNUSED_KEY, max_retries=0) as client:
+        decision = client.post("/route", body={"messages": MESSAGES[0]}, cast_to=object)
+    assert isinstance(decision, dict)
+    assert decision["route"] == routes[0]
+
+
 def test_many_at_once_get_what_each_gets_alone(server: ServerProcess, card_config: RoutingConfig, routes: list[str]) -> None:
     async def ask() -> list[str]:
         async with openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key=UNUSED_KEY, max_retries=0) as client:

@@ -13,7 +13,7 @@ from archroute_edge.server.app import ServerApp
 from archroute_edge.server.reload import ConfigReload
 from archroute_edge.server.settings import ServerSettings
 from archroute_edge.service import RoutingService
-from tests.server.conftest import CONFIG, Client
+from tests.server.conftest import CONFIG, Client, configure
 
 NEW = """\
 routing_preferences:
@@ -28,7 +28,7 @@ def app(service: RoutingService, tmp_path: Path) -> Iterator[ServerApp]:
     path = tmp_path / "routes.yaml"
     path.write_text(NEW)
     yield ServerApp(service, ServerSettings(), path)
-    service.router.config = CONFIG
+    configure(service, CONFIG)
 
 
 def test_the_new_routes_and_models_are_answered(app: ServerApp) -> None:

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from archroute_edge.config import RoutingConfig
+from archroute_edge.conversation import Turn
 from archroute_edge.decision import Decision, Timings, TokenCounts
-from archroute_edge.server import schema
+from archroute_edge.prompt_formats import CARD, ORCHESTRATOR
+from archroute_edge.server import reply_bodies
 from archroute_edge.service import RoutingService
 from tests.server.conftest import Client
+from tests.server.test_guard import App
 
 BUG = "there is a bug in my code, please fix it"
 
@@ -51,6 +55,19 @@ def test_a_batch_answers_in_order(client: Client) -> None:
     assert failed.status_code == 400
 
 
+def test_at_the_deadline_the_fallback_is_answered(app_over: App, service: RoutingService, config: RoutingConfig) -> None:
+    """Late answers are no answers: a gateway waits for the router before it can begin."""
+    value = app_over(service).post("/v1/route", {"messages": BUG, "deadline": 1e-6}).json()
+    assert (value["route"], value["matched"], value["models"]) == ("other", False, ["m/default"])
+    assert (value["reason"], value["decided_by"]) == ("deadline", None)
+    client = app_over(service, deadline=1e-6)
+    for each, expected in ((CARD, '{"route": "other"}'), (ORCHESTRATOR, '{"route": []}')):
+        prompt = each.render(config.table, [Turn("user", BUG)])
+        answer = client.post("/v1/chat/completions", {"messages": [{"role": "user", "content": prompt}]})
+        assert (answer.status_code, answer.json()["choices"][0]["message"]["content"]) == (200, expected)
+    assert client.metric('archroute_fallbacks_total{reason="deadline"}') == 2
+
+
 def test_what_was_warmed_is_not_evaluated_again(client: Client) -> None:
     typed = "I have written a function in Python that should sort a list of names, but"
     warm = client.post("/v1/warm", {"messages": typed}).json()
@@ -83,7 +100,7 @@ def test_a_request_that_cannot_be_used_says_where(client: Client, path: str, bod
 
 @pytest.mark.parametrize(
     ("model", "values"),
-    [(schema.RouteReply, Decision), (schema.TokenCountsReply, TokenCounts), (schema.TimingsReply, Timings)],
+    [(reply_bodies.RouteReply, Decision), (reply_bodies.TokenCountsReply, TokenCounts), (reply_bodies.TimingsReply, Timings)],
 )
 def test_the_document_knows_every_field_of_a_decision(model: type[BaseModel], values: type[Any]) -> None:
     """A field that a later version adds would be answered and not documented."""

@@ -3,8 +3,8 @@
     python -m tools.measure.server_load --clients 16 --seconds 60
 
 Starts ``archroute serve`` with the bundled model and the example routes. Each client sends its next request when it has its
-answer, through one endpoint after another; after a 429 it waits as long as it is told, a tenth of it where that is a
-second. The decisions of the quiet run come first, one request at a time.
+answer, through one endpoint after another, and waits a tenth of a second after a 429. The decisions of the quiet run come
+first, one request at a time.
 """
 
 from __future__ import annotations
