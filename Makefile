@@ -10,13 +10,19 @@ ROUNDS ?= 9
 BIN := $(VENV)/bin
 quoted = '$(subst ','\'',$(1))'
 
-.PHONY: demo test check model peers format clean
+.PHONY: demo test test-apps check model peers format clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/archroute demo
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest
+
+# The example app on a virtual screen, a host in Node, programs bundled by PyInstaller (some minutes).
+test-apps: $(VENV)/.installed-dev
+	@command -v Xvfb >/dev/null && command -v node >/dev/null && $(BIN)/python -c 'import tkinter' 2>/dev/null || \
+	{ echo "make test-apps needs Xvfb, Node.js and a Python with tkinter (Debian: apt install xvfb nodejs python3-tk)" >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/apps
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

@@ -21,6 +21,7 @@
     ├── ServiceError             a request that a RoutingService does not take or finish
     │   ├── QueueFullError           too many requests wait already
     │   └── ServiceClosedError       the service is closed, or closing
+    ├── RequestError             a line of a program that is no request that can be answered
     ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
     ├── BenchmarkError           a measurement that could not be made
     │   └── MeasuringProcessError    the process that measured died
@@ -145,6 +146,19 @@ class QueueFullError(ServiceError):
 
 class ServiceClosedError(ServiceError):
     """The service is closed, or was closed before the request's turn came."""
+
+
+class RequestError(ArchRouteError):
+    """What a program sent is no request: not JSON, too long, no such method, or parameters that make no sense.
+
+    Args:
+        message: what is wrong.
+        code: the error code of JSON-RPC for it; -32600 is an invalid request.
+    """
+
+    def __init__(self, message: str, *, code: int = -32600) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class SavedPrefixError(ArchRouteError):

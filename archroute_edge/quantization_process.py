@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
+from archroute_edge.child_process import start_module
 from archroute_edge.errors import QuantizationError
 
 logger = logging.getLogger("archroute_edge.quantization")
@@ -56,16 +54,15 @@ def run_quantizer(task: Task) -> Iterator[Step]:
 
     Raises:
         QuantizationError: llama.cpp failed; the message has its reason.
+        SettingsError: this is a bundled program that cannot start it.
         OSError: it could not write; it does not say why.
     """
-    package_root = str(Path(__file__).resolve().parent.parent)
-    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "archroute_edge.quantization_worker", json.dumps(asdict(task))],
+    process = start_module(
+        "archroute_edge.quantization_worker",
+        json.dumps(asdict(task)),
         stdin=subprocess.PIPE,  # nothing is sent: it ends when this process does, however that comes about
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": search_path, "GGML_NO_BACKTRACE": "1"},
     )
     complaint = ""
     try:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from archroute_edge.child_process import start_module
 from archroute_edge.errors import BenchmarkError, MeasuringProcessError
 
 _WORKER: Final = "archroute_edge.benchmark.measuring_worker"
@@ -23,21 +21,21 @@ class MeasuringProcess:
 
     Args:
         label: what it measures, for error messages.
+
+    Raises:
+        SettingsError: this is a bundled program that cannot start it.
     """
 
     def __init__(self, label: str) -> None:
         self._label = label
-        package_root = str(Path(__file__).resolve().parents[2])
-        search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
         self._open_files = ExitStack()
         self._complaints = self._open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self.started = time.perf_counter()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", _WORKER],
+        self._process = start_module(
+            _WORKER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            env={**os.environ, "PYTHONPATH": search_path, "GGML_NO_BACKTRACE": "1"},
             # An interrupt on the terminal is for the command, which then ends its processes itself.
             start_new_session=True,
         )

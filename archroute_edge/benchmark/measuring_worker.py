@@ -24,6 +24,7 @@ import psutil
 from archroute_edge.benchmark.cases import Case, read_cases, shipped_cases
 from archroute_edge.benchmark.evaluation import evaluate, evaluation_order
 from archroute_edge.benchmark.workload import conversation, message, table_of
+from archroute_edge.child_process import take_stdout
 from archroute_edge.deciders.generative import GenerativeDecider
 from archroute_edge.engine import backend
 from archroute_edge.engine.completion import CompletionEngine
@@ -195,9 +196,7 @@ def _peak_by_getrusage() -> int:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    # Whatever else is printed must not come between the answers.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = os.fdopen(take_stdout(), "w", encoding="utf-8")
     session = Session()
     for line in sys.stdin:
         request = json.loads(line)

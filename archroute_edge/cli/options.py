@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,12 @@ from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.table_context import DecoderName
 from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
+<<<<<<< HEAD
 from archroute_edge.model_store import AUTO, BUNDLED_ENCODER, PREFERRED, ModelFile
+=======
+from archroute_edge.json_requests import parse_json
+from archroute_edge.model_store import AUTO, BUNDLED, ModelFile
+>>>>>>> main
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.router import Router
 from archroute_edge.setting_limits import BUDGET_LIMITS, GPU_LAYERS_LIMITS, LONGEST_DEADLINE_S, N_CTX_LIMITS, THREADS_LIMITS
@@ -190,19 +194,3 @@ def _read_messages_file(name: str) -> Messages:
     except ConversationError as exc:
         raise ConversationError(f"{place}: {exc}") from exc
     return found
-
-
-def parse_json(raw: bytes, place: str) -> Any:
-    """The JSON value in ``raw``.
-
-    Raises:
-        ConversationError: it is not UTF-8 or not JSON; the message says where in ``place``.
-    """
-    try:
-        return json.loads(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as exc:
-        raise ConversationError(f"{place}: not UTF-8 (byte {exc.start})") from exc
-    except json.JSONDecodeError as exc:
-        raise ConversationError(f"{place}:{exc.lineno}: not JSON: {exc.msg} (column {exc.colno})") from exc
-    except (ValueError, RecursionError) as exc:
-        raise ConversationError(f"{place}: JSON that cannot be used: {exc}") from exc

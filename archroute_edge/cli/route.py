@@ -23,16 +23,14 @@ from archroute_edge.cli.options import (
     message_options,
     model_option,
     open_router,
-    parse_json,
     prompt_format_option,
     read_message_options,
 )
-from archroute_edge.config.known_keys import ROUTE
-from archroute_edge.config.yaml_tree import shorten
 from archroute_edge.decision import Decision
-from archroute_edge.errors import ArchRouteError, ConversationError, RouteTableError, SettingsError
+from archroute_edge.errors import ArchRouteError, ConversationError, SettingsError
+from archroute_edge.json_requests import parse_json, read_routes
 from archroute_edge.router import Router
-from archroute_edge.routes import Route, RouteTable
+from archroute_edge.routes import RouteTable
 
 Result = TypeVar("Result")
 
@@ -178,19 +176,4 @@ def _read_line(line: bytes, number: int) -> tuple[Any, RouteTable | None]:
     if not isinstance(case, dict) or "messages" not in case:
         raise ConversationError(f'line {number}: expected an object with "messages"')
     routes = case.get("routes")
-    return case["messages"], None if routes is None else _read_routes(routes, number)
-
-
-def _read_routes(routes: Any, number: int) -> RouteTable:
-    if not isinstance(routes, list) or not all(isinstance(each, dict) and "name" in each for each in routes):
-        raise RouteTableError(f"line {number}: routes must be a list of objects with name and description")
-    table = []
-    for each in routes:
-        for key in each:
-            if not ROUTE.knows(key):
-                raise RouteTableError(f"line {number}: unknown key {shorten(key)} in a route{ROUTE.suggestion(key)}")
-        models = each.get("models", [])
-        if not isinstance(models, list):
-            raise RouteTableError(f"line {number}: the models of route {each['name']!r} must be a list")
-        table.append(Route(each["name"], each.get("description", ""), tuple(models)))
-    return RouteTable(table)
+    return case["messages"], None if routes is None else read_routes(routes)

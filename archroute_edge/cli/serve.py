@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from archroute_edge.cli.options import (
     calibration_option,
@@ -28,13 +29,23 @@ from archroute_edge.server.settings import (
     DEFAULT_QUEUE,
     DEFAULT_TIMEOUT_S,
     ServerSettings,
+    StdioSettings,
 )
 from archroute_edge.setting_limits import LONGEST_DEADLINE_S
 
 KEY_VARIABLE = "ARCHROUTE_API_KEY"
 
 
+# What they set, a host over stdio has no use for.
+_HTTP_ONLY = ("host", "port", "api_key", "api_key_file", "allowed_host", "timeout", "max_affinity", "affinity_ttl")
+
+
 @click.command()
+@click.option(
+    "--stdio",
+    is_flag=True,
+    help="Answer the program that started this, over its pipes: JSON-RPC 2.0, a message a line.",
+)
 @config_option
 @model_option
 @prompt_format_option
@@ -56,7 +67,7 @@ KEY_VARIABLE = "ARCHROUTE_API_KEY"
     type=click.IntRange(1, 100_000),
     default=DEFAULT_QUEUE,
     show_default=True,
-    help="Requests that may wait; more get 429.",
+    help="Requests that may wait; more are refused.",
 )
 @click.option(
     "--deadline",
@@ -78,7 +89,7 @@ KEY_VARIABLE = "ARCHROUTE_API_KEY"
     type=click.IntRange(min=1),
     default=DEFAULT_MAX_BODY,
     show_default=True,
-    help="Largest body of a request; a larger one gets 413.",
+    help="Largest body of a request, or line over stdio; a larger one is refused.",
 )
 @click.option(
     "--max-affinity",
@@ -95,13 +106,31 @@ KEY_VARIABLE = "ARCHROUTE_API_KEY"
     show_default=True,
     help="How long a session keeps its first decision.",
 )
-def serve(**options: Any) -> None:
-    """Answer other programs over HTTP until stopped.
+@click.pass_context
+def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
+    """Answer other programs, over HTTP or over pipes.
 
-    Needs the extra server (pip install 'archroute-edge[server]'). The configuration is read again when its file changes,
-    and on SIGHUP.
+    HTTP needs the extra server (pip install 'archroute-edge[server]'); the configuration is read again when its file changes,
+    and on SIGHUP. With --stdio it ends when standard input does, or the program that started it.
     """
-    _serve_http(options)
+    if not stdio:
+        _serve_http(options)
+        return
+    for name in _HTTP_ONLY:
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise SettingsError(
+                f"--{name.replace('_', '-')} is for HTTP; with --stdio there is only the program that started this"
+            )
+    ctx.exit(_serve_stdio(options))
+
+
+def _serve_stdio(options: Mapping[str, Any]) -> int:
+    from archroute_edge.server.stdio import Host, serve_stdio
+    from archroute_edge.service import RoutingService
+
+    host = Host.take()
+    service = RoutingService(open_router(options), queue_limit=options["queue"])
+    return serve_stdio(service, host, StdioSettings(options["max_body"], options["deadline"]))
 
 
 def _serve_http(options: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,11 +75,13 @@ def build() -> Build:
     """Describe the llama.cpp build that is loaded in this process."""
     initialise()
     folder = Path(llama_cpp.__file__).parent / "lib"
+    # A bundled program of one file unpacks its libraries at every start; they are as old as it is.
+    packed_at = Path(sys.executable).stat().st_mtime_ns if getattr(sys, "frozen", False) else None
     libraries = []
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.is_symlink():
             stat = path.stat()
-            libraries.append((path.name, stat.st_size, stat.st_mtime_ns))
+            libraries.append((path.name, stat.st_size, packed_at or stat.st_mtime_ns))
     return Build(
         binding_version=llama_cpp.__version__,
         llama_cpp_version=llama_cpp.llama_version().decode(),

@@ -1,4 +1,5 @@
-"""The HTTP server: one :class:`~archroute_edge.service.RoutingService` behind the protocols that clients already speak.
+"""One :class:`~archroute_edge.service.RoutingService` behind protocols that other programs already speak.
 
-Needs the extra ``server`` (FastAPI, uvicorn, prometheus-client); nothing else of the package imports it.
+``stdio`` and what it imports (``stdio_*``, ``json_rpc``, ``pipes``, ``settings``) need nothing more than the package; the rest
+is the HTTP server, which needs the extra ``server`` (FastAPI, uvicorn, prometheus-client). Only ``cli/serve.py`` imports any.
 """

@@ -82,6 +82,19 @@ class ServerSettings:
         return frozenset({self.host.lower(), *named}) if named else None
 
 
+@dataclass(frozen=True)
+class StdioSettings:
+    """Settings of a server over stdio.
+
+    Args:
+        max_line: bytes that a line may have.
+        deadline: seconds after which a request is answered with the fallback instead; None waits for the decision.
+    """
+
+    max_line: int = DEFAULT_MAX_BODY
+    deadline: float | None = None
+
+
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

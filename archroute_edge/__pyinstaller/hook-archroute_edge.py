@@ -1,0 +1,25 @@
+"""Files that PyInstaller does not find by following imports: llama.cpp's libraries, data, bundled models, workers."""
+
+from PyInstaller import isolated
+from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs
+
+
+@isolated.decorate  # type: ignore[untyped-decorator]
+def _bundled_files() -> list[tuple[str, str]]:
+    from archroute_edge.catalogue import bundled_folder, read_catalogue
+
+    folder = bundled_folder()
+    # In a clone the folder may hold models of any size and licence; these are the ones that come with the package.
+    models = [entry.file for entry in read_catalogue(folder / "catalogue.yaml").values() if entry.file is not None]
+    return [(str(folder / name), "archroute_edge/bundled") for name in ("catalogue.yaml", "README.md", *models)]
+
+
+datas = [
+    *collect_data_files("archroute_edge", subdir="data"),
+    *_bundled_files(),
+    # Where a build of llama.cpp for Metal has its kernels in a file.
+    *collect_data_files("llama_cpp", includes=["**/*.metal", "**/*.metallib"]),
+]
+binaries = collect_dynamic_libs("llama_cpp")
+# Started by name, in processes of their own.
+hiddenimports = ["archroute_edge.quantization_worker", "archroute_edge.benchmark.measuring_worker"]

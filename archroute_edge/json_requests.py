@@ -1,0 +1,47 @@
+"""What programs send as JSON lines: a value in a line, and routes that come with a message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from archroute_edge.config.known_keys import ROUTE
+from archroute_edge.config.yaml_tree import shorten
+from archroute_edge.errors import ConversationError, RouteTableError
+from archroute_edge.routes import Route, RouteTable
+
+
+def parse_json(raw: bytes, place: str) -> Any:
+    """The JSON value in ``raw``.
+
+    Raises:
+        ConversationError: it is not UTF-8 or not JSON; the message says where in ``place``.
+    """
+    try:
+        return json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise ConversationError(f"{place}: not UTF-8 (byte {exc.start})") from exc
+    except json.JSONDecodeError as exc:
+        raise ConversationError(f"{place}:{exc.lineno}: not JSON: {exc.msg} (column {exc.colno})") from exc
+    except (ValueError, RecursionError) as exc:
+        raise ConversationError(f"{place}: JSON that cannot be used: {exc}") from exc
+
+
+def read_routes(routes: Any) -> RouteTable:
+    """The table that a list of ``{"name", "description", "models"}`` objects stands for.
+
+    Raises:
+        RouteTableError: it is no such list, holds an unknown key, or its routes cannot be used together.
+    """
+    if not isinstance(routes, list) or not all(isinstance(each, dict) and "name" in each for each in routes):
+        raise RouteTableError("routes must be a list of objects with name and description")
+    table = []
+    for each in routes:
+        for key in each:
+            if not ROUTE.knows(key):
+                raise RouteTableError(f"unknown key {shorten(key)} in a route{ROUTE.suggestion(key)}")
+        models = each.get("models", [])
+        if not isinstance(models, list):
+            raise RouteTableError(f"the models of route {each['name']!r} must be a list")
+        table.append(Route(each["name"], each.get("description", ""), tuple(models)))
+    return RouteTable(table)
