@@ -78,7 +78,7 @@ def test_it_answers_over_stdio(built: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = {reply["id"]: reply["result"] for reply in map(json.loads, done.stdout.splitlines())}
     assert found[1]["route"] == "bug_fixing"
-    assert [model["name"] for model in found[2]] == ["tiny"]
+    assert [model["name"] for model in found[2]] == ["mini", "tiny"]
 
 
 def test_it_answers_over_http(built: Path, tmp_path: Path) -> None:
