@@ -16,12 +16,8 @@ from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.table_context import DecoderName
 from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
-<<<<<<< HEAD
-from archroute_edge.model_store import AUTO, BUNDLED_ENCODER, PREFERRED, ModelFile
-=======
 from archroute_edge.json_requests import parse_json
-from archroute_edge.model_store import AUTO, BUNDLED, ModelFile
->>>>>>> main
+from archroute_edge.model_store import AUTO, BUNDLED_ENCODER, PREFERRED, ModelFile
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.router import Router
 from archroute_edge.setting_limits import BUDGET_LIMITS, GPU_LAYERS_LIMITS, LONGEST_DEADLINE_S, N_CTX_LIMITS, THREADS_LIMITS
