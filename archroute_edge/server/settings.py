@@ -14,6 +14,8 @@ DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_MAX_BODY = 4 << 20
 DEFAULT_MAX_AFFINITY = 10_000
 DEFAULT_AFFINITY_TTL_S = 600.0
+MAX_BATCH = 256
+"""Conversations that one request may hold; over stdio also requests that one line may."""
 
 
 @dataclass(frozen=True)

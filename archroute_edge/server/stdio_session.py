@@ -27,8 +27,8 @@ from archroute_edge.server.json_rpc import (
     read_request,
     result_reply,
 )
-from archroute_edge.server.settings import StdioSettings
-from archroute_edge.server.stdio_methods import MAX_BATCH, METHODS, Method, Parameters
+from archroute_edge.server.settings import MAX_BATCH, StdioSettings
+from archroute_edge.server.stdio_methods import METHODS, Method, Parameters
 from archroute_edge.service import RoutingService
 
 logger = logging.getLogger(__name__)
