@@ -75,6 +75,11 @@ class RoutingService:
         """The router that new requests go to."""
         return self._worker.router
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more requests: it was closed, or its thread ended on an error that nobody foresaw."""
+        return self._worker.is_closed
+
     def submit(
         self,
         messages: Messages,

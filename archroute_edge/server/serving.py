@@ -73,6 +73,11 @@ class Serving:
         return self.service.router.config
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the service's thread has ended though the server has not."""
+        return self.service.is_closed and not self.is_closing
+
+    @property
     def model_name(self) -> str:
         """What the model is called; of a cascade both, as ``--model`` has it."""
         return CASCADE.join(file.name for file in self.service.router.model_files)

@@ -70,7 +70,7 @@ class ServerSettings:
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
-            return self.host == "localhost"
+            return self.host.lower() == "localhost"
 
     @property
     def host_names(self) -> frozenset[str] | None:

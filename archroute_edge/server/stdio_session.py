@@ -104,7 +104,7 @@ class Session:
     def _cancel(self, request: Request) -> dict[str, bool]:
         """Call off the requests with an id; says whether one was still under way."""
         wanted = Parameters(_CANCEL, request.params, ("id",)).needed("id")
-        if not is_id(wanted):
+        if wanted is None or not is_id(wanted):
             raise RequestError("cancel takes the id of a request, text or a number", code=INVALID_PARAMS)
         with self._lock:
             futures = [future for future, each in self._pending.items() if each == wanted]

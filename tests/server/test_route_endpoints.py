@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
@@ -14,7 +14,7 @@ from archroute_edge.decision import Decision, Timings, TokenCounts
 from archroute_edge.prompt_formats import CARD, ORCHESTRATOR
 from archroute_edge.server import reply_bodies
 from archroute_edge.service import RoutingService
-from tests.server.conftest import Client
+from tests.server.conftest import Client, StuckService
 from tests.server.test_guard import App
 
 BUG = "there is a bug in my code, please fix it"
@@ -171,3 +171,13 @@ def test_it_is_ready_once_the_routes_are_evaluated(client: Client) -> None:
     client.app.serving.is_closing = True
     answer = client("GET", "/readyz")
     assert (answer.status_code, answer.json()) == (503, {"status": "shutting down"})
+
+
+def test_a_server_that_can_decide_no_more_says_so(client: Client, service: RoutingService, stuck: StuckService) -> None:
+    """Else whatever looks after it never starts it again, and every decision is a 503."""
+    client.app.serving.is_warm = True
+    stuck.is_closed = True
+    client.app.serving.service = cast(RoutingService, stuck)
+    for path in ("/healthz", "/readyz"):
+        answer = client("GET", path)
+        assert (answer.status_code, answer.json()) == (503, {"status": "failed"})
