@@ -62,6 +62,11 @@ class ServiceWorker:
         with self._changed:
             return len(self._running)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is taken."""
+        return self._closing
+
     def count(self, what: str, number: int = 1) -> None:
         """Add to :attr:`counts`."""
         with self._changed:

@@ -19,6 +19,7 @@ def test_closing(random_model: Path, gate: Gate, timeout: float | None) -> None:
     """With time enough what waits is finished; else it hears that it is not."""
     service = RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False))
     service.warm().result(PATIENCE_S)
+    assert not service.is_closed
     gate.close()
     running = service.submit("fix it")
     gate.wait_for_arrival()
@@ -34,6 +35,7 @@ def test_closing(random_model: Path, gate: Gate, timeout: float | None) -> None:
             with pytest.raises(ServiceClosedError):
                 future.result(0)
     assert warming.cancelled()
+    assert service.is_closed
     assert not our_threads()
     for ask in (service.submit, service.warm):
         with pytest.raises(ServiceClosedError):
