@@ -250,20 +250,20 @@ class ServiceWorker:
             error = exc
         took = (time.monotonic() - started) / sum(sizes)
         self._mean_s = took if self._mean_s is None else _NEWEST_SHARE * took + (1 - _NEWEST_SHARE) * self._mean_s
-        with self._changed:
-            self._running = []
-        for request, size in zip(batch, sizes, strict=True):
-            if error is not None:
-                request.promise.fail(error)
-                continue
+        for request, size in zip(batch, sizes if error is None else (), strict=False):
             own, decisions = decisions[:size], decisions[size:]
             request.decisions += [with_waiting(decision, request.waited_s or 0.0) for decision in own]
-            if request.promise.done:
-                continue
-            if request.n_left:
-                with self._changed:
+        with self._changed:
+            self._running = []
+            unfinished = [request for request in batch if error is None and request.n_left]
+            # At once: whoever calls a request off, or closes the service, finds it here or there.
+            for request in unfinished:
+                if not request.promise.done:
                     self._queue.put_back(request.caller, request)
-            else:
+        for request in batch:
+            if error is not None:
+                request.promise.fail(error)
+            elif request not in unfinished:
                 request.promise.answer(request.decisions if request.many else request.decisions[0])
 
     def _ask_router(self, batch: list[DecisionRequest], sizes: list[int]) -> Sequence[Decision]:

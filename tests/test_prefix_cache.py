@@ -260,15 +260,17 @@ def test_branches_are_right_whatever_has_to_make_room_for_them(seed: int, monkey
             with cache.working(prompt, static) as (work, _):
                 work.extend(prompt[work.n_tokens :])
                 branches = [bytes(draw.choices(b"123", k=3)) for _ in range(work.most_branches)]
-                rows = work.evaluate_branches(
-                    len(prompt),
-                    len(branches),
-                    lambda scratch, branches=branches, start=len(prompt): [  # type: ignore[misc]
-                        BatchToken(token, start + at, (number,), at == 2)
+
+                def build(
+                    scratch: Sequence[int], prompt: list[int] = prompt, branches: list[bytes] = branches
+                ) -> list[BatchToken]:
+                    return [
+                        BatchToken(token, len(prompt) + at, (number,), at == 2)
                         for number, branch in zip(scratch, branches, strict=True)
                         for at, token in enumerate(branch)
-                    ],
-                )
+                    ]
+
+                rows = work.evaluate_branches(len(prompt), len(branches), build)
         except EvaluationStoppedError:
             continue
         for row, branch in zip(rows, branches, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge import Router, RoutingService
+from archroute_edge import Decision, Router, RoutingService, service_worker
 from archroute_edge.errors import ServiceClosedError
 from tests.gate import PATIENCE_S, Gate, our_threads
 from tests.service.conftest import CONFIG, MESSAGES
@@ -52,6 +52,39 @@ def test_closing_without_draining(random_model: Path, gate: Gate) -> None:
     for future in futures:
         with pytest.raises(ServiceClosedError):
             future.result(0)
+
+
+def test_closing_between_two_conversations_of_a_list(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a list were nowhere to be found while it goes back to the queue: all of it would still be decided."""
+    service = RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False))
+    service.warm().result(PATIENCE_S)
+
+    def close_now(decision: Decision, _seconds: float) -> Decision:
+        service.close(drain=False)
+        return decision
+
+    monkeypatch.setattr(service_worker, "with_waiting", close_now)
+    with pytest.raises(ServiceClosedError):
+        service.submit_many(MESSAGES).result(PATIENCE_S)
+    monkeypatch.undo()
+    service.close()
+
+
+def test_a_program_that_ends_does_not_finish_what_goes_on() -> None:
+    """Would break if a window could be closed only when a model is loaded, or a prefix evaluated, that nobody needs now."""
+    script = (
+        "import time\n"
+        "from archroute_edge import Cancellation\n"
+        "from archroute_edge.deciders.background import BackgroundWork\n"
+        "from archroute_edge.errors import DecisionCancelledError\n"
+        "try:\n"
+        "    with Cancellation().until(0.05) as limit:\n"
+        "        BackgroundWork().finish('work', lambda closing: closing.wait_until(time.sleep), limit)\n"
+        "except DecisionCancelledError:\n"
+        "    print('late')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "late\n", "")
 
 
 def test_a_program_that_ends_in_the_middle_of_a_decision(random_model: Path) -> None:
