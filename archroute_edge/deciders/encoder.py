@@ -219,7 +219,7 @@ class EncoderDecider:
     def close(self) -> None:
         """Free context and model. Further calls raise EngineError."""
         self._background.close()
-        with self._lock.decision(Cancellation()):
+        with self._lock.closing():
             self._closed = True
             self._engine.close()
             self.model.close()

@@ -100,3 +100,28 @@ def test_a_program_that_ends_in_the_middle_of_a_decision(random_model: Path) -> 
         [sys.executable, "-c", script, str(random_model)], capture_output=True, text=True, check=False, timeout=PATIENCE_S * 2
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_a_program_that_ends_while_a_thread_decides(random_model: Path) -> None:
+    """Would break if a model were freed under the hands of a thread that the interpreter does not wait for."""
+    script = (
+        "import sys, threading\n"
+        "from contextlib import suppress\n"
+        "from archroute_edge import Route, Router\n"
+        "from archroute_edge.errors import DecisionCancelledError\n"
+        "router = Router([Route('a')], model=sys.argv[1], prefix_cache=False, threads=1, budget=8000)\n"
+        "decided = threading.Event()\n"
+        "def decide():\n"
+        "    with suppress(DecisionCancelledError):\n"
+        "        while True:\n"
+        "            router.route('a question')\n"
+        "            decided.set()\n"
+        "            router.route('a very long question ' * 2000)\n"
+        "threading.Thread(target=decide, daemon=True).start()\n"
+        "decided.wait()\n"
+        "print('fine')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(random_model)], capture_output=True, text=True, check=False, timeout=PATIENCE_S * 2
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
