@@ -202,6 +202,8 @@ class RoutingService:
             timeout: seconds after which no more is finished.
         """
         atexit.unregister(self._close_at_exit)
+        if self._worker.is_forked:
+            return
         self._worker.close(drain=drain, timeout=timeout)
         self._clock.close()
 

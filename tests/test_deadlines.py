@@ -207,7 +207,7 @@ def test_loading_the_second_model_goes_on_beyond_the_deadline(
     monkeypatch.setattr(opening, "LoadedModel", SlowModel)
     with cascade(random_encoder, random_model) as router:
         for _ in range(2):
-            decision = router.route("fix it", deadline=0.05)
+            decision = router.route("fix it", deadline=0.3)
             assert (decision.reason, decision.decided_by) == ("deadline", random_encoder.name)
         may_load.set()
         assert router.route("fix it", deadline=PATIENCE_S).decided_by == random_model.name
