@@ -13,7 +13,7 @@ from typing import Any
 from archroute_edge.alarm_clock import AlarmClock
 from archroute_edge.conversation import Messages, Turn, read_messages
 from archroute_edge.decision import Decision, Warmup
-from archroute_edge.errors import ArchRouteError, ConversationError, EngineError, SettingsError
+from archroute_edge.errors import ConversationError, EngineError, SettingsError
 from archroute_edge.router import Router
 from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.service_requests import DecisionRequest, WarmRequest, as_messages, with_waiting
@@ -208,6 +208,8 @@ class RoutingService:
             timeout: seconds after which no more is finished.
         """
         atexit.unregister(self._close_at_exit)
+        if self._worker.is_forked:
+            return
         self._worker.close(drain=drain, timeout=timeout)
         self._clock.close()
 
@@ -256,7 +258,7 @@ class RoutingService:
                 key=request.keys[0],
                 time_limit=request.ends_at + _STAND_IN_S - time.monotonic(),
             )
-        except ArchRouteError as exc:
+        except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits, and the other alarms must go on
             request.promise.fail(exc)
         else:
             waited = time.monotonic() - request.started
