@@ -153,10 +153,10 @@ class RequestError(ArchRouteError):
 
     Args:
         message: what is wrong.
-        code: the error code of JSON-RPC for it; -32600 is an invalid request.
+        code: the error code of JSON-RPC for it; that of parameters that make no sense unless told otherwise.
     """
 
-    def __init__(self, message: str, *, code: int = -32600) -> None:
+    def __init__(self, message: str, *, code: int = -32602) -> None:
         super().__init__(message)
         self.code = code
 

@@ -1,4 +1,4 @@
-"""What programs send as JSON lines: a value in a line, and routes that come with a message."""
+"""What programs send as JSON, in lines and in bodies: one value, and routes that come with a message."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ def parse_json(raw: bytes, place: str) -> Any:
     Raises:
         ConversationError: it is not UTF-8 or not JSON; the message says where in ``place``.
     """
+
+    def refuse(name: str) -> Any:
+        raise ConversationError(f"{place}: not JSON: {name} is no value of it")
+
     try:
-        return json.loads(raw.decode("utf-8-sig"))
+        return json.loads(raw.decode("utf-8-sig"), parse_constant=refuse)
     except UnicodeDecodeError as exc:
         raise ConversationError(f"{place}: not UTF-8 (byte {exc.start})") from exc
     except json.JSONDecodeError as exc:
         raise ConversationError(f"{place}:{exc.lineno}: not JSON: {exc.msg} (column {exc.colno})") from exc
-    except (ValueError, RecursionError) as exc:
-        raise ConversationError(f"{place}: JSON that cannot be used: {exc}") from exc
+    except RecursionError as exc:
+        raise ConversationError(f"{place}: JSON that cannot be used: nested too deep") from exc
+    except ValueError as exc:
+        raise ConversationError(f"{place}: JSON that cannot be used: a number too long") from exc
 
 
 def read_routes(routes: Any) -> RouteTable:

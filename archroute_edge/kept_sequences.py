@@ -36,8 +36,9 @@ class KeptSequences:
         self.in_use: set[CachedSequence] = set()
         """What stays where it is, whatever needs room."""
         n_kept = max_pinned + max_conversations
-        self.scratch_numbers = tuple(range(n_kept, engine.n_sequences))
-        self.parking = Parking(engine, range(n_kept), self.scratch_numbers[0])
+        # Parking has one of its own: it makes room for evaluations that have cells in the others.
+        self.parking = Parking(engine, range(n_kept), n_kept)
+        self.scratch_numbers = tuple(range(n_kept + 1, engine.n_sequences))
         self.n_evictions = 0
 
     def new(self) -> CachedSequence:
@@ -87,9 +88,12 @@ class KeptSequences:
             self.forget(cached)
             return
         while sum(len(each.parked or b"") for each in (*self.conversations, *self.pinned.values())) > self.max_parked_bytes:
-            parked = [each for each in self.conversations if each.parked] or [
-                each for each in self.pinned.values() if each.parked
+            # Never what is on its way back.
+            parked = [each for each in self.conversations if each.parked and each not in self.in_use] or [
+                each for each in self.pinned.values() if each.parked and each not in self.in_use
             ]
+            if not parked:
+                break
             self.forget(min(parked, key=lambda each: each.last_used))
 
     def forget(self, cached: CachedSequence) -> None:

@@ -233,11 +233,14 @@ class PrefixCache:
 
             best = max(range(len(candidates)), key=rank)
             source = candidates[best]
-            self._kept.in_use.add(source)
-            # A conversation's prefix is another one where a table's prefix begins another table's.
+            # A conversation's prefix is another one where a table's prefix begins another table's. It must stay while the
+            # conversation comes back.
+            needed = {source} if source.prefix is None else {source, source.prefix}
+            self._kept.in_use |= needed
             if source is pinned or ((source.prefix is None or self._kept.unpark(source.prefix)) and self._kept.unpark(source)):
+                self._kept.in_use -= needed - {pinned, source}
                 return source, lengths[best]
-            self._kept.in_use.discard(source)
+            self._kept.in_use -= needed - {pinned}
             self._kept.give_up(source)
 
     def evaluate(self, batch: Sequence[BatchToken], lengths: dict[int, int]) -> Logits:

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from archroute_edge.alarm_clock import AlarmClock
-from archroute_edge.conversation import Messages, read_messages
+from archroute_edge.conversation import Messages, Turn, read_messages
 from archroute_edge.decision import Decision, Warmup
-from archroute_edge.errors import ArchRouteError, EngineError, SettingsError
+from archroute_edge.errors import ConversationError, EngineError, SettingsError
 from archroute_edge.router import Router
 from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.service_requests import DecisionRequest, WarmRequest, as_messages, with_waiting
@@ -75,6 +75,11 @@ class RoutingService:
         """The router that new requests go to."""
         return self._worker.router
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more requests: it was closed, or its thread ended on an error that nobody foresaw."""
+        return self._worker.is_closed
+
     def submit(
         self,
         messages: Messages,
@@ -121,12 +126,13 @@ class RoutingService:
 
         Raises:
             SettingsError: not as many keys as conversations.
+            ConversationError: there is nothing to route in one of them; the message says in which, counted from 0.
             ArchRouteError: as :meth:`submit`.
         """
         if keys is not None and len(keys) != len(conversations):
             raise SettingsError(f"there are {len(keys)} keys for {len(conversations)} conversations; give one for each")
         table = None if routes is None else as_table(routes)
-        read = [read_messages(messages) for messages in conversations]
+        read = [_read_one_of_many(messages, index) for index, messages in enumerate(conversations)]
         names = [None] * len(read) if keys is None else list(keys)
         request = DecisionRequest(read, table, scores, names, caller, many=True)
         if not read:
@@ -202,6 +208,8 @@ class RoutingService:
             timeout: seconds after which no more is finished.
         """
         atexit.unregister(self._close_at_exit)
+        if self._worker.is_forked:
+            return
         self._worker.close(drain=drain, timeout=timeout)
         self._clock.close()
 
@@ -250,8 +258,15 @@ class RoutingService:
                 key=request.keys[0],
                 time_limit=request.ends_at + _STAND_IN_S - time.monotonic(),
             )
-        except ArchRouteError as exc:
+        except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits, and the other alarms must go on
             request.promise.fail(exc)
         else:
             waited = time.monotonic() - request.started
             request.promise.answer(with_waiting(decision, waited - decision.timings.total_ms / 1000))
+
+
+def _read_one_of_many(messages: Messages, index: int) -> tuple[Turn, ...]:
+    try:
+        return read_messages(messages)
+    except ConversationError as exc:
+        raise ConversationError(f"conversation {index}: {exc}") from exc

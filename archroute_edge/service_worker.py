@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -46,6 +47,7 @@ class ServiceWorker:
         self._stop = Cancellation()
         self._mean_s: float | None = None
         self._closing = False
+        self._process = os.getpid()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="archroute-worker", daemon=True)
         self._thread.start()
@@ -62,6 +64,11 @@ class ServiceWorker:
         with self._changed:
             return len(self._running)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is taken."""
+        return self._closing
+
     def count(self, what: str, number: int = 1) -> None:
         """Add to :attr:`counts`."""
         with self._changed:
@@ -72,13 +79,19 @@ class ServiceWorker:
         with self._changed:
             return request in self._running
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a process that was forked from the service's own: its thread is not here."""
+        return self._process != os.getpid()
+
     def put(self, request: DecisionRequest) -> None:
         """Let ``request`` wait for its turn. A warm-up that does not serve it is stopped.
 
         Raises:
-            ServiceClosedError: closed.
+            ServiceClosedError: closed, or of the process that this one was forked from.
             QueueFullError: too many wait already.
         """
+        self._check_process()
         with self._changed:
             self._check_open()
             if len(self._queue) >= self._limit:
@@ -97,8 +110,9 @@ class ServiceWorker:
         """Let ``request`` wait until nothing else does. Returns those of the same caller that it takes the place of.
 
         Raises:
-            ServiceClosedError: closed.
+            ServiceClosedError: closed, or of the process that this one was forked from.
         """
+        self._check_process()
         with self._changed:
             self._check_open()
             older = self._warms.of(request.caller)
@@ -122,8 +136,9 @@ class ServiceWorker:
         """Decide with ``router`` what comes from now on; whether that is another one than before.
 
         Raises:
-            ServiceClosedError: closed.
+            ServiceClosedError: closed, or of the process that this one was forked from.
         """
+        self._check_process()
         with self._changed:
             self._check_open()
             if router is self.router:
@@ -155,6 +170,11 @@ class ServiceWorker:
         for each in left:
             # What runs is stopped through forget(), which the future calls.
             each.promise.fail(ServiceClosedError("the service was closed before the request was finished"))
+
+    def _check_process(self) -> None:
+        # Before any lock is taken: whoever held it has stayed in the other process.
+        if self.is_forked:
+            raise ServiceClosedError("the service stayed in the process that this one was forked from; make one here")
 
     def _check_open(self) -> None:
         if self._closing:
@@ -250,20 +270,20 @@ class ServiceWorker:
             error = exc
         took = (time.monotonic() - started) / sum(sizes)
         self._mean_s = took if self._mean_s is None else _NEWEST_SHARE * took + (1 - _NEWEST_SHARE) * self._mean_s
-        with self._changed:
-            self._running = []
-        for request, size in zip(batch, sizes, strict=True):
-            if error is not None:
-                request.promise.fail(error)
-                continue
+        for request, size in zip(batch, sizes if error is None else (), strict=False):
             own, decisions = decisions[:size], decisions[size:]
             request.decisions += [with_waiting(decision, request.waited_s or 0.0) for decision in own]
-            if request.promise.done:
-                continue
-            if request.n_left:
-                with self._changed:
+        with self._changed:
+            self._running = []
+            unfinished = [request for request in batch if error is None and request.n_left]
+            # At once: whoever calls a request off, or closes the service, finds it here or there.
+            for request in unfinished:
+                if not request.promise.done:
                     self._queue.put_back(request.caller, request)
-            else:
+        for request in batch:
+            if error is not None:
+                request.promise.fail(error)
+            elif request not in unfinished:
                 request.promise.answer(request.decisions if request.many else request.decisions[0])
 
     def _ask_router(self, batch: list[DecisionRequest], sizes: list[int]) -> Sequence[Decision]:

@@ -15,6 +15,7 @@ from archroute_edge import OTHER, Cancellation, Decision, Route, Router
 from archroute_edge.config import RoutingConfig
 from archroute_edge.deciders import opening
 from archroute_edge.engine.completion import CompletionEngine
+from archroute_edge.engine.embedding import EmbeddingEngine, Vectors
 from archroute_edge.engine.interface import BatchToken, Logits
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import DecisionCancelledError, EngineError, ModelLoadError, SettingsError
@@ -206,7 +207,7 @@ def test_loading_the_second_model_goes_on_beyond_the_deadline(
     monkeypatch.setattr(opening, "LoadedModel", SlowModel)
     with cascade(random_encoder, random_model) as router:
         for _ in range(2):
-            decision = router.route("fix it", deadline=0.05)
+            decision = router.route("fix it", deadline=0.3)
             assert (decision.reason, decision.decided_by) == ("deadline", random_encoder.name)
         may_load.set()
         assert router.route("fix it", deadline=PATIENCE_S).decided_by == random_model.name
@@ -233,6 +234,48 @@ def test_an_encoders_lock_has_a_deadline_too(random_encoder: Path) -> None:
         with pytest.raises(DecisionCancelledError):
             router.route_many(["fix it"], cancellation=flag)
         assert router.route("fix it", routes=OTHERS, deadline=PATIENCE_S).reason is None
+
+
+MANY_ROUTES = [Route(f"route_{number}", "what is asked about code, meals and trips " * 4) for number in range(60)]
+
+
+def test_an_encoders_vectors_of_a_table_hold_up_no_other_table(random_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a decision waited until the many routes that came with another one have their vectors."""
+    may_end, evaluate = threading.Event(), EmbeddingEngine._evaluate
+
+    def wait_and_evaluate(engine: EmbeddingEngine, texts: Sequence[Sequence[int]], cancellation: Cancellation) -> Vectors:
+        while len(texts) > 1 and not may_end.wait(0.002):
+            cancellation.check()
+        return evaluate(engine, texts, cancellation)
+
+    with Router(config=CONFIG, model=random_encoder, prefix_cache=False) as router:
+        monkeypatch.setattr(EmbeddingEngine, "_evaluate", wait_and_evaluate)
+        assert router.route("fix it", routes=MANY_ROUTES, deadline=0.05).reason == "deadline"
+        assert router.route("fix it", deadline=5).reason is None
+        may_end.set()
+        assert router.route("fix it", routes=MANY_ROUTES, deadline=PATIENCE_S).reason is None
+
+
+def test_vectors_that_are_finished_are_not_evaluated_again(random_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a table with more routes than there ever is time for were begun again each time."""
+    with Router(MANY_ROUTES, model=random_encoder, prefix_cache=False) as fresh:
+        expected = fresh.route("fix it", scores=True)
+    evaluate, n_texts, flag = EmbeddingEngine._evaluate, 0, Cancellation()
+
+    def count_and_evaluate(engine: EmbeddingEngine, texts: Sequence[Sequence[int]], cancellation: Cancellation) -> Vectors:
+        nonlocal n_texts
+        vectors = evaluate(engine, texts, cancellation)
+        n_texts += len(texts)
+        flag.cancel()
+        return vectors
+
+    with Router(config=CONFIG, model=random_encoder, prefix_cache=False) as router:
+        monkeypatch.setattr(EmbeddingEngine, "_evaluate", count_and_evaluate)
+        with pytest.raises(DecisionCancelledError):
+            router.warm(routes=MANY_ROUTES, cancellation=flag)
+        assert 0 < n_texts < len(MANY_ROUTES)
+        assert same(router.route("fix it", routes=MANY_ROUTES, scores=True), expected)
+        assert n_texts == len(MANY_ROUTES) + 1
 
 
 def test_closing_does_not_wait_for_what_goes_on(random_model: Path, gate: Gate) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from archroute_edge import kept_sequences
+from archroute_edge.engine.interface import BatchToken
 from archroute_edge.errors import ContextOverflowError, EngineError, EvaluationStoppedError
 from archroute_edge.prefix_cache import PrefixCache
 from archroute_edge.prompt import StaticParts
@@ -222,6 +223,58 @@ def test_a_sequence_that_cannot_be_parked_or_brought_back_is_evaluated_again() -
         engine.refused = refused
         for table in "one", "two", "three", "one":
             run(cache, f"routes of {table}", f"[{table} " + "words " * 60 + "!")
+
+
+class _LoadingInto(FakeEngine):
+    """Refuses a state that it has no cells for, as llama.cpp does."""
+
+    def load(self, sequence: int, state: bytes) -> None:
+        if self.n_cells + len(state) - 4 > self.n_ctx:
+            raise EngineError("no cells")
+        super().load(sequence, state)
+
+
+def test_a_prefix_stays_while_its_conversation_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if room for a conversation were made by parking the very cells that it begins with."""
+    monkeypatch.setattr(kept_sequences, "MAX_OTHER_CELLS", 0)
+    cache = PrefixCache(_LoadingInto(n_ctx=74), max_pinned=3, max_conversations=4)
+    prompt, static = [*b"routes[ab" + b"c" * 57 + b"="], StaticParts(tuple(b"routes"), 1)
+    with cache.working(prompt, static) as (work, _):
+        work.extend(prompt[work.n_tokens :])
+    run(cache, "others", "[hello")
+    run(cache, "routes[ab", "cccd")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_branches_are_right_whatever_has_to_make_room_for_them(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if parking and branches used one sequence, or if what comes back were forgotten for its own sake."""
+    draw = random.Random(seed)
+    monkeypatch.setattr(kept_sequences, "MAX_OTHER_CELLS", draw.choice([0, 100, 4000]))
+    engine = _LoadingInto(n_ctx=draw.choice([150, 200, 400]), n_sequences=12)
+    cache = PrefixCache(engine, max_pinned=2, max_conversations=4, max_parked_bytes=draw.choice([60, 150, 4000]))
+    for _ in range(100):
+        table, talk = f"routes of {draw.choice('abc')}", "[" + "".join(draw.choices("xy", k=draw.randint(1, 40)))
+        prompt, static = prompt_of(table, talk)
+        engine.stops_after = draw.choice([None, None, None, draw.randint(0, 40)])
+        try:
+            with cache.working(prompt, static) as (work, _):
+                work.extend(prompt[work.n_tokens :])
+                branches = [bytes(draw.choices(b"123", k=3)) for _ in range(work.most_branches)]
+
+                def build(
+                    scratch: Sequence[int], prompt: list[int] = prompt, branches: list[bytes] = branches
+                ) -> list[BatchToken]:
+                    return [
+                        BatchToken(token, len(prompt) + at, (number,), at == 2)
+                        for number, branch in zip(scratch, branches, strict=True)
+                        for at, token in enumerate(branch)
+                    ]
+
+                rows = work.evaluate_branches(len(prompt), len(branches), build)
+        except EvaluationStoppedError:
+            continue
+        for row, branch in zip(rows, branches, strict=True):
+            assert (row == engine.logits_after([*prompt, *branch])).all()
 
 
 class _Store:

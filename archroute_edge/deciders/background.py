@@ -6,6 +6,7 @@ has a thread of its own: a decision waits for it until its own time is up, and t
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
@@ -15,7 +16,7 @@ from archroute_edge.errors import EngineError
 
 
 class BackgroundWork:
-    """One piece of work at a time, each in a thread that lasts as long as it."""
+    """One piece of work at a time, each in a thread that lasts as long as it. A program that ends stops it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,14 +43,20 @@ class BackgroundWork:
                 if self._closing.cancelled:
                     raise EngineError("the router has been closed")
                 if self._thread is None:
-                    self._key, self._done = key, Future()
-                    self._thread = threading.Thread(target=self._run, args=(work, self._done), name="archroute-background")
-                    self._thread.start()
+                    self._begin(key, work)
                 is_ours, done = self._key == key, self._done
             cancellation.wait_until(lambda seconds, done=done: wait([done], seconds).done)  # type: ignore[misc]
             if is_ours:
                 done.result()
                 return
+
+    def _begin(self, key: Hashable, work: Callable[[Cancellation], object]) -> None:
+        done: Future[None] = Future()
+        # The interpreter would wait for other than daemon threads to end by themselves before it calls anything at exit.
+        thread = threading.Thread(target=self._run, args=(work, done), name="archroute-background", daemon=True)
+        thread.start()
+        self._key, self._done, self._thread = key, done, thread
+        atexit.register(self.close)
 
     def is_at(self, key: Hashable) -> bool:
         """Whether the work called ``key`` is being done."""
@@ -64,6 +71,7 @@ class BackgroundWork:
             error = EngineError("the router has been closed") if self._closing.cancelled else exc
         with self._lock:
             self._thread = None
+            atexit.unregister(self.close)
         if error is None:
             done.set_result(None)
         else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from archroute_edge.engine.backend import physical_cores
 from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.embedding import N_TEXTS, EmbeddingEngine, Vectors
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.errors import EngineError
+from archroute_edge.errors import DecisionCancelledError, EngineError
 from archroute_edge.routes import OTHER, RouteTable
 from archroute_edge.saved_prefixes import SavedPrefixes
 
@@ -92,7 +93,7 @@ class EncoderDecider:
         """As :class:`archroute_edge.deciders.interface.Decider` says; short conversations share an evaluation."""
         cancellation = cancellation or Cancellation()
         if cancellation.has_deadline and not self._routes.is_known(table):
-            self._background.finish(table, lambda closing: self._get_ready(table, keep, closing), cancellation)
+            self._background.finish(table, lambda closing: self._prepare(table, keep, closing), cancellation)
         verdicts: list[Verdict] = []
         # Other threads can decide in between.
         for first in range(0, len(conversations), N_TEXTS):
@@ -111,9 +112,8 @@ class EncoderDecider:
         windows = [conversation_window(turns) for turns in conversations]
         encoded = [self._engine.encode(conversation_text(turns)) for turns in conversations]
         written = time.perf_counter()
-        with self._lock.decision(cancellation):
+        with self._deciding(table, cancellation):
             locked = time.perf_counter()
-            self._check_open()
             routes, n_route_evaluations = self._routes.of(table, keep=keep, cancellation=cancellation)
             vectors = self._engine.embed(encoded, cancellation)
         evaluated = time.perf_counter()
@@ -178,9 +178,29 @@ class EncoderDecider:
         return Warmup(routes.n_tokens, routes.n_tokens if n_evaluations else 0, 1000 * (time.perf_counter() - started))
 
     def _get_ready(self, table: RouteTable, keep: bool, cancellation: Cancellation) -> tuple[TableVectors, int]:
-        with self._lock.decision(cancellation):
-            self._check_open()
+        with self._deciding(table, cancellation):
             return self._routes.of(table, keep=keep, cancellation=cancellation)
+
+    def _prepare(self, table: RouteTable, keep: bool, closing: Cancellation) -> None:
+        """Get the vectors of ``table`` ready when nothing else is to be done."""
+        while True:
+            with self._lock.spare_time(closing) as flag:
+                self._check_open()
+                try:
+                    self._routes.of(table, keep=keep, cancellation=flag)
+                except DecisionCancelledError:
+                    # A decision on another table came between; what is finished is kept.
+                    closing.check()
+                else:
+                    return
+
+    @contextmanager
+    def _deciding(self, table: RouteTable, cancellation: Cancellation) -> Iterator[None]:
+        """Have the context alone."""
+        # What is being evaluated for this very table would only be lost.
+        with self._lock.decision(cancellation, stop_others=not self._background.is_at(table)):
+            self._check_open()
+            yield
 
     @property
     def n_ctx(self) -> int:
@@ -199,7 +219,7 @@ class EncoderDecider:
     def close(self) -> None:
         """Free context and model. Further calls raise EngineError."""
         self._background.close()
-        with self._lock.decision(Cancellation()):
+        with self._lock.closing():
             self._closed = True
             self._engine.close()
             self.model.close()

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from archroute_edge.engine.cancellation import Cancellation
+from archroute_edge.errors import DecisionCancelledError
 
 
 class EvaluationLock:
-    """A lock for decisions, and for work that they stop when they come."""
+    """A lock for decisions, and for work that they stop when they come.
+
+    At exit models are freed, and no thread may be in the middle of an evaluation then: whoever holds the lock is stopped, and
+    nobody gets it any more.
+    """
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._held = False
         self._n_deciding = 0
         self._stoppable: Cancellation | None = None
+        self._holder: Cancellation | None = None
+        self._ended = False
+        self._process = os.getpid()
+        _locks.add(self)
+        # Called before what was registered earlier: the models' finalizers, also those of this lock's own.
+        atexit.unregister(_end_all)
+        atexit.register(_end_all)
 
     @contextmanager
     def decision(self, cancellation: Cancellation, *, stop_others: bool = True) -> Iterator[None]:
         """Hold the lock for a decision. Work that can wait and holds it is stopped, unless ``stop_others`` is False.
 
         Raises:
-            DecisionCancelledError: ``cancellation`` was set while others held it.
+            DecisionCancelledError: ``cancellation`` was set while others held it, or the program ends.
         """
         with self._condition:
             self._n_deciding += 1
@@ -31,7 +46,7 @@ class EvaluationLock:
                 self._stoppable.cancel()
             try:
                 cancellation.wait_until(lambda seconds: self._condition.wait_for(self._is_free, seconds))
-                self._held = True
+                self._take(cancellation)
             finally:
                 self._n_deciding -= 1
                 self._condition.notify_all()
@@ -45,16 +60,46 @@ class EvaluationLock:
         """Hold the lock when no decision wants it. The flag is set when one comes: the block must then end soon.
 
         Raises:
-            DecisionCancelledError: ``cancellation`` was set before; the flag is set with it as well.
+            DecisionCancelledError: ``cancellation`` was set before, or the program ends; the flag is set with
+                ``cancellation`` as well.
         """
         with cancellation.derived() as flag:
             with self._condition:
                 cancellation.wait_until(lambda seconds: self._condition.wait_for(self._is_idle, seconds))
-                self._held, self._stoppable = True, flag
+                self._take(flag)
+                self._stoppable = flag
             try:
                 yield flag
             finally:
                 self._release()
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Hold the lock to close what it guards: once a decision that is under way is over, also where the program ends."""
+        with self._condition:
+            if self._process == os.getpid():
+                self._condition.wait_for(self._is_free)
+            self._held = True
+        try:
+            yield
+        finally:
+            self._release()
+
+    def end(self) -> None:
+        """Stop whoever holds the lock, wait for that, and let nobody have it again but for closing."""
+        # In a forked process nobody is left who would let go of it.
+        if self._process != os.getpid():
+            return
+        with self._condition:
+            self._ended = True
+            if self._holder is not None:
+                self._holder.cancel()
+            self._condition.wait_for(self._is_free)
+
+    def _take(self, holder: Cancellation) -> None:
+        if self._ended:
+            raise DecisionCancelledError("the program ends; nothing more is decided")
+        self._held, self._holder = True, holder
 
     def _is_free(self) -> bool:
         return not self._held
@@ -64,5 +109,13 @@ class EvaluationLock:
 
     def _release(self) -> None:
         with self._condition:
-            self._held, self._stoppable = False, None
+            self._held, self._stoppable, self._holder = False, None, None
             self._condition.notify_all()
+
+
+_locks: weakref.WeakSet[EvaluationLock] = weakref.WeakSet()
+
+
+def _end_all() -> None:
+    for lock in tuple(_locks):
+        lock.end()

@@ -207,7 +207,7 @@ class GenerativeDecider:
     def close(self) -> None:
         """Free context and model. Further calls raise EngineError."""
         self._background.close()
-        with self._lock.decision(Cancellation()):
+        with self._lock.closing():
             self._closed = True
             self._context.close()
             self.model.close()

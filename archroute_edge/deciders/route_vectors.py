@@ -12,13 +12,14 @@ import numpy as np
 
 from archroute_edge.deciders.encoder_text import TEXT_FORMAT, route_text
 from archroute_edge.engine.cancellation import Cancellation
-from archroute_edge.engine.embedding import EmbeddingEngine, EncodedText, Vectors
+from archroute_edge.engine.embedding import EmbeddingEngine, EncodedText, Vectors, batches
 from archroute_edge.routes import RouteTable
 from archroute_edge.saved_prefixes import SavedPrefixes
 
 logger = logging.getLogger(__name__)
 
 _MOST_TABLES: Final = 256
+_MOST_BEGUN: Final = 4
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class RouteVectors:
         self._engine = engine
         self._saved = saved
         self._known: OrderedDict[RouteTable, TableVectors] = OrderedDict()
+        # Parts of tables whose evaluation was stopped.
+        self._begun: OrderedDict[RouteTable, list[Vectors]] = OrderedDict()
 
     def is_known(self, table: RouteTable) -> bool:
         """Whether the vectors of ``table`` are in memory. From any thread; true a moment ago, not for ever."""
@@ -52,7 +55,7 @@ class RouteVectors:
         ``keep`` says whether they are worth saving on disk.
 
         Raises:
-            DecisionCancelledError: ``cancellation`` was set.
+            DecisionCancelledError: ``cancellation`` was set; what is finished is kept for the next time.
             EngineError: llama.cpp failed.
         """
         found, n_evaluations = self._known.get(table), 0
@@ -61,7 +64,7 @@ class RouteVectors:
             n_tokens = sum(len(text.tokens) for text in encoded)
             vectors = self._load(encoded)
             if vectors is None:
-                vectors, n_evaluations = self._engine.embed(encoded, cancellation), self._engine.n_evaluations(encoded)
+                vectors, n_evaluations = self._embed(table, encoded, cancellation)
                 if keep and self._saved is not None:
                     self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
             found = self._known[table] = TableVectors(vectors, n_tokens)
@@ -69,6 +72,19 @@ class RouteVectors:
                 self._known.popitem(last=False)
         self._known.move_to_end(table)
         return found, n_evaluations
+
+    def _embed(
+        self, table: RouteTable, encoded: Sequence[EncodedText], cancellation: Cancellation | None
+    ) -> tuple[Vectors, int]:
+        parts = self._begun.setdefault(table, [])
+        self._begun.move_to_end(table)
+        if len(self._begun) > _MOST_BEGUN:
+            self._begun.popitem(last=False)
+        missing = list(batches(encoded))[len(parts) :]
+        for texts in missing:
+            parts.append(self._engine.embed(texts, cancellation))
+        del self._begun[table]
+        return np.concatenate(parts), len(missing)
 
     def _load(self, encoded: Sequence[EncodedText]) -> Vectors | None:
         state = self._saved.load(_key(encoded)) if self._saved is not None else None

@@ -41,6 +41,18 @@ class EncodedText:
     cut: bool
 
 
+def batches(texts: Sequence[EncodedText]) -> Iterator[Sequence[EncodedText]]:
+    """``texts`` in parts that :meth:`EmbeddingEngine.embed` takes one evaluation for."""
+    start = n_tokens = 0
+    for index, text in enumerate(texts):
+        if index - start == N_TEXTS or n_tokens + len(text.tokens) > N_UBATCH:
+            yield texts[start:index]
+            start, n_tokens = index, 0
+        n_tokens += len(text.tokens)
+    if start < len(texts):
+        yield texts[start:]
+
+
 class EmbeddingEngine:
     """Turns texts into vectors with a loaded encoder. Encoding texts is thread-safe; :meth:`embed` is not.
 
@@ -90,12 +102,12 @@ class EmbeddingEngine:
             EngineError: llama.cpp failed, or the model computed something that is no direction.
         """
         cancellation = cancellation or Cancellation()
-        parts = [self._evaluate([text.tokens for text in batch], cancellation) for batch in _batches(texts)]
+        parts = [self._evaluate([text.tokens for text in batch], cancellation) for batch in batches(texts)]
         return np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
 
     def n_evaluations(self, texts: Sequence[EncodedText]) -> int:
         """How many evaluations :meth:`embed` takes for ``texts``."""
-        return sum(1 for _ in _batches(texts))
+        return sum(1 for _ in batches(texts))
 
     def _evaluate(self, texts: Sequence[Sequence[int]], cancellation: Cancellation) -> Vectors:
         # Also here: backends that run on a GPU never look at it.
@@ -156,18 +168,6 @@ class EmbeddingEngine:
         """Free the context; the model stays."""
         self._free()
         self._handle = None
-
-
-def _batches(texts: Sequence[EncodedText]) -> Iterator[Sequence[EncodedText]]:
-    """Cut ``texts`` so that each part fits into one evaluation."""
-    start = n_tokens = 0
-    for index, text in enumerate(texts):
-        if index - start == N_TEXTS or n_tokens + len(text.tokens) > N_UBATCH:
-            yield texts[start:index]
-            start, n_tokens = index, 0
-        n_tokens += len(text.tokens)
-    if start < len(texts):
-        yield texts[start:]
 
 
 def _free_context(handle: Any, _model: LoadedModel) -> None:

@@ -21,6 +21,7 @@ from archroute_edge.errors import (
     ServiceClosedError,
     SettingsError,
 )
+from archroute_edge.server.request_bodies import AS_LIST, AS_TEXT
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def add_error_handlers(app: FastAPI) -> None:
         assert isinstance(exc, RequestValidationError)
         first = exc.errors()[0]
         # Not what pydantic found there: that may be somebody's message.
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        place = ".".join(str(part) for part in first["loc"] if part not in ("body", AS_TEXT, AS_LIST))
         message = f"{place}: {first['msg']}" if place else str(first["msg"])
         return ApiError(400, message, code="invalid_request", param=place or None).response()
 

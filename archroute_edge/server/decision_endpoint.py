@@ -38,7 +38,11 @@ def decision_endpoint(serving: Serving) -> APIRouter:
     ) -> Response:
         """Say which models to ask about an ordinary chat body, without asking any."""
         session = x_model_affinity or None
-        pin = serving.affinity.find(session, serving.config) if session else None
+
+        def pin_of_session() -> Pin | None:
+            return serving.affinity.find(session, serving.config) if session else None
+
+        pin = pin_of_session()
         pinned = pin is not None
         if pin is None:
             answered = await serving.decide(
@@ -48,12 +52,15 @@ def decision_endpoint(serving: Serving) -> APIRouter:
                 key=session,
                 user=body.user,
             )
-            pin = _pin(answered)
+            # Another request of the session may have been decided meanwhile: the first decision is the session's.
+            earlier = pin_of_session()
+            pinned = earlier is not None
+            pin = earlier or _pin(answered)
             # A session stays with what was decided, and nothing was where the time was up.
-            if session and answered.decision.reason != "deadline":
+            if session and not pinned and answered.decision.reason != "deadline":
                 serving.affinity.pin(session, pin)
                 serving.metrics.sessions.set(len(serving.affinity))
-        else:
+        if pinned:
             serving.metrics.pinned()
         models = list(pin.models) or ([body.model] if body.model else [])
         reply: dict[str, Any] = {

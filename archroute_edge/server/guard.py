@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from archroute_edge.server.settings import ServerSettings
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Paths that need no API key, since what looks after processes has none."""
 
+# An address in brackets or a name, and a port. Nothing else: what is behind "@" or before "#" is no name.
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
 # A client that still sends does not read. What it sends is thrown away for so long, so that it comes to read its answer.
 _DRAIN_S = 5.0
 _DRAIN_BYTES = 64 << 20
@@ -158,11 +161,9 @@ class _Headers:
 
 
 def _name(host: str) -> str:
-    """The name in a ``Host`` header, without brackets and port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    """The name in a ``Host`` header in lower case, without brackets and port; empty where it is no such header."""
+    found = _HOST.fullmatch(host.lower())
+    return found[1] or found[2] if found else ""
 
 
 def _netloc(origin: str) -> str:

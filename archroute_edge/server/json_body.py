@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -11,15 +10,17 @@ from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
+from archroute_edge.errors import ConversationError
+from archroute_edge.json_requests import parse_json
 from archroute_edge.server.api_errors import ApiError
 
 MAX_DEPTH = 64
 """Deepest nesting of lists and objects in a body."""
 
 # Also takes a string that does not end: a match that fails would be tried again from each quote in it.
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _JsonRequest(Request):
@@ -53,30 +54,19 @@ def read_json(raw: bytes) -> Any:
     Raises:
         ApiError: 400; not UTF-8, not JSON, or nested too deep.
     """
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        _check_depth(raw)
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        raise ApiError(400, f"the body is not UTF-8 (byte {exc.start})", code="invalid_json") from exc
-    if text.count("[") + text.count("{") > MAX_DEPTH:
-        _check_depth(text)
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as exc:
-        message = f"the body is not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})"
-        raise ApiError(400, message, code="invalid_json") from exc
-    except (ValueError, RecursionError) as exc:
-        raise ApiError(400, "the body is JSON that cannot be used: a number too long", code="invalid_json") from exc
-    return _valid_unicode(value) if _SURROGATE_ESCAPE.search(text) else value
+        value = parse_json(raw, "body")
+    except ConversationError as exc:
+        raise ApiError(400, str(exc), code="invalid_json") from exc
+    return _valid_unicode(value) if _SURROGATE_ESCAPE.search(raw) else value
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ApiError(400, f"the body is not JSON: {name} is no value of it", code="invalid_json")
-
-
-def _check_depth(text: str) -> None:
+def _check_depth(raw: bytes) -> None:
     depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
+    for bracket in _BRACKET.findall(_STRING.sub(b"", raw)):
+        depth += 1 if bracket in b"[{" else -1
         if depth > MAX_DEPTH:
             raise ApiError(400, f"the body is nested deeper than {MAX_DEPTH} levels", code="invalid_json")
 

@@ -47,7 +47,7 @@ class Metrics:
         self._tokens = Counter("archroute_tokens", "Tokens of decisions.", ("kind",), registry=self.registry)
         self._timeouts = Counter("archroute_timeouts", "Requests given up at the time limit.", registry=self.registry)
         self._pinned = Counter(
-            "archroute_pinned_decisions", "Decisions repeated for a session, without routing.", registry=self.registry
+            "archroute_pinned_decisions", "Requests answered with an earlier decision of their session.", registry=self.registry
         )
         self._reloads = Counter(
             "archroute_config_reloads", "New configurations, taken or refused.", ("outcome",), registry=self.registry

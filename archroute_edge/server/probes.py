@@ -30,17 +30,23 @@ def probes(serving: Serving) -> APIRouter:
         model = {"id": serving.model_name, "object": "model", "created": started, "owned_by": "archroute-edge"}
         return JSONResponse({"object": "list", "data": [model]})
 
-    @router.get("/healthz", response_model=StatusReply, responses=error_responses(403))
+    def status_reply(description: str) -> dict[int | str, dict[str, Any]]:
+        return {503: {"model": StatusReply, "description": description}, **error_responses(403)}
+
+    @router.get("/healthz", response_model=StatusReply, responses=status_reply("It decides no more: start it again."))
     async def healthz() -> Response:
-        """Whether the server answers at all. Needs no key."""
-        return JSONResponse({"status": "ok"})
+        """Whether the server lives. Needs no key."""
+        return JSONResponse({"status": "failed"}, 503) if serving.has_failed else JSONResponse({"status": "ok"})
 
-    unready: dict[int | str, dict[str, Any]] = {503: {"model": StatusReply, "description": "Not ready, or shutting down."}}
-
-    @router.get("/readyz", response_model=StatusReply, responses={**unready, **error_responses(403)})
+    @router.get("/readyz", response_model=StatusReply, responses=status_reply("Not ready, shutting down, or failed."))
     async def readyz() -> Response:
         """Whether the routes are evaluated, so that decisions come at their usual speed. Needs no key."""
-        status = "shutting down" if serving.is_closing else "ok" if serving.is_warm else "starting"
+        if serving.is_closing:
+            status = "shutting down"
+        elif serving.has_failed:
+            status = "failed"
+        else:
+            status = "ok" if serving.is_warm else "starting"
         return JSONResponse({"status": status}, 200 if status == "ok" else 503)
 
     @router.get("/metrics", response_class=Response, responses={**_METRICS, **error_responses(401, 403)})

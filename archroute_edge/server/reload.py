@@ -39,6 +39,9 @@ class ConfigReload:
 
     async def run(self) -> None:
         """Reload whenever there is reason to; never returns."""
+        # The file may have been changed while the model was loaded.
+        if self._path is not None and await self._differs(self._path):
+            await self.reload()
         while True:
             try:
                 await asyncio.wait_for(self._asked.wait(), self._poll)
@@ -55,15 +58,19 @@ class ConfigReload:
             await self.reload()
 
     async def reload(self) -> bool:
-        """Read the file and take its routes, if the model can; whatever is wrong leaves the old ones in place."""
+        """Read the file and take its routes, if the model can; whatever is wrong leaves the old ones in place.
+
+        A configuration that says what it said before stays as well, and so do the sessions that were decided by it.
+        """
         if self._path is None:
             logger.warning("there is no configuration file to read again")
             return False
         service = self._serving.service
         try:
             config = await asyncio.to_thread(load_config, self._path)
-            # Over the model that is loaded. What waits is decided by the old configuration, what comes now by the new one.
-            service.replace(await asyncio.to_thread(service.router.with_config, config))
+            if config != self._serving.config:
+                # Over the model that is loaded. What waits is decided by the old configuration, what comes now by the new one.
+                service.replace(await asyncio.to_thread(service.router.with_config, config))
         except ArchRouteError as exc:
             logger.error("the configuration stays as it was: %s", exc)
             self._serving.metrics.reloaded(taken=False)
@@ -71,6 +78,13 @@ class ConfigReload:
         self._serving.metrics.reloaded(taken=True)
         logger.info("the configuration has been read again: %d routes of %s", len(config.table), self._path)
         return True
+
+    async def _differs(self, path: Path) -> bool:
+        """Whether the file says anything else than the configuration in use, or cannot be read."""
+        try:
+            return await asyncio.to_thread(load_config, path) != self._serving.config
+        except ArchRouteError:
+            return True
 
     def _signature(self) -> _Signature:
         if self._path is None:

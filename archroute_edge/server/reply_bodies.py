@@ -132,7 +132,7 @@ class ModelsReply(BaseModel):
 class StatusReply(BaseModel):
     """How the server is."""
 
-    status: Literal["ok", "starting", "shutting down"]
+    status: Literal["ok", "starting", "shutting down", "failed"]
 
 
 class ErrorBody(BaseModel):

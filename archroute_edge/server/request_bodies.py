@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from archroute_edge.routes import MAX_ROUTES, Route, RouteTable
+from archroute_edge.server.settings import MAX_BATCH
 from archroute_edge.setting_limits import LONGEST_DEADLINE_S
 
-MAX_BATCH = 256
-"""Most conversations in one batch."""
+AS_TEXT, AS_LIST = "as text", "as a list"
+"""What pydantic calls the two shapes of a value in the place of an error; a caller's body has nothing of that name."""
+
+
+def _shape(value: Any) -> str | None:
+    return AS_TEXT if isinstance(value, str) else AS_LIST if isinstance(value, list) else None
+
+
+# Told apart by the type, so that an error in a list says what is wrong in it, and not that it is no text.
+_ByShape = Discriminator(_shape, "text_or_list", "Input should be a text or a list")
 
 
 class _Request(BaseModel):
@@ -29,7 +38,7 @@ class ChatMessage(_Request):
     """A message as OpenAI's API has it; what else stands in it, such as tool calls, is not looked at."""
 
     role: Literal["user", "assistant", "system", "developer", "tool", "function"]
-    content: str | list[ContentPart] | None = None
+    content: Annotated[Annotated[str, Tag(AS_TEXT)] | Annotated[list[ContentPart], Tag(AS_LIST)], _ByShape] | None = None
 
     def plain(self) -> dict[str, Any]:
         """The message as the router takes it."""
@@ -91,7 +100,10 @@ class DecisionRequest(_Request):
     user: Caller = None
 
 
-Conversation = Annotated[str, Field(min_length=1)] | Chat
+Conversation = Annotated[
+    Annotated[str, Field(min_length=1), Tag(AS_TEXT)] | Annotated[list[ChatMessage], Field(min_length=1), Tag(AS_LIST)],
+    _ByShape,
+]
 Routes = Annotated[list[InlineRoute], Field(min_length=1, max_length=MAX_ROUTES)]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from archroute_edge.errors import DecisionCancelledError
+from archroute_edge.errors import ConversationError, DecisionCancelledError
+from archroute_edge.server.api_errors import ApiError
 from archroute_edge.server.json_body import JsonRoute
 from archroute_edge.server.reply_bodies import BatchReply, RouteReply, WarmReply
 from archroute_edge.server.request_bodies import BatchRequest, RouteRequest, WarmRequest, read_conversation, read_routes
@@ -37,15 +38,19 @@ def route_endpoints(serving: Serving) -> APIRouter:
     @router.post("/v1/route/batch", response_model=BatchReply, responses=error_responses())
     async def batch(request: Request, body: BatchRequest) -> Response:
         """Route several conversations; one that cannot be routed fails them all."""
-        future = serving.service.submit_many(
-            [read_conversation(each) for each in body.conversations],
-            routes=read_routes(body.routes),
-            scores=body.scores,
-            caller=caller_of(request, body.user),
-        )
+        routes = serving.inline(read_routes(body.routes))
+        try:
+            future = serving.service.submit_many(
+                [read_conversation(each) for each in body.conversations],
+                routes=routes,
+                scores=body.scores,
+                caller=caller_of(request, body.user),
+            )
+        except ConversationError as exc:
+            raise ApiError(400, str(exc), code="invalid_request", param="conversations") from exc
         decisions = await serving.wait(request, future)
         for decision in decisions:
-            serving.metrics.decided(decision, is_inline=body.routes is not None)
+            serving.metrics.decided(decision, is_inline=routes is not None)
         return JSONResponse({"decisions": [decision.to_dict() for decision in decisions]})
 
     @router.post("/v1/warm", response_model=WarmReply, responses=error_responses())
@@ -53,7 +58,7 @@ def route_endpoints(serving: Serving) -> APIRouter:
         """Evaluate ahead of time what a conversation begins with, while its last message is being typed."""
         future = serving.service.warm(
             None if body.messages is None else read_conversation(body.messages),
-            routes=read_routes(body.routes),
+            routes=serving.inline(read_routes(body.routes)),
             caller=caller_of(request, body.user),
         )
         reply: dict[str, Any] = {"done": False, "tokens": 0, "evaluated": 0, "total_ms": 0.0}

@@ -73,9 +73,19 @@ class Serving:
         return self.service.router.config
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the service's thread has ended though the server has not."""
+        return self.service.is_closed and not self.is_closing
+
+    @property
     def model_name(self) -> str:
         """What the model is called; of a cascade both, as ``--model`` has it."""
         return CASCADE.join(file.name for file in self.service.router.model_files)
+
+    def inline(self, routes: RouteTable | None) -> RouteTable | None:
+        """The routes of a request; None where they are the configuration's own, as a gateway sends them."""
+        # Its own have names in the metrics, and a warm-up of them serves decisions on them.
+        return None if routes is not None and _asks_the_same(routes, self.config.table) else routes
 
     async def decide(
         self,
@@ -96,9 +106,7 @@ class Serving:
             ArchRouteError: as :meth:`RoutingService.submit`.
         """
         config = self.config
-        if routes is not None and _asks_the_same(routes, config.table):
-            # A gateway with the server's own routes: their prefix is kept, and they have names in the metrics.
-            routes = None
+        routes = self.inline(routes)
         deadlines = [each for each in (deadline, self.settings.deadline) if each is not None]
         future = self.service.submit(
             messages,

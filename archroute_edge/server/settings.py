@@ -14,6 +14,8 @@ DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_MAX_BODY = 4 << 20
 DEFAULT_MAX_AFFINITY = 10_000
 DEFAULT_AFFINITY_TTL_S = 600.0
+MAX_BATCH = 256
+"""Conversations that one request may hold; over stdio also requests that one line may."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class ServerSettings:
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
-            return self.host == "localhost"
+            return self.host.lower() == "localhost"
 
     @property
     def host_names(self) -> frozenset[str] | None:

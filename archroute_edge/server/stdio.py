@@ -64,20 +64,21 @@ def serve_stdio(service: RoutingService, host: Host, settings: StdioSettings) ->
 
     Returns:
         The exit status: 0 after the end of stdin, 128 and the signal's number after a signal, 1 where the host is gone or
-        has stopped reading.
+        has stopped reading, or the service can decide no more.
     """
     end = _End()
     writer = LineWriter(host.replies, on_broken=end.on_host_gone)
     session = Session(service, settings, writer.send)
     threading.Thread(target=_read, args=(host, settings, session, writer, end), name="archroute-requests", daemon=True).start()
     with _handling_signals(end):
-        while not end.happened.wait(_LOOK_EVERY_S):
+        while not end.happened.wait(_LOOK_EVERY_S) and not service.is_closed:
             _look_after(host, end)
+        has_failed = service.is_closed
         _finish(service, session, host, end)
         all_written = not end.host_is_gone and writer.close(_PATIENCE_S)
     if end.signal is not None:
         return 128 + end.signal
-    return 0 if all_written else 1
+    return 0 if all_written and not has_failed else 1
 
 
 def _read(host: Host, settings: StdioSettings, session: Session, writer: LineWriter, end: _End) -> None:

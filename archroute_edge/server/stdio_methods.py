@@ -16,11 +16,8 @@ from archroute_edge.json_requests import read_routes
 from archroute_edge.model_store import models_on_this_machine
 from archroute_edge.routes import RouteTable
 from archroute_edge.server.json_rpc import INVALID_PARAMS
-from archroute_edge.server.settings import StdioSettings
+from archroute_edge.server.settings import MAX_BATCH, StdioSettings
 from archroute_edge.service import RoutingService
-
-MAX_BATCH: Final = 256
-"""Requests that one line may hold, and conversations that one request may."""
 
 
 class Parameters:

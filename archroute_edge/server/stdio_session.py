@@ -27,8 +27,8 @@ from archroute_edge.server.json_rpc import (
     read_request,
     result_reply,
 )
-from archroute_edge.server.settings import StdioSettings
-from archroute_edge.server.stdio_methods import MAX_BATCH, METHODS, Method, Parameters
+from archroute_edge.server.settings import MAX_BATCH, StdioSettings
+from archroute_edge.server.stdio_methods import METHODS, Method, Parameters
 from archroute_edge.service import RoutingService
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Session:
     def _cancel(self, request: Request) -> dict[str, bool]:
         """Call off the requests with an id; says whether one was still under way."""
         wanted = Parameters(_CANCEL, request.params, ("id",)).needed("id")
-        if not is_id(wanted):
+        if wanted is None or not is_id(wanted):
             raise RequestError("cancel takes the id of a request, text or a number", code=INVALID_PARAMS)
         with self._lock:
             futures = [future for future, each in self._pending.items() if each == wanted]

@@ -84,6 +84,7 @@ class StuckService:
     def __init__(self, service: RoutingService) -> None:
         self.router = service.router
         self.stats = service.stats
+        self.is_closed = False
         self.futures: list[Future[Any]] = []
         self.asked: list[dict[str, Any]] = []
 

@@ -101,6 +101,22 @@ def test_a_fallback_at_the_deadline_is_not_kept(stuck: StuckService, service: Ro
         assert (value["models"], value["pinned"]) == (["m/default"], False)
 
 
+def test_requests_of_a_new_session_at_a_time_get_one_decision(stuck: StuckService, service: RoutingService) -> None:
+    """An agent begins with several calls in parallel; the one that is decided last would take the session to its models."""
+    decision = service.router.route("translate this into French")
+    client = Client(ServerApp(stuck, ServerSettings()))  # type: ignore[arg-type]
+
+    def submit(_messages: Any, **_asked: Any) -> Future[Any]:
+        client.app.serving.affinity.pin("s", Pin("bug_fixing", ("m/a",), service.router.config))
+        future: Future[Any] = Future()
+        future.set_result(decision)
+        return future
+
+    stuck.submit = submit  # type: ignore[method-assign]
+    value = client.post(PATH, body("translate this into French"), headers={"X-Model-Affinity": "s"}).json()
+    assert (value["route"], value["models"], value["pinned"]) == ("bug_fixing", ["m/a"], True)
+
+
 def test_the_callers_trace_goes_on(client: Client) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}

@@ -26,7 +26,17 @@ def test_loopback_names_are_answered(client: Client, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "", "[::1", "10.0.0.1"]
+    "host",
+    [
+        *("evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "", "[::1", "10.0.0.1", "[::2]", "::1"),
+        *(
+            "evil.example@localhost",
+            "localhost/evil.example",
+            "localhost#evil.example",
+            "localhost:evil.example",
+            "[localhost]",
+        ),
+    ],
 )
 def test_other_names_are_not(client: Client, host: str) -> None:
     """A page whose name is made to point to 127.0.0.1 is of the same origin to its browser."""
@@ -92,6 +102,8 @@ def test_off_loopback_a_key_is_needed() -> None:
     for key in ("", "two words", "schlüssel", "line\n"):
         with pytest.raises(SettingsError, match="the API key must be"):
             ServerSettings(api_key=key)
+    for host in ("127.0.0.2", "::1", "localhost", "LocalHost"):
+        assert ServerSettings(host=host).api_key is None
 
 
 async def chunks(total: int, sent: list[int]) -> AsyncIterator[bytes]:
@@ -175,10 +187,11 @@ def test_exactly_one_host_is_named(app_over: App, service: RoutingService, heade
 
 BAD_BODIES = {
     "not UTF-8 (byte 15)": b'{"messages": "\xe9\xff"}'.replace(b"\xe9", b"a"),
-    "not JSON: Expecting value (line 1, column 14)": b'{"messages": nothing}',
+    "body:1: not JSON: Expecting value (column 14)": b'{"messages": nothing}',
     "nested deeper than 64 levels": b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "NaN is no value of it": b'{"messages": "a", "deadline": NaN}',
     "a number too long": b'{"messages": "a", "deadline": ' + b"9" * 5000 + b"}",
+    "body: not UTF-8 (byte 2)": b"[" * 2 + b"\xff" + b"]" * 2,
     "the body is empty": b"",
     "Extra data": b'{"messages": "a"} {}',
     "not UTF-8 (byte 0)": "{}".encode("utf-16"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,14 @@ routing_preferences:
   - {name: poems, description: Writing poems}
 """
 BUG = "there is a bug in my code, please fix it"
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if happened():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not happen")
 
 
 @pytest.fixture
@@ -73,19 +81,39 @@ def test_a_file_that_changes_is_read_when_it_is_whole(app: ServerApp, tmp_path: 
     watch = ConfigReload(path, app.serving, poll=0.04)
 
     async def watched() -> None:
+        assert await watch.reload()
         task = asyncio.create_task(watch.run())
-        await asyncio.sleep(0.1)
-        assert app.serving.config.default_model == "m/default"
         path.unlink()
         await asyncio.sleep(0.1)
+        assert app.serving.config.default_model is None
         other = tmp_path / "other"
-        other.write_text(NEW)
+        other.write_text("default_model: m/newer\n" + NEW)
         other.rename(path)
-        for _ in range(200):
-            await asyncio.sleep(0.02)
-            if app.serving.config.default_model is None:
-                break
+        await until(lambda: app.serving.config.default_model == "m/newer")
         task.cancel()
 
     asyncio.run(watched())
     assert app.serving.config.table.names == ("bug_fixing", "poems")
+
+
+def test_a_file_that_was_changed_while_the_model_was_loaded_is_read(app: ServerApp) -> None:
+    """Loading takes seconds, and nobody would touch the file again."""
+
+    async def watched() -> None:
+        assert app.serving.config == CONFIG
+        task = asyncio.create_task(app.reload.run())
+        await until(lambda: "poems" in app.serving.config.table)
+        task.cancel()
+
+    asyncio.run(watched())
+
+
+def test_a_file_that_says_the_same_leaves_sessions_on_their_models(app: ServerApp) -> None:
+    """Tools write files anew, and supervisors send SIGHUP, without anything having changed."""
+    client, path = Client(app), "/routing/v1/chat/completions"
+    assert asyncio.run(app.reload.reload())
+    session = {"X-Model-Affinity": "s"}
+    client.post(path, {"messages": [{"role": "user", "content": BUG}]}, headers=session)
+    assert asyncio.run(app.reload.reload())
+    other = {"messages": [{"role": "user", "content": "a poem about the sea"}]}
+    assert client.post(path, other, headers=session).json()["pinned"]

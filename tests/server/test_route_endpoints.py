@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
@@ -14,7 +14,7 @@ from archroute_edge.decision import Decision, Timings, TokenCounts
 from archroute_edge.prompt_formats import CARD, ORCHESTRATOR
 from archroute_edge.server import reply_bodies
 from archroute_edge.service import RoutingService
-from tests.server.conftest import Client
+from tests.server.conftest import Client, StuckService
 from tests.server.test_guard import App
 
 BUG = "there is a bug in my code, please fix it"
@@ -53,16 +53,28 @@ def test_a_batch_answers_in_order(client: Client) -> None:
     assert [each["route"] for each in value["decisions"]] == ["bug_fixing", "translation"]
     failed = client.post("/v1/route/batch", {"conversations": [BUG, [{"role": "system", "content": "x"}]]})
     assert failed.status_code == 400
+    assert failed.json()["error"]["message"].startswith("conversation 1: no user message")
+
+
+def test_routes_that_are_the_configurations_own_count_as_such(client: Client, config: RoutingConfig) -> None:
+    """A gateway sends the server's routes with each request; what was warmed for the ones serves the others."""
+    routes = [{"name": route.name, "description": route.description} for route in config.table]
+    client.post("/v1/route", {"messages": BUG, "routes": routes})
+    client.post("/v1/route/batch", {"conversations": [BUG], "routes": routes})
+    assert client.metric('archroute_decisions_total{route="bug_fixing",table="config"}') == 2
+    assert client.metric('archroute_decisions_total{route="inline",table="inline"}') == 0
 
 
 def test_at_the_deadline_the_fallback_is_answered(app_over: App, service: RoutingService, config: RoutingConfig) -> None:
     """Late answers are no answers: a gateway waits for the router before it can begin."""
-    value = app_over(service).post("/v1/route", {"messages": BUG, "deadline": 1e-6}).json()
+    # Not what other tests ask: were all of it evaluated already, there might be a decision at once.
+    unseen = "it prints 3 where 4 is expected, what is wrong with it?"
+    value = app_over(service).post("/v1/route", {"messages": unseen, "deadline": 1e-6}).json()
     assert (value["route"], value["matched"], value["models"]) == ("other", False, ["m/default"])
     assert (value["reason"], value["decided_by"]) == ("deadline", None)
     client = app_over(service, deadline=1e-6)
     for each, expected in ((CARD, '{"route": "other"}'), (ORCHESTRATOR, '{"route": []}')):
-        prompt = each.render(config.table, [Turn("user", BUG)])
+        prompt = each.render(config.table, [Turn("user", unseen)])
         answer = client.post("/v1/chat/completions", {"messages": [{"role": "user", "content": prompt}]})
         assert (answer.status_code, answer.json()["choices"][0]["message"]["content"]) == (200, expected)
     assert client.metric('archroute_fallbacks_total{reason="deadline"}') == 2
@@ -88,7 +100,15 @@ def test_what_was_warmed_is_not_evaluated_again(client: Client) -> None:
         ("/v1/route", {"messages": "  "}, "messages"),
         ("/v1/route", {"messages": BUG, "routes": [{"name": "a", "description": 7}]}, "routes.0.description"),
         ("/v1/route/batch", {"conversations": []}, "conversations"),
+        ("/v1/route/batch", {"conversations": [BUG, [{"role": "user", "content": 5}]]}, "conversations.1.0.content"),
+        ("/v1/route/batch", {"conversations": [BUG, "  "]}, "conversations"),
         ("/v1/warm", {"messages": BUG, "routes": []}, "routes"),
+        ("/v1/warm", {"messages": ""}, "messages"),
+        ("/v1/route", {"messages": []}, "messages"),
+        ("/v1/route", {"messages": {}}, "messages"),
+        ("/v1/route", {"messages": [{"role": "bot", "content": BUG}]}, "messages.0.role"),
+        ("/v1/route", {"messages": [{"role": "user", "content": [BUG]}]}, "messages.0.content.0"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"text": 1}]}]}, "messages.0.content.0.text"),
         ("/v1/route", [BUG], None),
     ],
 )
@@ -151,3 +171,13 @@ def test_it_is_ready_once_the_routes_are_evaluated(client: Client) -> None:
     client.app.serving.is_closing = True
     answer = client("GET", "/readyz")
     assert (answer.status_code, answer.json()) == (503, {"status": "shutting down"})
+
+
+def test_a_server_that_can_decide_no_more_says_so(client: Client, service: RoutingService, stuck: StuckService) -> None:
+    """Else whatever looks after it never starts it again, and every decision is a 503."""
+    client.app.serving.is_warm = True
+    stuck.is_closed = True
+    client.app.serving.service = cast(RoutingService, stuck)
+    for path in ("/healthz", "/readyz"):
+        answer = client("GET", path)
+        assert (answer.status_code, answer.json()) == (503, {"status": "failed"})

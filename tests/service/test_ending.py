@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge import Router, RoutingService
+from archroute_edge import Decision, Router, RoutingService, service_worker
 from archroute_edge.errors import ServiceClosedError
 from tests.gate import PATIENCE_S, Gate, our_threads
 from tests.service.conftest import CONFIG, MESSAGES
@@ -19,6 +19,7 @@ def test_closing(random_model: Path, gate: Gate, timeout: float | None) -> None:
     """With time enough what waits is finished; else it hears that it is not."""
     service = RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False))
     service.warm().result(PATIENCE_S)
+    assert not service.is_closed
     gate.close()
     running = service.submit("fix it")
     gate.wait_for_arrival()
@@ -34,6 +35,7 @@ def test_closing(random_model: Path, gate: Gate, timeout: float | None) -> None:
             with pytest.raises(ServiceClosedError):
                 future.result(0)
     assert warming.cancelled()
+    assert service.is_closed
     assert not our_threads()
     for ask in (service.submit, service.warm):
         with pytest.raises(ServiceClosedError):
@@ -54,6 +56,39 @@ def test_closing_without_draining(random_model: Path, gate: Gate) -> None:
             future.result(0)
 
 
+def test_closing_between_two_conversations_of_a_list(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a list were nowhere to be found while it goes back to the queue: all of it would still be decided."""
+    service = RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False))
+    service.warm().result(PATIENCE_S)
+
+    def close_now(decision: Decision, _seconds: float) -> Decision:
+        service.close(drain=False)
+        return decision
+
+    monkeypatch.setattr(service_worker, "with_waiting", close_now)
+    with pytest.raises(ServiceClosedError):
+        service.submit_many(MESSAGES).result(PATIENCE_S)
+    monkeypatch.undo()
+    service.close()
+
+
+def test_a_program_that_ends_does_not_finish_what_goes_on() -> None:
+    """Would break if a window could be closed only when a model is loaded, or a prefix evaluated, that nobody needs now."""
+    script = (
+        "import time\n"
+        "from archroute_edge import Cancellation\n"
+        "from archroute_edge.deciders.background import BackgroundWork\n"
+        "from archroute_edge.errors import DecisionCancelledError\n"
+        "try:\n"
+        "    with Cancellation().until(0.05) as limit:\n"
+        "        BackgroundWork().finish('work', lambda closing: closing.wait_until(time.sleep), limit)\n"
+        "except DecisionCancelledError:\n"
+        "    print('late')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "late\n", "")
+
+
 def test_a_program_that_ends_in_the_middle_of_a_decision(random_model: Path) -> None:
     """Would break if the model were freed under the worker's hands, or an unclosed service kept the program alive."""
     script = (
@@ -67,3 +102,56 @@ def test_a_program_that_ends_in_the_middle_of_a_decision(random_model: Path) -> 
         [sys.executable, "-c", script, str(random_model)], capture_output=True, text=True, check=False, timeout=PATIENCE_S * 2
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_a_program_that_ends_while_a_thread_decides(random_model: Path) -> None:
+    """Would break if a model were freed under the hands of a thread that the interpreter does not wait for."""
+    script = (
+        "import sys, threading\n"
+        "from contextlib import suppress\n"
+        "from archroute_edge import Route, Router\n"
+        "from archroute_edge.errors import DecisionCancelledError\n"
+        "router = Router([Route('a')], model=sys.argv[1], prefix_cache=False, threads=1, budget=8000)\n"
+        "decided = threading.Event()\n"
+        "def decide():\n"
+        "    with suppress(DecisionCancelledError):\n"
+        "        while True:\n"
+        "            router.route('a question')\n"
+        "            decided.set()\n"
+        "            router.route('a very long question ' * 2000)\n"
+        "threading.Thread(target=decide, daemon=True).start()\n"
+        "decided.wait()\n"
+        "print('fine')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(random_model)], capture_output=True, text=True, check=False, timeout=PATIENCE_S * 2
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_a_forked_process_hears_that_the_service_is_not_there(random_model: Path) -> None:
+    """Would break if requests of a forked process, in which there is no worker, waited for ever."""
+    script = (
+        "import os, sys\n"
+        "from archroute_edge import Route, Router, RoutingService\n"
+        "from archroute_edge.errors import ServiceClosedError\n"
+        "service = RoutingService(Router([Route('a')], model=sys.argv[1], prefix_cache=False, threads=1))\n"
+        "service.submit('a question').result()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    try:\n"
+        "        service.submit('another question').result()\n"
+        "    except ServiceClosedError as exc:\n"
+        "        service.close()\n"
+        "        print(exc, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "print(service.submit('a third one').result().reason)\n"
+    )
+    arguments = [sys.executable, "-W", "ignore", "-c", script, str(random_model)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=PATIENCE_S * 2)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "the service stayed in the process that this one was forked from; make one here",
+        "None",
+    ]

@@ -132,6 +132,22 @@ def test_a_deadline_is_kept_where_nothing_can_be_stopped(service: RoutingService
     assert time.monotonic() - started < 0.9
 
 
+def test_a_deadline_that_fails_takes_no_other_along(
+    service: RoutingService, busy: Future[Decision], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if an error in the thread that keeps deadlines ended it: no deadline were kept in the queue any more."""
+
+    def stand_in(*_arguments: Any, **_settings: Any) -> Decision:
+        raise RuntimeError("no thread to be had")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Router, "stand_in", stand_in)
+        with pytest.raises(RuntimeError):
+            service.submit("fix it", deadline=0.05).result(PATIENCE_S)
+    assert service.submit("fix it", deadline=0.05).result(PATIENCE_S).reason == "deadline"
+    assert not busy.done()
+
+
 def test_cancelling_takes_off_the_queue_or_stops(service: RoutingService, gate: Gate, busy: Future[Decision]) -> None:
     """Would break if a client that has gone kept the model busy."""
     waiting, next_one = service.submit("fix it"), service.submit("write a poem")
