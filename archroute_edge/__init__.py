@@ -1,7 +1,7 @@
 """LLM routing on your own machine: which route does a conversation belong to, and so which model should answer it?
 
 >>> from archroute_edge import Route, Router
->>> with Router(routes=[Route("bug_fixing", "identifying and fixing errors in code")], model="tiny") as router:
+>>> with Router(routes=[Route("bug_fixing", "identifying and fixing errors in code")], model="mini") as router:
 ...     decision = router.route("my test fails with an IndexError")
 """
 

@@ -5,6 +5,7 @@
     version: 1
     temperature: 1.31
     other_below: 0.42
+    switch_over: 0.87
     model: {name: tiny, fingerprint: 5f0c…}
     prompt_format: card
     n_cases: 480
@@ -13,7 +14,8 @@
 
 A calibrated probability is P^(1/temperature), divided by the sum of that over the answers (temperature scaling: Guo et al.,
 "On Calibration of Modern Neural Networks", 2017). The order of the answers, and so the route, stays; only where the
-route's calibrated probability is below ``other_below`` the decision becomes ``other``.
+route's calibrated probability is below ``other_below`` the decision becomes ``other``. ``switch_over``, of an encoder's
+calibration only, is the calibrated probability from which on a cascade leaves the decision to it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,17 @@ SMALLEST_PROBABILITY: Final = 1e-12
 
 TEMPERATURE_LIMITS: Final = (0.05, 20.0)
 _VERSION: Final = 1
-_KEYS: Final = {"version", "temperature", "other_below", "model", "prompt_format", "n_cases", "created", "cross_validation"}
+_KEYS: Final = {
+    "version",
+    "temperature",
+    "other_below",
+    "switch_over",
+    "model",
+    "prompt_format",
+    "n_cases",
+    "created",
+    "cross_validation",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,7 @@ class Calibration:
         n_cases: labelled cases that it was fitted on.
         created: date, as ``YYYY-MM-DD``.
         cross_validation: figures on cases that were held out, for people to read.
+        switch_over: of an encoder, the calibrated confidence from which on a cascade leaves a decision to it.
 
     Raises:
         CalibrationError: temperature or bound is out of its range.
@@ -83,6 +96,7 @@ class Calibration:
     n_cases: int = 0
     created: str = ""
     cross_validation: Mapping[str, Any] = field(default_factory=dict)
+    switch_over: float | None = None
 
     def __post_init__(self) -> None:
         least, most = TEMPERATURE_LIMITS
@@ -90,6 +104,8 @@ class Calibration:
             raise CalibrationError(f"the temperature is {self.temperature!r}; it must be from {least} to {most:g}")
         if not 0 <= self.other_below <= 1:
             raise CalibrationError(f"other_below is {self.other_below!r}; it must be from 0 to 1")
+        if self.switch_over is not None and not 0 <= self.switch_over <= 1:
+            raise CalibrationError(f"switch_over is {self.switch_over!r}; it must be from 0 to 1")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
@@ -116,6 +132,7 @@ class Calibration:
             "version": _VERSION,
             "temperature": self.temperature,
             "other_below": self.other_below,
+            **({} if self.switch_over is None else {"switch_over": self.switch_over}),
             "model": {"name": self.model, "fingerprint": self.fingerprint},
             "prompt_format": self.prompt_format,
             "n_cases": self.n_cases,
@@ -188,6 +205,7 @@ def _from_values(values: Any) -> Calibration:
     return Calibration(
         temperature=_number(values, "temperature"),
         other_below=_number(values, "other_below"),
+        switch_over=_number(values, "switch_over") if "switch_over" in values else None,
         model=_read(model, "name", str),
         fingerprint=_read(model, "fingerprint", str),
         prompt_format=_read(values, "prompt_format", str),

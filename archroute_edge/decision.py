@@ -62,8 +62,8 @@ class Verdict:
     cut_turns: int
     decided_by: str
     prompt_format: str | None
-    reason: Literal["deadline"] | None = None
-    """Why it is not the answer that was to be had: there was no time for it."""
+    reason: Literal["deadline", "low_confidence"] | None = None
+    """Why it is not the answer that was to be had: there was no time for it, or a cascade's encoder was calibrated."""
 
 
 @dataclass(frozen=True)

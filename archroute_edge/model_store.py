@@ -18,12 +18,14 @@ from archroute_edge.quantization import LEVELS
 __all__ = [
     "AUTO",
     "BUNDLED",
+    "BUNDLED_ENCODER",
     "PREFERRED",
     "CatalogueEntry",
     "ModelFile",
     "bundled_folder",
     "catalogue_entry",
     "find_checkpoint",
+    "find_language_model",
     "find_model",
     "how_to_get",
     "locate",
@@ -34,11 +36,14 @@ __all__ = [
 ]
 
 AUTO = "auto"
-"""Names the best model on this machine: Arch-Router where it is, else the bundled one."""
+"""Names the best model on this machine: Arch-Router where it is, else the bundled encoder."""
 
 PREFERRED = "arch-router"
-BUNDLED = "tiny"
-"""The model that comes with this package."""
+BUNDLED_ENCODER = "mini"
+"""The sentence encoder that comes with this package, which ``auto`` falls back on."""
+BUNDLED_LANGUAGE_MODEL = "tiny"
+"""The small language model that comes with this package."""
+BUNDLED = (BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def find_model(name: str | Path) -> ModelFile:
     if str(name) == AUTO:
         preferred = catalogue.get(PREFERRED)
         found = locate(preferred, None) if preferred else None
-        return found or find_model(BUNDLED)
+        return found or find_model(BUNDLED_ENCODER)
     try:
         path = Path(name).expanduser()
         if str(name).partition(":")[0] not in catalogue or path.is_file():
@@ -108,6 +113,17 @@ def find_model(name: str | Path) -> ModelFile:
     if found is None:
         raise ModelNotFoundError(how_to_get(entry, level))
     return found
+
+
+def find_language_model(name: str | Path) -> ModelFile:
+    """As :func:`find_model`, for what only a language model can do: ``auto`` comes down to the bundled one of those.
+
+    Raises:
+        ModelNotFoundError: no such name, or no such file here; the message has the command that gets it.
+        ConfigError: the catalogue cannot be read.
+    """
+    found = find_model(name)
+    return find_model(BUNDLED_LANGUAGE_MODEL) if str(name) == AUTO and found.name == BUNDLED_ENCODER else found
 
 
 def find_checkpoint(entry: CatalogueEntry) -> Path:
@@ -127,7 +143,7 @@ def find_checkpoint(entry: CatalogueEntry) -> Path:
 def how_to_get(entry: CatalogueEntry, level: str | None) -> str:
     """That a model is not on this machine, and the command that changes it, in one line."""
     if entry.file is not None:
-        if entry.name == BUNDLED:
+        if entry.name in BUNDLED:
             return f"{entry.file} is missing from {bundled_folder()}; install archroute-edge again"
         return f"{entry.name} is not on this machine; put {entry.file} into {user_folder()}"
     wanted = level or entry.usual_level

@@ -17,7 +17,7 @@ from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.interface import Decider
 from archroute_edge.deciders.lease import DeciderLease
-from archroute_edge.deciders.opening import DeciderSettings, check_calibration, find_models, open_decider
+from archroute_edge.deciders.opening import DeciderSettings, find_models, open_decider
 from archroute_edge.deciders.table_context import DecoderName, GenerativeSettings
 from archroute_edge.decision import Decision, Warmup
 from archroute_edge.decision_making import fallback_decision, make_decision
@@ -36,9 +36,9 @@ class Router:
     Args:
         routes: the routes, or a :class:`RouteTable`; or give ``config``.
         config: routes, models and defaults, as :func:`archroute_edge.load_config` returns them.
-        model: ``auto`` (Arch-Router where it is on this machine, else the bundled model), a name from the
-            catalogue (``tiny``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. A cascade is written
-            ``encoder.gguf+arch-router``: the encoder decides where it is sure, and the language model, which is not even loaded
+        model: ``auto`` (Arch-Router where it is on this machine, else the bundled encoder ``mini``), a name from the
+            catalogue (``mini``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. A cascade is written
+            ``mini+arch-router``: the encoder decides where it is sure, and the language model, which is not even loaded
             before it is needed, where it is not.
         prompt_format: ``card``, ``gateway`` or ``orchestrator``; ``auto`` takes the model's own: what the catalogue
             states, then the GGUF's metadata (``archroute.prompt_format``), then ``card``.
@@ -53,9 +53,9 @@ class Router:
         prefix_cache: whether static prefixes and route vectors are kept on disk, or the folder to keep them in.
         calibration: what ``archroute calibrate`` fitted for this model, or its file. Confidence and scores are then the
             calibrated ones, and a route below the calibration's bound gives way to ``other``. Every decision evaluates
-            the scores of all answers for it.
-        switch_over: of a cascade, the confidence from which on the encoder decides alone, 0 to 1; the encoder's own
-            unless given.
+            the scores of all answers for it. Of a cascade it is the encoder's, and brings its switch-over.
+        switch_over: of a cascade, the confidence from which on the encoder decides alone, 0 to 1; the calibration's
+            unless given, or else the encoder's own.
 
     ``prompt_format``, ``decoder``, ``n_ctx``, ``budget``, ``flash_attention`` and ``kv_type`` are about language models;
     giving one for an encoder alone is an error.
@@ -98,15 +98,11 @@ class Router:
             calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
         )
         self.model_files = find_models(model)
-        settings = DeciderSettings(generative, prompt_format, switch_over)
+        settings = DeciderSettings(generative, prompt_format, switch_over, self.calibration)
         self._lease = DeciderLease(open_decider(self.model_files, settings, self.config.table))
         self.model_fingerprint = self._decider.model.fingerprint
-        try:
-            if self.calibration is not None:
-                check_calibration(self.calibration, self.model_files, self._decider)
-        except BaseException:
-            self.close()
-            raise
+        # A cascade calibrates its encoder's verdicts itself, since the switch-over is about calibrated ones.
+        self._calibration = self.calibration if len(self.model_files) == 1 else None
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **settings: Any) -> Router:
@@ -168,7 +164,7 @@ class Router:
         with (cancellation or Cancellation()).until(deadline) as limit:
             turns = read_messages(messages)
             config = self._config_for(routes)
-            wanted = scores or self.calibration is not None
+            wanted = scores or self._calibration is not None
             try:
                 # Routes that come with one message are not saved: many such would push out what is worth keeping.
                 verdict = self._decider.decide(config.table, turns, scores=wanted, keep=routes is None, cancellation=limit)
@@ -176,7 +172,7 @@ class Router:
                 if not limit.timed_out:
                     raise
                 return fallback_decision(config, key, 1000 * (time.perf_counter() - started))
-        return make_decision(config, self.calibration, verdict, key, scores)
+        return make_decision(config, self._calibration, verdict, key, scores)
 
     def stand_in(
         self,
@@ -198,7 +194,7 @@ class Router:
             verdict = self._decider.stand_in(config.table, read_messages(messages), scores=scores, cancellation=limit)
         if verdict is None:
             return fallback_decision(config, key, 1000 * (time.perf_counter() - started))
-        return make_decision(config, self.calibration, verdict, key, scores)
+        return make_decision(config, self._calibration, verdict, key, scores)
 
     def route_many(
         self,
@@ -226,10 +222,10 @@ class Router:
             raise SettingsError(f"there are {len(keys)} keys for {len(conversations)} conversations; give one for each")
         read = [read_messages(messages) for messages in conversations]
         config = self._config_for(routes)
-        wanted = scores or self.calibration is not None
+        wanted = scores or self._calibration is not None
         verdicts = self._decider.decide_many(config.table, read, scores=wanted, keep=routes is None, cancellation=cancellation)
         return [
-            make_decision(config, self.calibration, verdict, key, scores)
+            make_decision(config, self._calibration, verdict, key, scores)
             for verdict, key in zip(verdicts, keys or [None] * len(verdicts), strict=True)
         ]
 

@@ -76,18 +76,21 @@ class TestNames:
         assert find_model("arch-router").name == f"arch-router:{found}"
 
     def test_auto_prefers_arch_router(self, folder: Path) -> None:
-        """Once the real router has been fetched, the demonstration model must not go on answering."""
+        """Once the real router has been fetched, the bundled encoder must not go on answering."""
         put(folder, "tiny-Q8_0.gguf")
-        assert find_model("auto").name == "tiny"
+        path = put(folder, "mini-Q8_0.gguf")
+        assert find_model("auto") == ModelFile("mini", path, None)
         put(folder, ARCH.format("Q3_K_L"))
         assert find_model("auto").name == "arch-router:Q3_K_L"
 
     def test_every_model_that_is_here_is_listed(self, folder: Path) -> None:
         """`doctor` shows what can be named."""
         put(folder, "tiny-Q8_0.gguf")
+        put(folder, "mini-Q8_0.gguf")
         put(folder, ARCH.format("Q4_K_S"))
         put(folder, ARCH.format("Q2_K"))
-        assert [each.name for each in models_on_this_machine()] == ["tiny", "arch-router:Q2_K", "arch-router:Q4_K_S"]
+        names = ["mini", "tiny", "arch-router:Q2_K", "arch-router:Q4_K_S"]
+        assert [each.name for each in models_on_this_machine()] == names
 
     def test_a_level_that_was_made_here(self, folder: Path) -> None:
         """Levels that nobody publishes are called by name like the others, once they are made."""
@@ -186,10 +189,10 @@ MISSING = [
     pytest.param("arch-router:checkpoint", "is what GGUFs are made from, and cannot be routed with", id="checkpoint"),
     pytest.param("arch-router:Q9_9", "no level 'Q9_9'; its levels: Q2_K, Q3_K_S,", id="unknown-level"),
     pytest.param("tiny:Q4_0", "'tiny' has no level 'Q4_0'; its levels: none", id="level-of-a-model-without"),
-    pytest.param("arch-ruter", "no model is called 'arch-ruter'; there are tiny, arch-router,", id="typing-error"),
+    pytest.param("arch-ruter", "no model is called 'arch-ruter'; there are mini, tiny, arch-router,", id="typing-error"),
     pytest.param("", "the name of the model is empty", id="empty"),
     pytest.param("/", "a folder, not a model file", id="folder"),
-    pytest.param("nowhere.gguf", "nowhere.gguf: no such model file; names that are known: tiny, arch-router", id="file"),
+    pytest.param("nowhere.gguf", "nowhere.gguf: no such model file; names that are known: mini, tiny, arch-router", id="file"),
     pytest.param("no/such/folder/x", "no/such/folder/x: no such model file", id="path"),
     pytest.param("~nosuchuser/x.gguf", "no such model file", id="unknown-home"),
     pytest.param("a\0b.gguf", "no such model file", id="null"),

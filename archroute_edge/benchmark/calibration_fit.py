@@ -23,12 +23,28 @@ _CHANCE: Final = 0.05
 _DIGITS: Final = 6
 
 
+RIGHT_WHERE_SURE: Final = 0.95
+"""Of the decisions that a cascade leaves to its encoder, the share that is to be right."""
+
+
 @dataclass(frozen=True)
 class Fit:
-    """A temperature, and the calibrated confidence below which ``other`` is the better answer (0 for none)."""
+    """A temperature, and the calibrated confidence below which ``other`` is the better answer (0 for none).
+
+    ``switch_over`` is the calibrated confidence from which on a decision may be left to the model (1 for never).
+    """
 
     temperature: float
     other_below: float
+    switch_over: float = 1.0
+
+
+@dataclass(frozen=True)
+class SureDecisions:
+    """Of decisions that were held out: how many are sure enough to be left to the model, and how many of those are right."""
+
+    share: Share
+    accuracy: Share
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,8 @@ class CrossValidation:
     """Figures of decisions, each calibrated with what was fitted to the other folds.
 
     ``before`` is without calibration, ``temperature`` with the temperature alone, ``after`` with the bound as well.
-    ``by`` says what was kept in one fold: ``route table`` or ``conversation``.
+    ``by`` says what was kept in one fold: ``route table`` or ``conversation``. ``sure`` is what a cascade leaves to the model
+    at the switch-over of the other folds.
     """
 
     folds: tuple[int, ...]
@@ -54,9 +71,11 @@ class CrossValidation:
     before: Figures
     temperature: Figures
     after: Figures
+    sure: SureDecisions
 
-    def to_dict(self) -> dict[str, Any]:
-        """What is kept in the calibration's file."""
+    def to_dict(self, *, with_switch_over: bool = False) -> dict[str, Any]:
+        """What is kept in the calibration's file, of an encoder ``with_switch_over``."""
+        sure = {"decided": self.sure.share.share, "accuracy": self.sure.accuracy.share}
         stages = {"before": self.before, "with_temperature": self.temperature, "with_temperature_and_bound": self.after}
         return {
             "folds": len(self.fits),
@@ -70,6 +89,7 @@ class CrossValidation:
                 }
                 for name, figures in stages.items()
             },
+            **({"above_switch_over": {k: v and round(v, _DIGITS) for k, v in sure.items()}} if with_switch_over else {}),
         }
 
 
@@ -125,8 +145,21 @@ def fit_other_bound(confidence: Sequence[float], decided: Sequence[str], expecte
     return bound
 
 
+def fit_switch_over(confidence: Sequence[float], right: Sequence[bool]) -> float:
+    """The least confidence from which on :data:`RIGHT_WHERE_SURE` of the decisions are right; 1 where there is none."""
+    found, n_right = 1.0, 0
+    ranked = sorted(zip(confidence, right, strict=True), reverse=True)
+    for number, (sure, is_right) in enumerate(ranked, start=1):
+        n_right += is_right
+        # Decisions of equal confidence are on one side.
+        last = number == len(ranked) or ranked[number][0] < sure
+        if last and n_right >= RIGHT_WHERE_SURE * number:
+            found = sure
+    return found
+
+
 def fit(results: Sequence[CaseResult]) -> Fit:
-    """Temperature first, then the bound on the confidences it gives.
+    """Temperature first, then the bound on the confidences it gives, then the switch-over on what comes of both.
 
     Args:
         results: decisions without calibration, one at least.
@@ -134,8 +167,11 @@ def fit(results: Sequence[CaseResult]) -> Fit:
     expected = [each.expected for each in results]
     temperature = round(fit_temperature([each.scores for each in results], expected), _DIGITS)
     confidence = [tempered(each.scores, temperature)[each.decided] for each in results]
-    bound = fit_other_bound(confidence, [each.decided for each in results], expected)
-    return Fit(temperature, round(bound, _DIGITS))
+    decided = [each.decided for each in results]
+    bound = round(fit_other_bound(confidence, decided, expected), _DIGITS)
+    answers = [Calibration(temperature, bound, "", "", "").apply(each.decided, each.scores) for each in results]
+    right = [answer.route == name for answer, name in zip(answers, expected, strict=True)]
+    return Fit(temperature, bound, round(fit_switch_over([answer.confidence for answer in answers], right), _DIGITS))
 
 
 def cross_validate(cases: Sequence[Case], results: Sequence[CaseResult], n_folds: int = 5) -> CrossValidation:
@@ -165,6 +201,7 @@ def cross_validate(cases: Sequence[Case], results: Sequence[CaseResult], n_folds
         _figures(results, [plain] * len(results)),
         _figures(results, alone),
         _figures(results, whole),
+        _sure(results, whole),
     )
 
 
@@ -198,6 +235,19 @@ def _figures(results: Sequence[CaseResult], fits: Sequence[Fit]) -> Figures:
     assert nll is not None
     assert ece is not None
     return Figures(Share(sum(right), len(right)), nll, ece)
+
+
+def _sure(results: Sequence[CaseResult], fits: Sequence[Fit]) -> SureDecisions:
+    answers = [
+        (
+            Calibration(fitted.temperature, fitted.other_below, "", "", "").apply(each.decided, each.scores),
+            fitted,
+            each.expected,
+        )
+        for each, fitted in zip(results, fits, strict=True)
+    ]
+    kept = [answer.route == expected for answer, fitted, expected in answers if answer.confidence >= fitted.switch_over]
+    return SureDecisions(Share(len(kept), len(results)), Share(sum(kept), len(kept)))
 
 
 def _by_chance(mended: int, spoiled: int) -> float:

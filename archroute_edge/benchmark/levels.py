@@ -19,7 +19,7 @@ from archroute_edge.benchmark.journal import runs_folder
 from archroute_edge.engine.gguf_header import GGUFHeader, read_header
 from archroute_edge.engine.model_check import check_model_file, model_fingerprint
 from archroute_edge.errors import BenchmarkError, ModelError, QuantizationError
-from archroute_edge.model_store import AUTO, catalogue_entry, find_model, locate
+from archroute_edge.model_store import AUTO, catalogue_entry, find_language_model, locate
 from archroute_edge.quantization import COLLECT_COMMAND, LEVELS, Level, level_named, predict_size, quantize
 
 ALL: Final = "all"
@@ -73,7 +73,7 @@ def named_contenders(names: Sequence[str]) -> list[Contender]:
     Raises:
         ModelNotFoundError: one is not on this machine; the message has the command that gets it.
     """
-    return [contender(find_model(name).path) for name in names]
+    return [contender(find_language_model(name).path) for name in names]
 
 
 def all_different(contenders: Sequence[Contender]) -> list[Contender]:
@@ -97,12 +97,12 @@ def levels_of_model(model: str, quants: Sequence[str]) -> list[Contender]:
     if [each.lower() for each in quants] == [ALL]:
         here = {level: file for level in entry.file_names if (file := locate(entry, level))}
         if not here:
-            find_model(name)  # says what to do
+            find_language_model(name)  # says what to do
         return [contender(file.path, level) for level, file in here.items()]
     found: dict[str, Contender] = {}
     for each in quants:
         _, level = catalogue_entry(f"{name}:{each}")
-        found[level or each] = contender(find_model(f"{name}:{each}").path, level)
+        found[level or each] = contender(find_language_model(f"{name}:{each}").path, level)
     return list(found.values())
 
 

@@ -72,7 +72,7 @@ def _models(problems: list[str]) -> dict[str, str]:
         for entry in catalogue.values():
             if not any(name.split(":")[0] == entry.name for name in found):
                 found[entry.name] = "not on this machine"
-                if entry.name == BUNDLED:
+                if entry.name in BUNDLED:
                     problems.append(f"{entry.file} is missing from {bundled_folder()}; install archroute-edge again")
     except ArchRouteError as exc:
         problems.append(str(exc))

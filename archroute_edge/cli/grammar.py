@@ -8,7 +8,7 @@ from archroute_edge.cli.options import config_option, model_option, prompt_forma
 from archroute_edge.deciders.opening import choose_prompt_format
 from archroute_edge.engine.model_check import check_model_file
 from archroute_edge.grammar import to_gbnf
-from archroute_edge.model_store import find_model
+from archroute_edge.model_store import find_language_model
 from archroute_edge.prompt import normalises_to_nfc
 
 
@@ -19,7 +19,7 @@ from archroute_edge.prompt import normalises_to_nfc
 def grammar(config: str | None, model: str, prompt_format: str) -> None:
     """Print the GBNF grammar that the model's answer is held to."""
     table = read_config(config).config.table
-    model_file = find_model(model)
+    model_file = find_language_model(model)
     header = check_model_file(model_file.path, "generative")
     chosen = choose_prompt_format(prompt_format, model_file, header)
     click.echo(to_gbnf(chosen.answers(table, nfc=normalises_to_nfc(header))).encode("utf-8"), nl=False)

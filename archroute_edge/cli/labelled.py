@@ -78,7 +78,8 @@ def candidate(options: Mapping[str, Any]) -> Candidate:
     known = identify(files, settings["prompt_format"])
     if settings["calibration"] is not None:
         settings["calibration"] = Calibration.load(settings["calibration"])
-        settings["calibration"].check(known.name, known.fingerprint, known.prompt_format)
+        judged = known.first or known
+        settings["calibration"].check(judged.name, judged.fingerprint, judged.prompt_format)
     return Candidate(known.name, files[0], known.fingerprint, known.prompt_format, settings)
 
 

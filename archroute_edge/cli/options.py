@@ -17,7 +17,7 @@ from archroute_edge.deciders.table_context import DecoderName
 from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
 from archroute_edge.json_requests import parse_json
-from archroute_edge.model_store import AUTO, BUNDLED, ModelFile
+from archroute_edge.model_store import AUTO, BUNDLED_ENCODER, PREFERRED, ModelFile
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.router import Router
 from archroute_edge.setting_limits import BUDGET_LIMITS, GPU_LAYERS_LIMITS, LONGEST_DEADLINE_S, N_CTX_LIMITS, THREADS_LIMITS
@@ -40,7 +40,7 @@ model_option = click.option(
     metavar="NAME|PATH",
     default=AUTO,
     show_default=True,
-    help="A model of the catalogue, or a GGUF file; auto is Arch-Router if it is here, else tiny. ENCODER+MODEL is a cascade.",
+    help="A model of the catalogue, or a GGUF file; auto is Arch-Router if it is here, else mini. ENCODER+MODEL is a cascade.",
 )
 prompt_format_option = click.option(
     "--prompt-format",
@@ -134,11 +134,10 @@ def open_router(options: Mapping[str, Any]) -> Router:
 
 
 def note_bundled_model(model: str, found: ModelFile) -> None:
-    """Say on stderr where ``auto`` has come down to the demonstration model."""
-    if model == AUTO and found.name == BUNDLED:
-        click.echo(
-            "using tiny, the bundled demonstration model; for routes of your own: archroute models pull arch-router", err=True
-        )
+    """Say on stderr where ``auto`` has come down to the bundled encoder."""
+    if model == AUTO and found.name == BUNDLED_ENCODER:
+        how = f"archroute models pull {PREFERRED}"
+        click.echo(f"using {BUNDLED_ENCODER}, the bundled encoder; to get Arch-Router: {how}", err=True)
 
 
 def router_settings(options: Mapping[str, Any]) -> dict[str, Any]:

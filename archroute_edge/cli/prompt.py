@@ -18,7 +18,7 @@ from archroute_edge.cli.options import (
 from archroute_edge.conversation import DEFAULT_BUDGET, read_messages, trim
 from archroute_edge.deciders.opening import choose_prompt_format
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.model_store import find_model
+from archroute_edge.model_store import find_language_model
 from archroute_edge.prompt import PromptBuilder
 from archroute_edge.setting_limits import BUDGET_LIMITS
 
@@ -53,7 +53,7 @@ def prompt(
     """
     turns = read_messages(read_message_options(text, messages))
     table = read_config(config).config.table
-    model_file = find_model(model)
+    model_file = find_language_model(model)
     with LoadedModel(model_file.path, vocabulary_only=True) as loaded:
         builder = PromptBuilder(loaded, choose_prompt_format(prompt_format, model_file, loaded.header))
         kept = trim(turns, budget, builder.count_tokens).turns

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from archroute_edge.calibration import Calibration
 from archroute_edge.conversation import Turn
 from archroute_edge.deciders.background import BackgroundWork
 from archroute_edge.deciders.encoder import EncoderDecider
@@ -25,12 +26,18 @@ class CascadeDecider:
         open_model: opens the language model, with a table to make room for and a flag that stops the loading. Called when
             it is first needed, and again after a failure: until then nothing of its file is read.
         switch_over: 0 to 1.
+        calibration: of the encoder. Its verdicts are calibrated, and their confidences compared with ``switch_over``, then.
     """
 
     def __init__(
-        self, encoder: EncoderDecider, open_model: Callable[[RouteTable, Cancellation], Decider], switch_over: float
+        self,
+        encoder: EncoderDecider,
+        open_model: Callable[[RouteTable, Cancellation], Decider],
+        switch_over: float,
+        calibration: Calibration | None = None,
     ) -> None:
         self._encoder = encoder
+        self._calibration = calibration
         self._open_model = open_model
         self.switch_over = switch_over
         self._model: Decider | None = None
@@ -74,13 +81,23 @@ class CascadeDecider:
             ModelError: the language model is needed and cannot be loaded.
         """
         cancellation = cancellation or Cancellation()
-        verdicts = self._encoder.decide_many(table, conversations, scores=scores, keep=keep, cancellation=cancellation)
+        wanted = scores or self._calibration is not None
+        found = self._encoder.decide_many(table, conversations, scores=wanted, keep=keep, cancellation=cancellation)
+        verdicts = [self._calibrated(verdict, scores) for verdict in found]
         return [
             verdict
             if verdict.confidence >= self.switch_over
             else self._ask_model(verdict, table, turns, scores, keep, cancellation)
             for verdict, turns in zip(verdicts, conversations, strict=True)
         ]
+
+    def _calibrated(self, verdict: Verdict, scores: bool) -> Verdict:
+        if self._calibration is None:
+            return verdict
+        assert verdict.scores is not None
+        answer = self._calibration.apply(verdict.route, verdict.scores)
+        kept = answer.scores if scores else None
+        return replace(verdict, route=answer.route, confidence=answer.confidence, scores=kept, reason=answer.reason)
 
     def _ask_model(
         self,
@@ -125,9 +142,9 @@ class CascadeDecider:
         self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
     ) -> Verdict | None:
         """The encoder's verdict, where its vectors of the routes are ready."""
-        return replace(
-            self._encoder.decide(table, turns, scores=scores, keep=False, cancellation=cancellation), reason="deadline"
-        )
+        wanted = scores or self._calibration is not None
+        verdict = self._encoder.decide(table, turns, scores=wanted, keep=False, cancellation=cancellation)
+        return replace(self._calibrated(verdict, scores), reason="deadline")
 
     @property
     def batch_size(self) -> int:

@@ -21,6 +21,9 @@ TEXT_FORMAT: Final = 1
 EARLIER_MESSAGES: Final = 5
 """How many messages before the last user message are read along with it."""
 
+EARLIER: Final = "earlier: "
+"""Stands before each of those: an encoder's tokenizer drops line breaks, and would not see where a message begins."""
+
 EARLIER_WORDS: Final = 32
 """Words of each of those; the middle of a longer one is left out."""
 
@@ -74,12 +77,14 @@ def conversation_window(turns: Sequence[Turn]) -> TrimmedConversation:
 
 
 def conversation_text(turns: Sequence[Turn]) -> str:
-    """The text of a conversation: what :func:`conversation_window` keeps of it, a message a line, the newest first.
+    """The text of a conversation: what :func:`conversation_window` keeps of it, a message a line, the newest first,
+    the others marked as earlier ones.
 
     An encoder knows a word's place from the beginning of a text, so that is where the message stands that is asked
     about, and what is cut off at the end of a long text is the oldest.
     """
-    return "\n".join(turn.content for turn in reversed(conversation_window(turns).turns))
+    *earlier, last = conversation_window(turns).turns
+    return "\n".join([last.content, *(EARLIER + turn.content for turn in reversed(earlier))])
 
 
 def shorten(text: str, n_words: int) -> str:

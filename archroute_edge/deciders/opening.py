@@ -44,12 +44,15 @@ class DeciderSettings:
     Args:
         generative: how a language model works; an encoder takes threads, GPU layers and the folder from it.
         prompt_format: how a language model is asked; ``auto`` is what it was trained on.
-        switch_over: the confidence from which on a cascade leaves the decision to the encoder; None is the encoder's own.
+        switch_over: the confidence from which on a cascade leaves the decision to the encoder; None is that of the
+            calibration, if it has one, else the encoder's own.
+        calibration: of the model, of a cascade the encoder's.
     """
 
     generative: GenerativeSettings
     prompt_format: str = AUTO
     switch_over: float | None = None
+    calibration: Calibration | None = None
 
 
 def find_models(name: str | Path) -> tuple[ModelFile, ...]:
@@ -74,13 +77,20 @@ def open_decider(files: tuple[ModelFile, ...], settings: DeciderSettings, table:
         SettingsError: a setting means nothing to the models.
         ModelError: a model cannot be read or loaded, or is of the wrong kind for its place.
         ContextOverflowError: the routes do not fit into the context.
+        CalibrationError: the calibration was fitted for another model, or one that is asked otherwise.
     """
     first, *rest = files
-    if rest:
-        return _open_cascade(first, rest[0], settings, table)
-    if settings.switch_over is not None:
+    if not rest and settings.switch_over is not None:
         raise SettingsError(f"switch_over is about a cascade, and {first.name} is one model; name ENCODER{CASCADE}MODEL")
-    return _open(first, settings, None, table)
+    decider = _open_cascade(first, rest[0], settings, table) if rest else _open(first, settings, None, table)
+    try:
+        if settings.calibration is not None:
+            prompt_format = decider.prompt.format.name if isinstance(decider, GenerativeDecider) else NO_PROMPT
+            settings.calibration.check(first.name, decider.model.fingerprint, prompt_format)
+    except BaseException:
+        decider.close()
+        raise
+    return decider
 
 
 def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings, table: RouteTable) -> Decider:
@@ -94,8 +104,10 @@ def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings
     )
     encoder = _open(first, plain, "encoder", table)
     assert isinstance(encoder, EncoderDecider)
-    switch_over = encoder.scaling.switch_over if settings.switch_over is None else settings.switch_over
-    return CascadeDecider(encoder, partial(_open, second, settings, "generative"), switch_over)
+    stated = (settings.switch_over, settings.calibration.switch_over if settings.calibration else None)
+    switch_over = next((each for each in stated if each is not None), encoder.scaling.switch_over)
+    ask = partial(_open, second, settings, "generative")
+    return CascadeDecider(encoder, ask, switch_over, settings.calibration)
 
 
 def _open(
@@ -130,26 +142,17 @@ def _check_says_something(file: ModelFile, settings: DeciderSettings) -> None:
         )
 
 
-def check_calibration(calibration: Calibration, files: tuple[ModelFile, ...], decider: Decider) -> None:
-    """Make sure that ``calibration`` was fitted for the model of ``decider``, asked as it is asked.
-
-    Raises:
-        CalibrationError: it was fitted for another one.
-        SettingsError: a cascade has two models, and no probabilities of its own.
-    """
-    if len(files) > 1:
-        raise SettingsError("a calibration is of one model, and a cascade has two; leave it out, or name one of them")
-    prompt_format = decider.prompt.format.name if isinstance(decider, GenerativeDecider) else NO_PROMPT
-    calibration.check(files[0].name, decider.model.fingerprint, prompt_format)
-
-
 @dataclass(frozen=True)
 class Identity:
-    """What tells a decider from any other: the files' fingerprints, and how a language model is asked."""
+    """What tells a decider from any other: the files' fingerprints, and how a language model is asked.
+
+    ``first`` is what a calibration is held against: of a cascade its encoder, else the same.
+    """
 
     name: str
     fingerprint: str
     prompt_format: str
+    first: Identity | None = None
 
 
 def identify(files: tuple[ModelFile, ...], prompt_format: str) -> Identity:
@@ -165,11 +168,9 @@ def identify(files: tuple[ModelFile, ...], prompt_format: str) -> Identity:
         for file, header in zip(files, headers, strict=True)
         if model_kind(header) == "generative"
     ]
-    return Identity(
-        CASCADE.join(file.name for file in files),
-        CASCADE.join(model_fingerprint(header) for header in headers),
-        asked[0] if asked else NO_PROMPT,
-    )
+    fingerprints = [model_fingerprint(header) for header in headers]
+    whole = CASCADE.join(file.name for file in files), CASCADE.join(fingerprints), asked[0] if asked else NO_PROMPT
+    return Identity(*whole, Identity(files[0].name, fingerprints[0], NO_PROMPT if len(files) > 1 else whole[2]))
 
 
 def choose_prompt_format(name: str, model_file: ModelFile, header: GGUFHeader) -> PromptFormat:

@@ -51,9 +51,11 @@ def run(program: Path, folder: Path, *arguments: str, stdin: bytes = b"") -> sub
     )
 
 
-def test_it_routes_with_the_bundled_model_and_starts_warm_the_next_time(built: Path, tmp_path: Path) -> None:
+def test_it_routes_with_the_bundled_models_and_starts_warm_the_next_time(built: Path, tmp_path: Path) -> None:
     """A program of one file unpacks its libraries anew at each start; saved prefixes must be found again all the same."""
-    first, second = (run(built, tmp_path, "route", CARD_MESSAGE, "--json", "--threads", "1") for _ in range(2))
+    asked = ("route", CARD_MESSAGE, "--json", "--threads", "1")
+    assert json.loads(run(built, tmp_path, *asked).stdout)["decided_by"] == "mini"
+    first, second = (run(built, tmp_path, *asked, "--model", "tiny") for _ in range(2))
     assert first.returncode == second.returncode == 0, first.stderr
     found = json.loads(first.stdout)
     assert (found["route"], found["decided_by"], found["tokens"]["reused"]) == ("bug_fixing", "tiny", 0)
@@ -76,7 +78,7 @@ def test_it_answers_over_stdio(built: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = {reply["id"]: reply["result"] for reply in map(json.loads, done.stdout.splitlines())}
     assert found[1]["route"] == "bug_fixing"
-    assert [model["name"] for model in found[2]] == ["tiny"]
+    assert [model["name"] for model in found[2]] == ["mini", "tiny"]
 
 
 def test_it_answers_over_http(built: Path, tmp_path: Path) -> None:

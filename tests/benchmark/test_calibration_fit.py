@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archroute_edge.benchmark.calibration_fit import assign_folds, cross_validate, fit, fit_other_bound, fit_temperature
+from archroute_edge.benchmark.calibration_fit import (
+    RIGHT_WHERE_SURE,
+    assign_folds,
+    cross_validate,
+    fit,
+    fit_other_bound,
+    fit_switch_over,
+    fit_temperature,
+)
 from archroute_edge.benchmark.cases import Case
 from archroute_edge.benchmark.evaluation import CaseResult
 from archroute_edge.calibration import TEMPERATURE_LIMITS, tempered
@@ -121,3 +129,27 @@ def test_folds_keep_groups_whole_and_leave_none_empty(groups: list[int], n_folds
     folds = assign_folds(groups, n_folds)
     assert len(set(zip(groups, folds, strict=True))) == len(set(groups))
     assert set(folds) == set(range(min(n_folds, len(set(groups)))))
+
+
+def test_a_switch_over_keeps_its_promise_and_gives_nothing_away() -> None:
+    """Would break if a cascade relied on an encoder that is wrong too often, or asked the language model for nothing."""
+    rng = np.random.default_rng(3)
+    confidence = rng.random(2000)
+    right = rng.random(2000) < confidence
+    found = fit_switch_over(list(confidence), list(right))
+    assert right[confidence >= found].mean() >= RIGHT_WHERE_SURE
+    # Right as often as it is sure: above c the share is (1 + c) / 2.
+    assert found == pytest.approx(2 * RIGHT_WHERE_SURE - 1, abs=0.1)
+    assert fit_switch_over([0.9, 0.8], [False, True]) == 1.0
+    assert fit_switch_over([0.9, 0.8], [True, True]) == 0.8
+    # Of one confidence all or none.
+    assert fit_switch_over([0.9, 0.9, 0.5], [True, False, True]) == 1.0
+
+
+def test_held_out_decisions_above_the_switch_over() -> None:
+    """The figure that is printed is of cases that the switch-over was not fitted on."""
+    found = results(600, 1.0)
+    validated = cross_validate(cases_of(found, 4), found)
+    assert 0 < validated.sure.share.right < 600
+    assert validated.sure.share.right == validated.sure.accuracy.total
+    assert (validated.sure.accuracy.share or 0) > 0.9

@@ -14,7 +14,8 @@ from tests.conftest import CARD_MESSAGE
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that wait for one another make tests slow where others use the cores too."""
-    monkeypatch.setattr("archroute_edge.deciders.table_context.physical_cores", lambda: 1)
+    for decider in ("table_context", "encoder"):
+        monkeypatch.setattr(f"archroute_edge.deciders.{decider}.physical_cores", lambda: 1)
 
 
 def test_the_model_cards_example_is_a_bug_to_fix(run: Run, bundled_model: Path) -> None:
@@ -24,11 +25,13 @@ def test_the_model_cards_example_is_a_bug_to_fix(run: Run, bundled_model: Path) 
         assert result.stdout == "bug_fixing -> openai/gpt-4o\n"
 
 
-def test_without_options_the_bundled_model_is_taken_and_named(run: Run) -> None:
+def test_without_options_the_bundled_encoder_is_taken_and_named(run: Run) -> None:
     result = run("route", CARD_MESSAGE, "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["decided_by"] == "tiny"
-    assert "demonstration model" in result.stderr
+    decision = json.loads(result.stdout)
+    assert (decision["decided_by"], decision["prompt_format"]) == ("mini", None)
+    (said,) = [line for line in result.stderr.splitlines() if "mini" in line and "archroute models pull arch-router" in line]
+    assert said.startswith("using mini")
     assert "no --config given" in result.stderr
 
 

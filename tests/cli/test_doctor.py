@@ -114,5 +114,5 @@ def test_a_missing_bundled_model_is_named(run: Run, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(model_store, "bundled_folder", lambda: folder)
     result = run("doctor", "--json")
     assert result.exit_code == 2
-    (problem,) = json.loads(result.stdout)["problems"]
-    assert problem.startswith("tiny-Q8_0.gguf is missing from ")
+    problems = json.loads(result.stdout)["problems"]
+    assert [problem.partition(" is missing from ")[0] for problem in problems] == ["mini-Q8_0.gguf", "tiny-Q8_0.gguf"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.benchmark.labelled_cases import write_cases
 from tests.cli.conftest import Run, one_line
@@ -82,16 +83,16 @@ def test_an_encoder_is_given_no_prompt(run: Run, random_encoder: Path, routes: s
     assert said.endswith("a bert encoder, which cannot write an answer; name a causal language model")
 
 
-def test_a_cascade_onto_the_bundled_model(run: Run, random_encoder: Path, routes: str) -> None:
-    """A path and a name; who decides is who the threshold says."""
-    for threshold, expected in (("0", "random-encoder.gguf"), ("1", "tiny")):
-        options = ("--model", f"{random_encoder}+tiny", "--switch-over", threshold, "--threads", "1", "--json")
-        result = run("route", "fix this bug", "--config", routes, *options)
+def test_the_bundled_encoder_with_the_bundled_model(run: Run, routes: str) -> None:
+    """By their names, and each alone."""
+    for model, threshold, expected in (("mini", None, "mini"), ("mini+tiny", "0", "mini"), ("mini+tiny", "1", "tiny")):
+        options = ("--switch-over", threshold) if threshold else ()
+        result = run("route", "fix this bug", "--config", routes, "--model", model, "--threads", "1", *options, "--json")
         assert json.loads(result.stdout)["decided_by"] == expected
 
 
 def test_cases_and_a_calibration(run: Run, encoder: tuple[str, ...], model: tuple[str, ...], tmp_path: Path) -> None:
-    """An encoder and a cascade are evaluated like any model; only one model can be calibrated."""
+    """An encoder and a cascade are evaluated like any model; what is fitted for the encoder alone serves the cascade too."""
     cases = str(write_cases(tmp_path / "cases.jsonl"))
     output = str(tmp_path / "calibration.yaml")
     assert run("calibrate", cases, *encoder, "-o", output, "--json").exit_code == 0
@@ -101,6 +102,22 @@ def test_cases_and_a_calibration(run: Run, encoder: tuple[str, ...], model: tupl
     report = run("eval", cases, "--model", both, *encoder[2:], "--json")
     assert report.exit_code == 0
     assert json.loads(report.stdout)["models"][0]["model"] == "random-encoder.gguf+random-F32.gguf"
-    for command in (("calibrate", cases, "-o", output), ("route", "x", "--calibration", output)):
-        said = one_line(run(*command, "--model", both, *encoder[2:]))
-        assert said.startswith("a calibration is of one model, and a cascade has two")
+    said = one_line(run("calibrate", cases, "-o", output, "--model", both, *encoder[2:]))
+    assert said == "a calibration is of one model, and a cascade has two; name its encoder alone"
+    fitted = yaml.safe_load(Path(output).read_text(encoding="utf-8"))
+    assert set(fitted["cross_validation"]["above_switch_over"]) == {"decided", "accuracy"}
+    for switch_over, decides in ((0.0, "random-encoder.gguf"), (1.0, "random-F32.gguf")):
+        Path(output).write_text(yaml.safe_dump({**fitted, "switch_over": switch_over}), encoding="utf-8")
+        for command in (("route", "fix this bug", "--calibration", output), ("eval", cases, "--calibration", output)):
+            result = run(*command, "--model", both, *encoder[2:], "--json")
+            assert result.exit_code == 0
+            if command[0] == "route":
+                assert json.loads(result.stdout)["decided_by"] == decides
+    other = run("route", "x", "--calibration", output, "--model", both.replace(encoder[1], "mini"), *encoder[2:])
+    assert one_line(other).startswith("the calibration was fitted for the model random-encoder.gguf, not for mini")
+
+
+@pytest.mark.parametrize("arguments", [("prompt", "x"), ("grammar",)])
+def test_auto_is_a_language_model_where_only_one_will_do(run: Run, routes: str, arguments: tuple[str, ...]) -> None:
+    """On a fresh machine, where auto is the encoder elsewhere."""
+    assert run(*arguments, "--config", routes).stdout == run(*arguments, "--config", routes, "--model", "tiny").stdout != ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from archroute_edge import Router
+from archroute_edge.calibration import Calibration, tempered
 from archroute_edge.deciders.encoder_scale import SWITCH_OVER_KEY
 from archroute_edge.errors import EngineError, ModelFileError, ModelNotFoundError, SettingsError
 from tests.deciders.test_encoder import MESSAGES, ROUTES
@@ -138,3 +140,31 @@ def test_closed(random_encoder: Path, random_model: Path) -> None:
         router.close()
         with pytest.raises(EngineError, match="has been closed"):
             router.route(MESSAGES[0])
+
+
+def test_a_calibration_of_the_encoder(random_encoder: Path, no_model: Path, random_model: Path) -> None:
+    """Calibrated confidences are compared with its switch-over, given on; the language model's own are left as they are."""
+    both = f"{random_encoder}+{random_model}"
+    with Router(ROUTES, model=random_encoder, prefix_cache=False) as alone:
+        plain = alone.route(MESSAGES[0], scores=True)
+        fitted = Calibration(0.25, 0.0, "e", alone.model_fingerprint, "none", switch_over=0.0)
+    assert plain.scores is not None
+    expected = tempered(plain.scores, 0.25)
+    with Router(ROUTES, model=f"{random_encoder}+{no_model}", prefix_cache=False, calibration=fitted) as router:
+        found = router.route(MESSAGES[0], scores=True)
+        assert found.scores == pytest.approx(expected)
+        assert found.confidence == pytest.approx(expected[found.route])
+        assert router.route(MESSAGES[0]).scores is None
+    between = replace(fitted, switch_over=(plain.confidence + expected[plain.route]) / 2)
+    assert plain.confidence < (between.switch_over or 0)
+    with Router(ROUTES, model=both, prefix_cache=False, threads=1, calibration=between) as router:
+        assert router.route(MESSAGES[0]).decided_by == random_encoder.name
+    with Router(ROUTES, model=both, prefix_cache=False, threads=1, calibration=between, switch_over=1.0) as router:
+        found = router.route(MESSAGES[0])
+        assert found.decided_by == random_model.name
+        with Router(ROUTES, model=random_model, prefix_cache=False, threads=1) as model:
+            assert found.confidence == pytest.approx(model.route(MESSAGES[0]).confidence, abs=1e-4)
+    bounded = replace(fitted, other_below=1.0)
+    with Router(ROUTES, model=both, prefix_cache=False, calibration=bounded) as router:
+        found = router.route(MESSAGES[0])
+        assert (found.route, found.reason, found.decided_by) == ("other", "low_confidence", random_encoder.name)

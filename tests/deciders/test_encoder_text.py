@@ -47,7 +47,8 @@ def test_a_route_reads_as_name_and_description() -> None:
 def test_a_conversation_reads_as_its_end() -> None:
     """The last user message, then the five before it; nothing behind it, and what was left out is counted."""
     turns = [Turn("user" if number % 2 == 0 else "assistant", f"message {number}") for number in range(10)]
-    assert conversation_text(turns) == "\n".join(f"message {number}" for number in (8, 7, 6, 5, 4, 3))
+    earlier = [f"earlier: message {number}" for number in (7, 6, 5, 4, 3)]
+    assert conversation_text(turns) == "\n".join(["message 8", *earlier])
     window = conversation_window(turns)
     assert (window.dropped, window.cut) == (4, 0)
     assert conversation_text([Turn("user", "alone")]) == "alone"

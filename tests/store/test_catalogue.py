@@ -42,11 +42,11 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_what_is_shipped() -> None:
     """Every entry must be whole: the catalogue is read for any model, a path included."""
     catalogue = read_catalogue()
-    assert list(catalogue) == ["tiny", "arch-router", "plano-orchestrator"]
+    assert list(catalogue) == ["mini", "tiny", "arch-router", "plano-orchestrator"]
     for entry in catalogue.values():
         assert entry.description
         assert entry.licence
-        assert entry.prompt_format in PROMPT_FORMATS
+        assert (entry.prompt_format in PROMPT_FORMATS) == (entry.name != "mini")
     arch = catalogue["arch-router"]
     assert list(arch.files) == PUBLISHED
     assert all(file.size for file in arch.files.values())
@@ -91,7 +91,7 @@ class TestOnesOwn:
     def test_it_extends_the_shipped_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Adding a model must not need a copy of everything that is shipped."""
         monkeypatch.setenv("ARCHROUTE_CATALOGUE", str(write(tmp_path, WHOLE)))
-        assert list(read_catalogue()) == ["tiny", "arch-router", "plano-orchestrator", "m"]
+        assert list(read_catalogue()) == ["mini", "tiny", "arch-router", "plano-orchestrator", "m"]
 
     def test_in_the_folder_of_settings(self) -> None:
         """It is found there without any setting."""

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archroute_edge.deciders.encoder_text import route_text
 from archroute_edge.routes import OTHER, Route
 from tools.mini.catalogue import Catalogue, Subject
 from tools.tiny import conversations as talk
 from tools.tiny.kinds_bank import Kind
-from tools.tiny.noise import STYLES, restyle
+from tools.tiny.noise import STYLES, disturb, restyle
 from tools.tiny.sampling import CARD_KINDS, CHAT_KINDS, SHORT_INTENTS
 
 # How often a table comes from each source.
 SOURCES = {
-    "clinc150": 0.15, "banking77": 0.08, "sgd": 0.12, "bank": 0.16, "domains": 0.12, "everyday": 0.12, "chat": 0.06,
-    "tasks": 0.08, "teams": 0.02, "departments": 0.03, "card": 0.03, "any": 0.03,
+    "clinc150": 0.22, "banking77": 0.12, "sgd": 0.11, "bank": 0.13, "domains": 0.12, "everyday": 0.10, "chat": 0.05,
+    "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.03, "any": 0.03,
 }  # fmt: skip
 _PUBLIC = ("clinc150", "banking77", "sgd")
 # The everyday categories beside which a message outside every intent of CLINC150 belongs to none of them.
@@ -32,8 +32,14 @@ _CORE = {
     )
 }  # fmt: skip
 _OPAQUE = ["route", "option", "team", "r", "class", "agent", "model"]
-_NAME_ONLY, _WITH_EXAMPLES, _OPAQUE_NAMES = 0.42, 0.10, 0.03
+_NAME_ONLY, _WITH_EXAMPLES, _OPAQUE_NAMES = 0.50, 0.10, 0.03
+# How often the names alone are all the terse ones of a data set or of ours, as programmers name things.
+_TERSE = 0.6
 _SHARE_OTHER = 0.2
+# How often a conversation was about something else before, where it can have been, and how often what the assistant said
+# in it has words of its subject, as answers have.
+_CHANGE_OF_SUBJECT = 0.3
+_ANSWER_HAS_WORDS = 0.6
 _TRIES = 30
 
 
@@ -154,8 +160,21 @@ class TableSampler:
             before = self.trained[rng.choice(sorted(present & self.trained.keys()))]
         if before is kind or (before is not None and before.dialogues):
             before = None
+        if before is not None and kind.train and rng.random() < _CHANGE_OF_SUBJECT:
+            return self._after_another(kind, before, rng)
         short_replies = not any(k.split("/")[-1] in SHORT_INTENTS for k in present)
         return talk.of_kind(kind, before, rng, held=False, short_replies=short_replies)
+
+    def _after_another(self, kind: Kind, before: Kind, rng: random.Random) -> talk.Messages:
+        """A request of `kind` behind a conversation about `before`."""
+        messages = talk.finished(before, rng, held=False)
+        answer_with_words(messages, before, rng)
+        # What follows on an answer does so with a word of thanks, or without.
+        *rest, thanks = messages
+        request = kind.request(rng, held=False)
+        if rng.random() < 0.3:
+            request = f"{thanks['content']}{rng.choice(['. ', ', ', '! ', ' '])}{request}"
+        return [*rest[-rng.choice([2, 2, 4, 5]) :], {"role": "user", "content": disturb(request, rng)}]
 
     def _add_other(self, table: Table, present: frozenset[str], rng: random.Random) -> None:
         found = self._absent(table.subjects, present, rng)
@@ -168,19 +187,22 @@ class TableSampler:
         """A conversation that fits none of the subjects, and its kind; None where this draw found none."""
         quiet = not any(k.split("/")[-1] in CHAT_KINDS or k.startswith(("chat=", "tasks=chat")) for k in present)
         draw = rng.random()
-        if draw < 0.10:
+        if draw < 0.22:
             known = sorted(k for k in present & self.trained.keys() if not self.trained[k].dialogues)
             if not quiet or not known:
                 return None
-            return talk.finished(self.trained[rng.choice(known)], rng, held=False), ""
-        if draw < 0.18:
+            kind = self.trained[rng.choice(known)]
+            messages = talk.finished(kind, rng, held=False)
+            answer_with_words(messages, kind, rng)
+            return messages, ""
+        if draw < 0.30:
             return (talk.english_chatter(rng, held=False), "") if quiet else None
-        if draw < 0.5 and (
+        if draw < 0.56 and (
             all(subject.id in _CORE for subject in subjects)
             or all(self.catalogue.kinds[k].source in _PUBLIC for k in present if k in self.catalogue.kinds)
         ):
             return [{"role": "user", "content": rng.choice(self.catalogue.scopeless)}], ""
-        pool = "any" if draw < 0.75 else rng.choice(["clinc150", "banking77", "sgd", "bank", "domains"])
+        pool = "any" if draw < 0.78 else rng.choice(["clinc150", "banking77", "sgd", "bank", "domains"])
         stranger = rng.choice(self.pools[pool])
         if stranger.id in present or self.related.get(stranger.id, frozenset()) & present:
             return None
@@ -193,10 +215,12 @@ class TableSampler:
         # Names alone are as often written in words as in code style.
         if way < _NAME_ONLY and rng.random() < 0.5:
             style = rng.choice(["spaces", "keep", "title"])
+        terse = way < _NAME_ONLY and rng.random() < _TERSE
         taken = {OTHER}
         texts: list[str] = []
         for subject in subjects:
-            name = _free_name(subject, lambda name: restyle(name, style), taken, rng)
+            named = replace(subject, names=subject.names[:1]) if terse else subject
+            name = _free_name(named, lambda name: restyle(name, style), taken, rng)
             description = ""
             if way >= _NAME_ONLY:
                 description = self._description(subject, rng, way > 1 - _WITH_EXAMPLES)
@@ -217,6 +241,12 @@ class TableSampler:
         if rng.random() < 0.4:
             text = (str.upper if rng.random() < 0.5 else str.lower)(text[:1]) + text[1:]
         return text.rstrip(".") + "." if rng.random() < 0.15 else text
+
+
+def answer_with_words(messages: talk.Messages, kind: Kind, rng: random.Random) -> None:
+    """Let the last answer of a conversation on `kind` say something of its subject, more often than not."""
+    if rng.random() < _ANSWER_HAS_WORDS and kind.train:
+        messages[-2] = {**messages[-2], "content": f"{messages[-2]['content']} {kind.request(rng, held=False)}"}
 
 
 def _free_name(subject: Subject, write: Callable[[str], str], taken: set[str], rng: random.Random) -> str:

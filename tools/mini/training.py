@@ -30,7 +30,7 @@ ROUTE_TOKENS = 64
 class Recipe:
     """Everything that decides what comes out of a training, beside the data. `minutes`, where given, decide the steps."""
 
-    steps: int = 1200
+    steps: int = 650
     minutes: float | None = None
     workers: int = 2
     tables: int = 5

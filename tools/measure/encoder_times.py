@@ -1,0 +1,121 @@
+"""How long decisions of an encoder take: by length of the message, by number of routes, and from the start of a process.
+
+    python -m tools.measure.encoder_times models/mini-Q8_0.gguf --rounds 60
+
+Warm decisions, fresh messages of so many tokens, interleaved over lengths and tables; medians and 95th percentiles in
+milliseconds. The first decision is that of `archroute route` in a new process whose route vectors were saved by an earlier
+one, from the start of the process to its end, and of a Python program of the same kind, to the moment it has the decision.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from archroute_edge import Router, RouteTable
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.conversation import Turn
+from archroute_edge.deciders.encoder import EncoderDecider
+from archroute_edge.engine.backend import physical_cores
+from tools.measure.peers.ours import table_of
+
+_LENGTHS = (16, 24, 64, 128)
+_N_ROUTES = (10, 100)
+_WORDS = (
+    "please look at this again and say why the invoice of last month was sent twice to our office in the city while "
+    "nobody had asked for it and what we should tell the customer about the delay of the parcel before friday"
+)
+_ONE_ROUTE = table_of(1)
+# What an application does; its own start and imports count.
+_PROGRAM = """
+import json, sys, time
+started = float(sys.argv[1])
+from archroute_edge import Route, Router
+model, folder, threads, routes = sys.argv[2], sys.argv[3], int(sys.argv[4]), json.loads(sys.argv[5])
+with Router([Route(*each) for each in routes], model=model, prefix_cache=folder, threads=threads) as router:
+    decision = router.route("why was the invoice sent twice?")
+    print(json.dumps([time.time() - started, decision.tokens.reused]))
+"""
+
+
+def message_of(router: Router, n_tokens: int, draw: random.Random) -> str:
+    """A fresh message whose conversation is `n_tokens` tokens, those of the encoder's own included."""
+    decider = router.decider
+    assert isinstance(decider, EncoderDecider)
+    words: list[str] = []
+    while _n_tokens(decider, words) < n_tokens:
+        words.append(draw.choice(_WORDS.split()))
+    while _n_tokens(decider, words) > n_tokens:
+        words.pop()
+    return " ".join(words)
+
+
+def _n_tokens(decider: EncoderDecider, words: list[str]) -> int:
+    (counted,) = decider.decide_many(_ONE_ROUTE, [[Turn("user", " ".join(words) or "a")]])
+    return counted.tokens.evaluated
+
+
+def first_decision(model: Path, table: RouteTable, folder: str, threads: int) -> float:
+    """Seconds from the start of a process to its first decision."""
+    routes = json.dumps([[route.name, route.description] for route in table])
+    command = [sys.executable, "-c", _PROGRAM, repr(time.time()), str(model), folder, str(threads), routes]
+    seconds, reused = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert reused > 0 or not any(Path(folder).iterdir()), "the saved vectors were not used"
+    return float(seconds)
+
+
+@click.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option("--rounds", type=click.IntRange(min=2), default=60, show_default=True, help="Messages of each kind.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
+def main(model: Path, rounds: int, threads: int | None) -> None:
+    """Print the times as JSON."""
+    n_threads = threads or physical_cores()
+    draw = random.Random(7)
+    tables = {number: table_of(number) for number in _N_ROUTES}
+    times: dict[tuple[int, int], list[float]] = {(length, number): [] for length in _LENGTHS for number in _N_ROUTES}
+    with Router(tables[_N_ROUTES[0]], model=model, threads=n_threads, prefix_cache=False) as router, ProgressLine() as line:
+        for table in (_ONE_ROUTE, *tables.values()):
+            router.warm(routes=table)
+        for turn in range(rounds + 2):
+            for (length, number), taken in times.items():
+                message = message_of(router, length, draw)
+                started = time.perf_counter()
+                router.route(message, routes=tables[number])
+                if turn >= 2:
+                    taken.append(1000 * (time.perf_counter() - started))
+            line("rounds", turn + 1, rounds + 2)
+    with tempfile.TemporaryDirectory() as folder:
+        first_decision(model, tables[10], folder, n_threads)
+        starts = [first_decision(model, tables[10], folder, n_threads) for _ in range(9)]
+    report = {
+        "model": model.name,
+        "threads": n_threads,
+        "decisions": [
+            {
+                "tokens": length,
+                "routes": number,
+                "median_ms": round(statistics.median(taken), 2),
+                "p95_ms": round(statistics.quantiles(taken, n=20)[-1], 2),
+            }
+            for (length, number), taken in times.items()
+        ],
+        "routes_100_over_10": {
+            str(length): round(statistics.median(times[length, 100]) / statistics.median(times[length, 10]), 3)
+            for length in _LENGTHS
+        },
+        "first_decision_of_a_process_s": {"median": round(statistics.median(starts), 3), "most": round(max(starts), 3)},
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
