@@ -1,8 +1,7 @@
 """Keys and values in ordinary memory, out of the KV cache, until a decision needs them again.
 
-llama.cpp looks at every cell up to the last one in use, whosever it is: 1,500 cells of other conversations and route
-tables made a decision 5 % slower at the 1.5B shape, and moving 200 tokens either way takes 1 or 2 ms there
-(docs/performance.md has the command).
+llama.cpp looks at every cell up to the last one in use, whosever it is, and a sequence that is scattered between others'
+costs more still: some percent of a decision at the 1.5B shape (docs/performance.md has the figures and the commands).
 """
 
 from __future__ import annotations
