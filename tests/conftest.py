@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from tools.convert.conversion import convert_checkpoint
 # No example may fail because a machine is slow, and no run may leave a folder behind.
 settings.register_profile("archroute", deadline=None, max_examples=60, database=None)
 settings.load_profile("archroute")
+
+# A shell starts what is in its background with interrupts ignored, and child processes would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EXAMPLE_ROUTES = Path(__file__).parent.parent / "archroute_edge" / "data" / "example_routes.yaml"
 
