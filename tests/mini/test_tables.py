@@ -10,6 +10,7 @@ import pytest
 from archroute_edge.conversation import read_messages
 from tools.mini.batches import collate
 from tools.mini.catalogue import Catalogue, build_catalogue
+from tools.mini.pairs import Pairs, draw_pairs
 from tools.mini.tables import SOURCES, Table, TableSampler
 from tools.tiny.kinds_bank import Kind
 from tools.tiny.public_data import PublicData
@@ -98,6 +99,31 @@ def test_a_batch_calls_no_possible_answer_wrong(steered: Catalogue) -> None:
             assert name in subjects[batch.target[row]].kinds
         for column in np.flatnonzero(batch.foreign[row]):
             assert name and not subjects[column].kinds & (related[name] | {name})
+
+
+def test_a_pair_is_a_request_and_its_own_route_and_no_possible_answer_counts_as_wrong(steered: Catalogue) -> None:
+    """The kinds of a pair are found again by their texts: each phrasing of the public kinds here names its kind."""
+    alike = {"clinc150/home_0": frozenset({"clinc150/utility_1"}), "clinc150/utility_1": frozenset({"clinc150/home_0"})}
+    sampler = TableSampler(steered, {k.id: k.near | alike.get(k.id, frozenset()) for k in steered.kinds.values()})
+    drawn = [draw_pairs(sampler, 64, random.Random(seed)) for seed in range(40)]
+    public = [pairs for pairs in drawn if any(request.startswith("clinc150/") for request in pairs.requests)]
+    assert public and len(drawn) > len(public)
+    for pairs in drawn:
+        assert len(pairs.requests) == len(pairs.routes) == len(pairs.open)
+        assert not pairs.open.diagonal().any() and (pairs.open == pairs.open.T).all()
+        same = np.array(pairs.routes)[:, None] == np.array(pairs.routes)[None, :]
+        assert (pairs.open | ~same | np.eye(len(same), dtype=bool)).all()
+    for pairs in public:
+        _check_public(pairs)
+
+
+def _check_public(pairs: Pairs) -> None:
+    kinds = [request.split(" request ")[0].split("/")[-1] for request in pairs.requests]
+    touched = [number for number, kind in enumerate(kinds) if pairs.routes[number].split(":")[0] != kind.replace("_", " ")]
+    assert len(touched) < len(kinds) / 3  # Noise may have hit the word that names the kind.
+    row, column = kinds.index("home_0"), kinds.index("utility_1")
+    assert pairs.open[row, column]
+    assert not pairs.open[row, kinds.index("home_1")]
 
 
 def test_conversations_are_ones_that_a_router_reads(steered: Catalogue) -> None:

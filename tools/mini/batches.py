@@ -11,6 +11,7 @@ import numpy as np
 
 from archroute_edge.conversation import read_messages
 from archroute_edge.deciders.encoder_text import conversation_text
+from tools.mini.pairs import Pairs, draw_pairs
 from tools.mini.tables import Table, TableSampler
 
 
@@ -51,15 +52,18 @@ def collate(tables: list[Table], related: Mapping[str, frozenset[str]]) -> Batch
     return Batch(texts, routes, np.array(target), own, np.array(foreign) & ~own)
 
 
-def batches(sampler: TableSampler, shape: tuple[int, int], seed: int, span: tuple[int, int], part: int) -> Iterator[Batch]:
+def batches(
+    sampler: TableSampler, shape: tuple[int, int, int], seed: int, span: tuple[int, int], part: int
+) -> Iterator[tuple[Batch, Pairs]]:
     """The batches of the steps of `span` (first, behind the last), each made while the one before is trained on.
 
-    `shape` is (tables, conversations a table); `part` tells the streams of several workers apart.
+    `shape` is (tables, conversations a table, pairs); `part` tells the streams of several workers apart.
     """
 
-    def make(step: int) -> Batch:
+    def make(step: int) -> tuple[Batch, Pairs]:
         rng = random.Random((seed * 1_000_003 + step) * 16 + part)
-        return collate([sampler.draw(rng, shape[1]) for _ in range(shape[0])], sampler.related)
+        tables = collate([sampler.draw(rng, shape[1]) for _ in range(shape[0])], sampler.related)
+        return tables, draw_pairs(sampler, shape[2], rng)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         upcoming = pool.submit(make, span[0])

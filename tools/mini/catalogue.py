@@ -22,7 +22,8 @@ from tools.tiny.public_data import PublicData, load_public
 _HERE = Path(__file__).parent
 # Kinds that a training leaves out when it is there to steer by: whole domains, services, intents and kinds of LLM request.
 _HELD_OUT = [
-    "clinc150:work", "clinc150:auto_and_commute", "telecom/*", "city_services/*",
+    "clinc150:work", "clinc150:auto_and_commute", "telecom/*", "city_services/*", "payroll_hr/*", "car_workshop_garage/*",
+    "ride_hailing/*", "event_tickets/*",
     "sgd/Homes.*", "sgd/Events.*", "sgd/Buses.*", "sgd/Weather.*", "sgd/Dentist.*",
     "banking77/Refund_not_showing_up", "banking77/atm_support", "banking77/card_delivery_estimate",
     "banking77/direct_debit_payment_not_recognised", "banking77/getting_spare_card", "banking77/passcode_forgotten",

@@ -87,7 +87,8 @@ def _ten_domains(catalogue: Catalogue) -> list[Question]:
     made: list[Question] = []
     for name, kinds in members.items():
         group = "ten domains, never trained" if kinds[0].id in catalogue.held_out else "ten domains"
-        asked = [kind for kind in kinds if _unseen(catalogue, kind) or kind.held_dialogues]
+        # Our own narrow domains would crowd the public data out.
+        asked = [k for k in kinds if k.source != k.domain and (_unseen(catalogue, k) or k.held_dialogues)]
         for _ in range(_BASE_TALLY if group == "ten domains" else 2 * _BASE_TALLY):
             kind = rng.choice(asked)
             pool = _unseen(catalogue, kind)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tools.mini.batches import Batch
+from tools.mini.pairs import Pairs
 
 _START_SCALE, _START_OTHER = 20.0, 0.30
 
@@ -46,6 +47,14 @@ def loss_of(conversations: Tensor, routes: Tensor, batch: Batch, answers: Answer
     backwards = _backwards(among_all, target)
     right = float((table.argmax(1) == wanted).float().mean())
     return in_table + 0.5 * in_batch + 0.1 * others.nan_to_num(0.0) + 0.25 * backwards, right
+
+
+def loss_of_pairs(requests: Tensor, routes: Tensor, pairs: Pairs, answers: Answers) -> Tensor:
+    """The loss of unit vectors (N, D) and (N, D): each request's route among all, and each route's request."""
+    scores = (requests @ routes.T) * answers.log_scale.exp()
+    scores = scores.masked_fill(torch.from_numpy(pairs.open), -torch.inf)
+    target = torch.arange(len(scores))
+    return functional.cross_entropy(scores, target) + 0.5 * functional.cross_entropy(scores.T, target)
 
 
 def _backwards(among_all: Tensor, target: Tensor) -> Tensor:

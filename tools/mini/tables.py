@@ -187,7 +187,7 @@ class TableSampler:
         """A conversation that fits none of the subjects, and its kind; None where this draw found none."""
         quiet = not any(k.split("/")[-1] in CHAT_KINDS or k.startswith(("chat=", "tasks=chat")) for k in present)
         draw = rng.random()
-        if draw < 0.22:
+        if draw < 0.30:
             known = sorted(k for k in present & self.trained.keys() if not self.trained[k].dialogues)
             if not quiet or not known:
                 return None
@@ -195,14 +195,14 @@ class TableSampler:
             messages = talk.finished(kind, rng, held=False)
             answer_with_words(messages, kind, rng)
             return messages, ""
-        if draw < 0.30:
+        if draw < 0.37:
             return (talk.english_chatter(rng, held=False), "") if quiet else None
-        if draw < 0.56 and (
+        if draw < 0.60 and (
             all(subject.id in _CORE for subject in subjects)
             or all(self.catalogue.kinds[k].source in _PUBLIC for k in present if k in self.catalogue.kinds)
         ):
             return [{"role": "user", "content": rng.choice(self.catalogue.scopeless)}], ""
-        pool = "any" if draw < 0.78 else rng.choice(["clinc150", "banking77", "sgd", "bank", "domains"])
+        pool = "any" if draw < 0.80 else rng.choice(["clinc150", "banking77", "sgd", "bank", "domains"])
         stranger = rng.choice(self.pools[pool])
         if stranger.id in present or self.related.get(stranger.id, frozenset()) & present:
             return None

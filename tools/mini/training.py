@@ -18,7 +18,8 @@ from torch import Tensor
 from tools.data_parallel import average_gradients, has_bfloat16, run_workers
 from tools.mini.batches import Batch, batches
 from tools.mini.embedding import Encoder
-from tools.mini.objective import Answers, loss_of
+from tools.mini.objective import Answers, loss_of, loss_of_pairs
+from tools.mini.pairs import Pairs
 from tools.mini.tables import TableSampler
 from tools.tiny.checkpoint import save_state
 
@@ -30,13 +31,15 @@ ROUTE_TOKENS = 64
 class Recipe:
     """Everything that decides what comes out of a training, beside the data. `minutes`, where given, decide the steps."""
 
-    steps: int = 650
+    steps: int = 500
     minutes: float | None = None
     workers: int = 2
-    tables: int = 5
+    tables: int = 4
     conversations: int = 12
+    pairs: int = 80
+    pairs_weight: float = 1.0
     seed: int = 23
-    rate: float = 6e-5
+    rate: float = 8e-5
     answer_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup: float = 0.06
@@ -107,12 +110,14 @@ def _work(rank: int, job: Job) -> None:
     watch = _Watch(recipe, first, before)
     trained = [*layers, *answers.parameters()]
     span = (first, recipe.steps if recipe.minutes is None else sys.maxsize)
-    for step, batch in enumerate(batches(job.sampler, (recipe.tables, recipe.conversations), recipe.seed, span, rank), first):
+    shape = (recipe.tables, recipe.conversations, recipe.pairs)
+    for step, (batch, pairs) in enumerate(batches(job.sampler, shape, recipe.seed, span, rank), first):
         progress = watch.progress(step)
         for group in stepper.param_groups:
             group["lr"] = group["rate"] * rate(progress, recipe)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             loss, right = _loss(encoder, answers, batch)
+            loss = loss + recipe.pairs_weight * _loss_of_pairs(encoder, answers, pairs)
             loss = loss + recipe.anchor_weight * kept.moved(encoder, step * recipe.workers + rank)
         loss.backward()
         average_gradients(trained, recipe.workers)
@@ -132,6 +137,13 @@ def _loss(encoder: Encoder, answers: Answers, batch: Batch) -> tuple[Tensor, flo
     routes = encoder.vectors(batch.routes, ROUTE_TOKENS)
     with torch.autocast("cpu", enabled=False):
         return loss_of(conversations.float(), routes.float(), batch, answers)
+
+
+def _loss_of_pairs(encoder: Encoder, answers: Answers, pairs: Pairs) -> Tensor:
+    requests = encoder.vectors(pairs.requests, ROUTE_TOKENS)
+    routes = encoder.vectors(pairs.routes, ROUTE_TOKENS)
+    with torch.autocast("cpu", enabled=False):
+        return loss_of_pairs(requests.float(), routes.float(), pairs, answers)
 
 
 class _Anchors:
