@@ -91,6 +91,21 @@ def test_pointers_lead_to_the_end_of_the_right_description(packer: Packer) -> No
     assert '""}' in text[1] and ends[2] == 0
 
 
+def test_senses_stand_at_the_end_of_a_route_and_where_the_answer_to_a_request_starts(packer: Packer) -> None:
+    """What an encoder makes of a text is taught where the model decides by it, and nowhere else."""
+    routes = [{**ROUTES[0], "about": "repairs"}, ROUTES[1], {**ROUTES[2], "about": "unread"}]
+    talks = [[{**TALKS[0][0], "phrasing": "it says {x}"}], TALKS[1], [{**TALKS[2][0], "phrasing": "unread too"}]]
+    knowing = Packer(packer._tokenizer, {"repairs": 7, "it says {x}": 3})
+    pack = knowing.pack(Case(routes, talks, LABELS, "x"), False, 9000, random.Random(5))
+    assert pack is not None
+    plain = packer.pack(Case(ROUTES, TALKS, LABELS, "x"), False, 9000, random.Random(5))
+    assert plain is not None and plain.senses == [] and plain.tokens == pack.tokens
+    assert pack.senses == [(plain.pointers[0][1], 7), (plain.pointers[0][0], 3)]
+    batch = collate([pack, pack], 2000)
+    assert list(batch.sense_index) == [*(i for i, _ in pack.senses), *(2000 + i for i, _ in pack.senses)]
+    assert list(batch.sense_row) == [7, 3, 7, 3]
+
+
 def test_a_table_that_does_not_fit_gives_no_pack(packer: Packer) -> None:
     assert packer.pack(Case(ROUTES, TALKS, LABELS, "x"), False, 60, random.Random(5)) is None
 

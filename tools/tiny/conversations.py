@@ -27,6 +27,12 @@ def _say(messages: Messages, role: str, content: str) -> None:
     messages.append({"role": role, "content": content})
 
 
+def _ask(messages: Messages, kind: Kind, rng: random.Random, held: bool) -> None:
+    """Add a request of `kind`, and as `phrasing` what it was made of."""
+    phrasing = kind.phrasing(rng, held)
+    messages.append({"role": "user", "content": disturb(kind.fill(phrasing, rng), rng), "phrasing": phrasing})
+
+
 def _reply(rng: random.Random) -> str:
     return rng.choice(_PHRASES[rng.choice(["assistant_done", "assistant_asks"])])
 
@@ -49,14 +55,17 @@ def of_kind(kind: Kind, before: Kind | None, rng: random.Random, held: bool, sho
     shape = rng.random()
     messages: Messages = []
     if shape < 0.72:
-        _say(messages, "user", disturb(kind.request(rng, held), rng))
+        _ask(messages, kind, rng, held)
         return messages
     if shape < 0.84 and before is not None:
         for message in of_kind(before, None, rng, held=False)[-3:]:
             messages.append(message)
         _say(messages, "assistant", _reply(rng))
         later = kind.followup(rng, held) if rng.random() < 0.4 else None
-        _say(messages, "user", disturb(later or kind.request(rng, held), rng))
+        if later is None:
+            _ask(messages, kind, rng, held)
+        else:
+            _say(messages, "user", disturb(later, rng))
         return messages
     _say(messages, "user", disturb(kind.request(rng, held), rng))
     for _ in range(rng.choice([1, 1, 1, 2])):

@@ -60,9 +60,13 @@ class Kind:
 
         return _SLOT.sub(filler, template)
 
+    def phrasing(self, rng: random.Random, held: bool) -> str:
+        """A phrasing of a first message, one that training sees or one that it does not; its slots are still empty."""
+        return rng.choice(self.held if held and self.held else self.train)
+
     def request(self, rng: random.Random, held: bool) -> str:
         """A first message of this kind, of a phrasing that training sees or of one that it does not."""
-        return self.fill(rng.choice(self.held if held and self.held else self.train), rng)
+        return self.fill(self.phrasing(rng, held), rng)
 
     def followup(self, rng: random.Random, held: bool) -> str | None:
         """A later message of this kind, or None where the kind has none."""

@@ -129,10 +129,11 @@ class Body(nn.Module):
 class Qwen2(nn.Module):
     """A Qwen2 language model with tied embeddings, read only at asked positions."""
 
-    def __init__(self, shape: Shape, pointer_layers: tuple[int, ...] = ()) -> None:
+    def __init__(self, shape: Shape, pointer_layers: tuple[int, ...] = (), sense_layer: int = 0) -> None:
         super().__init__()
         self.shape = shape
         self.pointer_layers = pointer_layers
+        self.sense_layer = sense_layer
         self.model = Body(shape)
         frequencies = shape.rope_theta ** (-torch.arange(0, shape.head_dim, 2).float() / shape.head_dim)
         self.register_buffer("frequencies", frequencies, persistent=False)
@@ -148,20 +149,22 @@ class Qwen2(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, tokens: Tensor, positions: Tensor, mask: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Normalised states (B, T, D) of tokens (B, T), and q, k of the pointer layers.
+    def forward(self, tokens: Tensor, positions: Tensor, mask: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Tensor]:
+        """Normalised states (B, T, D) of tokens (B, T), q, k of the pointer layers, and the states behind the sense layer.
 
         positions (B, T) are rotary positions; mask (B, 1, T, T) is added to the attention scores.
         """
         angle = positions[:, None, :, None].float() * self.frequencies
-        x = self.model.embed_tokens(tokens)
+        x = sensed = self.model.embed_tokens(tokens)
         cos, sin = angle.cos(), angle.sin()
         pointers: list[tuple[Tensor, Tensor]] = []
         for index, layer in enumerate(self.model.layers):
             x, q, k = layer(x, cos, sin, mask)
             if index in self.pointer_layers:
                 pointers.append((q, k))
-        return self.model.norm(x), pointers
+            if index == self.sense_layer:
+                sensed = x
+        return self.model.norm(x), pointers, sensed
 
     def logits(self, states: Tensor) -> Tensor:
         """Scores (..., V) of states (..., D)."""

@@ -10,6 +10,7 @@ from tools.tiny.public_data import words_of
 
 _OPENERS = ["hey, ", "hi, ", "Hello! ", "hello, ", "ok ", "so ", "um ", "please ", "quick question: ", "Hi there. ", "yo "]
 _CLOSERS = [" please", " thanks", " pls", ", thank you", "!!", "...", " ?", " asap", " :)", " 🙏", " thx"]
+_CONSONANTS, _VOWELS = "bcdfghjklmnprstvwz", ["a", "e", "i", "o", "u", "ar", "en", "ix", "ou"]
 _WIDE = {"'": "’", '"': "“", "e": "é", "-": "–", "o": "ö", "a": "à", "u": "ü"}
 
 
@@ -29,6 +30,17 @@ def typo(text: str, rng: random.Random) -> str:
     return text[:at] + rng.choice(string.ascii_lowercase) + text[at + 1 :]
 
 
+def _without_a_word(text: str, rng: random.Random) -> str:
+    """Leave a word out, or put one in its place that nobody knows: what is asked is mostly clear without it."""
+    words = text.split(" ")
+    if len(words) < 6:
+        return text
+    at = rng.randrange(len(words))
+    unknown = "".join(rng.choice(_CONSONANTS) + rng.choice(_VOWELS) for _ in range(rng.choice([2, 3])))
+    words[at : at + 1] = [] if rng.random() < 0.5 else [unknown]
+    return " ".join(words)
+
+
 def disturb(text: str, rng: random.Random) -> str:
     """A message with light noise; about half of all stay as they are."""
     original = text
@@ -46,6 +58,8 @@ def disturb(text: str, rng: random.Random) -> str:
         text = re.sub(r"[,.?!']", "", text)
     for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 3])):
         text = typo(text, rng)
+    if rng.random() < 0.12:
+        text = _without_a_word(text, rng)
     if rng.random() < 0.12:
         text = rng.choice(_OPENERS) + text
     if rng.random() < 0.12:

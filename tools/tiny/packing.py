@@ -7,7 +7,7 @@ their positions empty, which makes a sample several times cheaper; a full pack i
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +25,8 @@ class Pack:
     """Token ids with rotary position and segment (0 the table, 1.. a conversation) each, and what is to be learned.
 
     `targets` holds (index, token after it, weight); `pointers` (index where the name starts, index of the last token
-    of the right route's description, or 0 for `other`).
+    of the right route's description, or 0 for `other`); `senses` (index, row of what an encoder makes of it): at a route's
+    end of its description, where a name starts of the request.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -33,13 +34,15 @@ class Pack:
     segments: list[int] = field(default_factory=list)
     targets: list[tuple[int, int, float]] = field(default_factory=list)
     pointers: list[tuple[int, int]] = field(default_factory=list)
+    senses: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Packer:
-    """Turns cases into packs with one tokenizer."""
+    """Turns cases into packs with one tokenizer; `rows` are those of the texts that an encoder was asked about."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, rows: Mapping[str, int] | None = None) -> None:
         self._tokenizer = tokenizer
+        self._rows = rows or {}
         self._start = token_id(tokenizer, "<|im_start|>")
         self._end = token_id(tokenizer, "<|im_end|>")
         self._tail = self.encode(card_prompt.TAIL)
@@ -68,6 +71,8 @@ class Packer:
         pack = Pack([self._start, *encoding.ids[skipped:]])
         pack.positions = [0, *range(skipped + 1, len(encoding.ids) + 1)]
         pack.segments = [0] * len(pack.tokens)
+        abouts = [route.get("about", "") for route in case.routes]
+        pack.senses = [(end, self._rows[about]) for end, about in zip(last, abouts, strict=True) if about in self._rows]
         names = [route["name"] for route in case.routes]
         answers = {name: self.encode("assistant\n" + card_prompt.answer(name)) for name in [*names, card_prompt.OTHER]}
         opening = len(self.encode("assistant\n"))
@@ -97,6 +102,9 @@ class Packer:
             branch = weights[label].index(max(weights[label]))
             target = last[names.index(label)] if label != card_prompt.OTHER else 0
             pack.pointers.append((base + branch - 1, target))
+            row = self._rows.get(messages[-1].get("phrasing", ""))
+            if row is not None:
+                pack.senses.append((base + branch - 1, row))
         return pack
 
 
@@ -124,6 +132,8 @@ class Batch:
     target_weight: np.ndarray
     pointer_index: np.ndarray
     pointer_target: np.ndarray
+    sense_index: np.ndarray
+    sense_row: np.ndarray
 
 
 def collate(packs: Sequence[Pack], length: int) -> Batch:
@@ -134,6 +144,7 @@ def collate(packs: Sequence[Pack], length: int) -> Batch:
 
     targets = [(number * length + i, t, w) for number, p in enumerate(packs) for i, t, w in p.targets]
     pointers = [(number * length + i, t) for number, p in enumerate(packs) for i, t in p.pointers]
+    senses = [(number * length + i, row) for number, p in enumerate(packs) for i, row in p.senses]
     return Batch(
         tokens=stack([p.tokens for p in packs], 0),
         positions=stack([p.positions for p in packs], 0),
@@ -143,4 +154,6 @@ def collate(packs: Sequence[Pack], length: int) -> Batch:
         target_weight=np.array([t[2] for t in targets], dtype=np.float32),
         pointer_index=np.array([p[0] for p in pointers]),
         pointer_target=np.array([p[1] for p in pointers]),
+        sense_index=np.array([s[0] for s in senses], dtype=np.int64),
+        sense_row=np.array([s[1] for s in senses], dtype=np.int64),
     )

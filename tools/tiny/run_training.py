@@ -19,6 +19,7 @@ from tools.tiny.questions import card_questions, held_back_questions, tally
 from tools.tiny.sampling import Sampler
 from tools.tiny.scoring import decide
 from tools.tiny.stream import SOURCES
+from tools.tiny.teacher import ENCODER, lessons_of
 from tools.tiny.tokenizer import train_tokenizer
 from tools.tiny.training import Job, Recipe, train
 from tools.tiny.wiring import SENSE
@@ -54,6 +55,8 @@ def run(kinds: dict[str, Kind], sampler: Sampler, held: Sampler, out: Path, step
     """Train into the checkpoint folder `out`; the quality on a few held-back messages is shown at every save."""
     torch.set_num_threads(1)
     recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
+    known = [kind for group in sampler.by_source.values() for kind in group]
+    lessons = lessons_of(known, ENCODER, recipe.seed)
     vectors = None
     if resume:
         tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
@@ -61,7 +64,6 @@ def run(kinds: dict[str, Kind], sampler: Sampler, held: Sampler, out: Path, step
         encoder = published.fetch()
         texts = chain(prompt_texts(sampler, recipe.seed), word_texts(published.words(encoder)))
         tokenizer = train_tokenizer(texts, Shape().vocab_size)
-        known = [kind for group in sampler.by_source.values() for kind in group]
         vectors = learn_vectors(known, tokenizer, meanings_of(tokenizer, encoder), SENSE, _VECTOR_STEPS, recipe.seed)
     questions = [q for source in SOURCES for q in held_back_questions(held, source, _WATCHED)]
     questions += card_questions(kinds)
@@ -70,4 +72,4 @@ def run(kinds: dict[str, Kind], sampler: Sampler, held: Sampler, out: Path, step
         figures = tally(questions, decide(model, tokenizer, questions))
         return ", ".join(f"{group} {row['right']:.0%}" for group, row in figures.items())
 
-    train(Job(sampler, tokenizer, out, recipe, resume, validate, vectors))
+    train(Job(sampler, tokenizer, out, recipe, resume, validate, lessons, vectors))

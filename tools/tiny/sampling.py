@@ -39,7 +39,10 @@ SHORT_INTENTS = {"yes", "no", "maybe", "cancel", "repeat"}
 
 @dataclass
 class Case:
-    """A route table and conversations with the name of the route that each belongs to."""
+    """A route table and conversations with the name of the route that each belongs to.
+
+    A route's `about` is the description of its kind that its own was made of; so is a message's `phrasing`, where it has one.
+    """
 
     routes: list[dict[str, str]]
     conversations: list[talk.Messages]
@@ -75,7 +78,7 @@ class Sampler:
         """A table of `source` (bank, card, clinc150, banking77, sgd, mixed) with `count` conversations."""
         if source == "card":
             chosen = [self.kinds[k] for k in CARD_KINDS]
-            routes = [{"name": k.names[0], "description": k.descriptions[0]} for k in chosen]
+            routes = [{"name": k.names[0], "description": k.descriptions[0], "about": k.descriptions[0]} for k in chosen]
             if rng.random() < 0.5:
                 order = rng.sample(range(5), 5)
                 chosen, routes = [chosen[i] for i in order], [routes[i] for i in order]
@@ -137,13 +140,13 @@ class Sampler:
             if opaque:
                 name = f"{['route', 'option', 'team', 'r', 'class'][len(taken) % 5]}_{rng.randrange(1000)}"
             taken.add(name)
-            routes.append({"name": name, "description": self._description(kind, rng, way, opaque)})
+            about = rng.choice(kind.descriptions)
+            routes.append({"name": name, "description": self._description(kind, about, rng, way, opaque), "about": about})
         return routes
 
-    def _description(self, kind: Kind, rng: random.Random, way: float, opaque: bool) -> str:
+    def _description(self, kind: Kind, text: str, rng: random.Random, way: float, opaque: bool) -> str:
         if way < 0.04 and not opaque:
             return rng.choice(["", words_of(rng.choice(kind.names))])
-        text = rng.choice(kind.descriptions)
         if way < 0.16 and kind.train:
             examples = [kind.fill(t, rng)[:90] for t in rng.sample(kind.train, min(rng.choice([1, 2, 3]), len(kind.train)))]
             quoted = ", ".join(f"'{e}'" for e in examples)

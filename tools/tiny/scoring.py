@@ -59,7 +59,7 @@ def _decide_chunk(model: Qwen2, rows: Sequence[_Row]) -> list[int]:
         return torch.from_numpy(np.array([row[column] + [fill] * (length - len(row[0])) for row in rows]))  # type: ignore
 
     tokens, positions, segments = stack(0, 0), stack(1, 0), stack(2, IGNORED)
-    states, _ = model(tokens, positions, attention_mask(segments))
+    states, _, _ = model(tokens, positions, attention_mask(segments))
     return [_walk(model, states[number], row) for number, row in enumerate(rows)]
 
 

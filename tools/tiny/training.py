@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -16,12 +15,13 @@ from torch import Tensor
 
 from tools.data_parallel import average_gradients, has_bfloat16, run_workers
 from tools.tiny.checkpoint import save_state, write_checkpoint
-from tools.tiny.losses import loss_of
+from tools.tiny.losses import Forward, Losses, SenseReader, losses_of
 from tools.tiny.model import Qwen2, Shape
 from tools.tiny.muon import Muon
 from tools.tiny.packing import Batch, Packer
 from tools.tiny.sampling import Sampler
 from tools.tiny.stream import batches
+from tools.tiny.teacher import Lessons
 from tools.tiny.wiring import marks_of, wire
 
 
@@ -43,16 +43,19 @@ class Recipe:
     pointer_layers: tuple[int, ...] = (2, 3)
     pointer_heads: int = 1
     pointer_weight: float = 0.6
+    sense_layer: int = 2
+    sense_weight: float = 0.6
     save_every: int = 150
 
 
-def optimizers(model: Qwen2, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings, norms and biases; a group's `rate` is its highest."""
+def optimizers(model: Qwen2, reader: SenseReader, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for the rest; a group's `rate` is its highest."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     vectors = [p for p in model.parameters() if p.ndim != 2]
     others = [
         {"params": [model.model.embed_tokens.weight], "rate": recipe.embedding_rate},
         {"params": vectors, "rate": recipe.other_rate},
+        {"params": list(reader.parameters()), "rate": recipe.other_rate},
     ]
     return [
         Muon([{"params": matrices, "rate": recipe.matrix_rate}], lr=recipe.matrix_rate, weight_decay=recipe.weight_decay),
@@ -72,11 +75,14 @@ class Averages:
 
     answer: float = math.nan
     pointer: float = math.nan
+    sense: float = math.nan
     right: float = math.nan
 
-    def add(self, answer: float, pointer: float, right: float) -> None:
+    def add(self, losses: Losses) -> None:
         """Fold one step's figures in."""
-        for name, value in (("answer", answer), ("pointer", pointer), ("right", right)):
+        figures = {name: float(getattr(losses, name).detach()) for name in ("answer", "pointer", "sense")}
+        figures["right"] = float(losses.right) / max(1, int(losses.branches))
+        for name, value in figures.items():
             old = getattr(self, name)
             setattr(self, name, value if math.isnan(old) else 0.97 * old + 0.03 * value)
 
@@ -91,6 +97,7 @@ class Job:
     recipe: Recipe
     resume: bool
     validate: Callable[[Qwen2], str]
+    lessons: Lessons
     vectors: Tensor | None = None
 
     @property
@@ -107,36 +114,43 @@ def train(job: Job) -> None:
 def _work(rank: int, job: Job) -> None:
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
-    model = Qwen2(Shape(vocab_size=job.tokenizer.get_vocab_size()), recipe.pointer_layers)
+    model = Qwen2(Shape(vocab_size=job.tokenizer.get_vocab_size()), recipe.pointer_layers, recipe.sense_layer)
+    reader = SenseReader(model.shape.hidden_size, job.lessons.vectors)
     if job.vectors is not None:
         wire(model, job.vectors, marks_of(job.tokenizer), recipe.seed)
-    steppers = optimizers(model, recipe)
+    steppers = optimizers(model, reader, recipe)
     first = 0
     if job.resume:
         state = torch.load(job.state_file, weights_only=True)
         model.load_state_dict(state["model"])
+        reader.load_state_dict(state["reader"])
         for stepper, saved in zip(steppers, state["optimizers"], strict=True):
             stepper.load_state_dict(saved)
         first = state["step"]
     forward = torch.compile(model, dynamic=False)
-    packer, means, started = Packer(job.tokenizer), Averages(), time.monotonic()
+    packer, means, started = Packer(job.tokenizer, job.lessons.rows), Averages(), time.monotonic()
     shape = (recipe.packs // recipe.workers, recipe.length)
     span = (first, recipe.steps)
     for step, batch in batches(job.sampler, packer, shape, recipe.seed, span, recipe.full_from, rank):
         for stepper in steppers:
             for group in stepper.param_groups:
                 group["lr"] = group["rate"] * rate(step, recipe)
-        figures = _step(model, forward, batch, steppers, recipe)
+        losses = _step(model, reader, forward, batch, steppers, recipe)
         if rank:
             continue
-        means.add(*figures)
+        means.add(losses)
         _report(step + 1, first, started, means, recipe)
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-            _save(job, model, steppers, step + 1)
+            _save(job, model, reader, steppers, step + 1)
 
 
-def _save(job: Job, model: Qwen2, steppers: list[torch.optim.Optimizer], step: int) -> None:
-    state = {"model": model.state_dict(), "optimizers": [s.state_dict() for s in steppers], "step": step}
+def _save(job: Job, model: Qwen2, reader: SenseReader, steppers: list[torch.optim.Optimizer], step: int) -> None:
+    state = {
+        "model": model.state_dict(),
+        "reader": reader.state_dict(),
+        "optimizers": [stepper.state_dict() for stepper in steppers],
+        "step": step,
+    }
     save_state(job.state_file, state)
     write_checkpoint(job.out, model, job.tokenizer)
     print(f"\n  saved {job.out} after step {step}: {job.validate(model)}", file=sys.stderr, flush=True)
@@ -144,19 +158,20 @@ def _save(job: Job, model: Qwen2, steppers: list[torch.optim.Optimizer], step: i
 
 def _step(
     model: Qwen2,
-    forward: Callable[..., Any],
+    reader: SenseReader,
+    forward: Forward,
     batch: Batch,
     steppers: list[torch.optim.Optimizer],
     recipe: Recipe,
-) -> tuple[float, float, float]:
+) -> Losses:
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
-        answer, pointer, branches, right = loss_of(model, forward, batch, recipe.pointer_heads)
-    (answer + recipe.pointer_weight * pointer).backward()
-    average_gradients(model.parameters(), recipe.workers)
+        losses = losses_of(model, forward, batch, recipe.pointer_heads, reader)
+    (losses.answer + recipe.pointer_weight * losses.pointer + recipe.sense_weight * losses.sense).backward()
+    average_gradients([*model.parameters(), *reader.parameters()], recipe.workers)
     for stepper in steppers:
         stepper.step()
         stepper.zero_grad(set_to_none=True)
-    return float(answer.detach()), float(pointer.detach()), float(right) / max(1, int(branches))
+    return losses
 
 
 def _report(step: int, first: int, started: float, means: Averages, recipe: Recipe) -> None:
@@ -165,7 +180,7 @@ def _report(step: int, first: int, started: float, means: Averages, recipe: Reci
     pace = (time.monotonic() - started) / (step - first)
     left = pace * (recipe.steps - step) / 60
     print(
-        f"\rstep {step}/{recipe.steps}  answer {means.answer:.3f}  pointer {means.pointer:.3f}"
+        f"\rstep {step}/{recipe.steps}  answer {means.answer:.3f}  pointer {means.pointer:.3f}  sense {means.sense:.3f}"
         f"  branch tokens right {means.right:.1%}  {pace:.2f} s a step, {left:.0f} min left ",
         end="",
         file=sys.stderr,
