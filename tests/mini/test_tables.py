@@ -104,7 +104,7 @@ def test_a_batch_calls_no_possible_answer_wrong(steered: Catalogue) -> None:
 def test_a_pair_is_a_request_and_its_own_route_and_no_possible_answer_counts_as_wrong(steered: Catalogue) -> None:
     """The kinds of a pair are found again by their texts: each phrasing of the public kinds here names its kind."""
     alike = {"clinc150/home_0": frozenset({"clinc150/utility_1"}), "clinc150/utility_1": frozenset({"clinc150/home_0"})}
-    sampler = TableSampler(steered, {k.id: k.near | alike.get(k.id, frozenset()) for k in steered.kinds.values()})
+    sampler = TableSampler(steered, {k.id: alike.get(k.id, frozenset()) | k.near for k in steered.kinds.values()})
     drawn = [draw_pairs(sampler, 64, random.Random(seed)) for seed in range(40)]
     public = [pairs for pairs in drawn if any(request.startswith("clinc150/") for request in pairs.requests)]
     assert public and len(drawn) > len(public)
