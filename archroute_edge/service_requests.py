@@ -11,9 +11,12 @@ from typing import Any
 
 from archroute_edge.conversation import Messages, Turn
 from archroute_edge.decision import Decision
-from archroute_edge.engine.cancellation import lead
+from archroute_edge.engine.cancellation import Cancellation, lead
 from archroute_edge.router import Router
 from archroute_edge.routes import RouteTable
+
+# Less than this is no time to decide anything in.
+_SHORTEST_S = 0.001
 
 
 class Promise:
@@ -148,3 +151,27 @@ def with_waiting(decision: Decision, seconds: float) -> Decision:
     timings = decision.timings
     total_ms, wait_ms = timings.total_ms + 1000 * seconds, timings.wait_ms + 1000 * seconds
     return replace(decision, timings=replace(timings, total_ms=total_ms, wait_ms=wait_ms))
+
+
+def ask_router(batch: Sequence[DecisionRequest], sizes: Sequence[int], cancellation: Cancellation) -> Sequence[Decision]:
+    """Decide the next conversations of requests that go together, so many of each, in one evaluation.
+
+    A single conversation is decided within what is left of its deadline.
+
+    Raises:
+        ArchRouteError: whatever the router raises; DecisionCancelledError where ``cancellation`` is set.
+    """
+    first = batch[0]
+    if len(batch) == 1 and not first.many:
+        left = None if first.ends_at is None else max(_SHORTEST_S, first.ends_at - time.monotonic())
+        messages, key = as_messages(first.conversations[0]), first.keys[0]
+        decision = first.router.route(
+            messages, routes=first.table, scores=first.scores, key=key, deadline=left, cancellation=cancellation
+        )
+        return [decision]
+    conversations, keys = [], []
+    for request, size in zip(batch, sizes, strict=True):
+        start = len(request.decisions)
+        conversations += [as_messages(turns) for turns in request.conversations[start : start + size]]
+        keys += list(request.keys[start : start + size])
+    return first.router.route_many(conversations, routes=first.table, scores=first.scores, keys=keys, cancellation=cancellation)

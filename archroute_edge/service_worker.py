@@ -15,15 +15,13 @@ from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.errors import DecisionCancelledError, QueueFullError, ServiceClosedError
 from archroute_edge.fair_queue import FairQueue
 from archroute_edge.router import Router
-from archroute_edge.service_requests import DecisionRequest, WarmRequest, as_messages, with_waiting
+from archroute_edge.service_requests import DecisionRequest, WarmRequest, as_messages, ask_router, with_waiting
 
 logger = logging.getLogger(__name__)
 
 # Share of the newest decision in the mean that QueueFullError.retry_after goes by, and what it is before there was any.
 _NEWEST_SHARE = 0.2
 _FIRST_GUESS_S = 1.0
-# Less than this is no time to decide anything in.
-_SHORTEST_S = 0.001
 
 
 class ServiceWorker:
@@ -265,7 +263,7 @@ class ServiceWorker:
         decisions: Sequence[Decision] = ()
         error: BaseException | None = None
         try:
-            decisions = self._ask_router(batch, sizes)
+            decisions = ask_router(batch, sizes, self._stop)
         except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits
             error = exc
         took = (time.monotonic() - started) / sum(sizes)
@@ -285,21 +283,3 @@ class ServiceWorker:
                 request.promise.fail(error)
             elif request not in unfinished:
                 request.promise.answer(request.decisions if request.many else request.decisions[0])
-
-    def _ask_router(self, batch: list[DecisionRequest], sizes: list[int]) -> Sequence[Decision]:
-        first = batch[0]
-        if len(batch) == 1 and not first.many:
-            left = None if first.ends_at is None else max(_SHORTEST_S, first.ends_at - time.monotonic())
-            messages, key = as_messages(first.conversations[0]), first.keys[0]
-            decision = first.router.route(
-                messages, routes=first.table, scores=first.scores, key=key, deadline=left, cancellation=self._stop
-            )
-            return [decision]
-        conversations, keys = [], []
-        for request, size in zip(batch, sizes, strict=True):
-            start = len(request.decisions)
-            conversations += [as_messages(turns) for turns in request.conversations[start : start + size]]
-            keys += list(request.keys[start : start + size])
-        return first.router.route_many(
-            conversations, routes=first.table, scores=first.scores, keys=keys, cancellation=self._stop
-        )
