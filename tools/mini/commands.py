@@ -18,8 +18,8 @@ _DATA = click.option(
     "--data", type=_FOLDER, required=True, help="Folder with the public data sets, as tools/tiny/README.md names them."
 )
 _GGUF = click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="GGUF file.")
-_STEPS = click.option("--steps", type=click.IntRange(1), help="Steps of a training, instead of the recipe's.")
-_MINUTES = click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Minutes of a training, instead of steps.")
+_STEPS = click.option("--steps", type=click.IntRange(1), help="Steps of the training, instead of the recipe's.")
+_MINUTES = click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Minutes of the training, instead of steps.")
 _RESUME = click.option("--resume", is_flag=True, help="Go on from the state beside the checkpoint.")
 
 
@@ -34,19 +34,22 @@ def main() -> None:
 @_STEPS
 @_MINUTES
 @click.option("--everything", is_flag=True, help="Hold nothing out.")
+@click.option("--begin-with", type=_FOLDER, help="Checkpoint to go on from, more gently, instead of the published one.")
 @_RESUME
-def train(data: Path, out: Path, steps: int | None, minutes: float | None, everything: bool, resume: bool) -> None:
+def train(
+    data: Path, out: Path, steps: int | None, minutes: float | None, everything: bool, begin_with: Path | None, resume: bool
+) -> None:
     """Fine-tune the published encoder; kinds, domains and services are held out to steer by."""
     import torch
 
     from tools.mini.embedding import Encoder
     from tools.mini.relations import related_kinds
     from tools.mini.tables import TableSampler
-    from tools.mini.training import Job, Recipe
+    from tools.mini.training import ADDED, Job, Recipe
     from tools.mini.training import train as run
 
     torch.set_num_threads(1)
-    recipe = replace(Recipe(), minutes=minutes)
+    recipe = replace(Recipe() if begin_with is None else ADDED, minutes=minutes)
     if steps is not None:
         recipe = replace(recipe, steps=steps)
     start = published.fetch()
@@ -55,7 +58,7 @@ def train(data: Path, out: Path, steps: int | None, minutes: float | None, every
     sampler = TableSampler(catalogue, related_kinds(catalogue, Encoder(start), recipe.seed))
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        run(Job(sampler, anchors(), start, out, recipe, resume))
+        run(Job(sampler, anchors(), begin_with or start, out, recipe, resume))
     except KeyboardInterrupt:
         raise click.ClickException(f"interrupted; go on with --resume, from the last save of {out}") from None
     click.echo(f"\nsaved {out}", err=True)
@@ -126,20 +129,20 @@ def export(checkpoint: Path, out: Path) -> None:
 @_GGUF
 @_STEPS
 @_MINUTES
-@click.option("--steered-only", is_flag=True, help="Package the training that held things out; do not train on everything.")
+@click.option("--steered-only", is_flag=True, help="Package the training that held things out; do not go on with everything.")
 @_RESUME
 @click.pass_context
 def everything(
     context: click.Context, data: Path, out: Path, steps: int | None, minutes: float | None, steered_only: bool, resume: bool
 ) -> None:
-    """Train with things held out, calibrate by them, train on everything, package: from the data to the bundled file."""
+    """Train with things held out, calibrate by them, go on with everything, package: from the data to the bundled file."""
     steered, whole, mixed = (out.with_suffix(f".{name}") for name in ("steered", "whole", "checkpoint"))
-    options = {"data": data, "steps": steps, "minutes": minutes}
     if not (resume and (steered / "archroute.json").is_file()):
-        context.invoke(train, out=steered, everything=False, resume=resume and _begun(steered), **options)
+        options = {"steps": steps, "minutes": minutes, "resume": resume and _begun(steered)}
+        context.invoke(train, data=data, out=steered, **options)
         context.invoke(calibrate, checkpoint=steered, data=data)
     if not steered_only:
-        context.invoke(train, out=whole, everything=True, resume=resume and _begun(whole), **options)
+        context.invoke(train, data=data, out=whole, everything=True, begin_with=steered, resume=resume and _begun(whole))
     context.invoke(mix, checkpoint=steered if steered_only else whole, steered=steered, out=mixed)
     context.invoke(export, checkpoint=mixed, out=out)
     context.invoke(evaluate, checkpoint=mixed, data=data, as_json=False)
