@@ -16,6 +16,7 @@ from archroute_edge.deciders.background import BackgroundWork
 from archroute_edge.deciders.encoder_scale import EncoderScale, read_encoder_scale
 from archroute_edge.deciders.encoder_text import conversation_text, conversation_window
 from archroute_edge.deciders.evaluation_lock import EvaluationLock
+from archroute_edge.deciders.hubness import read_hubness
 from archroute_edge.deciders.route_vectors import RouteVectors, TableVectors
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.engine.backend import physical_cores
@@ -57,9 +58,10 @@ class EncoderDecider:
         self.model = model
         self.name = name
         self.scaling: EncoderScale = read_encoder_scale(model.header)
+        hubness = read_hubness(model.header)
         self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
         saved = SavedPrefixes(vectors_folder, self._engine.vectors_key()) if vectors_folder else None
-        self._routes = RouteVectors(self._engine, saved)
+        self._routes = RouteVectors(self._engine, hubness, saved)
         self._lock = EvaluationLock()
         self._background = BackgroundWork()
         self._closed = False
@@ -117,7 +119,7 @@ class EncoderDecider:
             routes, n_route_evaluations = self._routes.of(table, keep=keep, cancellation=cancellation)
             vectors = self._engine.embed(encoded, cancellation)
         evaluated = time.perf_counter()
-        probabilities = self._probabilities(vectors, routes.vectors)
+        probabilities = self._probabilities(vectors, routes)
         best = probabilities.argmax(axis=1)
         names = (*table.names, OTHER)
         ended = time.perf_counter()
@@ -149,9 +151,9 @@ class EncoderDecider:
             )
         return verdicts
 
-    def _probabilities(self, vectors: Vectors, routes: Vectors) -> npt.NDArray[np.float64]:
+    def _probabilities(self, vectors: Vectors, routes: TableVectors) -> npt.NDArray[np.float64]:
         """(conversations, routes and ``other``), rows that sum to 1."""
-        cosines = vectors.astype(np.float64) @ routes.astype(np.float64).T
+        cosines = vectors.astype(np.float64) @ routes.vectors.astype(np.float64).T - routes.hubness
         other = np.full((len(vectors), 1), self.scaling.other_cosine)
         logits = self.scaling.scale * np.concatenate([cosines, other], axis=1)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -22,6 +22,8 @@ SWITCH_OVER_KEY: Final = "archroute.encoder.switch_over"
 class EncoderScale:
     """The probability of a route is proportional to exp(scale * its cosine), that of ``other`` to exp(scale * other_cosine).
 
+    Of a route's cosine its hubness is taken off first, where the model knows of any.
+
     Args:
         scale: how much a difference of cosines says; positive.
         other_cosine: the cosine, -1 to 1, at which ``other`` is as probable as a route.

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from archroute_edge.deciders.encoder_text import TEXT_FORMAT, route_text
+from archroute_edge.deciders.hubness import Hubness
 from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.embedding import EmbeddingEngine, EncodedText, Vectors, batches
 from archroute_edge.routes import RouteTable
@@ -24,9 +26,10 @@ _MOST_BEGUN: Final = 4
 
 @dataclass(frozen=True)
 class TableVectors:
-    """One row for each route of a table, in its order, and the tokens that they were computed from."""
+    """One row for each route of a table, in its order, what is taken off its cosines, and the tokens of their texts."""
 
     vectors: Vectors
+    hubness: npt.NDArray[np.float64]
     n_tokens: int
 
 
@@ -35,11 +38,13 @@ class RouteVectors:
 
     Args:
         engine: computes those that are not known.
+        hubness: what is taken off their cosines; None takes nothing off.
         saved: where they are kept for the next process; None keeps none.
     """
 
-    def __init__(self, engine: EmbeddingEngine, saved: SavedPrefixes | None) -> None:
+    def __init__(self, engine: EmbeddingEngine, hubness: Hubness | None, saved: SavedPrefixes | None) -> None:
         self._engine = engine
+        self._hubness = hubness
         self._saved = saved
         self._known: OrderedDict[RouteTable, TableVectors] = OrderedDict()
         # Parts of tables whose evaluation was stopped.
@@ -67,7 +72,8 @@ class RouteVectors:
                 vectors, n_evaluations = self._embed(table, encoded, cancellation)
                 if keep and self._saved is not None:
                     self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
-            found = self._known[table] = TableVectors(vectors, n_tokens)
+            off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
+            found = self._known[table] = TableVectors(vectors, off, n_tokens)
             if len(self._known) > _MOST_TABLES:
                 self._known.popitem(last=False)
         self._known.move_to_end(table)

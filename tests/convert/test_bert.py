@@ -11,14 +11,16 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tokenizers import normalizers
 
 from archroute_edge.deciders.encoder_scale import EncoderScale, read_encoder_scale
 from archroute_edge.deciders.encoder_text import TEXT_FORMAT
+from archroute_edge.deciders.hubness import read_hubness
 from archroute_edge.engine.gguf_header import read_header
 from archroute_edge.engine.wordpiece import read_wordpiece
 from archroute_edge.errors import CheckpointError
-from archroute_edge.quantization import quantize
+from archroute_edge.quantization import level_named, quantize
 from tests.convert import gguf_contents, llama, numpy_bert
 from tests.convert.bert_checkpoints import BERT, BertShape, build_wordpiece, write_bert
 from tests.convert.checkpoints import WrittenCheckpoint
@@ -27,6 +29,7 @@ from tests.convert.test_tensors import words_of
 from tests.convert.texts import is_settled, texts
 from tools.convert.conversion import OutType, convert_checkpoint
 
+HUBNESS = {"scale": 12.5, "other_cosine": 0, "text_format": 1, "hubness_weight": 0.25, "hubness_neighbours": 2}
 TEXT = "please help me to translate a text, it's 12345 o'clock and the café is closed"
 GGUF_NAMES = {
     "embeddings.word_embeddings": "token_embd",
@@ -194,6 +197,21 @@ def test_the_calibration_of_a_router(tmp_path: Path) -> None:
     assert read_encoder_scale(read_header(tmp_path / "m.gguf")) == EncoderScale(12.5, 0.0, 0.5)
 
 
+def test_what_hubness_is_reckoned_by(tmp_path: Path) -> None:
+    """As training leaves it beside the checkpoint, through quantization too, as the decider reads it."""
+    folder = write_bert(tmp_path / "m").folder
+    write_json(folder / "archroute.json", HUBNESS)
+    width = json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+    rows = np.random.default_rng(5).integers(-127, 128, (3, width)).astype(np.int8)
+    save_file({"references": rows}, folder / "archroute-references.safetensors")
+    converted(folder)
+    quantize(tmp_path / "m.gguf", tmp_path / "q.gguf", level_named("Q8_0"))
+    for path in (tmp_path / "m.gguf", tmp_path / "q.gguf"):
+        hubness = read_hubness(read_header(path))
+        assert hubness is not None and (hubness.weight, hubness.neighbours) == (0.25, 2)
+        assert hubness.references == pytest.approx(rows / np.linalg.norm(rows.astype(float), axis=1, keepdims=True))
+
+
 def change(name: str, edit: Callable[[Any], object]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -220,6 +238,10 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a calibration without numbers": (
         lambda f: write_json(f / "archroute.json", {"scale": "12", "other_cosine": 0.1, "text_format": 1}),
         "scale is '12', a number is needed",
+    ),
+    "hubness without references": (
+        lambda f: write_json(f / "archroute.json", HUBNESS),
+        "archroute-references.safetensors: is missing",
     ),
     "modules that are no list": (lambda f: write_json(f / "modules.json", {}), "not a list of modules"),
     "positions that turn": (

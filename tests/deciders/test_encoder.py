@@ -17,11 +17,12 @@ import pytest
 from archroute_edge import OTHER, Route, Router, RouteTable
 from archroute_edge.deciders.encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, TEXT_FORMAT_KEY
 from archroute_edge.deciders.encoder_text import route_text
+from archroute_edge.deciders.hubness import HUBNESS_NEIGHBOURS_KEY, HUBNESS_WEIGHT_KEY, INT8, REFERENCES_KEY
 from archroute_edge.engine.embedding import EmbeddingEngine
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ConversationError, EngineError, ModelFileError, SettingsError
 from tests.convert.bert_checkpoints import write_bert
-from tests.engine.gguf_file import FLOAT32, STRING, UINT32, read_gguf
+from tests.engine.gguf_file import ARRAY, FLOAT32, STRING, UINT32, read_gguf
 from tools.convert.conversion import convert_checkpoint
 
 ROUTES = (
@@ -66,6 +67,29 @@ def test_scores_are_the_softmax_of_scaled_cosines(random_encoder: Path, tmp_path
             )
             assert sum(decision.scores.values()) == pytest.approx(1)
             assert decision.confidence == max(decision.scores.values()) == decision.scores[decision.route]
+
+
+def test_what_makes_a_route_near_to_everything_is_taken_off_its_cosines(random_encoder: Path, tmp_path: Path) -> None:
+    """A half of the mean of the two largest cosines to the references, whose rows are of any length; also of saved vectors."""
+    file = read_gguf(calibrated(random_encoder, tmp_path / "m.gguf", 7.5, 0.25))
+    width = file["bert.embedding_length"].value
+    rows = np.random.default_rng(3).integers(-127, 128, (5, width))
+    file.set(REFERENCES_KEY, ARRAY, rows.ravel().tolist(), INT8)
+    file.set(HUBNESS_WEIGHT_KEY, FLOAT32, 0.5)
+    file.set(HUBNESS_NEIGHBOURS_KEY, UINT32, 2)
+    path = file.write(tmp_path / "hubs.gguf")
+    with LoadedModel(path, wanted="encoder") as model:
+        engine = EmbeddingEngine(model, 1)
+        routes = engine.embed([engine.encode(route_text(route)) for route in ROUTES])
+        message = engine.embed([engine.encode(MESSAGES[0])])[0]
+        engine.close()
+    near = np.sort(routes @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T)[:, -2:].mean(axis=1)
+    weights = np.exp(7.5 * np.array([*(routes @ message - 0.5 * near), 0.25]))
+    for _ in range(2):
+        with Router(ROUTES, model=path, prefix_cache=tmp_path / "kept") as router:
+            scores = router.route(MESSAGES[0], scores=True).scores
+        assert scores is not None
+        assert list(scores.values()) == pytest.approx(list(weights / weights.sum()), abs=1e-4)
 
 
 def test_other_wins_where_no_route_reaches_its_cosine(random_encoder: Path, tmp_path: Path) -> None:
@@ -262,5 +286,29 @@ class TestCalibration:
     ) -> None:
         file = read_gguf(calibrated(random_encoder, tmp_path / "m.gguf", 10.0, 0.5))
         file.set(key, kind, value)
+        with pytest.raises(ModelFileError, match=message):
+            Router(ROUTES, model=file.write(tmp_path / "m.gguf"), prefix_cache=False)
+
+    @pytest.mark.parametrize(
+        ("key", "kind", "value", "element", "message"),
+        [
+            (REFERENCES_KEY, ARRAY, [1] * 33, INT8, "has no rows of 64 numbers of 8 bits"),
+            (REFERENCES_KEY, ARRAY, [1.0] * 128, FLOAT32, "has no rows of 64 numbers of 8 bits"),
+            (REFERENCES_KEY, ARRAY, [], INT8, "has no rows of 64 numbers of 8 bits"),
+            (REFERENCES_KEY, ARRAY, [1] * 64 + [0] * 64, INT8, "has a row of zeros"),
+            (HUBNESS_WEIGHT_KEY, FLOAT32, float("nan"), 0, "must be a number from 0 to 2"),
+            (HUBNESS_NEIGHBOURS_KEY, UINT32, 3, 0, "must be a whole number from 1 to 2"),
+            (HUBNESS_NEIGHBOURS_KEY, STRING, b"1", 0, "must be a whole number from 1 to 2"),
+        ],
+    )
+    def test_references_that_cannot_be(
+        self, random_encoder: Path, tmp_path: Path, key: str, kind: int, value: object, element: int, message: str
+    ) -> None:
+        file = read_gguf(calibrated(random_encoder, tmp_path / "m.gguf", 10.0, 0.5))
+        assert file["bert.embedding_length"].value == 64
+        file.set(REFERENCES_KEY, ARRAY, [1] * 128, INT8)
+        file.set(HUBNESS_WEIGHT_KEY, FLOAT32, 0.5)
+        file.set(HUBNESS_NEIGHBOURS_KEY, UINT32, 1)
+        file.set(key, kind, value, element)
         with pytest.raises(ModelFileError, match=message):
             Router(ROUTES, model=file.write(tmp_path / "m.gguf"), prefix_cache=False)

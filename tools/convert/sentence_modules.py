@@ -2,7 +2,8 @@
 
 sentence-transformers' ``modules.json`` lists the steps from the tokens' states to a vector; that of pooling has a
 ``config.json`` in its own folder. Older files have a flag for each way of pooling, newer ones its name. Our own
-``archroute.json``, which ``tools/mini`` writes, has the calibration of an encoder that was trained to route.
+``archroute.json``, which ``tools/mini`` writes, has the calibration of an encoder that was trained to route, and
+``archroute-references.safetensors`` the messages that the hubness of routes is reckoned by.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import gguf
+import numpy as np
 
 from archroute_edge.deciders.encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, SWITCH_OVER_KEY, TEXT_FORMAT_KEY
+from archroute_edge.deciders.hubness import HUBNESS_NEIGHBOURS_KEY, HUBNESS_WEIGHT_KEY, REFERENCES_KEY
 from archroute_edge.errors import CheckpointError
-from tools.convert.json_files import read_settings, read_text
+from tools.convert.json_files import Settings, read_settings, read_text
+from tools.convert.safetensors_files import read_index
 
 _POOLING: Final = {
     "mean": gguf.PoolingType.MEAN,
@@ -24,6 +28,9 @@ _POOLING: Final = {
 }
 _FLAGS: Final = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "lasttoken"}
 ROUTING_FILE: Final = "archroute.json"
+REFERENCES_FILE: Final = "archroute-references.safetensors"
+REFERENCES: Final = "references"
+"""The one tensor in there: (messages, width), 8-bit whole numbers; a row is a vector's direction."""
 _ROUTING_KEYS: Final = {"scale": SCALE_KEY, "other_cosine": OTHER_COSINE_KEY, "switch_over": SWITCH_OVER_KEY}
 _STEPS: Final = ("Transformer", "Pooling", "Normalize")
 """Those that can be had of a GGUF: whoever compares vectors by their angle normalises them anyway."""
@@ -75,7 +82,7 @@ def add_routing(writer: gguf.GGUFWriter, folder: Path) -> None:
     """Write what an encoder that was trained to route knows of it, as keys of our own; nothing for any other encoder.
 
     Raises:
-        CheckpointError: a number is missing or is none.
+        CheckpointError: a number is missing or is none, or the references are missing or damaged.
     """
     if not (folder / ROUTING_FILE).is_file():
         return
@@ -85,6 +92,26 @@ def add_routing(writer: gguf.GGUFWriter, folder: Path) -> None:
         value = settings.get(name)
         if value is None and name == "switch_over":
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise CheckpointError(f"{settings.path}: {name} is {value!r}, a number is needed")
-        writer.add_float32(key, float(value))
+        writer.add_float32(key, _number(settings, name))
+    if settings.get("hubness_weight"):
+        _add_hubness(writer, folder, settings)
+
+
+def _number(settings: Settings, name: str) -> float:
+    value = settings.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise CheckpointError(f"{settings.path}: {name} is {value!r}, a number is needed")
+    return float(value)
+
+
+def _add_hubness(writer: gguf.GGUFWriter, folder: Path, settings: Settings) -> None:
+    path = folder / REFERENCES_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is missing, and {settings.path.name} says that hubness is reckoned by it")
+    stored = read_index(path).get(REFERENCES)
+    if stored is None or stored.dtype != "I8" or len(stored.shape) != 2 or not stored.n_elements:
+        raise CheckpointError(f"{path}: has no tensor {REFERENCES!r} of 8-bit rows; make it again with tools/mini")
+    numbers = np.frombuffer(b"".join(stored.read()), np.int8).tolist()
+    writer.add_float32(HUBNESS_WEIGHT_KEY, _number(settings, "hubness_weight"))
+    writer.add_uint32(HUBNESS_NEIGHBOURS_KEY, settings.integer("hubness_neighbours"))
+    writer.add_key_value(REFERENCES_KEY, numbers, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.INT8)

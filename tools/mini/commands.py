@@ -68,11 +68,13 @@ def train(
 @click.argument("checkpoint", type=_FOLDER)
 @_DATA
 def calibrate(checkpoint: Path, data: Path) -> None:
-    """Choose the share of published weights, the scale and the threshold of `other` by what was held out."""
+    """Choose the share of published weights, hubness, scale and the threshold of `other` by what was held out."""
     from tools.mini.harness import questions
+    from tools.mini.references import reference_texts
     from tools.mini.steering import show, steer, write_settings
 
-    before, after = steer(checkpoint, published.fetch(), questions(load_catalogue(data, steer=True)))
+    catalogue = load_catalogue(data, steer=True)
+    before, after = steer(checkpoint, published.fetch(), questions(catalogue), reference_texts(catalogue))
     write_settings(checkpoint, after.settings)
     click.echo(show({"published": before, "trained": after}))
 
@@ -82,35 +84,36 @@ def calibrate(checkpoint: Path, data: Path) -> None:
 @_DATA
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def evaluate(checkpoint: Path, data: Path, as_json: bool) -> None:
-    """Judge a mixed checkpoint beside the published encoder."""
+    """Judge a mixed checkpoint."""
     from tools.mini.embedding import Encoder
     from tools.mini.harness import questions
+    from tools.mini.references import read_references
     from tools.mini.steering import figures_of, read_settings, show
 
     asked = questions(load_catalogue(data, steer=True))
-    settings = read_settings(checkpoint)
-    before = figures_of(Encoder(published.fetch()), asked, 0.0)
-    after = figures_of(Encoder(checkpoint), asked, 1.0, settings)
-    if as_json:
-        click.echo(json.dumps({"published": asdict(before), "trained": asdict(after)}, indent=2))
-    else:
-        click.echo(show({"published": before, "trained": after}))
+    figures = figures_of(Encoder(checkpoint), asked, read_references(checkpoint), read_settings(checkpoint))
+    click.echo(json.dumps(asdict(figures), indent=2) if as_json else show({"mixed": figures}))
 
 
 @main.command()
 @click.argument("checkpoint", type=_FOLDER)
+@_DATA
 @click.option("--settings", "steered", type=_FOLDER, required=True, help="Checkpoint whose calibration is used.")
+@click.option("--everything", is_flag=True, help="Nothing was held out of the checkpoint's training.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
-def mix(checkpoint: Path, steered: Path, out: Path) -> None:
-    """Mix a trained checkpoint with the published one, in the share that a calibration chose."""
+def mix(checkpoint: Path, data: Path, steered: Path, everything: bool, out: Path) -> None:
+    """Mix a trained checkpoint with the published one as a calibration says, and work out what hubness is reckoned by."""
     from tools.mini.embedding import Encoder
+    from tools.mini.references import compute_references, reference_texts
     from tools.mini.steering import read_settings, write_settings
 
     settings = read_settings(steered)
     encoder = Encoder(checkpoint)
     encoder.mix(Encoder(published.fetch()), settings.share)
+    references = compute_references(encoder, reference_texts(load_catalogue(data, steer=not everything)))
     encoder.write(out)
-    write_settings(out, settings)
+    references.write(out)
+    write_settings(out, replace(settings, hubness_neighbours=references.neighbours))
 
 
 @main.command()
@@ -143,7 +146,8 @@ def everything(
         context.invoke(calibrate, checkpoint=steered, data=data)
     if not steered_only:
         context.invoke(train, data=data, out=whole, everything=True, begin_with=steered, resume=resume and _begun(whole))
-    context.invoke(mix, checkpoint=steered if steered_only else whole, steered=steered, out=mixed)
+    trained = steered if steered_only else whole
+    context.invoke(mix, checkpoint=trained, data=data, steered=steered, everything=not steered_only, out=mixed)
     context.invoke(export, checkpoint=mixed, out=out)
     context.invoke(evaluate, checkpoint=mixed, data=data, as_json=False)
 

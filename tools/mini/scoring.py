@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,12 +14,12 @@ from tools.mini.harness import Question, distinct
 
 Embed = Callable[[Sequence[str]], Tensor]
 _SCALES = torch.logspace(math.log10(4), math.log10(80), 60)
-_OTHERS = torch.arange(0.0, 0.8, 0.005)
+_OTHERS = torch.arange(-0.6, 0.8, 0.005)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The logits are `scale` x cosine, and `scale` x `other_cosine` for `other`."""
+    """The logits are `scale` x (cosine - hubness), and `scale` x `other_cosine` for `other`."""
 
     scale: float
     other_cosine: float
@@ -27,20 +27,27 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Scored:
-    """The questions with the cosine of each route; `right` is the index of the right one, -1 for `other`."""
+    """The questions with the cosine of each route and its hubness; `right` is the index of the right one, -1 for `other`."""
 
     questions: Sequence[Question]
     cosines: list[Tensor]
+    hubness: list[Tensor]
     right: list[int]
 
+    def without_hubness(self, weight: float) -> Scored:
+        """The same with `weight` x hubness taken off the cosines."""
+        lowered = [row - weight * hubness for row, hubness in zip(self.cosines, self.hubness, strict=True)]
+        return replace(self, cosines=lowered)
 
-def score(asked: Sequence[Question], embed: Embed) -> Scored:
-    """The cosines between every conversation and the routes of its table."""
+
+def score(asked: Sequence[Question], embed: Embed, hubness: Callable[[Tensor], Tensor]) -> Scored:
+    """The cosines between every conversation and the routes of its table, and the hubness of these."""
     texts = distinct(text for q in asked for text in (q.text, *q.routes.values()))
     vectors = dict(zip(texts, embed(texts), strict=True))
-    cosines = [torch.stack([vectors[text] for text in q.routes.values()]) @ vectors[q.text] for q in asked]
+    tables = [torch.stack([vectors[text] for text in q.routes.values()]) for q in asked]
+    cosines = [table @ vectors[q.text] for table, q in zip(tables, asked, strict=True)]
     right = [list(q.routes).index(q.label) if q.label != OTHER else -1 for q in asked]
-    return Scored(asked, cosines, right)
+    return Scored(asked, cosines, [hubness(table) for table in tables], right)
 
 
 def _weights(scored: Scored) -> Tensor:

@@ -1,7 +1,6 @@
-"""What a training that held something out decides: how much of the published weights to mix in, the scale, and `other`.
+"""What a training that held something out decides: how much of the published weights to mix in, hubness, scale, and `other`.
 
-The decisions are kept beside the checkpoint in `archroute.json`, whose `scale`, `other_cosine`, `switch_over` and
-`text_format` the conversion writes into the GGUF.
+The decisions are kept beside the checkpoint in `archroute.json`, which the conversion writes into the GGUF.
 """
 
 from __future__ import annotations
@@ -14,10 +13,13 @@ from pathlib import Path
 from archroute_edge.deciders.encoder_text import TEXT_FORMAT
 from tools.mini.embedding import Encoder
 from tools.mini.harness import Question
-from tools.mini.scoring import Calibration, balanced_accuracy, calibrate, score, switch_over, tally
+from tools.mini.references import References, compute_references
+from tools.mini.scoring import Calibration, Scored, balanced_accuracy, calibrate, score, switch_over, tally
 
 SETTINGS = "archroute.json"
 _SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+# More of it costs tables of few routes that are well described what it gains others.
+_HUBNESS_WEIGHTS = (0.0, 0.25, 0.5)
 _MAX_TOKENS = 256
 # Of the decisions that a cascade leaves to the encoder.
 _RIGHT_WHERE_SURE = 0.95
@@ -31,6 +33,8 @@ class Settings:
     scale: float
     other_cosine: float
     switch_over: float
+    hubness_weight: float = 0.0
+    hubness_neighbours: int = 1
     text_format: int = TEXT_FORMAT
 
 
@@ -54,30 +58,51 @@ def write_settings(checkpoint: Path, settings: Settings) -> None:
     (checkpoint / SETTINGS).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
 
 
-def figures_of(encoder: Encoder, asked: list[Question], share: float, settings: Settings | None = None) -> Figures:
-    """How an encoder answers, with the settings given or else those that fit it best."""
-    scored = score(asked, lambda texts: encoder.embed(texts, _MAX_TOKENS))
-    if settings is None:
-        fitted = calibrate(scored)
-        settings = Settings(share, fitted.scale, fitted.other_cosine, switch_over(scored, fitted, _RIGHT_WHERE_SURE))
-    calibration = Calibration(settings.scale, settings.other_cosine)
-    with_other = tally(scored, calibration.other_cosine)
-    return Figures(settings, tally(scored, None), with_other, balanced_accuracy(scored, calibration))
+def figures_of(encoder: Encoder, asked: list[Question], references: References, settings: Settings) -> Figures:
+    """How an encoder answers with these settings."""
+    return _figures(_scored(encoder, asked, references), settings)
 
 
-def steer(checkpoint: Path, published: Path, asked: list[Question]) -> tuple[Figures, Figures]:
-    """Figures of the published encoder and of the best mixture of it and the trained one."""
-    before = figures_of(Encoder(published), asked, 0.0)
+def steer(checkpoint: Path, published: Path, asked: list[Question], messages: list[str]) -> tuple[Figures, Figures]:
+    """Figures of the published encoder and of the best mixture of it and the trained one.
+
+    `messages` are those that hubness is reckoned by; the published encoder is judged without.
+    """
+    plain = Encoder(published)
+    before = _fitted(_scored(plain, asked, compute_references(plain, messages)), 0.0, 0.0, 1)
     best: Figures | None = None
     for share in _SHARES:
         encoder = Encoder(checkpoint)
-        encoder.mix(Encoder(published), share)
-        figures = figures_of(encoder, asked, share)
-        print(f"  {share:.0%} of the trained weights: {figures.mean:.1%} right over all sets", file=sys.stderr, flush=True)
-        if best is None or figures.mean > best.mean:
-            best = figures
+        encoder.mix(plain, share)
+        references = compute_references(encoder, messages)
+        scored = _scored(encoder, asked, references)
+        for weight in _HUBNESS_WEIGHTS:
+            figures = _fitted(scored, share, weight, references.neighbours)
+            what = f"{share:.0%} of the trained weights, {weight:g} x hubness"
+            print(f"  {what}: {figures.mean:.1%} right over all sets", file=sys.stderr, flush=True)
+            if best is None or figures.mean > best.mean:
+                best = figures
     assert best is not None
     return before, best
+
+
+def _scored(encoder: Encoder, asked: list[Question], references: References) -> Scored:
+    return score(asked, lambda texts: encoder.embed(texts, _MAX_TOKENS), references.hubness)
+
+
+def _fitted(scored: Scored, share: float, weight: float, neighbours: int) -> Figures:
+    """With the scale, the threshold and the switch-over that fit best."""
+    lowered = scored.without_hubness(weight)
+    fitted = calibrate(lowered)
+    sure = switch_over(lowered, fitted, _RIGHT_WHERE_SURE)
+    return _figures(scored, Settings(share, fitted.scale, fitted.other_cosine, sure, weight, neighbours))
+
+
+def _figures(scored: Scored, settings: Settings) -> Figures:
+    lowered = scored.without_hubness(settings.hubness_weight)
+    calibration = Calibration(settings.scale, settings.other_cosine)
+    with_other = tally(lowered, calibration.other_cosine)
+    return Figures(settings, tally(lowered, None), with_other, balanced_accuracy(lowered, calibration))
 
 
 def show(columns: dict[str, Figures]) -> str:
@@ -89,7 +114,8 @@ def show(columns: dict[str, Figures]) -> str:
         cells = "".join(f"{f.without_other[group][1]:>12.1%}{f.with_other[group][1]:>9.1%}" for f in columns.values())
         lines.append(f"{group:38}{count:>9}{cells}")
     settings = [
-        f"{name}: scale {f.settings.scale}, other {f.settings.other_cosine}, switch-over {f.settings.switch_over}"
+        f"{name}: hubness {f.settings.hubness_weight:g}, scale {f.settings.scale}, other {f.settings.other_cosine}, "
+        f"switch-over {f.settings.switch_over}"
         for name, f in columns.items()
     ]
     return "\n".join([*lines, "; ".join(settings)])
