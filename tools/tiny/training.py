@@ -29,7 +29,7 @@ from tools.tiny.wiring import marks_of, wire
 class Recipe:
     """Everything that decides what comes out of a training, beside the data."""
 
-    steps: int = 3000
+    steps: int = 4000
     workers: int = 2
     packs: int = 12
     length: int = 512
