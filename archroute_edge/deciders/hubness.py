@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.engine.embedding import Vectors
-from archroute_edge.engine.gguf_header import GGUFHeader, MetadataArray, read_numbers
+from archroute_edge.engine.gguf_header import GGUFHeader, MetadataArray
 from archroute_edge.errors import ModelFileError
 
 HUBNESS_WEIGHT_KEY: Final = "archroute.encoder.hubness_weight"
@@ -62,7 +62,8 @@ def read_hubness(header: GGUFHeader) -> Hubness | None:
     width = header.integer(f"{header.architecture}.embedding_length") or 1
     if not isinstance(entry, MetadataArray) or entry.element_type != INT8 or entry.length % width or not entry.length:
         raise ModelFileError(f"{header.path}: {REFERENCES_KEY} has no rows of {width} numbers of 8 bits; get the file again")
-    rows = np.array(read_numbers(header, REFERENCES_KEY), np.float32).reshape(-1, width)
+    # The header's check has seen that they are in the file.
+    rows = np.fromfile(header.path, np.int8, entry.length, offset=entry.offset).astype(np.float32).reshape(-1, width)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not (lengths > 0).all():
         raise ModelFileError(f"{header.path}: {REFERENCES_KEY} has a row of zeros; get the file again")
