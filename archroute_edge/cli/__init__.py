@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -57,8 +58,19 @@ class _OneLineErrors(click.Group):
             sys.exit(130)
         except OSError as exc:
             _complain(str(exc))
+            _drop_unwritten()
             sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_unwritten() -> None:
+    """Where stdout takes no more, what is left in its buffer would fail again at the end, with a traceback and code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _complain(message: str) -> None:

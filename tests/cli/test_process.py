@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -112,6 +113,8 @@ def test_a_full_disk_is_one_line(model: tuple[str, ...], routes: str) -> None:
             encoding="utf-8",
             timeout=60,
             check=False,
+            # With a buffer, which is written once more when the process ends.
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         )
     assert result.returncode == 2
     assert result.stderr == "archroute: error: [Errno 28] No space left on device\n"
