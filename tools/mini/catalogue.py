@@ -23,7 +23,7 @@ _HERE = Path(__file__).parent
 # Kinds that a training leaves out when it is there to steer by: whole domains, services, intents and kinds of LLM request.
 _HELD_OUT = [
     "clinc150:work", "clinc150:auto_and_commute", "telecom/*", "city_services/*", "payroll_hr/*", "car_workshop_garage/*",
-    "ride_hailing/*", "event_tickets/*",
+    "ride_hailing/*", "event_tickets/*", "ferry_line/*", "savings_deposits/*", "photo_gallery_app/*",
     "sgd/Homes.*", "sgd/Events.*", "sgd/Buses.*", "sgd/Weather.*", "sgd/Dentist.*",
     "banking77/Refund_not_showing_up", "banking77/atm_support", "banking77/card_delivery_estimate",
     "banking77/direct_debit_payment_not_recognised", "banking77/getting_spare_card", "banking77/passcode_forgotten",
@@ -49,6 +49,7 @@ class Subject:
 class Catalogue:
     """Kinds by id, categories by scheme, and messages that belong to none of the everyday categories.
 
+    `closings` end a conversation in which nothing is asked any more; `reopenings` go before one more request.
     `held_out` are ids of kinds that the training leaves out.
     """
 
@@ -56,6 +57,9 @@ class Catalogue:
     schemes: dict[str, list[Subject]]
     scopeless: list[str]
     held_scopeless: list[str]
+    closings: list[str]
+    held_closings: list[str]
+    reopenings: list[str]
     held_out: frozenset[str] = field(default_factory=frozenset)
 
     def subject(self, kind: str) -> Subject:
@@ -95,7 +99,9 @@ def build_catalogue(public: PublicData, steer: bool) -> Catalogue:
         held_out = frozenset(k.id for k in kinds.values() if matches(k, _HELD_OUT))
         held_scopeless += scopeless[::_HELD_OUT_SCOPELESS]
         scopeless = [text for text in scopeless if text not in set(held_scopeless)]
-    return Catalogue(kinds, schemes, scopeless, held_scopeless, held_out)
+    endings = _yaml("endings.yaml")
+    closings, held_closings = split_phrasings(endings["closings"])
+    return Catalogue(kinds, schemes, scopeless, held_scopeless, closings, held_closings, endings["reopenings"], held_out)
 
 
 def anchors() -> list[str]:

@@ -19,7 +19,8 @@ from archroute_edge.conversation import read_messages
 from archroute_edge.deciders.encoder_text import conversation_text, route_text
 from archroute_edge.routes import OTHER, Route
 from tools.mini.catalogue import Catalogue
-from tools.tiny.conversations import Messages, of_dialogue
+from tools.mini.tables import answer_with_words
+from tools.tiny.conversations import Messages, finished, of_dialogue
 from tools.tiny.kinds_bank import Kind
 from tools.tiny.public_data import words_of
 from tools.tiny.questions import card_questions
@@ -62,9 +63,10 @@ def questions(catalogue: Catalogue) -> list[Question]:
     card = card_questions(catalogue.kinds)
     routes = {r["name"]: route_text(Route(r["name"], r["description"])) for r in card[0].routes}
     made += [Question(routes, _text(q.messages), q.label, "card's five routes") for q in card]
-    telecom = [k for k in catalogue.kinds.values() if k.domain == "telecom"]
-    made += _names_only(catalogue, telecom, len(telecom), "telecom intents, names only", 100)
-    return made
+    for domain in ("telecom", "ferry_line", "savings_deposits", "photo_gallery_app"):
+        kinds = [k for k in catalogue.kinds.values() if k.domain == domain]
+        made += _names_only(catalogue, kinds, len(kinds), f"{words_of(domain)} intents, names only", 100)
+    return made + _finished(catalogue)
 
 
 def _listed(catalogue: Catalogue, group: str) -> tuple[Routes, dict[str, list[Kind]]]:
@@ -151,6 +153,26 @@ def _services(catalogue: Catalogue) -> list[Question]:
         chosen = rng.sample([kind, *rng.sample([k for k in kinds if k is not kind], 7)], 8)
         routes = {k.id: route_text(Route(words_of(k.id.split(".")[-1]) + " " + k.domain, k.descriptions[-1])) for k in chosen}
         made.append(Question(routes, _text(of_dialogue(kind, rng, held=False)), kind.id, "services never trained"))
+    return made
+
+
+def _finished(catalogue: Catalogue) -> list[Question]:
+    """Conversations about one or two of eight routes, in which nothing is asked any more."""
+    rng = random.Random(_SEED + 3)
+    domains = {k.domain for k in catalogue.kinds.values() if k.id in catalogue.held_out and k.source == k.domain}
+    made: list[Question] = []
+    for domain in sorted(domains):
+        kinds = [k for k in catalogue.kinds.values() if k.domain == domain]
+        for _ in range(_BASE_TALLY):
+            chosen = rng.sample(kinds, 8)
+            routes = {k.id: route_text(Route(words_of(k.names[0]), rng.choice(k.descriptions))) for k in chosen}
+            messages: Messages = []
+            for kind in rng.sample(chosen, rng.choice([1, 2])):
+                part = finished(kind, rng, held=True)
+                answer_with_words(part, kind, rng)
+                messages += part[:-1]
+            closing = {"role": "user", "content": rng.choice(catalogue.held_closings)}
+            made.append(Question(routes, _text([*messages, closing]), OTHER, "finished conversations"))
     return made
 
 

@@ -17,7 +17,7 @@ from tools.mini.tables import TableSampler
 from tools.tiny.kinds_bank import Kind
 from tools.tiny.noise import disturb
 
-_SOURCES = {"clinc150": 0.35, "banking77": 0.15, "domains": 0.35, "bank": 0.15}
+_SOURCES = {"clinc150": 0.25, "banking77": 0.10, "domains": 0.55, "bank": 0.10}
 _NAME_ONLY = 0.7
 # How often a name is the terse one of a data set or of ours.
 _TERSE = 0.6

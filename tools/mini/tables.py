@@ -19,7 +19,7 @@ from tools.tiny.sampling import CARD_KINDS, CHAT_KINDS, SHORT_INTENTS
 
 # How often a table comes from each source.
 SOURCES = {
-    "clinc150": 0.22, "banking77": 0.12, "sgd": 0.11, "bank": 0.13, "domains": 0.12, "everyday": 0.10, "chat": 0.05,
+    "clinc150": 0.19, "banking77": 0.10, "sgd": 0.11, "bank": 0.12, "domains": 0.18, "everyday": 0.10, "chat": 0.05,
     "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.03, "any": 0.03,
 }  # fmt: skip
 _PUBLIC = ("clinc150", "banking77", "sgd")
@@ -41,6 +41,8 @@ _SHARE_OTHER = 0.2
 _CHANGE_OF_SUBJECT = 0.3
 _ANSWER_HAS_WORDS = 0.6
 _TRIES = 30
+# How often a conversation ends with a closing written for this training.
+_OWN_CLOSING = 0.7
 
 
 @dataclass
@@ -172,9 +174,22 @@ class TableSampler:
         # What follows on an answer does so with a word of thanks, or without.
         *rest, thanks = messages
         request = kind.request(rng, held=False)
-        if rng.random() < 0.3:
+        way = rng.random()
+        if way < 0.3:
+            request = f"{rng.choice(self.catalogue.reopenings)} {request}"
+        elif way < 0.5:
             request = f"{thanks['content']}{rng.choice(['. ', ', ', '! ', ' '])}{request}"
         return [*rest[-rng.choice([2, 2, 4, 5]) :], {"role": "user", "content": disturb(request, rng)}]
+
+    def _finished(self, about: list[Kind], rng: random.Random) -> talk.Messages:
+        """A conversation about these kinds, one after the other, in which nothing is asked any more."""
+        messages: talk.Messages = []
+        for kind in about:
+            part = talk.finished(kind, rng, held=False)
+            answer_with_words(part, kind, rng)
+            messages += part[:-1]
+        closing = disturb(rng.choice(self.catalogue.closings), rng) if rng.random() < _OWN_CLOSING else part[-1]["content"]
+        return [*messages, {"role": "user", "content": closing}]
 
     def _add_other(self, table: Table, present: frozenset[str], rng: random.Random) -> None:
         found = self._absent(table.subjects, present, rng)
@@ -191,10 +206,8 @@ class TableSampler:
             known = sorted(k for k in present & self.trained.keys() if not self.trained[k].dialogues)
             if not quiet or not known:
                 return None
-            kind = self.trained[rng.choice(known)]
-            messages = talk.finished(kind, rng, held=False)
-            answer_with_words(messages, kind, rng)
-            return messages, ""
+            about = rng.sample(known, min(len(known), rng.choice([1, 1, 2, 3])))
+            return self._finished([self.trained[kind] for kind in about], rng), ""
         if draw < 0.37:
             return (talk.english_chatter(rng, held=False), "") if quiet else None
         if draw < 0.60 and (

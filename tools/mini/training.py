@@ -31,12 +31,12 @@ ROUTE_TOKENS = 64
 class Recipe:
     """Everything that decides what comes out of a training, beside the data. `minutes`, where given, decide the steps."""
 
-    steps: int = 500
+    steps: int = 600
     minutes: float | None = None
     workers: int = 2
     tables: int = 4
-    conversations: int = 12
-    pairs: int = 80
+    conversations: int = 10
+    pairs: int = 144
     pairs_weight: float = 1.0
     seed: int = 23
     rate: float = 8e-5
@@ -48,7 +48,7 @@ class Recipe:
     save_every: int = 100
 
 
-ADDED = Recipe(steps=150, rate=4e-5, seed=29)
+ADDED = Recipe(steps=300, rate=5e-5, seed=29)
 """What follows on a training that held something out: everything, that included, in fewer and smaller steps."""
 
 
