@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from archroute_edge import OTHER, Route, Router, RouteTable
-from archroute_edge.deciders.encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, TEXT_FORMAT_KEY
-from archroute_edge.deciders.encoder_text import route_text
-from archroute_edge.deciders.hubness import HUBNESS_NEIGHBOURS_KEY, HUBNESS_WEIGHT_KEY, INT8, REFERENCES_KEY
-from archroute_edge.engine.embedding import EmbeddingEngine
-from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.errors import ConversationError, EngineError, ModelFileError, SettingsError
+from archroute_edge.errors import ConversationError, EngineError, SettingsError
 from tests.convert.bert_checkpoints import write_bert
-from tests.engine.gguf_file import ARRAY, FLOAT32, STRING, UINT32, read_gguf
 from tools.convert.conversion import convert_checkpoint
 
 ROUTES = (
@@ -39,66 +31,6 @@ LONG = "please fix this bug " * 1250
 def router(random_encoder: Path) -> Iterator[Router]:
     with Router(ROUTES, model=random_encoder, prefix_cache=False) as router:
         yield router
-
-
-def calibrated(source: Path, target: Path, scale: float, other_cosine: float) -> Path:
-    file = read_gguf(source)
-    file.set(SCALE_KEY, FLOAT32, scale)
-    file.set(OTHER_COSINE_KEY, FLOAT32, other_cosine)
-    file.set(TEXT_FORMAT_KEY, UINT32, 1)
-    return file.write(target)
-
-
-def test_scores_are_the_softmax_of_scaled_cosines(random_encoder: Path, tmp_path: Path) -> None:
-    """With `other` at its own cosine; they sum to 1, and the route is the best of them."""
-    path = calibrated(random_encoder, tmp_path / "m.gguf", 7.5, 0.25)
-    with LoadedModel(path, wanted="encoder") as model:
-        engine = EmbeddingEngine(model, 1)
-        routes = engine.embed([engine.encode(route_text(route)) for route in ROUTES])
-        messages = engine.embed([engine.encode(message) for message in MESSAGES])
-        engine.close()
-    with Router(ROUTES, model=path, prefix_cache=False) as router:
-        for message, vector in zip(MESSAGES, messages, strict=True):
-            decision = router.route(message, scores=True)
-            weights = [math.exp(7.5 * float(cosine)) for cosine in [*(routes @ vector), 0.25]]
-            assert decision.scores is not None
-            assert decision.scores == pytest.approx(
-                dict(zip([*router.config.table.names, OTHER], np.array(weights) / sum(weights), strict=True)), abs=1e-4
-            )
-            assert sum(decision.scores.values()) == pytest.approx(1)
-            assert decision.confidence == max(decision.scores.values()) == decision.scores[decision.route]
-
-
-def test_what_makes_a_route_near_to_everything_is_taken_off_its_cosines(random_encoder: Path, tmp_path: Path) -> None:
-    """A half of the mean of the two largest cosines to the references, whose rows are of any length; also of saved vectors."""
-    file = read_gguf(calibrated(random_encoder, tmp_path / "m.gguf", 7.5, 0.25))
-    width = file["bert.embedding_length"].value
-    rows = np.random.default_rng(3).integers(-127, 128, (5, width))
-    file.set(REFERENCES_KEY, ARRAY, rows.ravel().tolist(), INT8)
-    file.set(HUBNESS_WEIGHT_KEY, FLOAT32, 0.5)
-    file.set(HUBNESS_NEIGHBOURS_KEY, UINT32, 2)
-    path = file.write(tmp_path / "hubs.gguf")
-    with LoadedModel(path, wanted="encoder") as model:
-        engine = EmbeddingEngine(model, 1)
-        routes = engine.embed([engine.encode(route_text(route)) for route in ROUTES])
-        message = engine.embed([engine.encode(MESSAGES[0])])[0]
-        engine.close()
-    near = np.sort(routes @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T)[:, -2:].mean(axis=1)
-    weights = np.exp(7.5 * np.array([*(routes @ message - 0.5 * near), 0.25]))
-    for _ in range(2):
-        with Router(ROUTES, model=path, prefix_cache=tmp_path / "kept") as router:
-            scores = router.route(MESSAGES[0], scores=True).scores
-        assert scores is not None
-        assert list(scores.values()) == pytest.approx(list(weights / weights.sum()), abs=1e-4)
-
-
-def test_other_wins_where_no_route_reaches_its_cosine(random_encoder: Path, tmp_path: Path) -> None:
-    for cosine, expected in ((1.0, True), (-1.0, False)):
-        path = calibrated(random_encoder, tmp_path / f"{cosine}.gguf", 30.0, cosine)
-        with Router(ROUTES, model=path, prefix_cache=False) as router:
-            decisions = router.route_many(MESSAGES)
-        assert [decision.route == OTHER for decision in decisions] == [expected] * len(MESSAGES)
-        assert [decision.matched for decision in decisions] == [not expected] * len(MESSAGES)
 
 
 def test_many_together_are_decided_as_each_alone(router: Router) -> None:
@@ -256,59 +188,3 @@ class TestKeptVectors:
             router.route("please fix this bug", routes=[Route("passing")])
             said = router.route_many(MESSAGES)
         assert len(said) == len(list(folder.iterdir())) * len(MESSAGES)
-
-
-class TestCalibration:
-    def test_one_that_has_none_says_so_once(self, random_encoder: Path, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.WARNING), Router(ROUTES, model=random_encoder, prefix_cache=False) as router:
-            router.route_many(MESSAGES)
-            router.route("x")
-        assert caplog.text.count("is not calibrated for routing") == 1
-
-    def test_one_that_has_says_nothing(self, random_encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        path = calibrated(random_encoder, tmp_path / "m.gguf", 10.0, 0.5)
-        with caplog.at_level(logging.WARNING), Router(ROUTES, model=path, prefix_cache=False) as router:
-            router.route("x")
-        assert caplog.text == ""
-
-    @pytest.mark.parametrize(
-        ("key", "kind", "value", "message"),
-        [
-            (SCALE_KEY, FLOAT32, 0.0, "must be a number from 0.001 to 10000"),
-            (SCALE_KEY, FLOAT32, float("nan"), "must be a number from 0.001 to 10000"),
-            (OTHER_COSINE_KEY, FLOAT32, 1.5, "must be a number from -1 to 1"),
-            (OTHER_COSINE_KEY, STRING, b"0.5", "must be a number from -1 to 1"),
-            (TEXT_FORMAT_KEY, UINT32, 2, "trained on texts of version 2, and this archroute-edge makes version 1"),
-        ],
-    )
-    def test_numbers_that_cannot_be(
-        self, random_encoder: Path, tmp_path: Path, key: str, kind: int, value: object, message: str
-    ) -> None:
-        file = read_gguf(calibrated(random_encoder, tmp_path / "m.gguf", 10.0, 0.5))
-        file.set(key, kind, value)
-        with pytest.raises(ModelFileError, match=message):
-            Router(ROUTES, model=file.write(tmp_path / "m.gguf"), prefix_cache=False)
-
-    @pytest.mark.parametrize(
-        ("key", "kind", "value", "element", "message"),
-        [
-            (REFERENCES_KEY, ARRAY, [1] * 33, INT8, "has no rows of 64 numbers of 8 bits"),
-            (REFERENCES_KEY, ARRAY, [1.0] * 128, FLOAT32, "has no rows of 64 numbers of 8 bits"),
-            (REFERENCES_KEY, ARRAY, [], INT8, "has no rows of 64 numbers of 8 bits"),
-            (REFERENCES_KEY, ARRAY, [1] * 64 + [0] * 64, INT8, "has a row of zeros"),
-            (HUBNESS_WEIGHT_KEY, FLOAT32, float("nan"), 0, "must be a number from 0 to 2"),
-            (HUBNESS_NEIGHBOURS_KEY, UINT32, 3, 0, "must be a whole number from 1 to 2"),
-            (HUBNESS_NEIGHBOURS_KEY, STRING, b"1", 0, "must be a whole number from 1 to 2"),
-        ],
-    )
-    def test_references_that_cannot_be(
-        self, random_encoder: Path, tmp_path: Path, key: str, kind: int, value: object, element: int, message: str
-    ) -> None:
-        file = read_gguf(calibrated(random_encoder, tmp_path / "m.gguf", 10.0, 0.5))
-        assert file["bert.embedding_length"].value == 64
-        file.set(REFERENCES_KEY, ARRAY, [1] * 128, INT8)
-        file.set(HUBNESS_WEIGHT_KEY, FLOAT32, 0.5)
-        file.set(HUBNESS_NEIGHBOURS_KEY, UINT32, 1)
-        file.set(key, kind, value, element)
-        with pytest.raises(ModelFileError, match=message):
-            Router(ROUTES, model=file.write(tmp_path / "m.gguf"), prefix_cache=False)

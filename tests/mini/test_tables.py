@@ -70,6 +70,8 @@ def test_what_is_held_out_never_takes_part(steered: Catalogue) -> None:
     assert {"clinc150/work_0", "sgd/Homes.Do1", "telecom/roaming", "regex"} <= steered.held_out
     seen = {name for table in tables(steered) for name in table.kinds}
     assert seen.isdisjoint(steered.held_out)
+    said = {messages[-1]["content"] for table in tables(steered) for messages in table.conversations}
+    assert said.isdisjoint([*steered.held_closings, *steered.held_scopeless]) and not said.isdisjoint(steered.closings)
     routed = {name for table in tables(steered) for s in table.subjects if len(s.kinds) == 1 for name in s.kinds}
     assert routed.isdisjoint(steered.held_out)
 
@@ -124,6 +126,21 @@ def _check_public(pairs: Pairs) -> None:
     row, column = kinds.index("home_0"), kinds.index("utility_1")
     assert pairs.open[row, column]
     assert not pairs.open[row, kinds.index("home_1")]
+
+
+def test_a_finished_conversation_belongs_to_none_of_its_routes(steered: Catalogue) -> None:
+    """Whatever it was about: a routed message that asks for nothing starts work that nobody wants."""
+    closings = set(steered.closings)
+    ends = [
+        (table.kinds[number], table.labels[number] == len(table.routes), messages)
+        for table in tables(steered)
+        for number, messages in enumerate(table.conversations)
+        if messages[-1]["content"] in closings
+    ]
+    assert any(len(messages) > 4 for _, _, messages in ends)
+    for kind, other, messages in ends:
+        assert (kind, other) == ("", True)
+        assert [message["role"] for message in messages[-2:]] == ["assistant", "user"]
 
 
 def test_conversations_are_ones_that_a_router_reads(steered: Catalogue) -> None:
