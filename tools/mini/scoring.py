@@ -50,10 +50,17 @@ def score(asked: Sequence[Question], embed: Embed, hubness: Callable[[Tensor], T
     return Scored(asked, cosines, [hubness(table) for table in tables], right)
 
 
+def _set_weights(questions: Sequence[Question]) -> dict[str, float]:
+    """Every set counts the same, but those that ask for nothing but `other` count as one set together."""
+    for_other = {q.group for q in questions} - {q.group for q in questions if q.label != OTHER}
+    return {q.group: 1 / len(for_other) if q.group in for_other else 1.0 for q in questions}
+
+
 def _weights(scored: Scored) -> Tensor:
-    """Every set counts the same, however many questions it has."""
+    """The weight of each question: what its set counts, however many questions that has."""
     groups = [question.group for question in scored.questions]
-    return torch.tensor([1.0 / groups.count(group) for group in groups])
+    of_set = _set_weights(scored.questions)
+    return torch.tensor([of_set[group] / groups.count(group) for group in groups])
 
 
 def calibrate(scored: Scored) -> Calibration:
@@ -75,7 +82,7 @@ def calibrate(scored: Scored) -> Calibration:
 
 
 def switch_over(scored: Scored, calibration: Calibration, wanted: float) -> float:
-    """The least confidence from which on the share `wanted` of the answers is right, every set counting the same."""
+    """The least confidence from which on the share `wanted` of the answers is right, sets weighted as for the rest."""
     logits = [torch.cat([row, torch.tensor([calibration.other_cosine])]) * calibration.scale for row in scored.cosines]
     sure = torch.tensor([float(row.softmax(0).max()) for row in logits])
     right = torch.tensor([int(row.argmax()) == r % len(row) for row, r in zip(logits, scored.right, strict=True)])
@@ -100,5 +107,6 @@ def tally(scored: Scored, other_cosine: float | None) -> dict[str, tuple[int, fl
 
 def balanced_accuracy(scored: Scored, calibration: Calibration) -> float:
     """The mean over the sets of the share answered rightly, `other` among the answers."""
-    shares = [share for _, share in tally(scored, calibration.other_cosine).values()]
-    return sum(shares) / len(shares)
+    weights = _set_weights(scored.questions)
+    shares = tally(scored, calibration.other_cosine)
+    return sum(weights[group] * share for group, (_, share) in shares.items()) / sum(weights.values())

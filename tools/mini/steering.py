@@ -17,7 +17,7 @@ from tools.mini.references import References, compute_references
 from tools.mini.scoring import Calibration, Scored, balanced_accuracy, calibrate, score, switch_over, tally
 
 SETTINGS = "archroute.json"
-_SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_SHARES = (0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
 # More of it costs tables of few routes that are well described what it gains others.
 _HUBNESS_WEIGHTS = (0.0, 0.25, 0.5)
 _MAX_TOKENS = 256
