@@ -117,6 +117,20 @@ def mix(checkpoint: Path, data: Path, steered: Path, everything: bool, out: Path
 
 
 @main.command()
+@click.argument("checkpoints", type=_FOLDER, nargs=-1, required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
+def average(checkpoints: tuple[Path, ...], out: Path) -> None:
+    """Average the weights of several trainings, which generalises better than each of them does."""
+    from tools.mini.embedding import Encoder
+
+    encoder = Encoder(checkpoints[0])
+    for number, further in enumerate(checkpoints[1:], 2):
+        # The mean of the first ones keeps all of its share but that of the new one.
+        encoder.mix(Encoder(further), 1 - 1 / number)
+    encoder.write(out)
+
+
+@main.command()
 @click.argument("checkpoint", type=_FOLDER)
 @_GGUF
 def export(checkpoint: Path, out: Path) -> None:

@@ -81,9 +81,22 @@ def calibrate(scored: Scored) -> Calibration:
     return found
 
 
+def loss(scored: Scored, calibration: Calibration) -> float:
+    """The mean negative log-likelihood of the right answers, in nats, sets weighted as for the rest."""
+    logits = _logits(scored, calibration)
+    losses = [float(row.logsumexp(0) - row[right]) for row, right in zip(logits, scored.right, strict=True)]
+    weights = _weights(scored)
+    return float(weights @ torch.tensor(losses) / weights.sum())
+
+
+def _logits(scored: Scored, calibration: Calibration) -> list[Tensor]:
+    """For each question the logits of its routes, and of `other` behind them."""
+    return [torch.cat([row, torch.tensor([calibration.other_cosine])]) * calibration.scale for row in scored.cosines]
+
+
 def switch_over(scored: Scored, calibration: Calibration, wanted: float) -> float:
     """The least confidence from which on the share `wanted` of the answers is right, sets weighted as for the rest."""
-    logits = [torch.cat([row, torch.tensor([calibration.other_cosine])]) * calibration.scale for row in scored.cosines]
+    logits = _logits(scored, calibration)
     sure = torch.tensor([float(row.softmax(0).max()) for row in logits])
     right = torch.tensor([int(row.argmax()) == r % len(row) for row, r in zip(logits, scored.right, strict=True)])
     weights = _weights(scored)

@@ -14,7 +14,7 @@ from archroute_edge.deciders.encoder_text import TEXT_FORMAT
 from tools.mini.embedding import Encoder
 from tools.mini.harness import Question
 from tools.mini.references import References, compute_references
-from tools.mini.scoring import Calibration, Scored, balanced_accuracy, calibrate, score, switch_over, tally
+from tools.mini.scoring import Calibration, Scored, balanced_accuracy, calibrate, loss, score, switch_over, tally
 
 SETTINGS = "archroute.json"
 _SHARES = (0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
@@ -40,12 +40,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Figures:
-    """For each set the number of questions and the shares answered rightly, without and with `other`."""
+    """For each set the number of questions and the shares answered rightly, without and with `other`.
+
+    `mean` is that share over all sets, and `loss` the mean negative log-likelihood of the right answers.
+    """
 
     settings: Settings
     without_other: dict[str, tuple[int, float]]
     with_other: dict[str, tuple[int, float]]
     mean: float
+    loss: float
 
 
 def read_settings(checkpoint: Path) -> Settings:
@@ -64,7 +68,7 @@ def figures_of(encoder: Encoder, asked: list[Question], references: References, 
 
 
 def steer(checkpoint: Path, published: Path, asked: list[Question], messages: list[str]) -> tuple[Figures, Figures]:
-    """Figures of the published encoder and of the best mixture of it and the trained one.
+    """Figures of the published encoder and of the mixture of it and the trained one that makes the right answers likeliest.
 
     `messages` are those that hubness is reckoned by; the published encoder is judged without.
     """
@@ -79,8 +83,9 @@ def steer(checkpoint: Path, published: Path, asked: list[Question], messages: li
         for weight in _HUBNESS_WEIGHTS:
             figures = _fitted(scored, share, weight, references.neighbours)
             what = f"{share:.0%} of the trained weights, {weight:g} x hubness"
-            print(f"  {what}: {figures.mean:.1%} right over all sets", file=sys.stderr, flush=True)
-            if best is None or figures.mean > best.mean:
+            print(f"  {what}: {figures.mean:.1%} right over all sets, loss {figures.loss:.4f}", file=sys.stderr, flush=True)
+            # Not the share of right answers, whose differences are a few answers' chance.
+            if best is None or figures.loss < best.loss:
                 best = figures
     assert best is not None
     return before, best
@@ -102,7 +107,8 @@ def _figures(scored: Scored, settings: Settings) -> Figures:
     lowered = scored.without_hubness(settings.hubness_weight)
     calibration = Calibration(settings.scale, settings.other_cosine)
     with_other = tally(lowered, calibration.other_cosine)
-    return Figures(settings, tally(lowered, None), with_other, balanced_accuracy(lowered, calibration))
+    mean = balanced_accuracy(lowered, calibration)
+    return Figures(settings, tally(lowered, None), with_other, mean, loss(lowered, calibration))
 
 
 def show(columns: dict[str, Figures]) -> str:
