@@ -87,8 +87,16 @@ def test_closing_waits_for_a_reader_who_reads_and_not_for_one_who_has_stopped(pi
     lines = LineWriter(writer, on_broken=lambda: None)
     lines.send(b"x" * 500_000)
     assert not lines.close(patience=0.05)
-    threading.Timer(0.05, lambda: [os.read(reader, 1 << 16) for _ in range(8)]).start()
+
+    def read() -> None:
+        left = 500_000
+        while left:
+            left -= len(os.read(reader, 1 << 16))
+
+    late = threading.Timer(0.05, read)
+    late.start()
     assert lines.close(patience=5)
+    late.join()
 
 
 def test_a_reader_who_is_gone_is_told_of_once(pipe: tuple[int, int]) -> None:
