@@ -120,7 +120,7 @@ def mix(checkpoint: Path, data: Path, steered: Path, everything: bool, out: Path
 @click.argument("checkpoints", type=_FOLDER, nargs=-1, required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
 def average(checkpoints: tuple[Path, ...], out: Path) -> None:
-    """Average the weights of several trainings, which generalises better than each of them does."""
+    """Average the weights of several trainings, which evens out what each of them is poor at."""
     from tools.mini.embedding import Encoder
 
     encoder = Encoder(checkpoints[0])
