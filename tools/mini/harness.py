@@ -19,8 +19,8 @@ from archroute_edge.conversation import read_messages
 from archroute_edge.deciders.encoder_text import conversation_text, route_text
 from archroute_edge.routes import OTHER, Route
 from tools.mini.catalogue import Catalogue
-from tools.mini.tables import answer_with_words
-from tools.tiny.conversations import Messages, finished, of_dialogue
+from tools.mini.tables import finished_talk
+from tools.tiny.conversations import Messages, of_dialogue
 from tools.tiny.kinds_bank import Kind
 from tools.tiny.public_data import words_of
 from tools.tiny.questions import card_questions
@@ -166,13 +166,9 @@ def _finished(catalogue: Catalogue) -> list[Question]:
         for _ in range(_BASE_TALLY):
             chosen = rng.sample(kinds, 8)
             routes = {k.id: route_text(Route(words_of(k.names[0]), rng.choice(k.descriptions))) for k in chosen}
-            messages: Messages = []
-            for kind in rng.sample(chosen, rng.choice([1, 2])):
-                part = finished(kind, rng, held=True)
-                answer_with_words(part, kind, rng)
-                messages += part[:-1]
-            closing = {"role": "user", "content": rng.choice(catalogue.held_closings)}
-            made.append(Question(routes, _text([*messages, closing]), OTHER, "finished conversations"))
+            messages = finished_talk(rng.sample(chosen, rng.choice([1, 2])), rng, held=True)
+            messages[-1]["content"] = rng.choice(catalogue.held_closings)
+            made.append(Question(routes, _text(messages), OTHER, "finished conversations"))
     return made
 
 

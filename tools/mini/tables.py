@@ -6,7 +6,7 @@ Each conversation's label is the index of its route, or the number of routes whe
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from archroute_edge.deciders.encoder_text import route_text
@@ -181,16 +181,6 @@ class TableSampler:
             request = f"{thanks['content']}{rng.choice(['. ', ', ', '! ', ' '])}{request}"
         return [*rest[-rng.choice([2, 2, 4, 5]) :], {"role": "user", "content": disturb(request, rng)}]
 
-    def _finished(self, about: list[Kind], rng: random.Random) -> talk.Messages:
-        """A conversation about these kinds, one after the other, in which nothing is asked any more."""
-        messages: talk.Messages = []
-        for kind in about:
-            part = talk.finished(kind, rng, held=False)
-            answer_with_words(part, kind, rng)
-            messages += part[:-1]
-        closing = disturb(rng.choice(self.catalogue.closings), rng) if rng.random() < _OWN_CLOSING else part[-1]["content"]
-        return [*messages, {"role": "user", "content": closing}]
-
     def _add_other(self, table: Table, present: frozenset[str], rng: random.Random) -> None:
         found = self._absent(table.subjects, present, rng)
         if found is not None:
@@ -207,7 +197,10 @@ class TableSampler:
             if not quiet or not known:
                 return None
             about = rng.sample(known, min(len(known), rng.choice([1, 1, 2, 3])))
-            return self._finished([self.trained[kind] for kind in about], rng), ""
+            messages = finished_talk([self.trained[kind] for kind in about], rng, held=False)
+            if rng.random() < _OWN_CLOSING:
+                messages[-1]["content"] = disturb(rng.choice(self.catalogue.closings), rng)
+            return messages, ""
         if draw < 0.37:
             return (talk.english_chatter(rng, held=False), "") if quiet else None
         if draw < 0.60 and (
@@ -254,6 +247,16 @@ class TableSampler:
         if rng.random() < 0.4:
             text = (str.upper if rng.random() < 0.5 else str.lower)(text[:1]) + text[1:]
         return text.rstrip(".") + "." if rng.random() < 0.15 else text
+
+
+def finished_talk(about: Sequence[Kind], rng: random.Random, held: bool) -> talk.Messages:
+    """A conversation about these kinds, one after the other, that ends with thanks for all of it."""
+    messages: talk.Messages = []
+    for kind in about:
+        part = talk.finished(kind, rng, held)
+        answer_with_words(part, kind, rng)
+        messages = [*messages[:-1], *part]
+    return messages
 
 
 def answer_with_words(messages: talk.Messages, kind: Kind, rng: random.Random) -> None:
