@@ -15,6 +15,7 @@ from archroute_edge.config.known_keys import Level as Keys
 from archroute_edge.config.source_text import read_text
 from archroute_edge.config.yaml_tree import Value, shorten
 from archroute_edge.errors import ConfigError
+from archroute_edge.folders import bundled_folder
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.quantization import LEVELS
 
@@ -101,12 +102,6 @@ class CatalogueEntry:
     def usual_level(self) -> str | None:
         """The level meant by the bare name; None for a model without published levels."""
         return self.default_level or next(iter(self.files), None)
-
-
-def bundled_folder() -> Path:
-    """Where the catalogue and the bundled models are: inside an installed package, or ``models/`` in a clone."""
-    installed = Path(__file__).parent / "bundled"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "models"
 
 
 def own_catalogue() -> Path:

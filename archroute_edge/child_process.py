@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
-
-import psutil
+from typing import TYPE_CHECKING, Any, Final
 
 from archroute_edge.errors import SettingsError
+
+if TYPE_CHECKING:
+    import psutil
 
 BUNDLE_MARK: Final = "archroute_edge_runs_modules"
 """An attribute of ``sys`` that ``__pyinstaller/rthooks`` sets: the bundled program's executable understands ``-m MODULE``."""
@@ -65,6 +66,9 @@ class ParentProcess:
     """
 
     def __init__(self) -> None:
+        # Here, since few of the processes that are started ask for it, and it takes as long as a short-lived one lasts.
+        import psutil
+
         self._pid = os.getppid()
         try:
             self._process: psutil.Process | None = psutil.Process(self._pid)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, bundled_folder, read_catalogue
+from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, read_catalogue
 from archroute_edge.checksums import file_digest
 from archroute_edge.engine.model_check import check_model_file
 from archroute_edge.errors import ModelError, ModelNotFoundError, SettingsError
+from archroute_edge.folders import bundled_folder
 from archroute_edge.hub_cache import cached_checkpoint, digest_in_cache, remove_from_cache, repo_folder
 from archroute_edge.model_store import catalogue_entry, how_to_get, locate
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import platformdirs
 
-from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, bundled_folder, read_catalogue
+from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, read_catalogue
 from archroute_edge.errors import ModelNotFoundError
+from archroute_edge.folders import bundled_folder
 from archroute_edge.hub_cache import cached_checkpoint, cached_file
 from archroute_edge.quantization import LEVELS
 
@@ -22,7 +23,6 @@ __all__ = [
     "PREFERRED",
     "CatalogueEntry",
     "ModelFile",
-    "bundled_folder",
     "catalogue_entry",
     "find_checkpoint",
     "find_language_model",

@@ -14,16 +14,14 @@ import hashlib
 import json
 import logging
 import os
-import stat
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from archroute_edge.errors import SavedPrefixError
+from archroute_edge.folders import check_private
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +33,6 @@ _SUFFIX = ".prefix"
 _PARTIAL = _SUFFIX + ".partial"
 _ABANDONED_AFTER_S = 3600
 _LARGEST_HEADER = 16 << 20
-
-
-def default_folder() -> Path:
-    """Where prefixes are saved: ``$ARCHROUTE_CACHE_DIR``, or the user's cache folder."""
-    override = os.environ.get("ARCHROUTE_CACHE_DIR")
-    return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("archroute-edge")) / "prefixes"
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ class SavedPrefixes:
             return None
         path = self._path(tokens)
         try:
-            _check_private(self.folder)
+            check_private(self.folder)
         except FileNotFoundError:
             return None
         except (SavedPrefixError, OSError) as exc:
@@ -102,7 +94,7 @@ class SavedPrefixes:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _check_private(self.folder)
+            check_private(self.folder)
         except (SavedPrefixError, OSError) as exc:
             self._give_up(exc)
             return
@@ -198,18 +190,9 @@ def folder_problem(folder: Path) -> str | None:
     try:
         existing = next(each for each in (folder, *folder.parents) if each.exists())
         if existing == folder:
-            _check_private(folder)
+            check_private(folder)
     except (SavedPrefixError, OSError) as exc:
         return str(exc)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return f"{folder}: prefixes cannot be saved there; make it writable, or set ARCHROUTE_CACHE_DIR to another folder"
     return None
-
-
-def _check_private(folder: Path) -> None:
-    """Refuse what is no folder, or one in which other users could put states for us to load."""
-    status = folder.stat()
-    if not stat.S_ISDIR(status.st_mode):
-        raise SavedPrefixError(f"{folder}: is a file; delete it, or set ARCHROUTE_CACHE_DIR to another folder")
-    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-        raise SavedPrefixError(f"{folder}: other users can write there; make it yours alone (chmod 700) or delete it")

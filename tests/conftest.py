@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.model_store import bundled_folder
+from archroute_edge.folders import bundled_folder
 from tests.convert.bert_checkpoints import write_bert
 from tests.small_model import write_small_model
 from tools.convert.conversion import convert_checkpoint

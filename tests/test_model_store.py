@@ -10,7 +10,8 @@ import pytest
 
 from archroute_edge import model_store
 from archroute_edge.errors import ModelNotFoundError
-from archroute_edge.model_store import ModelFile, bundled_folder, find_model, model_folders, models_on_this_machine
+from archroute_edge.folders import bundled_folder
+from archroute_edge.model_store import ModelFile, find_model, model_folders, models_on_this_machine
 from archroute_edge.quantization import LEVELS
 from tools.convert.convert_command import convert
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from archroute_edge.errors import SavedPrefixError
-from archroute_edge.saved_prefixes import SavedPrefixes, default_folder, inspect_folder, read_saved_prefix
+from archroute_edge.folders import cache_folder
+from archroute_edge.saved_prefixes import SavedPrefixes, inspect_folder, read_saved_prefix
 
 KEY = {"model": "abc", "binding": "0.3.36", "flash_attention": True}
 TOKENS = [5, 7, 11]
@@ -217,7 +218,7 @@ def test_reading_a_missing_file(tmp_path: Path) -> None:
 
 def test_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers set the folder by the environment; elsewhere it is the user's cache."""
-    assert default_folder() == tmp_path / "prefixes"
+    assert cache_folder() == tmp_path / "prefixes"
     monkeypatch.delenv("ARCHROUTE_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert default_folder().parts[-2:] == ("archroute-edge", "prefixes")
+    assert cache_folder().parts[-2:] == ("archroute-edge", "prefixes")

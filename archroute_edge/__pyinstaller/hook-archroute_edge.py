@@ -6,7 +6,8 @@ from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs
 
 @isolated.decorate  # type: ignore[untyped-decorator]
 def _bundled_files() -> list[tuple[str, str]]:
-    from archroute_edge.catalogue import bundled_folder, read_catalogue
+    from archroute_edge.catalogue import read_catalogue
+    from archroute_edge.folders import bundled_folder
 
     folder = bundled_folder()
     # In a clone the folder may hold models of any size and licence; these are the ones that come with the package.

@@ -16,8 +16,9 @@ from archroute_edge.cli.options import json_option
 from archroute_edge.engine import backend
 from archroute_edge.engine.model_check import check_model_file
 from archroute_edge.errors import ArchRouteError
-from archroute_edge.model_store import BUNDLED, bundled_folder, model_folders, models_on_this_machine, read_catalogue
-from archroute_edge.saved_prefixes import default_folder, folder_problem, inspect_folder
+from archroute_edge.folders import bundled_folder, cache_folder
+from archroute_edge.model_store import BUNDLED, model_folders, models_on_this_machine, read_catalogue
+from archroute_edge.saved_prefixes import folder_problem, inspect_folder
 
 
 @click.command()
@@ -84,7 +85,7 @@ def _models(problems: list[str]) -> dict[str, str]:
 
 
 def _prefixes(problems: list[str]) -> str:
-    folder = default_folder()
+    folder = cache_folder()
     saved = inspect_folder(folder) if folder.is_dir() else []
     problems.extend(f"{each.problem}; delete it" for each in saved if each.problem)
     if problem := folder_problem(folder):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import llama_cpp
 import psutil
+
+from archroute_edge.engine.cpu_key import libraries
+from archroute_edge.engine.ggml_functions import ggml
+from archroute_edge.engine.kernel_trial import chosen_kernels
+from archroute_edge.engine.weight_buffers import use_kernels
 
 logger = logging.getLogger("archroute_edge.llama_cpp")
 
@@ -37,9 +41,18 @@ def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
 
 @functools.cache
 def initialise() -> None:
-    """Start llama.cpp's backends once for the process, and send its log to ``logging`` instead of stderr."""
+    """Start llama.cpp's backends once for the process, with kernels that are safe here, its log sent to ``logging``.
+
+    Nothing that runs code compiled for a certain CPU may be called before: llama.cpp's own description of itself does.
+
+    Raises:
+        EngineError: llama.cpp cannot compute on this machine.
+        SettingsError: the environment asks for kernels that do not exist.
+    """
+    kernels = chosen_kernels().kernels
     llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
+    use_kernels(kernels)
 
 
 def take_last_error() -> str:
@@ -61,55 +74,42 @@ class Device:
 
 @dataclass(frozen=True)
 class Build:
-    """Which llama.cpp this is. ``libraries`` holds (file name, size in bytes, modification time in ns)."""
+    """Which llama.cpp this is. ``libraries`` holds (file name, size in bytes, modification time in ns).
+
+    ``kernels`` are those that weights on the CPU are computed with (see :mod:`archroute_edge.engine.kernel_trial`).
+    """
 
     binding_version: str
     llama_cpp_version: str
     libraries: tuple[tuple[str, int, int], ...]
     system_info: str
     gpu_offload: bool
+    kernels: str
 
 
 @functools.cache
 def build() -> Build:
     """Describe the llama.cpp build that is loaded in this process."""
     initialise()
-    folder = Path(llama_cpp.__file__).parent / "lib"
-    # A bundled program of one file unpacks its libraries at every start; they are as old as it is.
-    packed_at = Path(sys.executable).stat().st_mtime_ns if getattr(sys, "frozen", False) else None
-    libraries = []
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.is_symlink():
-            stat = path.stat()
-            libraries.append((path.name, stat.st_size, packed_at or stat.st_mtime_ns))
     return Build(
         binding_version=llama_cpp.__version__,
         llama_cpp_version=llama_cpp.llama_version().decode(),
-        libraries=tuple(libraries),
+        libraries=libraries(),
         system_info=llama_cpp.llama_print_system_info().decode().strip(),
         gpu_offload=bool(llama_cpp.llama_supports_gpu_offload()),
+        kernels=chosen_kernels().kernels,
     )
 
 
 def devices() -> list[Device]:
     """The devices of all backends in this build, in llama.cpp's order."""
     initialise()
-    from llama_cpp._ggml import libggml
-
     found = []
-    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    base = ctypes.CDLL(str(next(path for path in (Path(llama_cpp.__file__).parent / "lib").glob("*ggml-base*"))))
-    for function in (base.ggml_backend_dev_name, base.ggml_backend_dev_description):
-        function.restype = ctypes.c_char_p
-        function.argtypes = [ctypes.c_void_p]
-    base.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_size_t)]
-    for index in range(libggml.ggml_backend_dev_count()):
-        handle = libggml.ggml_backend_dev_get(index)
+    for index in range(ggml("ggml_backend_dev_count")()):
+        handle = ggml("ggml_backend_dev_get")(index)
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        base.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
-        name, description = base.ggml_backend_dev_name(handle), base.ggml_backend_dev_description(handle)
+        ggml("ggml_backend_dev_memory")(handle, ctypes.byref(free), ctypes.byref(total))
+        name, description = ggml("ggml_backend_dev_name")(handle), ggml("ggml_backend_dev_description")(handle)
         found.append(Device(name.decode(), description.decode(), free.value, total.value))
     return found
 

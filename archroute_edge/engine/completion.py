@@ -258,6 +258,7 @@ class CompletionEngine:
             "binding": build.binding_version,
             "libraries": [list(library) for library in build.libraries],
             "system": build.system_info,
+            "kernels": build.kernels,
             "devices": [[device.name, device.description] for device in backend.devices()],
             "n_gpu_layers": self.model.n_gpu_layers,
             "flash_attention": self.settings.flash_attention,

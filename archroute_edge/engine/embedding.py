@@ -160,6 +160,7 @@ class EmbeddingEngine:
             "binding": build.binding_version,
             "libraries": [list(library) for library in build.libraries],
             "system": build.system_info,
+            "kernels": build.kernels,
             "devices": [[device.name, device.description] for device in backend.devices()],
             "n_gpu_layers": self.model.n_gpu_layers,
         }

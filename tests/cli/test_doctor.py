@@ -9,6 +9,7 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
+from archroute_edge.folders import bundled_folder
 from tests.cli.conftest import Run
 
 
@@ -110,7 +111,7 @@ def test_a_missing_bundled_model_is_named(run: Run, tmp_path: Path, monkeypatch:
 
     folder = tmp_path / "installed"
     folder.mkdir()
-    shutil.copy(model_store.bundled_folder() / "catalogue.yaml", folder)
+    shutil.copy(bundled_folder() / "catalogue.yaml", folder)
     monkeypatch.setattr(model_store, "bundled_folder", lambda: folder)
     result = run("doctor", "--json")
     assert result.exit_code == 2

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from archroute_edge.catalogue import bundled_folder
 from archroute_edge.cli import main
 from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.folders import bundled_folder
 from archroute_edge.model_downloads import pull_checkpoint, pull_model
 from archroute_edge.model_store import find_model, user_folder
 from tests.store.hub_server import COMMIT, Hub

@@ -1,0 +1,81 @@
+"""What tells one CPU, and one build of llama.cpp, from another. Nothing here runs a line of llama.cpp."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+_LEAVES: Final = 3
+_PROCESSOR_FEATURES: Final = 64
+
+
+def library_folder() -> Path | None:
+    """The folder of llama.cpp's libraries; None if ``llama_cpp`` is not installed."""
+    override = os.environ.get("LLAMA_CPP_LIB_PATH")
+    if override:
+        return Path(override)
+    spec = find_spec("llama_cpp")
+    return Path(spec.origin).parent / "lib" if spec is not None and spec.origin else None
+
+
+def libraries() -> tuple[tuple[str, int, int], ...]:
+    """llama.cpp's libraries: (file name, size in bytes, modification time in ns)."""
+    folder = library_folder()
+    if folder is None or not folder.is_dir():
+        return ()
+    # A bundled program of one file unpacks its libraries at every start; they are as old as it is.
+    packed_at = Path(sys.executable).stat().st_mtime_ns if getattr(sys, "frozen", False) else None
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                status = entry.stat()
+                found.append((entry.name, status.st_size, packed_at or status.st_mtime_ns))
+    return tuple(sorted(found))
+
+
+def cpu() -> list[str]:
+    """The CPU's model, and the instructions that it and the system allow, as far as this system tells."""
+    known = [platform.machine()]
+    if sys.platform == "linux":
+        known += _linux_cpu()
+    elif sys.platform == "darwin":
+        names = ("machdep.cpu.brand_string", "machdep.cpu.features", "machdep.cpu.leaf7_features", "hw.cpufamily")
+        known += [_sysctl(name) for name in names]
+    elif sys.platform == "win32":
+        present = ctypes.windll.kernel32.IsProcessorFeaturePresent
+        known += [platform.processor(), "".join(str(int(bool(present(each)))) for each in range(_PROCESSOR_FEATURES))]
+    return known
+
+
+def _linux_cpu() -> list[str]:
+    try:
+        with Path("/proc/cpuinfo").open("rb", buffering=0) as file:
+            # The first processor's part is enough, and the kernel writes no more of it than is read.
+            first = file.read(8192).partition(b"\n\n")[0].decode("utf-8", "replace")
+    except OSError:
+        first = ""
+    wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    lines = [line for line in first.splitlines() if line.startswith(wanted)]
+    # An emulator shows its host's cpuinfo. What glibc (2.33) has read from the processor itself is what programs meet.
+    read_leaf = getattr(ctypes.CDLL(None), "__x86_get_cpuid_feature_leaf", None)
+    if read_leaf is not None:
+        read_leaf.restype = ctypes.POINTER(ctypes.c_uint32 * 8)
+        leaves = [read_leaf(ctypes.c_uint(leaf)) for leaf in range(_LEAVES)]
+        # The first byte of leaf 1's EBX is the number of the core that asks.
+        lines += [" ".join(f"{word:x}" for place, word in enumerate(leaf.contents) if place % 4 != 1 or number) for number, leaf
+                  in enumerate(leaves) if leaf]  # fmt: skip
+    return lines
+
+
+def _sysctl(name: str) -> str:
+    size = ctypes.c_size_t(4096)
+    buffer = ctypes.create_string_buffer(size.value)
+    if ctypes.CDLL(None).sysctlbyname(name.encode(), buffer, ctypes.byref(size), None, 0) != 0:
+        return ""
+    return buffer.raw[: size.value].hex()
