@@ -33,6 +33,9 @@ def start_module(module: str, *arguments: str, **options: Any) -> subprocess.Pop
             f"{module} needs a process of its own, and this bundled program has no Python for it; bundle it with "
             "PyInstaller, which finds the hook of archroute-edge, or use the archroute command"
         )
+    if sys.platform == "win32":
+        # A host without a console, such as pythonw, would get one for each child.
+        options.setdefault("creationflags", subprocess.CREATE_NO_WINDOW)
     package_root = str(Path(__file__).resolve().parent.parent)
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +14,47 @@ import psutil
 
 from archroute_edge import __version__
 from archroute_edge.cli.options import json_option
+from archroute_edge.cli.trial_decision import decide_with
 from archroute_edge.engine import backend
-from archroute_edge.engine.model_check import check_model_file
+from archroute_edge.engine.cpu_build import compiler_of_build, describe_features, features_of_build, required_features
+from archroute_edge.engine.gpus import unused_gpus
+from archroute_edge.engine.kernel_trial import KernelVerdict, chosen_kernels, rebuild_command
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.folders import bundled_folder, cache_folder
-from archroute_edge.model_store import BUNDLED, model_folders, models_on_this_machine, read_catalogue
+from archroute_edge.model_store import BUNDLED, ModelFile, model_folders, models_on_this_machine, read_catalogue
 from archroute_edge.saved_prefixes import folder_problem, inspect_folder
+
+_COMPUTES_WITH = {
+    "amx": "all that the build has, AMX among them",
+    "repack": "repacked weights, without AMX",
+    "plain": "weights as they are in the file",
+}
 
 
 @click.command()
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Show the build, devices, models and caches, and what is wrong.
+    """Show the build, devices, models and caches, decide once with each model, and say what is wrong.
 
-    Exits with 2 where something is.
+    Each decision is made in a process of its own. Exits with status 2 if there is a problem.
     """
     problems: list[str] = []
+    verdict = _verdict(problems)
+    computes = verdict is not None
+    devices = backend.devices() if computes else []
     report = {
         "archroute_edge": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "llama_cpp": _build(),
-        "devices": [f"{each.name}: {each.description}" for each in backend.devices()],
+        "llama_cpp": _build(verdict),
+        "kernels": _kernels(verdict),
+        "devices": [f"{each.name}: {each.description}" for each in devices],
         "threads": backend.physical_cores(),
         "memory": _gigabytes(psutil.virtual_memory().total),
-        "models": _models(problems),
+        "models": _models(problems, decide=computes),
         "saved_prefixes": _prefixes(problems),
+        "advice": _advice([each.name for each in devices], gpu_offload=computes and backend.build().gpu_offload),
         "problems": problems,
     }
     if as_json:
@@ -50,26 +65,53 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(2 if problems else 0)
 
 
-def _build() -> dict[str, Any]:
-    build = backend.build()
+def _verdict(problems: list[str]) -> KernelVerdict | None:
+    """Which kernels are used; None, and a problem, if there are none."""
+    try:
+        return chosen_kernels()
+    except ArchRouteError as exc:
+        problems.append(str(exc))
+        return None
+
+
+def _build(verdict: KernelVerdict | None) -> dict[str, Any]:
+    compiled_for = features_of_build()
+    told = {}
+    if verdict is not None:
+        # llama.cpp's own words come from code that not every CPU can run.
+        build = backend.build()
+        told = {
+            "llama.cpp": build.llama_cpp_version,
+            "GPU offload": "yes" if build.gpu_offload else "no, this build computes on the CPU",
+            "features": build.system_info,
+        }
+        compiled_for = compiled_for or required_features(build.system_info)
     return {
-        "llama-cpp-python": build.binding_version,
-        "llama.cpp": build.llama_cpp_version,
-        "GPU offload": "yes" if build.gpu_offload else "no, this build computes on the CPU",
-        "features": build.system_info,
+        "llama-cpp-python": backend.binding_version(),
+        **told,
+        "compiled": describe_features(compiled_for) if compiled_for else "for which CPUs is not known",
+        "compiler": compiler_of_build() or "not known",
     }
 
 
-def _models(problems: list[str]) -> dict[str, str]:
+def _kernels(verdict: KernelVerdict | None) -> dict[str, str]:
+    if verdict is None:
+        return {"used": "none"}
+    proof = "" if verdict.proved else "; not proved, since no child process could try them"
+    return {
+        "used": f"{verdict.kernels}: {_COMPUTES_WITH[verdict.kernels]}{proof}",
+        **{f"ruled out: {name}": reason for name, reason in verdict.ruled_out.items()},
+    }
+
+
+def _models(problems: list[str], *, decide: bool) -> dict[str, str]:
     found = {}
     try:
         catalogue = read_catalogue()
         for file in models_on_this_machine():
             found[file.name] = f"{file.path} ({_gigabytes(file.path.stat().st_size)})"
-            try:
-                check_model_file(file.path)
-            except ArchRouteError as exc:
-                problems.append(str(exc))
+            if decide:
+                found[file.name] += f": {_decide(file, problems)}"
         for entry in catalogue.values():
             if not any(name.split(":")[0] == entry.name for name in found):
                 found[entry.name] = "not on this machine"
@@ -82,6 +124,26 @@ def _models(problems: list[str]) -> dict[str, str]:
         problems.append(f"{override}: no such folder, though ARCHROUTE_MODELS_DIR names it")
     found["looked in"] = ", ".join(str(folder) for folder in model_folders()) + ", and the hub's cache"
     return found
+
+
+def _decide(file: ModelFile, problems: list[str]) -> str:
+    if sys.stderr.isatty():
+        click.echo(f"deciding with {file.name} ...", err=True)
+    decision = decide_with(file.path)
+    if decision.problem is not None:
+        named = decision.problem.startswith(str(file.path))
+        problems.append(decision.problem if named else f"{file.path}: {decision.problem}")
+    return str(decision)
+
+
+def _advice(devices: list[str], *, gpu_offload: bool) -> list[str]:
+    return [
+        f"this machine has an {vendor.name} GPU and llama.cpp was compiled without a backend for it; to build one: "
+        f"CMAKE_ARGS={vendor.cmake_flag} {rebuild_command()} (see docs/install.md)"
+        if not gpu_offload
+        else f"this machine has an {vendor.name} GPU and llama.cpp finds no device on it; is its driver installed?"
+        for vendor in unused_gpus(devices)
+    ]
 
 
 def _prefixes(problems: list[str]) -> str:

@@ -87,12 +87,17 @@ class Build:
     kernels: str
 
 
+def binding_version() -> str:
+    """The version of llama-cpp-python."""
+    return str(llama_cpp.__version__)
+
+
 @functools.cache
 def build() -> Build:
     """Describe the llama.cpp build that is loaded in this process."""
     initialise()
     return Build(
-        binding_version=llama_cpp.__version__,
+        binding_version=binding_version(),
         llama_cpp_version=llama_cpp.llama_version().decode(),
         libraries=libraries(),
         system_info=llama_cpp.llama_print_system_info().decode().strip(),

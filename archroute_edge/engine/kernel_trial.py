@@ -106,12 +106,9 @@ def run_worker(kernels: str, amx_as_well: bool) -> TrialRun | None:
     """Try ``kernels`` in a child process, and wait for its end."""
     models = [str(path) for path in (bundled_folder() / name for name in _MODELS) if path.is_file()]
     task = {"kernels": kernels, "amx_as_well": amx_as_well, "models": models, "path": sys.path}
-    options: dict[str, Any] = {}
-    if sys.platform == "win32":
-        options["creationflags"] = subprocess.CREATE_NO_WINDOW
     try:
         process = start_module(
-            _WORKER, json.dumps(task), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **options
+            _WORKER, json.dumps(task), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
     except (OSError, ValueError, TypeError, SettingsError) as exc:
         logger.debug("no child process can be started: %s", exc)
