@@ -10,8 +10,9 @@ import pytest
 from hypothesis import settings
 
 from archroute_edge.config import RoutingConfig, load_config
+from archroute_edge.engine.kernel_trial import chosen_kernels
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.folders import bundled_folder
+from archroute_edge.folders import bundled_folder, cache_folder
 from tests.convert.bert_checkpoints import write_bert
 from tests.small_model import write_small_model
 from tools.convert.conversion import convert_checkpoint
@@ -32,10 +33,23 @@ CARD_MESSAGE = (
 """The example of Arch-Router's model card, which belongs on bug_fixing."""
 
 
+@pytest.fixture(scope="session")
+def kernel_verdict(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the verdict on this machine's kernels, which every process of a test would make for itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+        patch.delenv("ARCHROUTE_CPU_KERNELS", raising=False)
+        chosen_kernels()
+        (path,) = cache_folder().glob("kernels-*.json")
+    return path
+
+
 @pytest.fixture(autouse=True)
-def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel_verdict: Path) -> None:
     """No test reads or writes the user's own caches and models, and the small models run on one thread."""
     monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path / "prefixes"))
+    (tmp_path / "prefixes").mkdir(mode=0o700)
+    (tmp_path / "prefixes" / kernel_verdict.name).write_bytes(kernel_verdict.read_bytes())
     # huggingface_hub reads its environment once, when it is imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))

@@ -43,8 +43,6 @@ TIME_LIMIT_S: Final = 60.0
 
 _MODELS: Final = ("mini-Q8_0.gguf", "tiny-Q8_0.gguf")
 _WORKER: Final = "archroute_edge.engine.kernel_trial_worker"
-# As in kernel_trial_worker.LEAST_GAIN.
-_LEAST_GAIN: Final = 1.1
 # NTSTATUS, as a process's exit code on Windows.
 _WINDOWS_DEATHS: Final = {
     0xC0000005: "access violation",
@@ -157,13 +155,15 @@ def try_kernels(wanted: str = AUTO, start: StartTrial = run_worker) -> KernelVer
             ruled_out[kernels] = run.end
             continue
         if wanted == AUTO and "AMX" in told.get("buffers", ()):
-            gain = run.steps["amx"]["gain"] if "amx" in run.steps else None
-            if gain is not None and gain >= _LEAST_GAIN:
-                kernels = "amx"
-            elif kernels != "repack":
+            race = run.steps.get("amx")
+            if kernels != "repack":
                 ruled_out["amx"] = "not tried"
+            elif race is None:
+                ruled_out["amx"] = run.end
+            elif race["faster"]:
+                kernels = "amx"
             else:
-                ruled_out["amx"] = run.end if gain is None else f"not faster ({gain:.2f} times as fast)"
+                ruled_out["amx"] = f"not faster ({race['gain']:.2f} times as fast)"
         return KernelVerdict(kernels, True, ruled_out, tuple(told["buffers"]), told["features"])
     return KernelVerdict("", True, ruled_out, tuple(told.get("buffers", ())), told.get("features", ""))
 
