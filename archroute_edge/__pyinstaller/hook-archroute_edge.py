@@ -1,7 +1,7 @@
 """Files that PyInstaller does not find by following imports: llama.cpp's libraries, data, bundled models, workers."""
 
 from PyInstaller import isolated
-from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs
+from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs, logger
 
 
 @isolated.decorate  # type: ignore[untyped-decorator]
@@ -15,6 +15,20 @@ def _bundled_files() -> list[tuple[str, str]]:
     return [(str(folder / name), "archroute_edge/bundled") for name in ("catalogue.yaml", "README.md", *models)]
 
 
+@isolated.decorate  # type: ignore[untyped-decorator]
+def _cpu_warning() -> str | None:
+    from archroute_edge.__pyinstaller.native_build import bundling_warning
+    from archroute_edge.engine.cpu_build import features_of_build, required_features
+
+    features = features_of_build()
+    if features is None:
+        # The libraries of macOS and Windows have to be asked.
+        import llama_cpp
+
+        features = required_features(llama_cpp.llama_print_system_info().decode())
+    return bundling_warning(features)
+
+
 datas = [
     *collect_data_files("archroute_edge", subdir="data"),
     *_bundled_files(),
@@ -23,4 +37,11 @@ datas = [
 ]
 binaries = collect_dynamic_libs("llama_cpp")
 # Started by name, in processes of their own.
-hiddenimports = ["archroute_edge.quantization_worker", "archroute_edge.benchmark.measuring_worker"]
+hiddenimports = [
+    "archroute_edge.benchmark.measuring_worker",
+    "archroute_edge.engine.kernel_trial_worker",
+    "archroute_edge.quantization_worker",
+]
+
+if _text := _cpu_warning():
+    logger.warning(_text)

@@ -5,14 +5,12 @@ None of its code runs here, since the code of a build for another CPU ends the p
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
+from archroute_edge.engine.cpu_key import library_folder
 from archroute_edge.engine.elf_file import AARCH64, X86_64, ElfFile, NotElfError
 
 # What -DGGML_NATIVE=OFF compiles for on x86-64, and what every 64-bit ARM has.
@@ -89,21 +87,11 @@ def describe_features(features: Iterable[str]) -> str:
 
 
 def _cpu_library() -> ElfFile | None:
-    folder = _library_folder()
+    folder = library_folder()
     try:
         return ElfFile(folder / "libggml-cpu.so") if folder is not None else None
     except (OSError, NotElfError):
         return None
-
-
-def _library_folder() -> Path | None:
-    # Where llama_cpp looks, which only importing it would say.
-    if elsewhere := os.environ.get("LLAMA_CPP_LIB_PATH"):
-        return Path(elsewhere)
-    package = importlib.util.find_spec("llama_cpp")
-    if package is None or not package.submodule_search_locations:
-        return None
-    return Path(package.submodule_search_locations[0]) / "lib"
 
 
 def _compiler(comment: bytes) -> str | None:

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from PyInstaller.archive.readers import CArchiveReader
 
+from archroute_edge.__pyinstaller.native_build import bundling_warning
+from archroute_edge.engine import backend
+from archroute_edge.engine.cpu_build import required_features
 from tests.conftest import CARD_MESSAGE
 from tests.server.stdio_host import request
 
@@ -23,19 +26,58 @@ APP = "from archroute_edge.cli import main\n\nmain(prog_name='archroute')\n"
 # What huggingface_hub and llama_cpp could use, and this package's tests have installed for other purposes.
 NOT_NEEDED = ("torch", "transformers", "fsspec", "matplotlib", "openai", "PIL", "botocore", "numpy.f2py")
 
+WARNINGS = "warnings.txt"
+
 
 @pytest.fixture(scope="module", params=["--onedir", "--onefile"])
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, moved away from where it was built."""
+    """The program, moved away from where it was built; what PyInstaller warned of lies in ``WARNINGS`` beside its folder."""
     folder = tmp_path_factory.mktemp("build")
     (folder / "app.py").write_text(APP)
-    command = [sys.executable, "-m", "PyInstaller", request.param, "--noconfirm", "--log-level", "ERROR", "app.py"]
+    command = [sys.executable, "-m", "PyInstaller", request.param, "--noconfirm", "--log-level", "WARN", "app.py"]
     excluded = [f"--exclude-module={name}" for name in NOT_NEEDED]
-    subprocess.run([*command, *excluded], cwd=folder, check=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    made = subprocess.run(
+        [*command, *excluded],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        check=False,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    assert made.returncode == 0, made.stderr
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "program"
+    (elsewhere.parent / WARNINGS).write_text(made.stderr, encoding="utf-8")
     shutil.move(folder / "dist", elsewhere)
     shutil.rmtree(folder)
     return elsewhere / "app" / "app" if request.param == "--onedir" else elsewhere / "app"
+
+
+@pytest.mark.parametrize(
+    ("features", "named"),
+    [
+        (("AVX", "AVX2", "AVX512", "AVX512_VNNI", "SSE3"), "(AVX512, AVX512_VNNI)"),
+        (("DOTPROD", "MATMUL_INT8", "NEON", "SVE"), "MATMUL_INT8, SVE)"),
+        (("AVX", "AVX2", "BMI2", "F16C", "FMA", "SSE3", "SSSE3"), None),
+        ((), None),
+    ],
+)
+def test_a_build_for_one_machine_is_warned_of(features: tuple[str, ...], named: str | None) -> None:
+    warning = bundling_warning(features)
+    if named is None:
+        assert warning is None
+    else:
+        assert warning is not None
+        assert named in warning
+        assert "docs/apps.md" in warning
+        assert "\n" not in warning
+
+
+def test_bundling_warns_where_the_installed_build_is_native(built: Path) -> None:
+    """Run from an environment with a portable build, it asserts that nothing is said."""
+    warning = bundling_warning(required_features(backend.build().system_info))
+    program = built.parent if built.parent.name == "app" else built
+    said = (program.parent.parent / WARNINGS).read_text(encoding="utf-8").splitlines()
+    assert [line.partition("WARNING: ")[2] for line in said if "llama.cpp" in line] == ([warning] if warning else [])
 
 
 def run(program: Path, folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
