@@ -13,7 +13,7 @@ import platformdirs
 from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, bundled_folder, read_catalogue
 from archroute_edge.errors import ModelNotFoundError
 from archroute_edge.hub_cache import cached_checkpoint, cached_file
-from archroute_edge.quantization import LEVELS
+from archroute_edge.quantization_levels import LEVELS
 
 __all__ = [
     "AUTO",
