@@ -7,21 +7,21 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from archroute_edge.calibration import Calibration
-from archroute_edge.config import RoutingConfig, load_config, parse_config
-from archroute_edge.conversation import Messages
-from archroute_edge.decision import Decision, Timings, TokenCounts, Warmup
-from archroute_edge.engine.cancellation import Cancellation
-from archroute_edge.errors import ArchRouteError
-from archroute_edge.router import Router
-from archroute_edge.routes import OTHER, Route, RouteTable
-from archroute_edge.service import RoutingService
-
 if TYPE_CHECKING:
     from archroute_edge.async_router import AsyncRouter
+    from archroute_edge.calibration import Calibration
+    from archroute_edge.config import RoutingConfig, load_config, parse_config
+    from archroute_edge.conversation import Messages
+    from archroute_edge.decision import Decision, Timings, TokenCounts, Warmup
+    from archroute_edge.engine.cancellation import Cancellation
+    from archroute_edge.errors import ArchRouteError
+    from archroute_edge.router import Router
+    from archroute_edge.routes import OTHER, Route, RouteTable
+    from archroute_edge.service import RoutingService
 
 __version__ = "0.1.0"
 
@@ -49,10 +49,39 @@ __all__ = [
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> Any:
-    # asyncio takes a tenth as long to import as everything else, and a command has no use for it.
-    if name == "AsyncRouter":
-        from archroute_edge.async_router import AsyncRouter
+# Each is imported when it is first used: a command has no use for asyncio, and `archroute --help` none for a router.
+_MODULES = {
+    "AsyncRouter": "async_router",
+    "Calibration": "calibration",
+    "RoutingConfig": "config",
+    "load_config": "config",
+    "parse_config": "config",
+    "Messages": "conversation",
+    "Decision": "decision",
+    "Timings": "decision",
+    "TokenCounts": "decision",
+    "Warmup": "decision",
+    "Cancellation": "engine.cancellation",
+    "ArchRouteError": "errors",
+    "Router": "router",
+    "OTHER": "routes",
+    "Route": "routes",
+    "RouteTable": "routes",
+    "RoutingService": "service",
+}
 
-        return AsyncRouter
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return value
+    # `archroute_edge.errors.ModelError`, with no import but this package's, is what a type checker allows.
+    for module in _MODULES.values():
+        if module.partition(".")[0] == name:
+            importlib.import_module(f"{__name__}.{module}")
+            return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

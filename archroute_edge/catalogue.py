@@ -17,7 +17,7 @@ from archroute_edge.config.yaml_tree import Value, shorten
 from archroute_edge.errors import ConfigError
 from archroute_edge.folders import bundled_folder
 from archroute_edge.prompt_formats import PROMPT_FORMATS
-from archroute_edge.quantization import LEVELS
+from archroute_edge.quantization_levels import LEVELS
 
 CHECKPOINT = "checkpoint"
 """Stands in the place of a level for the checkpoint that a model's GGUFs are made from."""

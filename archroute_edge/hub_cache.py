@@ -4,6 +4,7 @@ Its layout, one folder ``models--OWNER--NAME`` a repository: ``blobs/`` has file
 ``snapshots/COMMIT/`` links to them under their names, ``refs/`` says which commit a branch or tag was last seen at.
 
 Finding a model is part of every start, and the hub's client takes a tenth of a second to import: only what deletes needs it.
+Its settings alone are imported by whoever asks for a model of the hub.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import constants
-
 from archroute_edge.checksums import is_digest
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -23,6 +22,8 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 def repo_folder(repo: str) -> Path:
     """The folder of a repository in the cache, whether it is there or not."""
+    from huggingface_hub import constants
+
     return Path(constants.HF_HUB_CACHE).expanduser() / "--".join(["models", *repo.split("/")])
 
 
@@ -78,7 +79,7 @@ def remove_from_cache(repo: str, names: set[str] | None) -> list[Path]:
     Raises:
         OSError: a file cannot be deleted.
     """
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:

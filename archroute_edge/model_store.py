@@ -14,7 +14,7 @@ from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, read_catalogue
 from archroute_edge.errors import ModelNotFoundError
 from archroute_edge.folders import bundled_folder
 from archroute_edge.hub_cache import cached_checkpoint, cached_file
-from archroute_edge.quantization import LEVELS
+from archroute_edge.quantization_levels import LEVELS
 
 __all__ = [
     "AUTO",

@@ -6,15 +6,18 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from archroute_edge.chat_template import read_chat_template
 from archroute_edge.conversation import Turn
 from archroute_edge.engine.gguf_header import GGUFHeader
-from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ModelFileError, PromptFormatError
 from archroute_edge.grammar import Answer
 from archroute_edge.prompt_formats import PromptFormat
 from archroute_edge.routes import Route, RouteTable
+
+if TYPE_CHECKING:
+    from archroute_edge.engine.loaded_model import LoadedModel
 
 # What tools/convert writes: nfc or none. Other files do not say, and go by their pre-tokenizer.
 _NORMALIZER_KEY = "archroute.normalizer"

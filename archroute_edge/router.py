@@ -15,10 +15,10 @@ from typing import Any
 from archroute_edge.calibration import Calibration
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
+from archroute_edge.deciders.identity import find_models
 from archroute_edge.deciders.interface import Decider
 from archroute_edge.deciders.lease import DeciderLease
-from archroute_edge.deciders.opening import DeciderSettings, find_models, open_decider
-from archroute_edge.deciders.table_context import DecoderName, GenerativeSettings
+from archroute_edge.deciders.settings import DecoderName, GenerativeSettings
 from archroute_edge.decision import Decision, Warmup
 from archroute_edge.decision_making import fallback_decision, make_decision
 from archroute_edge.engine.cancellation import Cancellation
@@ -96,6 +96,9 @@ class Router:
             calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
         )
         self.model_files = find_models(model)
+        # Brings llama.cpp, which a program that only names this class, reads routes or prints help has no use for.
+        from archroute_edge.deciders.opening import DeciderSettings, open_decider
+
         settings = DeciderSettings(generative, prompt_format, switch_over, self.calibration)
         self._lease = DeciderLease(open_decider(self.model_files, settings, self.config.table))
         self.model_fingerprint = self._decider.model.fingerprint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final, get_args
 
-from archroute_edge.deciders.table_context import DecoderName, GenerativeSettings
+from archroute_edge.deciders.settings import DecoderName, GenerativeSettings
 from archroute_edge.engine.kv_types import KV_TYPES, is_quantized_kv
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_store import AUTO

@@ -12,7 +12,7 @@ from archroute_edge import model_store
 from archroute_edge.errors import ModelNotFoundError
 from archroute_edge.folders import bundled_folder
 from archroute_edge.model_store import ModelFile, find_model, model_folders, models_on_this_machine
-from archroute_edge.quantization import LEVELS
+from archroute_edge.quantization_levels import LEVELS
 from tools.convert.convert_command import convert
 
 ARCH = "Arch-Router-1.5B-{}.gguf"

@@ -20,7 +20,8 @@ from archroute_edge.engine.gguf_header import GGUFHeader, read_header
 from archroute_edge.engine.model_check import check_model_file, model_fingerprint
 from archroute_edge.errors import BenchmarkError, ModelError, QuantizationError
 from archroute_edge.model_store import AUTO, catalogue_entry, find_language_model, locate
-from archroute_edge.quantization import COLLECT_COMMAND, LEVELS, Level, level_named, predict_size, quantize
+from archroute_edge.quantization import COLLECT_COMMAND, predict_size, quantize
+from archroute_edge.quantization_levels import LEVELS, Level, level_named
 
 ALL: Final = "all"
 """Stands for every level that can be had."""

@@ -25,7 +25,7 @@ from archroute_edge.cli.labelled import (
 from archroute_edge.cli.options import engine_options, json_option, model_option, note_bundled_model, prompt_format_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
-from archroute_edge.deciders.opening import NO_PROMPT, find_models
+from archroute_edge.deciders.identity import NO_PROMPT, find_models
 from archroute_edge.errors import SettingsError
 
 _FEW = 100

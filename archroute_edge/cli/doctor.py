@@ -35,9 +35,10 @@ _COMPUTES_WITH = {
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Show the build, devices, models and caches, decide once with each model, and say what is wrong.
+    """Show the build, decide with each model, and say what is wrong.
 
-    Each decision is made in a process of its own. Exits with status 2 if there is a problem.
+    Devices, models and caches are listed, too. Each decision is made in a process of its own. Exits with status 2 if there
+    is a problem.
     """
     problems: list[str] = []
     verdict = _verdict(problems)

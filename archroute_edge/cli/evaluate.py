@@ -38,7 +38,7 @@ from archroute_edge.cli.options import (
 )
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
-from archroute_edge.deciders.opening import find_models
+from archroute_edge.deciders.identity import find_models
 
 _MOST_ROUTES = 40
 _MOST_CONFUSED = 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from archroute_edge.cli.options import config_option, model_option, prompt_format_option, read_config
-from archroute_edge.deciders.opening import choose_prompt_format
+from archroute_edge.deciders.identity import choose_prompt_format
 from archroute_edge.engine.model_check import check_model_file
 from archroute_edge.grammar import to_gbnf
 from archroute_edge.model_store import find_language_model

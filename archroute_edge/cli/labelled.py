@@ -17,7 +17,7 @@ from archroute_edge.calibration import Calibration
 from archroute_edge.cli.options import router_settings
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import load_config
-from archroute_edge.deciders.opening import find_models, identify
+from archroute_edge.deciders.identity import find_models, identify
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_store import ModelFile
 from archroute_edge.router import Router

@@ -13,7 +13,6 @@ from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_care import InstalledModel, installed, remove, verify
-from archroute_edge.model_downloads import Licence, PullListener, pull_model
 from archroute_edge.model_store import catalogue_entry, find_checkpoint, find_model
 
 _NAME = click.argument("name", metavar="NAME[:LEVEL]")
@@ -75,29 +74,6 @@ def _rows(entry: CatalogueEntry, here: dict[str, InstalledModel]) -> list[dict[s
     ]
 
 
-class PullView(PullListener):
-    """Shows a pull on stderr: the licence, the progress, and that another process is at it."""
-
-    def __init__(self, line: ProgressLine) -> None:
-        self._line = line
-
-    def licence(self, licence: Licence) -> None:
-        """Say whose terms hold before anything is downloaded."""
-        self._line.clear()
-        click.echo(f"licence of the model: {licence.name} ({licence.link})", err=True)
-        if licence.path is not None:
-            click.echo(f"its full text: {licence.path}", err=True)
-
-    def progress(self, step: str, done: int, total: int) -> None:
-        """Redraw the line."""
-        self._line(step, done, total)
-
-    def waiting(self, name: str) -> None:
-        """Say why nothing moves."""
-        self._line.clear()
-        click.echo(f"{name} is being downloaded by another process; waiting for it", err=True)
-
-
 @models.command()
 @_NAME
 @click.option("--quant", metavar="LEVEL", help="Quantization level, such as Q4_K_M.  [default: the catalogue's]")
@@ -108,6 +84,9 @@ def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> N
 
     It goes into the hub's cache, where other programs find it, too.
     """
+    from archroute_edge.cli.pull_view import PullView
+    from archroute_edge.model_downloads import pull_model
+
     if quant is not None and ":" in name:
         raise SettingsError(f"{name} names a level already; leave out --quant {quant}")
     with ProgressLine() as line:

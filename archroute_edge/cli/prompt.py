@@ -16,8 +16,7 @@ from archroute_edge.cli.options import (
     read_message_options,
 )
 from archroute_edge.conversation import DEFAULT_BUDGET, read_messages, trim
-from archroute_edge.deciders.opening import choose_prompt_format
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.deciders.identity import choose_prompt_format
 from archroute_edge.model_store import find_language_model
 from archroute_edge.prompt import PromptBuilder
 from archroute_edge.setting_limits import BUDGET_LIMITS
@@ -51,6 +50,8 @@ def prompt(
 
     TEXT is a user message.
     """
+    from archroute_edge.engine.loaded_model import LoadedModel
+
     turns = read_messages(read_message_options(text, messages))
     table = read_config(config).config.table
     model_file = find_language_model(model)

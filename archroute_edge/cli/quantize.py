@@ -13,7 +13,8 @@ import click
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
-from archroute_edge.quantization import COLLECT_COMMAND, Level, level_named, predict_size, quantize, refuse_without_imatrix
+from archroute_edge.quantization import COLLECT_COMMAND, predict_size, quantize, refuse_without_imatrix
+from archroute_edge.quantization_levels import Level, level_named
 
 _TYPE_AT_THE_END: Final = re.compile(r"[-.](F32|F16|BF16)$", re.IGNORECASE)
 

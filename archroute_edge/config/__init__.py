@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from archroute_edge.config.document import Document
 from archroute_edge.config.reader import read_config
-from archroute_edge.config.route_advice import advice
 from archroute_edge.config.schema import Advice, ModelDefinition, RoutingConfig, SelectionPolicy, WeightedModel
 from archroute_edge.config.source_text import MAX_BYTES, read_text
+
+if TYPE_CHECKING:
+    from archroute_edge.config.route_advice import advice
 
 __all__ = [
     "MAX_BYTES",
@@ -26,6 +29,15 @@ __all__ = [
     "load_config",
     "parse_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Its patterns and lists of words take as long to import as reading a configuration does, and deciding asks for none.
+    if name == "advice":
+        from archroute_edge.config.route_advice import advice
+
+        return advice
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load_config(path: str | os.PathLike[str]) -> RoutingConfig:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from archroute_edge.conversation import TrimmedConversation, Turn, trim
 from archroute_edge.deciders.background import BackgroundWork
 from archroute_edge.deciders.evaluation_lock import EvaluationLock
-from archroute_edge.deciders.table_context import GenerativeSettings, PreparedTable, TableContext
+from archroute_edge.deciders.settings import GenerativeSettings
+from archroute_edge.deciders.table_context import PreparedTable, TableContext
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.completion import EngineSettings

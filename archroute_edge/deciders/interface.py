@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from archroute_edge.conversation import Turn
 from archroute_edge.decision import Verdict, Warmup
 from archroute_edge.engine.cancellation import Cancellation
-from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.routes import RouteTable
+
+if TYPE_CHECKING:
+    from archroute_edge.engine.loaded_model import LoadedModel
 
 
 class Decider(Protocol):

@@ -1,38 +1,27 @@
-"""From what a user calls a model to the decider that works with it: generative, encoder, or a cascade of both."""
+"""From model files to the decider that works with them: generative, encoder, or a cascade of both."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from archroute_edge.calibration import Calibration
 from archroute_edge.deciders.cascade import CascadeDecider
 from archroute_edge.deciders.encoder import EncoderDecider
-from archroute_edge.deciders.generative import GenerativeDecider
+from archroute_edge.deciders.identity import CASCADE, NO_PROMPT, choose_prompt_format
 from archroute_edge.deciders.interface import Decider
-from archroute_edge.deciders.table_context import GenerativeSettings
+from archroute_edge.deciders.settings import GenerativeSettings
 from archroute_edge.engine.cancellation import Cancellation
-from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.engine.model_check import ModelKind, check_model_file, model_fingerprint, model_kind
-from archroute_edge.errors import PromptFormatError, SettingsError
-from archroute_edge.model_store import AUTO, ModelFile, find_model
-from archroute_edge.prompt_formats import PromptFormat
-from archroute_edge.prompt_formats import prompt_format as find_prompt_format
+from archroute_edge.engine.model_check import ModelKind
+from archroute_edge.errors import SettingsError
+from archroute_edge.model_store import AUTO, ModelFile
 from archroute_edge.routes import RouteTable
 
 logger = logging.getLogger(__name__)
 
-CASCADE: Final = "+"
-"""Stands between the names of an encoder and of the language model that it asks where it is not sure."""
-
-NO_PROMPT: Final = "none"
-"""Stands in the place of a prompt format for an encoder."""
-
-_FORMAT_KEY: Final = "archroute.prompt_format"
 _OF_A_PROMPT: Final = ("decoder", "n_ctx", "budget", "flash_attention", "kv_type")
 """Settings that say nothing to an encoder."""
 
@@ -55,21 +44,6 @@ class DeciderSettings:
     calibration: Calibration | None = None
 
 
-def find_models(name: str | Path) -> tuple[ModelFile, ...]:
-    """The files that ``name`` stands for: one model, or for ``ENCODER+MODEL`` two. Of their content nothing is read.
-
-    Raises:
-        SettingsError: more than two names.
-        ModelNotFoundError: no such name, or no such file here.
-    """
-    if isinstance(name, Path) or CASCADE not in name or Path(name).expanduser().is_file():
-        return (find_model(name),)
-    parts = [part.strip() for part in name.split(CASCADE)]
-    if len(parts) != 2 or not all(parts):
-        raise SettingsError(f"{name!r}: a cascade is written ENCODER{CASCADE}MODEL, such as encoder.gguf{CASCADE}arch-router")
-    return tuple(find_model(part) for part in parts)
-
-
 def open_decider(files: tuple[ModelFile, ...], settings: DeciderSettings, table: RouteTable) -> Decider:
     """Load the model, of a cascade the encoder, and get ready for ``table``.
 
@@ -85,12 +59,20 @@ def open_decider(files: tuple[ModelFile, ...], settings: DeciderSettings, table:
     decider = _open_cascade(first, rest[0], settings, table) if rest else _open(first, settings, None, table)
     try:
         if settings.calibration is not None:
-            prompt_format = decider.prompt.format.name if isinstance(decider, GenerativeDecider) else NO_PROMPT
-            settings.calibration.check(first.name, decider.model.fingerprint, prompt_format)
+            settings.calibration.check(first.name, decider.model.fingerprint, _prompt_format(decider))
     except BaseException:
         decider.close()
         raise
     return decider
+
+
+def _prompt_format(decider: Decider) -> str:
+    if decider.model.kind == "encoder":
+        return NO_PROMPT
+    from archroute_edge.deciders.generative import GenerativeDecider
+
+    assert isinstance(decider, GenerativeDecider)
+    return decider.prompt.format.name
 
 
 def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings, table: RouteTable) -> Decider:
@@ -122,6 +104,9 @@ def _open(
     loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted, cancellation=cancellation)
     try:
         if loaded.kind == "generative":
+            # Prompts, prefixes and decoding, with Jinja, are a third of what there is to import, and nothing to an encoder.
+            from archroute_edge.deciders.generative import GenerativeDecider
+
             prompt_format = choose_prompt_format(settings.prompt_format, file, loaded.header)
             return GenerativeDecider(loaded, file.name, prompt_format, generative, table)
         _check_says_something(file, settings)
@@ -140,49 +125,3 @@ def _check_says_something(file: ModelFile, settings: DeciderSettings) -> None:
             f"{given[0]} is about a model that is given a prompt, and {file.name} is an encoder; "
             "leave it out, or name a generative model"
         )
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What tells a decider from any other: the files' fingerprints, and how a language model is asked.
-
-    ``first`` is what a calibration is held against: of a cascade its encoder, else the same.
-    """
-
-    name: str
-    fingerprint: str
-    prompt_format: str
-    first: Identity | None = None
-
-
-def identify(files: tuple[ModelFile, ...], prompt_format: str) -> Identity:
-    """Who would decide, found without loading anything.
-
-    Raises:
-        ModelError: a file is no usable GGUF.
-        PromptFormatError: there is no such format.
-    """
-    headers = [check_model_file(file.path) for file in files]
-    asked = [
-        choose_prompt_format(prompt_format, file, header).name
-        for file, header in zip(files, headers, strict=True)
-        if model_kind(header) == "generative"
-    ]
-    fingerprints = [model_fingerprint(header) for header in headers]
-    whole = CASCADE.join(file.name for file in files), CASCADE.join(fingerprints), asked[0] if asked else NO_PROMPT
-    return Identity(*whole, Identity(files[0].name, fingerprints[0], NO_PROMPT if len(files) > 1 else whole[2]))
-
-
-def choose_prompt_format(name: str, model_file: ModelFile, header: GGUFHeader) -> PromptFormat:
-    """The format called ``name``; for ``auto`` the model's: the catalogue's word, then the GGUF's, then ``card``.
-
-    Raises:
-        PromptFormatError: there is none of that name.
-    """
-    if name != AUTO:
-        return find_prompt_format(name)
-    stated = model_file.prompt_format or header.text(_FORMAT_KEY) or "card"
-    try:
-        return find_prompt_format(stated)
-    except PromptFormatError as exc:
-        raise PromptFormatError(f"{header.path}: {_FORMAT_KEY}: {exc}; choose one of them yourself") from exc

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from archroute_edge.conversation import DEFAULT_BUDGET
+from archroute_edge.deciders.settings import GenerativeSettings
 from archroute_edge.decoding import AnswerSet, Decoder, GrammarDecoder, SpeculativeDecoder
 from archroute_edge.engine.backend import physical_cores
 from archroute_edge.engine.completion import FLASH_ATTENTION_DEPTH, CompletionEngine, EngineSettings
-from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, is_quantized_kv
+from archroute_edge.engine.kv_types import is_quantized_kv
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ContextOverflowError, EngineError, ModelFileError
 from archroute_edge.prefix_cache import PrefixCache
@@ -23,37 +21,10 @@ from archroute_edge.scoring import AnswerScorer
 
 logger = logging.getLogger(__name__)
 
-DecoderName = Literal["fast", "grammar"]
-
 _SMALLEST_CONTEXT = 4096
 # Joins of the conversation's text with what is around it, the guessed tokens, and the answer's own.
 _SLACK_TOKENS = 64
 _MOST_TABLES = 256
-
-
-@dataclass(frozen=True)
-class GenerativeSettings:
-    """How a generative decider works. None means: fit to the model and the machine.
-
-    Args:
-        decoder: ``fast``, or ``grammar`` for llama.cpp's own sampler.
-        n_ctx: cells of the KV cache.
-        n_threads: threads for evaluation; the physical cores by default.
-        n_gpu_layers: layers on the GPU; all by default, where the build has one.
-        budget: tokens of conversation in a prompt.
-        flash_attention: by default on for short static prefixes and off for long ones, as measured.
-        prefix_folder: where static prefixes are saved; None saves none.
-        kv_type: number type of the KV cache; quantized ones turn flash attention on, without which there are none.
-    """
-
-    decoder: DecoderName = "fast"
-    n_ctx: int | None = None
-    n_threads: int | None = None
-    n_gpu_layers: int | None = None
-    budget: int = DEFAULT_BUDGET
-    flash_attention: bool | None = None
-    prefix_folder: Path | None = None
-    kv_type: str = DEFAULT_KV_TYPE
 
 
 @dataclass(frozen=True)

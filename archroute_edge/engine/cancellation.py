@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-import llama_cpp
-
 from archroute_edge.errors import DecisionCancelledError
 
 # Whoever waits for something that no flag can interrupt looks at the flag: soon at first, and never less often than the
@@ -38,7 +36,11 @@ def _c_library() -> ctypes.CDLL:
     return ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
 
 
-ABORT_CALLBACK: Final[Any] = ctypes.cast(_c_library().strlen, llama_cpp.ggml_abort_callback)
+# ``bool (*ggml_abort_callback)(void *)``. ctypes has one type for each signature, so that this is the very type that the
+# bindings declare, and an application can have a flag before it has llama.cpp.
+_AbortCallback: Final = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)
+
+ABORT_CALLBACK: Final[Any] = ctypes.cast(_c_library().strlen, _AbortCallback)
 """What llama.cpp is given as its abort callback, with :attr:`Cancellation.address` as its data."""
 
 

@@ -11,7 +11,7 @@ from fastapi import Request
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.conversation import Messages
-from archroute_edge.deciders.opening import CASCADE
+from archroute_edge.deciders.identity import CASCADE
 from archroute_edge.decision import Decision
 from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import RouteTable

@@ -11,7 +11,7 @@ import pytest
 
 from archroute_edge.engine.gguf_header import read_header
 from archroute_edge.imatrix import Imatrix, Importance, write_imatrix
-from archroute_edge.quantization import LEVELS
+from archroute_edge.quantization_levels import LEVELS
 from tests.cli.conftest import Run, one_line
 
 

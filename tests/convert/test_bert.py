@@ -20,7 +20,8 @@ from archroute_edge.deciders.hubness import read_hubness
 from archroute_edge.engine.gguf_header import read_header
 from archroute_edge.engine.wordpiece import read_wordpiece
 from archroute_edge.errors import CheckpointError
-from archroute_edge.quantization import level_named, quantize
+from archroute_edge.quantization import quantize
+from archroute_edge.quantization_levels import level_named
 from tests.convert import gguf_contents, llama, numpy_bert
 from tests.convert.bert_checkpoints import BERT, BertShape, build_wordpiece, write_bert
 from tests.convert.checkpoints import WrittenCheckpoint

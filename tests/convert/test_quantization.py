@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from archroute_edge.errors import ModelFileError, ModelNotFoundError, QuantizationError
-from archroute_edge.quantization import LEVELS, Level, level_named, quantize
+from archroute_edge.quantization import quantize
+from archroute_edge.quantization_levels import LEVELS, Level, level_named
 from archroute_edge.quantization_process import Task
 from tests.convert import gguf_contents, llama
 from tests.convert.checkpoints import Shape, WrittenCheckpoint, write_checkpoint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -215,7 +214,7 @@ class TestRemove:
 
     @pytest.mark.parametrize(("answer", "goes"), [("y", True), ("n", False), ("", False)])
     def test_asking_on_a_terminal(self, own: Path, answer: str, goes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys.modules["archroute_edge.cli.models"], "_can_answer", lambda: True)
+        monkeypatch.setattr("archroute_edge.cli.models._can_answer", lambda: True)
         done = models("remove", "mine", stdin=f"{answer}\n")
         assert f"mine: {own} (" in done.stderr
         assert own.exists() is not goes

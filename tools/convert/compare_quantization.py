@@ -18,7 +18,8 @@ import numpy as np
 
 from archroute_edge.engine.gguf_header import GGUFHeader, read_header
 from archroute_edge.imatrix import Imatrix, read_imatrix, write_imatrix
-from archroute_edge.quantization import LEVELS, Level, level_named, quantize
+from archroute_edge.quantization import quantize
+from archroute_edge.quantization_levels import LEVELS, Level, level_named
 from tools.convert.imatrix_command import collect_with_progress
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from archroute_edge.cli.models import PullView
 from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.cli.pull_view import PullView
 from archroute_edge.errors import CheckpointError, DownloadError
 from archroute_edge.model_downloads import PulledModel, pull_checkpoint
 from tools.convert.model_card import read_card

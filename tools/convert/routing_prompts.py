@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from archroute_edge.conversation import Turn, read_messages
-from archroute_edge.deciders.opening import choose_prompt_format
+from archroute_edge.deciders.identity import choose_prompt_format
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ArchRouteError, ImatrixError
 from archroute_edge.model_store import AUTO, ModelFile

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from archroute_edge.deciders.opening import choose_prompt_format
+from archroute_edge.deciders.identity import choose_prompt_format
 from archroute_edge.engine.model_check import check_model_file
 from archroute_edge.errors import QuantizationError
 from archroute_edge.model_store import AUTO, ModelFile

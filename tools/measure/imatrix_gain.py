@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from archroute_edge.engine.gguf_header import read_header
 from archroute_edge.imatrix import Imatrix, Importance, write_imatrix
-from archroute_edge.quantization import level_named, quantize, quantized_types
+from archroute_edge.quantization import quantize, quantized_types
+from archroute_edge.quantization_levels import level_named
 from archroute_edge.routes import OTHER
 from tools.convert.distribution_comparison import Observation, compare_distributions, divergences, observe
 from tools.convert.imatrix_command import collect_with_progress
