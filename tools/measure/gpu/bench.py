@@ -9,6 +9,7 @@ clocks.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -54,15 +55,15 @@ class Report:
         begun = time.monotonic()
         found: dict[str, Any] = {"step": name, "command": " ".join(command[1:]), "card": card()}
         # In a group of its own, so that past its time the servers that it started end with it.
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        try:
-            printed, _ = process.communicate(timeout=self._limit_s)
-            found |= {"status": process.returncode, "result": json.loads(printed)}
-        except subprocess.TimeoutExpired:
-            _end(process)
-            found |= {"status": None, "failure": f"not ready after {self._limit_s:g} s"}
-        except ValueError:
-            found |= {"status": process.returncode, "failure": f"no JSON: {printed[-500:]!r}"}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+            try:
+                printed, _ = process.communicate(timeout=self._limit_s)
+                found |= {"status": process.returncode, "result": json.loads(printed)}
+            except subprocess.TimeoutExpired:
+                _end(process)
+                found |= {"status": None, "failure": f"not ready after {self._limit_s:g} s"}
+            except ValueError:
+                found |= {"status": process.returncode, "failure": f"no JSON: {printed[-500:]!r}"}
         found["seconds"] = round(time.monotonic() - begun, 1)
         self.is_whole &= "result" in found
         self._steps.append(found)
@@ -72,13 +73,12 @@ class Report:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Ask it to end, which ends its servers, too; then by force."""
+    """Ask it to end, as it ends its servers then; after a while by force, and whatever is left of its group."""
     process.terminate()
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_ENDING_S)
-    except subprocess.TimeoutExpired:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @click.command()

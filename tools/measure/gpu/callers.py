@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import statistics
 import threading
 import time
@@ -78,6 +79,8 @@ def measure(decide: Callable[[Question, int], object], callers: int, questions: 
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
 def main(model: Path, llama_server: Path | None, callers: int, questions: int, threads: int | None) -> None:
     """Print both sides' figures as JSON."""
+    # Ended politely, it ends the server, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     n_threads = threads or physical_cores()
     ours = ArchRoute(str(model), n_threads)
     asked = list(itertools.islice(alike(ours), callers * (questions + 1)))

@@ -115,7 +115,7 @@ def size_mib(folder: Path) -> float:
 @click.option("--limit-mib", type=float, default=64.0, show_default=True, help="Fail if more has to be carried.")
 def main(folder: Path, python: str, present: str, limit_mib: float) -> None:
     """Fill FOLDER."""
-    there = {canonical(name) for name in present.split(",") if name.strip()}
+    there = {canonical(name.strip()) for name in present.split(",") if name.strip()}
     if folder.exists():
         raise click.ClickException(f"{folder} is there already; name another folder")
     try:

@@ -3,7 +3,7 @@
 #
 #     tools/measure/gpu/run.sh CARRIED RESULTS [--cpu] [--layers N] [--rounds N] [--only build|tests|bench]
 #
-# Each step goes on if an earlier one failed, so that one call brings back all that can be had. BUILD_S, TESTS_S and BENCH_S limit
+# Steps go on after a failure, unless nothing was built, so that one call brings back all that can be had. BUILD_S, TESTS_S and BENCH_S limit
 # the steps in seconds; WORK is where it builds, and what it finds built there stays.
 set -uo pipefail
 cd "$(dirname "$0")/../../.."
@@ -45,7 +45,8 @@ if [ -e "$work/site/llama_cpp" ]; then
 else
     rm -rf "$work"
     step build "${BUILD_S:-570}" "$python" -m tools.measure.gpu.build "$carried" "$work" ${cpu[@]+"${cpu[@]}"} >"$results/build.json"
-    gzip -c "$work/build.log" >"$results/build.log.gz"
+    [ ! -e "$work/build.log" ] || gzip -c "$work/build.log" >"$results/build.log.gz"
+    if [ ! -e "$work/site/llama_cpp" ]; then exit 1; fi
 fi
 export PYTHONPATH="$work/site:$PWD" LD_LIBRARY_PATH="$(cat "$work/libraries" 2>/dev/null):${LD_LIBRARY_PATH:-}"
 export ARCHROUTE_CACHE_DIR="$work/cache"
