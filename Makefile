@@ -1,4 +1,6 @@
 # Each target does all its own set-up: the first run makes a virtual environment and compiles llama.cpp (some minutes).
+# GPU=cuda, metal, rocm, sycl or vulkan builds it for a GPU; CMAKE_ARGS, CC, CXX, CFLAGS and CXXFLAGS count, too. Other
+# settings than last time build it again. See docs/install.md.
 PYTHON ?= python3
 VENV ?= .venv
 QUANT ?= Q4_K_M
@@ -9,36 +11,44 @@ PEERS_MODEL ?= build/random-1.5B-Q4_0.gguf
 ROUNDS ?= 9
 BIN := $(VENV)/bin
 quoted = '$(subst ','\'',$(1))'
+# What is installed for an extra; nothing to do takes a moment.
+install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU))
 
 .PHONY: demo test test-apps check model peers format clean
 
-demo: $(VENV)/.installed
+demo: $(BIN)/python
+	@$(call install)
 	@$(BIN)/archroute demo
 
-test: $(VENV)/.installed-dev
+test: $(BIN)/python
+	@$(call install,dev)
 	@$(BIN)/python -m pytest
 
 # The example app on a virtual screen, a host in Node, programs bundled by PyInstaller (some minutes).
-test-apps: $(VENV)/.installed-dev
+test-apps: $(BIN)/python
+	@$(call install,dev)
 	@command -v Xvfb >/dev/null && command -v node >/dev/null && $(BIN)/python -c 'import tkinter' 2>/dev/null || \
 	{ echo "make test-apps needs Xvfb, Node.js and a Python with tkinter (Debian: apt install xvfb nodejs python3-tk)" >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/apps
 
-check: $(VENV)/.installed-dev
+check: $(BIN)/python
+	@$(call install,dev)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
 # QUANT may name several levels; CHECKPOINT may be a folder; IMATRIX is a file, or auto to collect one; PROMPT_FORMAT is
 # what the model was trained on.
-model: $(VENV)/.installed-convert
+model: $(BIN)/python
+	@$(call install,convert)
 	@$(BIN)/python -m tools.convert $(call quoted,$(CHECKPOINT)) -o $(call quoted,models/$(MODEL_NAME)-{level}.gguf) \
 		--name $(call quoted,$(MODEL_NAME)) --prompt-format $(call quoted,$(PROMPT_FORMAT)) \
 		$(foreach level,$(QUANT),--quantize $(call quoted,$(level))) \
 		$(if $(IMATRIX),--imatrix $(call quoted,$(IMATRIX))) --verify --record
 
 # ONLY may name scenarios, PEERS_MODEL another Qwen2 GGUF; JSON=1 prints JSON. See docs/peers.md.
-peers: $(VENV)/.installed-peers
+peers: $(BIN)/python
+	@$(call install,peers)
 	@tools=$$($(BIN)/python -m tools.measure.build_llama_tools) && \
 	{ test -e "$(PEERS_MODEL)" || { echo "Making $(PEERS_MODEL), random weights ..." >&2 && \
 		mkdir -p "$(dir $(PEERS_MODEL))" && $(BIN)/python -m tools.measure.random_model \
@@ -47,33 +57,14 @@ peers: $(VENV)/.installed-peers
 		--llama-bench "$$tools/llama-bench" --transformers --rounds $(ROUNDS) $(if $(THREADS),--threads $(THREADS)) \
 		$(foreach scenario,$(ONLY),--only $(scenario)) $(if $(JSON),--json)
 
-format: $(VENV)/.installed-dev
+format: $(BIN)/python
+	@$(call install,dev)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
-$(VENV)/bin/python:
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
-
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	@echo "Installing into $(VENV); llama.cpp is compiled the first time, which takes some minutes ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
-	@touch $@
-
-$(VENV)/.installed-convert: pyproject.toml | $(VENV)/bin/python
-	@echo "Installing into $(VENV); llama.cpp is compiled the first time, which takes some minutes ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[convert]'
-	@touch $(VENV)/.installed $@
-
-$(VENV)/.installed-peers: pyproject.toml | $(VENV)/bin/python
-	@echo "Installing into $(VENV); llama.cpp is compiled the first time, and torch is large ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[peers]'
-	@touch $(VENV)/.installed $(VENV)/.installed-convert $@
-
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	@echo "Installing into $(VENV); llama.cpp is compiled the first time, which takes some minutes ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $(VENV)/.installed $(VENV)/.installed-convert $@

@@ -53,7 +53,7 @@ def build(version: str) -> Path:
         return programs
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        source = _fetch(folder, version) / "vendor" / "llama.cpp"
+        source = fetch_source(folder, version) / "vendor" / "llama.cpp"
         settings = ["-DCMAKE_BUILD_TYPE=Release", *(f"-D{name}=OFF" for name in _OFF)]
         cmake = _cmake()
         _run([cmake, "-S", str(source), "-B", str(folder / "build"), *settings])
@@ -73,7 +73,7 @@ def _cmake() -> str:
     return shutil.which("cmake") or shutil.which("cmake", path=str(Path(sys.executable).parent)) or "cmake"
 
 
-def _fetch(folder: Path, version: str) -> Path:
+def fetch_source(folder: Path, version: str) -> Path:
     """The unpacked source archive."""
     source = folder / "source"
     if source.is_dir():

@@ -25,7 +25,10 @@ class LlamaCppPython:
 
     def __init__(self, model: str, threads: int, chat: bool) -> None:
         self._chat = chat
-        self._llama: Any = llama_cpp.Llama(model, n_ctx=_N_CTX, n_threads=threads, n_threads_batch=threads, verbose=False)
+        # All layers on the GPU, as everybody has them, if this build has a backend for one.
+        self._llama: Any = llama_cpp.Llama(
+            model, n_ctx=_N_CTX, n_threads=threads, n_threads_batch=threads, n_gpu_layers=-1, verbose=False
+        )
 
     def decide(self, question: Question) -> Reply:
         """One completion, as far as end of generation."""

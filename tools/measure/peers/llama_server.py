@@ -16,6 +16,7 @@ from tools.measure.peers.question import Question, Reply, token_literal_grammar
 
 _HOST = "127.0.0.1"
 _N_CTX = 4096
+_N_CTX_OF_SLOT = 1024
 _SECONDS_TO_LOAD = 600.0
 _SECONDS_TO_ANSWER = 600.0
 
@@ -36,15 +37,18 @@ class LlamaServer(PeerProcess):
         threads: threads for evaluation.
         grammar: whether it is held to the answer. Where it is not it writes as many tokens of its own choice, and saves
             what the grammar costs a model that disagrees with it: the sampler tries the favourite token alone first.
+        slots: how many it answers at a time, where not as many as it chooses itself.
 
     Raises:
         PeerError: it cannot be run, or does not become healthy.
     """
 
-    def __init__(self, program: Path, model: Path, threads: int, *, grammar: bool = True) -> None:
+    def __init__(self, program: Path, model: Path, threads: int, *, grammar: bool = True, slots: int | None = None) -> None:
         self._grammar = grammar
         self._port = free_port()
-        command = [str(program), "-m", str(model), "-c", str(_N_CTX), "-t", str(threads), "-tb", str(threads)]
+        n_ctx = _N_CTX if slots is None else _N_CTX_OF_SLOT * slots
+        command = [str(program), "-m", str(model), "-c", str(n_ctx), "-t", str(threads), "-tb", str(threads)]
+        command += [] if slots is None else ["-np", str(slots)]
         super().__init__("llama-server", [*command, "--host", _HOST, "--port", str(self._port)])
         try:
             self._wait_until_healthy()

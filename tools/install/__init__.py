@@ -1,0 +1,7 @@
+"""Fill a virtual environment: llama.cpp built for this machine, then the package with its dependencies.
+
+    python -m tools.install [EXTRA] [--gpu cuda|metal|rocm|sycl|vulkan]
+
+The Makefile runs it with the environment's own Python before anything is installed there, so it needs the standard library
+alone. What is up to date stays as it is, which takes a moment.
+"""
