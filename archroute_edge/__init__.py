@@ -71,16 +71,19 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-        return value
-    # `archroute_edge.errors.ModelError`, with no import but this package's, is what a type checker allows.
-    for module in _MODULES.values():
-        if module.partition(".")[0] == name:
-            importlib.import_module(f"{__name__}.{module}")
-            return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Not for type checkers, to which it would make every name right.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+            return value
+        # `archroute_edge.errors.ModelError`, with no import but this package's, is what a type checker allows.
+        for module in _MODULES.values():
+            if module.partition(".")[0] == name:
+                importlib.import_module(f"{__name__}.{module}")
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
