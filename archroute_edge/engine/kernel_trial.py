@@ -14,17 +14,14 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 import archroute_edge
-from archroute_edge.child_process import start_module
 from archroute_edge.engine.cpu_key import cpu, libraries
 from archroute_edge.errors import ArchRouteError, EngineError, SettingsError
 from archroute_edge.folders import bundled_folder, cache_folder, check_private
@@ -102,6 +99,11 @@ StartTrial = Callable[[str, bool], TrialRun | None]
 
 def run_worker(kernels: str, amx_as_well: bool) -> TrialRun | None:
     """Try ``kernels`` in a child process, and wait for its end."""
+    # Here, since nearly every process finds a verdict and starts no other.
+    import subprocess
+
+    from archroute_edge.child_process import start_module
+
     models = [str(path) for path in (bundled_folder() / name for name in _MODELS) if path.is_file()]
     task = {"kernels": kernels, "amx_as_well": amx_as_well, "models": models, "path": sys.path}
     try:
@@ -254,6 +256,8 @@ def _signal_name(number: int) -> str:
 
 def rebuild_command() -> str:
     """The command that compiles llama.cpp again, for the CPU of this machine."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         pinned = f"llama-cpp-python=={version('llama-cpp-python')}"
     except PackageNotFoundError:
