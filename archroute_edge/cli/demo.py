@@ -3,35 +3,81 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Callable, Sequence
 from importlib import resources
+from typing import Final
 
 import click
 
 from archroute_edge.cli.options import json_option, read_config
+from archroute_edge.config import RoutingConfig, load_config
+from archroute_edge.conversation import Messages
+from archroute_edge.decision import Decision
 from archroute_edge.router import Router
+
+Decisions = Sequence[tuple[Messages, Decision]]
+
+_DATA: Final = resources.files("archroute_edge") / "data"
+# Narrow enough that the table fits 80 columns.
+_MESSAGE: Final = 31
 
 
 @click.command()
 @json_option
 def demo(as_json: bool) -> None:
-    """Route a few messages with the bundled language model.
+    """Show what the bundled models decide.
 
-    The routes are the five of Arch-Router's model card, its example message among the messages.
+    The default model decides a few messages over two sets of routes, then a small language model does over a third.
+
+    \b
+    Examples:
+      archroute demo
+      archroute demo --json
     """
-    messages = json.loads((resources.files("archroute_edge") / "data" / "demo_messages.json").read_text("utf-8"))
-    config = read_config(None).config
-    with Router(config=config, model="tiny") as router:
-        if not as_json:
-            click.echo(f"{len(config.table)} routes: {', '.join(config.table.names)}", err=True)
-            click.echo(f"{'route':<25}{'confidence':>10}{'reused':>8}{'evaluated':>11}{'time':>9}  message")
-        for message in messages:
-            decision = router.route(message)
-            if as_json:
-                click.echo(json.dumps({"messages": message, **decision.to_dict()}))
-                continue
-            shown = message if isinstance(message, str) else " / ".join(turn["content"] for turn in message)
-            tokens = decision.tokens
-            click.echo(
-                f"{decision.route:<25}{decision.confidence:>10.2f}{tokens.reused:>8}{tokens.evaluated:>11}"
-                f"{decision.timings.total_ms:>6.0f} ms  {shown if len(shown) <= 70 else shown[:69] + '…'}"
-            )
+    messages = json.loads((_DATA / "demo_messages.json").read_text("utf-8"))
+    tasks, departments, card = _routes("demo_tasks.yaml"), _routes("demo_departments.yaml"), read_config(None).config
+    shown: Callable[[str, Decisions], None] = _as_json if as_json else _as_table
+    with Router(config=tasks, model="mini") as router:
+        shown("mini, the default model, compares messages with routes in your own words:", _decide(router, messages["mini"]))
+        decisions = _decide(router.with_config(departments), messages["mini"])
+        shown("\nThe same messages over other routes, which needs no training:", decisions)
+    with Router(config=card, model="tiny") as router:
+        decisions = _decide(router, messages["tiny"])
+        shown("\ntiny, a demonstration of the language-model path and its KV cache:", decisions)
+
+
+def _routes(name: str) -> RoutingConfig:
+    with resources.as_file(_DATA / name) as path:
+        return load_config(path)
+
+
+def _decide(router: Router, conversations: Sequence[Messages]) -> Decisions:
+    return [(messages, router.route(messages)) for messages in conversations]
+
+
+def _as_json(_title: str, decisions: Decisions) -> None:
+    for messages, decision in decisions:
+        click.echo(json.dumps({"messages": messages, **decision.to_dict()}))
+
+
+def _as_table(title: str, decisions: Decisions) -> None:
+    """Where each message goes and how sure that is; for a language model also what of its prompt was in the cache."""
+    click.secho(title, bold=True)
+    reads_prompts = decisions[0][1].prompt_format is not None
+    width = max(len(decision.route) for _, decision in decisions) + 2
+    heading = f"{'message':<{_MESSAGE}}{'route':<{width}}{'conf.':>5}"
+    click.secho(f"{heading}  {'reused':>6}{'evaluated':>10}" if reads_prompts else f"{heading}  model", dim=True)
+    for messages, decision in decisions:
+        counts = f"{decision.tokens.reused:>6}{decision.tokens.evaluated:>10}"
+        how = counts if reads_prompts else decision.model or ""
+        route = click.style(f"{decision.route:<{width}}", fg="green" if decision.matched else "yellow")
+        click.echo(f"{_shortened(messages):<{_MESSAGE}}{route}{decision.confidence:>5.2f}  {how}")
+    median = statistics.median(decision.timings.total_ms for _, decision in decisions)
+    click.secho(f"{median:.0f} ms a decision", dim=True)
+
+
+def _shortened(messages: Messages) -> str:
+    """The last message of a conversation, behind an ellipsis if others came before it."""
+    text = messages if isinstance(messages, str) else f"… {messages[-1]['content']}"
+    return text if len(text) < _MESSAGE else f"{text[: _MESSAGE - 2]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -46,20 +47,33 @@ def test_it_agrees_with_the_guess_in_one_evaluation(run: Run) -> None:
 def test_demo(run: Run) -> None:
     result = run("demo")
     assert result.exit_code == 0
-    heading, first, *others = result.stdout.splitlines()
-    assert heading.split() == ["route", "confidence", "reused", "evaluated", "time", "message"]
-    assert first.startswith("bug_fixing ")
-    assert CARD_MESSAGE[:60] in first
-    assert len(others) >= 4
+    assert result.stderr == ""
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
+    first, second, third = (part.splitlines()[1:-1] for part in result.stdout.split("\n\n"))
+    # The same messages, in columns of one width, on other routes.
+    assert [line[:31] for line in first] == [line[:31] for line in second]
+    assert not {line[31:].split()[0] for line in first[1:-1]} & {line[31:].split()[0] for line in second[1:-1]} - {"other"}
+    heading, *rows = third
+    assert heading.split() == ["message", "route", "conf.", "reused", "evaluated"]
     # The routes are evaluated once, for the first message.
-    assert [int(line.split()[2]) > 100 for line in [first, *others]] == [False] + [True] * len(others)
+    assert [int(line.split()[-2]) > 100 for line in rows] == [False] + [True] * (len(rows) - 1)
 
 
 def test_demo_as_json(run: Run) -> None:
     decisions = [json.loads(line) for line in run("demo", "--json").stdout.splitlines()]
-    assert decisions[0]["messages"] == CARD_MESSAGE
-    assert decisions[0]["route"] == "bug_fixing"
-    assert all({"confidence", "tokens", "timings"} <= set(decision) for decision in decisions)
+    assert {decision["decided_by"] for decision in decisions} == {"mini", "tiny"}
+    by_mini = [decision for decision in decisions if decision["decided_by"] == "mini"]
+    half = len(by_mini) // 2
+    assert [each["messages"] for each in by_mini[:half]] == [each["messages"] for each in by_mini[half:]]
+    assert {"other", "bug_fixing"} <= {decision["route"] for decision in by_mini}
+    assert any(decision["confidence"] < 0.9 for decision in by_mini)
+    assert all({"tokens", "timings"} <= set(decision) for decision in decisions)
+
+
+@pytest.mark.parametrize("name", ["demo_tasks.yaml", "demo_departments.yaml"])
+def test_nothing_is_said_against_the_demos_routes(run: Run, name: str) -> None:
+    with resources.as_file(resources.files("archroute_edge") / "data" / name) as path:
+        assert run("check", str(path)).stderr == ""
 
 
 def test_from_any_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
