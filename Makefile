@@ -36,6 +36,7 @@ check: $(BIN)/python
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m tools.docs check
 
 # QUANT may name several levels; CHECKPOINT may be a folder; IMATRIX is a file, or auto to collect one; PROMPT_FORMAT is
 # what the model was trained on.

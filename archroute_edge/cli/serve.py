@@ -152,7 +152,8 @@ def _serve_http(options: Mapping[str, Any]) -> None:
         source = f"of {config.source}" if options["config"] is not None else "of the example"
 
         def announce(address: str) -> None:
-            click.echo(f"listening on {address}, model {name}, {len(config.table)} routes {source}", err=True)
+            many = "1 route" if len(config.table) == 1 else f"{len(config.table)} routes"
+            click.echo(f"listening on {address}, model {name}, {many} {source}", err=True)
 
         config_path = Path(options["config"]) if options["config"] is not None else None
         run_server(router, settings, bound, config_path=config_path, announce=announce)

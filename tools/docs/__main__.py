@@ -1,0 +1,54 @@
+"""``python -m tools.docs``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from tools.docs.checking import PAGES, check_page
+from tools.docs.console import ROOT
+
+
+@click.group()
+def main() -> None:
+    """Keep the pages true: see tools/docs/__init__.py."""
+
+
+@main.command()
+@click.argument("pages", nargs=-1, type=click.Path(path_type=Path, exists=True))
+def check(pages: tuple[Path, ...]) -> None:
+    """Say where PAGES, all by default, differ from what the program does."""
+    found = [check_page(page) for page in _chosen(pages)]
+    differences = [text for page in found for text in page.differences]
+    problems = [text for page in found for text in page.problems]
+    for text in (*differences, *problems):
+        click.echo(text)
+    if differences:
+        click.echo("to write what commands print now into the pages: python -m tools.docs write", err=True)
+    sys.exit(1 if differences or problems else 0)
+
+
+@main.command()
+@click.argument("pages", nargs=-1, type=click.Path(path_type=Path, exists=True))
+def write(pages: tuple[Path, ...]) -> None:
+    """Write the outputs that differ into PAGES, all by default; say what has to be put right by hand."""
+    left = False
+    for page in _chosen(pages):
+        found = check_page(page)
+        if found.text != page.read_text(encoding="utf-8"):
+            page.write_text(found.text, encoding="utf-8")
+            click.echo(f"{page.relative_to(ROOT)}: written", err=True)
+        for text in found.problems:
+            click.echo(text)
+            left = True
+    sys.exit(1 if left else 0)
+
+
+def _chosen(pages: tuple[Path, ...]) -> tuple[Path, ...]:
+    return tuple(page.resolve() for page in pages) or PAGES
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m tools.docs")
