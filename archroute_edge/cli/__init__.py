@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from archroute_edge import __version__
+from archroute_edge.cli.help import examples
 from archroute_edge.cli.lazy_group import CommandPlace, LazyGroup
 from archroute_edge.errors import ArchRouteError
 
@@ -23,13 +24,13 @@ _COMMANDS = {
         ("bench", "bench", "bench", "Measure the levels of a model here, and recommend one."),
         ("calibrate", "calibrate", "calibrate", "Fit a model's calibration to labelled cases."),
         ("check", "check", "check", "Validate a configuration, and warn where it is unwise."),
-        ("demo", "demo", "demo", "Route a few messages with the bundled language model."),
+        ("demo", "demo", "demo", "Show what the bundled models decide."),
         ("doctor", "doctor", "doctor", "Show the build, decide with each model, and say what is wrong."),
         ("eval", "evaluate", "eval_command", "Measure how well a model routes labelled cases."),
         ("grammar", "grammar", "grammar", "Print the GBNF grammar that the model's answer is held to."),
         ("models", "models", "models", "List, pull, check and remove models."),
         ("prompt", "prompt", "prompt", "Print the exact prompt that the model would be given."),
-        ("quantize", "quantize", "quantize_command", "Make smaller files of a model."),
+        ("quantize", "quantize", "quantize_command", "Quantize a GGUF to one or more levels."),
         ("route", "route", "route", "Find the route of a conversation, and the model for it."),
         ("serve", "serve", "serve", "Answer other programs, over HTTP or over pipes."),
     )
@@ -101,6 +102,7 @@ def _complain(message: str) -> None:
     cls=_OneLineErrors,
     places=_COMMANDS,
     invoke_without_command=True,
+    epilog=examples('archroute route "my test fails with an IndexError"', "archroute serve --config routes.yaml"),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="archroute")

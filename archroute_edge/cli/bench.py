@@ -36,17 +36,18 @@ from archroute_edge.benchmark.levels import (
 from archroute_edge.benchmark.machine import describe_machine
 from archroute_edge.benchmark.page import require_matplotlib
 from archroute_edge.benchmark.workload import MOST_ROUTES
+from archroute_edge.cli.help import Command, Option, examples
 from archroute_edge.cli.labelled import check_can_write, load_cases, resume_option
-from archroute_edge.cli.options import json_option, prompt_format_option, read_config
+from archroute_edge.cli.options import budget_option, json_option, prompt_format_option, read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
-from archroute_edge.conversation import DEFAULT_BUDGET
 from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_store import AUTO
-from archroute_edge.setting_limits import BUDGET_LIMITS, GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
+from archroute_edge.setting_limits import GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
 
 SHIPPED: Final = "shipped"
+_SWEEPS: Final = "Settings; several values make a sweep"
 _MOST_TURNS: Final = 64
 
 
@@ -82,46 +83,71 @@ def _choice(**meanings: Any) -> Parse:
     return _list_of(lambda text: meanings[text], f"one of {', '.join(meanings)}")
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "archroute bench --model arch-router --quants Q4_0,Q4_K_M,Q8_0",
+        "archroute bench --from model-F16.gguf --quants all --cases shipped",
+        "archroute bench one.gguf two.gguf --threads 1,2,4 --routes 5,50,200",
+    ),
+)
 @click.argument("gguf", nargs=-1)
 @click.option("--model", metavar="NAME|PATH", default=AUTO, show_default=True, help="The model whose levels are measured.")
 @click.option("--quants", callback=_list_of(str, "a level"), metavar="LEVELS|all",
-              help="Its levels that are on this machine, or those to make with --from.")  # fmt: skip
+              help="Levels of the model that are on this machine, or those to make with --from.")  # fmt: skip
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE",
-              help="An F16, BF16 or F32 GGUF; levels that do not lie beside it are made for this run.")  # fmt: skip
+              help="F16, BF16 or F32 GGUF; levels that are not beside it are made for this run.")  # fmt: skip
 @click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE", help="Importance matrix to make them with.")
-@click.option("--config", metavar="FILE", help="The routes to decide on; without it, five example routes.")
+@click.option("--config", metavar="FILE", help="Routes to decide on.  [default: five example routes]")
 @prompt_format_option
 @click.option("--threads", callback=_numbers(*THREADS_LIMITS), metavar="N,...",
-              help="Threads; several make a sweep.  [default: physical cores]")  # fmt: skip
+              cls=Option, heading=_SWEEPS, help="CPU threads.  [default: physical cores]")  # fmt: skip
 @click.option("--gpu-layers", callback=_numbers(*GPU_LAYERS_LIMITS, all=-1), metavar="N,...",
-              help="Layers on the GPU, or all; several make a sweep.  [default: all, if there is a GPU]")  # fmt: skip
+              cls=Option, heading=_SWEEPS, help="Layers on the GPU, or all.  [default: all, if there is a GPU]")  # fmt: skip
 @click.option("--ctx", "n_ctx", callback=_numbers(*N_CTX_LIMITS), metavar="N,...",
-              help="Cells of the KV cache; several make a sweep.  [default: fitted to the routes]")  # fmt: skip
+              cls=Option, heading=_SWEEPS, help="Size of the KV cache, tokens.  [default: fitted to the routes]")  # fmt: skip
 @click.option("--kv-type", callback=_choice(**{name: name for name in KV_TYPES}), metavar="TYPE,...",
-              help=f"Number type of the KV cache; several make a sweep.  [default: {DEFAULT_KV_TYPE}]")  # fmt: skip
+              cls=Option, heading=_SWEEPS, help=f"Data type of the KV cache.  [default: {DEFAULT_KV_TYPE}]")  # fmt: skip
 @click.option("--flash-attn", "flash_attention", callback=_choice(on=True, off=False), metavar="on,off",
-              help="Flash attention; both make a sweep.  [default: as measured for the prompt's length]")  # fmt: skip
-@click.option("--routes", callback=_numbers(1, MOST_ROUTES), metavar="N,...", help="Sweep over the number of routes, made up.")
-@click.option("--turns", callback=_numbers(1, _MOST_TURNS), metavar="N,...", help="Sweep over the length of a conversation.")
-@click.option("--budget", type=click.IntRange(*BUDGET_LIMITS), default=DEFAULT_BUDGET, show_default=True,
-              help="Tokens of conversation in a prompt.")  # fmt: skip
+              cls=Option, heading=_SWEEPS, help="Flash attention.  [default: as measured for the prompt's length]")  # fmt: skip
+@click.option(
+    "--routes",
+    callback=_numbers(1, MOST_ROUTES),
+    metavar="N,...",
+    cls=Option,
+    heading=_SWEEPS,
+    help="Numbers of made-up routes.",
+)
+@click.option(
+    "--turns",
+    callback=_numbers(1, _MOST_TURNS),
+    metavar="N,...",
+    cls=Option,
+    heading=_SWEEPS,
+    help="Lengths of a conversation, in turns.",
+)
+@budget_option
 @click.option("--rounds", type=click.IntRange(1, 1000), default=6, show_default=True,
-              help="How often all is measured, the levels taking turns.")  # fmt: skip
+              metavar="N", cls=Option, help="How often everything is measured; levels take turns.")  # fmt: skip
 @click.option("--decisions", type=click.IntRange(1, 1000), default=4, show_default=True,
-              help="Conversations in a round; 72 in all bound the p95 from above.")  # fmt: skip
-@click.option("--cases", metavar=f"FILE|{SHIPPED}", help="Labelled cases (see archroute eval) to measure quality on.")
-@click.option("--reference", metavar="LEVEL", help="The level to compare with on the cases.  [default: the most bits]")
+              metavar="N", cls=Option, help="Conversations in a round; 72 in all bound the p95 from above.")  # fmt: skip
+@click.option("--cases", metavar=f"FILE|{SHIPPED}", help="Labelled cases to measure quality on; see archroute eval.")
+@click.option("--reference", metavar="LEVEL", help="Level to compare the others with on the cases.  [default: the most bits]")
 @resume_option
 @json_option
-@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write a row a level and point of a sweep.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with plots.")
+@click.option(
+    "--csv",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write CSV, one row for each level and point of a sweep.",
+)
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write an HTML page with plots.")
 @click.pass_context
 def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, html: Path | None, **options: Any) -> None:
     """Measure the levels of a model here, and recommend one.
 
-    GGUF are model files, beside those that --model and --quants name; nothing is downloaded. The report goes to standard
-    output. Ctrl-C reports what is finished, and --resume goes on from there.
+    GGUF are model files to measure beside those that --model and --quants name; nothing is downloaded. The report goes to
+    stdout. Ctrl-C reports what is finished, and --resume goes on from there.
     """
     shows_tables = not as_json
     if shows_tables and csv is not None and importlib.util.find_spec("rich") is None:

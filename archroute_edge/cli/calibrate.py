@@ -13,6 +13,7 @@ import click
 from archroute_edge.benchmark.calibration_fit import CrossValidation, Figures, SureDecisions, cross_validate, fit
 from archroute_edge.benchmark.tables import Table, number, share
 from archroute_edge.calibration import TEMPERATURE_LIMITS, Calibration
+from archroute_edge.cli.help import Command, Option, examples
 from archroute_edge.cli.labelled import (
     candidate,
     check_can_write,
@@ -31,14 +32,28 @@ from archroute_edge.errors import SettingsError
 _FEW = 100
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "archroute calibrate cases.jsonl --model mini -o mini.yaml",
+        'archroute route "..." --model mini --calibration mini.yaml',
+    ),
+)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="YAML", required=True, help="Where to write it.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="YAML", required=True, help="File to write.")
 @routes_option
 @model_option
 @prompt_format_option
 @engine_options
-@click.option("--folds", type=click.IntRange(2, 50), default=5, show_default=True, help="Parts that are held out in turn.")
+@click.option(
+    "--folds",
+    cls=Option,
+    metavar="N",
+    type=click.IntRange(2, 50),
+    default=5,
+    show_default=True,
+    help="Parts of the cases that are held out in turn.",
+)
 @resume_option
 @json_option
 @click.pass_context
@@ -55,10 +70,10 @@ def calibrate(
 ) -> None:
     """Fit a model's calibration to labelled cases.
 
-    FILE has a case a line, as for archroute eval. Fitted are a temperature for the probabilities of the answers, and a
-    confidence below which other is the better answer; for an encoder also the confidence from which on a cascade leaves the
-    decision to it, so that 95 in 100 of these are right. The figures printed are of cases that were held out: all of one
-    route table, or else of one conversation, at a time. --calibration and Router(calibration=...) take what is written.
+    FILE has one case a line, as for archroute eval. The fit gives a temperature for the probabilities of the answers, and a
+    confidence below which other is the better answer. For an encoder it also gives the confidence from which a cascade leaves
+    the decision to it, so that 95 in 100 of these are right. The printed figures are those of held-out cases: all of one
+    route table, or else of one conversation, at a time. --calibration and Router(calibration=...) take the file.
     """
     if not as_json:
         require_rich()

@@ -7,19 +7,20 @@ from dataclasses import asdict
 
 import click
 
+from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
 from archroute_edge.config import advice, load_config
 from archroute_edge.config.yaml_tree import shorten
 
 
-@click.command()
+@click.command(epilog=examples("archroute check routes.yaml", "archroute check plano_config.yaml --json"))
 @click.argument("file")
 @json_option
 def check(file: str, as_json: bool) -> None:
     """Validate a configuration, and warn where it is unwise.
 
-    FILE is a YAML file of this project, of archgw or of Plano. Warnings are about what the authors of Arch-Router advise
-    against; they leave the exit code at 0.
+    FILE is a YAML or JSON configuration of this project, archgw or Plano. An error names its line and exits with status 2.
+    Warnings follow the advice of Arch-Router's authors on routes; they do not change the exit status.
     """
     config = load_config(file)
     warnings = advice(config)

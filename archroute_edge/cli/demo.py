@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option, read_config
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import Messages
@@ -23,17 +24,12 @@ _DATA: Final = resources.files("archroute_edge") / "data"
 _MESSAGE: Final = 31
 
 
-@click.command()
+@click.command(epilog=examples("archroute demo", "archroute demo --json"))
 @json_option
 def demo(as_json: bool) -> None:
     """Show what the bundled models decide.
 
     The default model decides a few messages over two sets of routes, then a small language model does over a third.
-
-    \b
-    Examples:
-      archroute demo
-      archroute demo --json
     """
     messages = json.loads((_DATA / "demo_messages.json").read_text("utf-8"))
     tasks, departments, card = _routes("demo_tasks.yaml"), _routes("demo_departments.yaml"), read_config(None).config

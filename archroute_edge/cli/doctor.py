@@ -13,6 +13,7 @@ import click
 import psutil
 
 from archroute_edge import __version__
+from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.trial_decision import decide_with
 from archroute_edge.engine import backend
@@ -31,7 +32,7 @@ _COMPUTES_WITH = {
 }
 
 
-@click.command()
+@click.command(epilog=examples("archroute doctor", "archroute doctor --json"))
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from archroute_edge.benchmark.evaluation_export import to_json, write_csv
 from archroute_edge.benchmark.evaluation_page import evaluation_page
 from archroute_edge.benchmark.evaluation_report import EvaluationReport, compare, report_on
 from archroute_edge.benchmark.page import require_matplotlib
+from archroute_edge.cli.help import Command, Option, examples
 from archroute_edge.cli.labelled import (
     Candidate,
     Cases,
@@ -45,19 +46,26 @@ _MOST_CONFUSED = 12
 _MOST_EXAMPLES = 8
 
 
-@click.command(name="eval")
+@click.command(
+    name="eval",
+    cls=Command,
+    epilog=examples(
+        "archroute eval --model mini",
+        "archroute eval cases.jsonl --compare arch-router --html report.html",
+    ),
+)
 @cases_argument
 @routes_option
 @model_option
-@click.option("--compare", metavar="NAME|PATH", help="A second model to run on the same cases, and to test against the first.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N cases only.")
+@click.option("--compare", metavar="NAME|PATH", help="Second model to run on the same cases and to compare with the first.")
+@click.option("--limit", cls=Option, type=click.IntRange(min=1), metavar="N", help="Run only the first N cases.")
 @prompt_format_option
 @engine_options
 @calibration_option
 @resume_option
 @json_option
-@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write a row a case.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with plots.")
+@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write CSV, one row for each case.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write an HTML page with plots.")
 @click.pass_context
 def eval_command(
     ctx: click.Context,
@@ -73,9 +81,9 @@ def eval_command(
 ) -> None:
     """Measure how well a model routes labelled cases.
 
-    FILE has a case a line: {"messages": [...], "routes": [{"name", "description"}...], "route": "expected"}; without it, the
-    cases that come with archroute-edge are run. The report goes to standard output. Ctrl-C reports what is finished, and
-    --resume goes on from there. A calibration is that of --model; the model of --compare is left as it is.
+    FILE has one case a line: {"messages": [...], "routes": [{"name", "description"}...], "route": "expected"}. Without FILE,
+    the cases that come with archroute-edge are run. The report goes to stdout. Ctrl-C reports what is finished, and --resume
+    goes on from there. --calibration applies to --model only, not to --compare.
     """
     if not as_json:
         require_rich()

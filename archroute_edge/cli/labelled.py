@@ -23,8 +23,10 @@ from archroute_edge.model_store import ModelFile
 from archroute_edge.router import Router
 
 cases_argument = click.argument("file", type=click.Path(path_type=Path), required=False)
-routes_option = click.option("--routes", metavar="CONFIG", help="A configuration; its routes are those of cases without any.")
-resume_option = click.option("--resume", is_flag=True, help="Go on with the same command's interrupted run.")
+routes_option = click.option(
+    "--routes", metavar="CONFIG", help="Configuration with the routes of cases that have none of their own."
+)
+resume_option = click.option("--resume", is_flag=True, help="Continue an interrupted run of the same command.")
 
 SHIPPED = "the cases that come with archroute-edge"
 

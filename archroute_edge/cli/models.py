@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, read_catalogue
+from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import SettingsError
@@ -18,12 +19,12 @@ from archroute_edge.model_store import catalogue_entry, find_checkpoint, find_mo
 _NAME = click.argument("name", metavar="NAME[:LEVEL]")
 
 
-@click.group()
+@click.group(epilog=examples("archroute models list", "archroute models pull arch-router --quant Q4_K_M"))
 def models() -> None:
     """List, pull, check and remove models."""
 
 
-@models.command(name="list")
+@models.command(name="list", epilog=examples("archroute models list", "archroute models list --json"))
 @json_option
 def list_models(as_json: bool) -> None:
     """List the models of the catalogue and those on this machine."""
@@ -74,7 +75,9 @@ def _rows(entry: CatalogueEntry, here: dict[str, InstalledModel]) -> list[dict[s
     ]
 
 
-@models.command()
+@models.command(
+    epilog=examples("archroute models pull arch-router", "archroute models pull arch-router --quant Q4_K_M"),
+)
 @_NAME
 @click.option("--quant", metavar="LEVEL", help="Quantization level, such as Q4_K_M.  [default: the catalogue's]")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of the repository.  [default: the catalogue's, or main]")
@@ -82,7 +85,7 @@ def _rows(entry: CatalogueEntry, here: dict[str, InstalledModel]) -> list[dict[s
 def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> None:
     """Download a model from the Hugging Face hub; print its path.
 
-    It goes into the hub's cache, where other programs find it, too.
+    The file goes into the Hugging Face cache, where other programs find it too. The model's licence is shown first.
     """
     from archroute_edge.cli.pull_view import PullView
     from archroute_edge.model_downloads import pull_model
@@ -109,22 +112,28 @@ def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> N
         click.echo(str(pulled.path))
 
 
-@models.command(name="path")
+@models.command(name="path", epilog=examples("archroute models path mini", "archroute models path arch-router:Q4_K_M"))
 @_NAME
 def show_path(name: str) -> None:
-    """Print where a model is on this machine."""
+    """Print the path of a model on this machine.
+
+    NAME:checkpoint is the folder of the weights that levels are made from.
+    """
     if name.partition(":")[2].lower() == CHECKPOINT:
         click.echo(str(find_checkpoint(catalogue_entry(name)[0])))
     else:
         click.echo(str(find_model(name).path))
 
 
-@models.command(name="verify")
+@models.command(name="verify", epilog=examples("archroute models verify", "archroute models verify arch-router:Q4_K_M"))
 @click.argument("name", metavar="[NAME[:LEVEL]]", required=False)
 @json_option
 @click.pass_context
 def verify_models(ctx: click.Context, name: str | None, as_json: bool) -> None:
-    """Check models on this machine, all by default: hash and structure."""
+    """Check models on this machine, all by default: hash and structure.
+
+    Exits with status 2 if a file is damaged.
+    """
     verdicts = []
     with ProgressLine() as line:
         for model in installed(name):
@@ -143,12 +152,18 @@ def verify_models(ctx: click.Context, name: str | None, as_json: bool) -> None:
     ctx.exit(2 if any(verdict.problem for verdict in verdicts) else 0)
 
 
-@models.command(name="remove")
+@models.command(
+    name="remove", epilog=examples("archroute models remove arch-router:Q4_K_M", "archroute models remove arch-router --yes")
+)
 @_NAME
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
 @json_option
 def remove_model(name: str, yes: bool, as_json: bool) -> None:
-    """Delete a model from this machine; without LEVEL, all its levels."""
+    """Delete a model from this machine; without LEVEL, all its levels.
+
+    Deletes the file's name from the Hugging Face cache, and its data unless another name still uses it. The bundled models
+    stay.
+    """
     found = installed(name)
     for model in found:
         click.echo(f"{model.name}: {model.path} ({_size(model.n_bytes)})", err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from archroute_edge.cli.help import LANGUAGE_MODELS, Option
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders.settings import DecoderName
@@ -36,74 +37,105 @@ def _stack(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return decorate
 
 
-config_option = click.option("--config", metavar="FILE", help="Routes and models; without it, five example routes.")
+config_option = click.option("--config", metavar="FILE", help="Routes and models.  [default: five example routes]")
 model_option = click.option(
     "--model",
     metavar="NAME|PATH",
     default=AUTO,
     show_default=True,
-    help="A model of the catalogue, or a GGUF file; auto is Arch-Router if it is here, else mini. ENCODER+MODEL is a cascade.",
+    help="Name in the catalogue, or GGUF file; auto is Arch-Router if it is on this machine, else mini. "
+    "ENCODER+MODEL is a cascade.",
 )
 prompt_format_option = click.option(
     "--prompt-format",
+    cls=Option,
+    heading=LANGUAGE_MODELS,
     type=click.Choice([AUTO, *PROMPT_FORMATS]),
     default=AUTO,
     show_default=True,
-    help="How the model is asked; auto is what it was trained on.",
+    help="Format of the prompt; auto is the one that the model was trained on.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 calibration_option = click.option(
-    "--calibration", metavar="FILE", help="What archroute calibrate fitted for the model; decisions are calibrated with it."
+    "--calibration", metavar="FILE", help="Calibrate decisions; archroute calibrate writes FILE, for one model."
 )
 deadline_option = click.option(
     "--deadline",
+    cls=Option,
     type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
     metavar="SECONDS",
-    help="Answer by then, with other if need be; counted once the model is loaded and the routes are evaluated.",
+    help="Answer within SECONDS, with other if need be. Loading the model and evaluating the routes do not count.",
+)
+budget_option = click.option(
+    "--budget",
+    cls=Option,
+    heading=LANGUAGE_MODELS,
+    metavar="N",
+    type=click.IntRange(*BUDGET_LIMITS),
+    default=DEFAULT_BUDGET,
+    show_default=True,
+    help="Most tokens of conversation in a prompt; the earliest turns are left out.",
 )
 message_options = _stack(
     click.argument("text", required=False),
-    click.option("--messages", metavar="FILE", help="OpenAI-style messages as JSON instead of TEXT; - for stdin."),
+    click.option("--messages", metavar="FILE", help="OpenAI-style messages as JSON instead of TEXT; - is stdin."),
 )
 engine_options = _stack(
     click.option(
+        "--threads",
+        cls=Option,
+        metavar="N",
+        type=click.IntRange(*THREADS_LIMITS),
+        help="CPU threads.  [default: physical cores]",
+    ),
+    click.option(
+        "--gpu-layers",
+        cls=Option,
+        metavar="N",
+        type=click.IntRange(*GPU_LAYERS_LIMITS),
+        help="Layers on the GPU; -1 is all, 0 is none.  [default: all, if there is a GPU]",
+    ),
+    click.option("--no-prefix-cache", is_flag=True, help="Neither save nor load evaluated prefixes and route vectors."),
+    click.option(
+        "--switch-over",
+        cls=Option,
+        metavar="X",
+        type=click.FloatRange(0, 1),
+        help="Of a cascade: the confidence, 0 to 1, from which the encoder decides alone.  [default: the encoder's own]",
+    ),
+    click.option(
         "--decoder",
+        cls=Option,
+        heading=LANGUAGE_MODELS,
         type=click.Choice(get_args(DecoderName)),
         default="fast",
         show_default=True,
-        help="How the answer is picked; grammar is llama.cpp's own sampler, slower, with the same result.",
-    ),
-    click.option("--n-ctx", type=click.IntRange(*N_CTX_LIMITS), help="Cells of the KV cache.  [default: fitted to the routes]"),
-    click.option("--threads", type=click.IntRange(*THREADS_LIMITS), help="Threads for evaluation.  [default: physical cores]"),
-    click.option(
-        "--gpu-layers",
-        type=click.IntRange(*GPU_LAYERS_LIMITS),
-        help="Layers on the GPU; -1 is all.  [default: all, if there is a GPU]",
+        help="How the answer is decoded; grammar is llama.cpp's own sampler: slower, same result.",
     ),
     click.option(
-        "--budget",
-        type=click.IntRange(*BUDGET_LIMITS),
-        default=DEFAULT_BUDGET,
-        show_default=True,
-        help="Tokens of conversation in a prompt; earlier turns are left out beyond it.",
+        "--n-ctx",
+        cls=Option,
+        heading=LANGUAGE_MODELS,
+        metavar="N",
+        type=click.IntRange(*N_CTX_LIMITS),
+        help="Size of the KV cache, in tokens.  [default: fitted to the routes]",
     ),
+    budget_option,
     click.option(
         "--flash-attention/--no-flash-attention",
+        cls=Option,
+        heading=LANGUAGE_MODELS,
         default=None,
         help="Use llama.cpp's flash attention or not.  [default: as measured for the prompt's length]",
     ),
     click.option(
         "--kv-type",
+        cls=Option,
+        heading=LANGUAGE_MODELS,
         type=click.Choice([*KV_TYPES]),
         default=DEFAULT_KV_TYPE,
         show_default=True,
-        help="Number type of the KV cache; q8_0 halves its memory, with flash attention only.",
-    ),
-    click.option("--no-prefix-cache", is_flag=True, help="Keep no evaluated prefixes and route vectors on disk, and use none."),
-    click.option(
-        "--switch-over",
-        type=click.FloatRange(0, 1),
-        help="Confidence from which on the encoder of a cascade decides alone.  [default: the encoder's own]",
+        help="Data type of the KV cache; q8_0 halves its memory and needs flash attention.",
     ),
 )
 

@@ -6,7 +6,9 @@ import json
 
 import click
 
+from archroute_edge.cli.help import Command, examples
 from archroute_edge.cli.options import (
+    budget_option,
     config_option,
     json_option,
     message_options,
@@ -15,25 +17,24 @@ from archroute_edge.cli.options import (
     read_config,
     read_message_options,
 )
-from archroute_edge.conversation import DEFAULT_BUDGET, read_messages, trim
+from archroute_edge.conversation import read_messages, trim
 from archroute_edge.deciders.identity import choose_prompt_format
 from archroute_edge.model_store import find_language_model
 from archroute_edge.prompt import PromptBuilder
-from archroute_edge.setting_limits import BUDGET_LIMITS
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    epilog=examples(
+        'archroute prompt "my test fails with an IndexError" --config routes.yaml',
+        'archroute prompt "my test fails with an IndexError" --tokens',
+    ),
+)
 @message_options
 @config_option
 @model_option
 @prompt_format_option
-@click.option(
-    "--budget",
-    type=click.IntRange(*BUDGET_LIMITS),
-    default=DEFAULT_BUDGET,
-    show_default=True,
-    help="Tokens of conversation in a prompt; earlier turns are left out beyond it.",
-)
+@budget_option
 @click.option("--tokens", is_flag=True, help="Print the token ids instead of the text.")
 @json_option
 def prompt(
@@ -48,7 +49,7 @@ def prompt(
 ) -> None:
     """Print the exact prompt that the model would be given.
 
-    TEXT is a user message.
+    TEXT is a user message. auto is Arch-Router if it is on this machine, else tiny: an encoder has no prompt.
     """
     from archroute_edge.engine.loaded_model import LoadedModel
 

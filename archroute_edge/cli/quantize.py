@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from archroute_edge.cli.help import Option, examples
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
@@ -19,16 +20,22 @@ from archroute_edge.quantization_levels import Level, level_named
 _TYPE_AT_THE_END: Final = re.compile(r"[-.](F32|F16|BF16)$", re.IGNORECASE)
 
 
-@click.command(name="quantize")
+@click.command(
+    name="quantize",
+    epilog=examples(
+        "archroute quantize Arch-Router-1.5B-F16.gguf Q4_K_M Q8_0",
+        "archroute quantize Arch-Router-1.5B-F16.gguf Q4_K_M --dry-run",
+    ),
+)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("level", nargs=-1, required=True)
 @click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE",
-              help="Importance matrix of the same model, in llama.cpp's GGUF format.")  # fmt: skip
+              help="Importance matrix of the model, in llama.cpp's GGUF format.")  # fmt: skip
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where to write.  [default: beside SOURCE]"
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write to.  [default: that of SOURCE]"
 )
-@click.option("--dry-run", is_flag=True, help="Write nothing; show how large the files would be.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads for quantizing.  [default: all cores]")
+@click.option("--dry-run", is_flag=True, help="Write nothing; print how large the files would be.")
+@click.option("--threads", cls=Option, metavar="N", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @json_option
 def quantize_command(
     source: Path,
@@ -39,10 +46,10 @@ def quantize_command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Make smaller files of a model.
+    """Quantize a GGUF to one or more levels.
 
-    SOURCE is its F32, F16 or BF16 GGUF. Each LEVEL gives a file of its own, named after it; they are made one after the
-    other, and each appears when it is whole. An unknown LEVEL is answered with a list of all.
+    SOURCE is an F32, F16 or BF16 GGUF. Each LEVEL, such as Q4_K_M, gives a file of its own, which appears when it is whole.
+    The error for an unknown LEVEL lists all of them.
     """
     levels = list(dict.fromkeys(level_named(name) for name in level))
     folder = output or source.parent

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
+from archroute_edge.cli.help import Command, examples
 from archroute_edge.cli.options import (
     calibration_option,
     config_option,
@@ -40,16 +41,23 @@ _REASONS = {
 }
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    epilog=examples(
+        'archroute route "my test fails with an IndexError"',
+        "archroute route --config routes.yaml --messages chat.json --json",
+        "archroute route --config routes.yaml --batch questions.jsonl",
+    ),
+)
 @message_options
-@click.option("--batch", metavar="FILE", help='JSON lines, {"messages": [...]} each; a decision a line; - for stdin.')
+@click.option("--batch", metavar="FILE", help='Decide each line of FILE, {"messages": [...]}; - is stdin.')
 @config_option
 @model_option
 @prompt_format_option
 @engine_options
 @calibration_option
 @deadline_option
-@click.option("--scores", is_flag=True, help="Also give the probability of every route.")
+@click.option("--scores", is_flag=True, help="Also print the probability of every route.")
 @json_option
 @click.pass_context
 def route(
@@ -65,8 +73,8 @@ def route(
 ) -> None:
     """Find the route of a conversation, and the model for it.
 
-    TEXT is a user message. The route and the model go to standard output, how sure that is and what it cost to standard
-    error.
+    TEXT is a user message. Prints "route -> model" on stdout; confidence, tokens and time on stderr. With --batch the exit
+    code is 1 if a line could not be decided.
     """
     if batch is not None:
         if text is not None or messages is not None:

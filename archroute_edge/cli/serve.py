@@ -11,6 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from archroute_edge.cli.help import Command, Option, examples
 from archroute_edge.cli.options import (
     calibration_option,
     config_option,
@@ -34,57 +35,49 @@ from archroute_edge.server.settings import (
 from archroute_edge.setting_limits import LONGEST_DEADLINE_S
 
 KEY_VARIABLE = "ARCHROUTE_API_KEY"
-
+_HTTP = "HTTP only"
 
 # What they set, a host over stdio has no use for.
 _HTTP_ONLY = ("host", "port", "api_key", "api_key_file", "allowed_host", "timeout", "max_affinity", "affinity_ttl")
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "archroute serve --config routes.yaml",
+        "archroute serve --config routes.yaml --host 0.0.0.0 --api-key-file KEY",
+        "archroute serve --config routes.yaml --stdio",
+    ),
+)
 @click.option(
     "--stdio",
     is_flag=True,
-    help="Answer the program that started this, over its pipes: JSON-RPC 2.0, a message a line.",
+    help="Answer the program that started this one over pipes: JSON-RPC 2.0, one message a line.",
 )
 @config_option
 @model_option
 @prompt_format_option
 @engine_options
 @calibration_option
-@click.option("--host", default=DEFAULT_HOST, show_default=True, help="Address to listen on; off loopback a key is needed.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="TCP port; 0 takes a free one."
-)
-@click.option(
-    "--api-key", metavar="KEY", envvar=KEY_VARIABLE, help=f"What clients must send as bearer token; or set {KEY_VARIABLE}."
-)
-@click.option("--api-key-file", metavar="FILE", help="The key in a file, which other users of the machine do not see in ps.")
-@click.option(
-    "--allowed-host", metavar="NAME", multiple=True, help="A further name for the Host header; may be given several times."
+    "--deadline",
+    cls=Option,
+    metavar="SECONDS",
+    type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
+    help="Answer within SECONDS, with the fallback (other, the default model) if need be.  [default: wait]",
 )
 @click.option(
     "--queue",
+    cls=Option,
+    metavar="N",
     type=click.IntRange(1, 100_000),
     default=DEFAULT_QUEUE,
     show_default=True,
     help="Requests that may wait; more are refused.",
 )
 @click.option(
-    "--deadline",
-    metavar="SECONDS",
-    type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
-    help="Answer with the fallback (other, the default model) where deciding takes longer.  [default: wait]",
-)
-@click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    help="Give up a request after so long, with 503.",
-)
-@click.option(
     "--max-body",
+    cls=Option,
     metavar="BYTES",
     type=click.IntRange(min=1),
     default=DEFAULT_MAX_BODY,
@@ -92,14 +85,71 @@ _HTTP_ONLY = ("host", "port", "api_key", "api_key_file", "allowed_host", "timeou
     help="Largest body of a request, or line over stdio; a larger one is refused.",
 )
 @click.option(
+    "--host",
+    cls=Option,
+    heading=_HTTP,
+    metavar="ADDRESS",
+    default=DEFAULT_HOST,
+    show_default=True,
+    help="Address to listen on; any but loopback needs a key.",
+)
+@click.option(
+    "--port",
+    cls=Option,
+    heading=_HTTP,
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="TCP port; 0 takes a free one.",
+)
+@click.option(
+    "--api-key",
+    cls=Option,
+    heading=_HTTP,
+    metavar="KEY",
+    envvar=KEY_VARIABLE,
+    help=f"Bearer token that clients must send; or set {KEY_VARIABLE}.",
+)
+@click.option(
+    "--api-key-file",
+    cls=Option,
+    heading=_HTTP,
+    metavar="FILE",
+    help="Read the key from FILE, so that it is not in the list of processes.",
+)
+@click.option(
+    "--allowed-host",
+    cls=Option,
+    heading=_HTTP,
+    metavar="NAME",
+    multiple=True,
+    help="Another name to accept in the Host header; may be repeated.",
+)
+@click.option(
+    "--timeout",
+    cls=Option,
+    heading=_HTTP,
+    metavar="SECONDS",
+    type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    help="Give a request up after SECONDS, with 503.",
+)
+@click.option(
     "--max-affinity",
+    cls=Option,
+    heading=_HTTP,
+    metavar="N",
     type=click.IntRange(min=0),
     default=DEFAULT_MAX_AFFINITY,
     show_default=True,
-    help="Sessions (X-Model-Affinity) that are remembered; the least recently used gives way.",
+    help="Sessions (X-Model-Affinity) to remember, the most recently used ones.",
 )
 @click.option(
     "--affinity-ttl",
+    cls=Option,
+    heading=_HTTP,
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=DEFAULT_AFFINITY_TTL_S,
@@ -110,8 +160,8 @@ _HTTP_ONLY = ("host", "port", "api_key", "api_key_file", "allowed_host", "timeou
 def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
     """Answer other programs, over HTTP or over pipes.
 
-    HTTP needs the extra server (pip install 'archroute-edge[server]'); the configuration is read again when its file changes,
-    and on SIGHUP. With --stdio it ends when standard input does, or the program that started it.
+    HTTP needs an extra: pip install 'archroute-edge[server]'. The configuration is read again when its file changes, and on
+    SIGHUP. With --stdio the server ends when its stdin does, or the program that started it.
     """
     if not stdio:
         _serve_http(options)

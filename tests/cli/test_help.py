@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -44,6 +46,39 @@ def test_every_option_and_argument_is_documented(run: Run, name: str) -> None:
         else:
             assert command.help
             assert re.search(rf"\b{parameter.name}\b", command.help, re.IGNORECASE), parameter.name
+
+
+def _every_command(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from _every_command(found, (*path, name))
+
+
+@pytest.mark.parametrize("path", [*_every_command(main)], ids="-".join)
+def test_help_ends_with_examples_that_can_be_typed(run: Run, path: tuple[str, ...]) -> None:
+    lines = run(*path, "--help").stdout.splitlines()
+    commands = [line.strip() for line in lines[lines.index("  Examples:") + 1 :]]
+    assert any(command.startswith(" ".join(("archroute", *path))) for command in commands)
+    for command in commands:
+        assert len(command) <= 76
+        context, words = click.Context(main), shlex.split(command)[1:]
+        while isinstance(context.command, click.Group):
+            name, *words = words
+            found = context.command.get_command(context, name)
+            assert found is not None, command
+            context = click.Context(found) if isinstance(found, click.Group) else found.make_context(name, words)
+
+
+def test_options_for_language_models_stand_apart(run: Run) -> None:
+    text = run("route", "--help").stdout
+    general, for_language_models = text.split("Language models only:")
+    assert "--n-ctx" in for_language_models
+    assert "--threads" in general
+    assert "<=x" not in text
 
 
 def test_route_has_the_options_it_is_known_for(run: Run) -> None:

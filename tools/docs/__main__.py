@@ -17,7 +17,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("pages", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.argument("pages", nargs=-1, type=click.Path(path_type=Path))
 def check(pages: tuple[Path, ...]) -> None:
     """Say where PAGES, all by default, differ from what the program does."""
     found = [check_page(page) for page in _chosen(pages)]
@@ -31,13 +31,13 @@ def check(pages: tuple[Path, ...]) -> None:
 
 
 @main.command()
-@click.argument("pages", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.argument("pages", nargs=-1, type=click.Path(path_type=Path))
 def write(pages: tuple[Path, ...]) -> None:
     """Write the outputs that differ into PAGES, all by default; say what has to be put right by hand."""
     left = False
     for page in _chosen(pages):
         found = check_page(page)
-        if found.text != page.read_text(encoding="utf-8"):
+        if found.differences:
             page.write_text(found.text, encoding="utf-8")
             click.echo(f"{page.relative_to(ROOT)}: written", err=True)
         for text in found.problems:
@@ -47,7 +47,11 @@ def write(pages: tuple[Path, ...]) -> None:
 
 
 def _chosen(pages: tuple[Path, ...]) -> tuple[Path, ...]:
-    return tuple(page.resolve() for page in pages) or PAGES
+    chosen = tuple(page.resolve() for page in pages)
+    for page in chosen:
+        if page not in PAGES:
+            raise click.UsageError(f"{page} is none of the pages: {', '.join(str(each.relative_to(ROOT)) for each in PAGES)}")
+    return chosen or PAGES
 
 
 if __name__ == "__main__":

@@ -11,11 +11,15 @@ from typing import Final
 
 from archroute_edge.config import parse_config
 from archroute_edge.errors import ConfigError
+from tools.docs.commands_page import commands_page
 from tools.docs.console import ROOT, NotRunnable, Shell, commands
 from tools.docs.outputs import matches
 from tools.docs.pages import Block, Page
 
-PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+GENERATED: Final = {ROOT / "docs" / "commands.md": commands_page}
+"""Pages that are made from the code, as a whole."""
+
+PAGES: Final = (ROOT / "README.md", *sorted({*GENERATED, *(ROOT / "docs").glob("*.md")}))
 INERT: Final = frozenset({"js", "make", "mermaid", "swift", "text"})
 """Kinds of block in which nothing is checked."""
 
@@ -38,7 +42,11 @@ class Findings:
 
 
 def check_page(path: Path) -> Findings:
-    """Check one page of the repository, running what it shows."""
+    """Check one page of the repository, running what it shows; a page that is made as a whole is compared."""
+    if path in GENERATED:
+        made, there = GENERATED[path](), path.read_text(encoding="utf-8") if path.exists() else ""
+        differs = [f"{path.relative_to(ROOT)}: made now, it would be another:\n{_difference(there, made)}"]
+        return Findings(differs if made != there else [], text=made)
     try:
         page = Page.read(path)
     except ValueError as exc:
