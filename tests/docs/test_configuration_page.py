@@ -1,0 +1,40 @@
+"""docs/configuration.md names every key that the reader knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from archroute_edge.config import known_keys
+from archroute_edge.config.known_keys import Level
+from archroute_edge.config.reader import POLICIES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+LEVELS = [each for each in vars(known_keys).values() if isinstance(each, Level)]
+
+
+def test_the_levels_are_found() -> None:
+    assert {"the configuration", "a model provider", "a route", "a model alias"} <= {level.what for level in LEVELS}
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.what)
+def test_every_key_that_is_read_has_a_row_or_stands_in_one(level: Level) -> None:
+    rows = PAGE.partition("## Every key")[2].partition("\n## ")[0]
+    assert [key for key in sorted(level.read) if f"`{key}`" not in rows] == []
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.what)
+def test_every_key_that_is_read_has_an_example(level: Level) -> None:
+    examples = "".join(part for part in PAGE.split("```") if part.startswith("yaml\n"))
+    assert [key for key in sorted(level.read) if f"{key}:" not in examples] == []
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.what)
+def test_every_key_that_is_ignored_is_named(level: Level) -> None:
+    ignored = PAGE.partition("## archgw and Plano")[2]
+    assert [key for key in sorted(level.ignored) if f"`{key}`" not in ignored] == []
+
+
+def test_every_policy_is_named() -> None:
+    assert [policy for policy in POLICIES if f"`{policy}`" not in PAGE] == []
