@@ -13,6 +13,8 @@ import threading
 import tkinter as tk
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from tkinter import font, ttk
 from typing import Any, ClassVar
@@ -24,7 +26,28 @@ ROUTE_AFTER_MS = 350
 LOOK_EVERY_MS = 15
 EXAMPLE_ROUTES = resources.files("archroute_edge") / "data" / "example_routes.yaml"
 
-INK, QUIET, PAPER, ACCENT, BAD = "#1f2430", "#6b7280", "#ffffff", "#0f766e", "#b91c1c"
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours: of texts, of surfaces, of lines, and of what is chosen."""
+
+    ink: str
+    quiet: str
+    bad: str
+    window: str
+    paper: str
+    edge: str
+    accent: str
+    on_accent: str
+
+
+LIGHT = Palette("#1f2430", "#6b7280", "#b91c1c", "#f3f4f6", "#ffffff", "#d1d5db", "#0f766e", "#ffffff")
+DARK = Palette("#e6edf3", "#8b949e", "#ff7b72", "#0d1117", "#161b22", "#30363d", "#2dd4bf", "#0d1117")
+
+
+def pixels(widget: tk.Misc, n: int) -> int:
+    """``n`` pixels of a usual screen on the screen of ``widget``."""
+    return round(n * widget.winfo_fpixels("1i") / 96)
 
 
 class TypingApp(ttk.Frame):
@@ -33,14 +56,15 @@ class TypingApp(ttk.Frame):
     Args:
         root: the window; closing it calls off what is under way.
         open_service: makes the service; called in a thread, since a model takes time to load.
+        palette: the colours, those that were given to :func:`style`.
     """
 
     # Tcl aborts where its interpreter is freed by another thread than the one that made it, and Python clears away what is
     # left over in whatever thread it happens to be. So windows are kept until the program ends.
     _windows: ClassVar[list[tk.Tk]] = []
 
-    def __init__(self, root: tk.Tk, open_service: Callable[[], RoutingService]) -> None:
-        super().__init__(root, padding=20)
+    def __init__(self, root: tk.Tk, open_service: Callable[[], RoutingService], palette: Palette = LIGHT) -> None:
+        super().__init__(root, padding=pixels(root, 20))
         self._windows.append(root)
         self.service: RoutingService | None = None
         self._root = root
@@ -48,45 +72,47 @@ class TypingApp(ttk.Frame):
         self._timers: list[str] = []
         self._asked: Future[Any] | None = None
         self._closed = False
-        self._lay_out()
+        self._lay_out(palette)
         root.protocol("WM_DELETE_WINDOW", self.close)
         threading.Thread(target=self._open, args=(open_service,), name="loading", daemon=True).start()
         self._look()
 
-    def _lay_out(self) -> None:
+    def _lay_out(self, colours: Palette) -> None:
+        px = partial(pixels, self)
         self.columnconfigure(0, weight=1)
         self.columnconfigure(1, weight=1)
         self.rowconfigure(1, weight=1)
-        ttk.Label(self, text="Your message", style="Heading.TLabel").grid(row=0, column=0, sticky="w", pady=(0, 6))
-        self.entry = tk.Text(
-            self, width=40, height=8, wrap="word", undo=True, font="AppText", padx=10, pady=8, relief="flat", bg=PAPER, fg=INK
-        )
-        self.entry.configure(highlightthickness=1, highlightbackground="#d1d5db", highlightcolor=ACCENT)
+        ttk.Label(self, text="Your message", style="Heading.TLabel").grid(row=0, column=0, sticky="w", pady=(0, px(6)))
+        self.entry = tk.Text(self, width=40, height=7, wrap="word", undo=True, font="AppText", relief="flat")
+        self.entry.configure(padx=px(10), pady=px(8), bg=colours.paper, fg=colours.ink, insertbackground=colours.ink)
+        self.entry.configure(highlightthickness=px(1), highlightbackground=colours.edge, highlightcolor=colours.accent)
         self.entry.grid(row=1, column=0, sticky="nsew")
         self.entry.bind("<<Modified>>", self._on_typed)
         self.entry.bind("<Return>", self._on_enter)
         self.entry.focus_set()
 
         answer = ttk.Frame(self)
-        answer.grid(row=2, column=0, sticky="ew", pady=(14, 0))
+        answer.grid(row=2, column=0, sticky="ew", pady=(px(14), 0))
         answer.columnconfigure(0, weight=1)
         # Texts are set on the labels: a tkinter variable that Python clears away in another thread would wait for this one.
         self.route_name = ttk.Label(answer, style="Route.TLabel")
         self.route_name.grid(row=0, column=0, sticky="w")
         self.confidence = ttk.Progressbar(answer, maximum=1.0, style="Confidence.Horizontal.TProgressbar")
-        self.confidence.grid(row=1, column=0, sticky="ew", pady=6)
+        self.confidence.grid(row=1, column=0, sticky="ew", pady=px(6))
         self.detail = ttk.Label(answer)
         self.detail.grid(row=2, column=0, sticky="w")
 
-        ttk.Label(self, text="Routes", style="Heading.TLabel").grid(row=0, column=1, sticky="w", padx=(20, 0), pady=(0, 6))
+        ttk.Label(self, text="Routes", style="Heading.TLabel").grid(
+            row=0, column=1, sticky="w", padx=(px(20), 0), pady=(0, px(6))
+        )
         self.table = ttk.Treeview(self, columns=("route", "score", "models"), show="headings", selectmode="none")
-        for column, title, width in (("route", "Route", 200), ("score", "Score", 60), ("models", "Models", 210)):
+        for column, title, width in (("route", "Route", 180), ("score", "Score", 60), ("models", "Models", 250)):
             self.table.heading(column, text=title, anchor="e" if column == "score" else "w")
-            self.table.column(column, width=width, stretch=column == "models", anchor="e" if column == "score" else "w")
-        self.table.tag_configure("chosen", background=ACCENT, foreground=PAPER)
-        self.table.grid(row=1, column=1, rowspan=2, sticky="nsew", padx=(20, 0))
+            self.table.column(column, width=px(width), stretch=column == "models", anchor="e" if column == "score" else "w")
+        self.table.tag_configure("chosen", background=colours.accent, foreground=colours.on_accent)
+        self.table.grid(row=1, column=1, rowspan=2, sticky="nsew", padx=(px(20), 0))
         self.status = ttk.Label(self, text="loading the model …", style="Quiet.TLabel")
-        self.status.grid(row=3, column=0, columnspan=2, sticky="ew", pady=(14, 0))
+        self.status.grid(row=3, column=0, columnspan=2, sticky="ew", pady=(px(14), 0))
 
     # The model, loaded in a thread of its own.
 
@@ -205,27 +231,30 @@ class TypingApp(ttk.Frame):
             self.service.close(drain=False)
 
 
-def style(root: tk.Tk) -> None:
+def style(root: tk.Tk, palette: Palette = LIGHT) -> None:
     """Fonts and colours."""
     theme = ttk.Style(root)
     theme.theme_use("clam")
     family = font.nametofont("TkDefaultFont").actual("family")
     for name, size, weight in (("AppText", 12, "normal"), ("AppHeading", 10, "bold"), ("AppRoute", 20, "bold")):
         root.tk.call("font", "create", name, "-family", family, "-size", size, "-weight", weight)
-    paper = "#f3f4f6"
-    root.configure(background=paper)
-    theme.configure(".", background=paper, foreground=INK)
-    theme.configure("Heading.TLabel", font="AppHeading", foreground=QUIET)
-    theme.configure("Route.TLabel", font="AppRoute", foreground=ACCENT)
-    theme.configure("Quiet.TLabel", foreground=QUIET)
-    theme.configure("Bad.TLabel", foreground=BAD)
-    theme.configure("Treeview", rowheight=30, background=PAPER, fieldbackground=PAPER, borderwidth=0)
-    theme.configure("Treeview.Heading", background=paper, foreground=QUIET, relief="flat")
-    theme.configure("Confidence.Horizontal.TProgressbar", background=ACCENT, troughcolor="#e5e7eb", thickness=8, borderwidth=0)
+    root.configure(background=palette.window)
+    theme.configure(".", background=palette.window, foreground=palette.ink)
+    theme.configure("Heading.TLabel", font="AppHeading", foreground=palette.quiet)
+    theme.configure("Route.TLabel", font="AppRoute", foreground=palette.accent)
+    theme.configure("Quiet.TLabel", foreground=palette.quiet)
+    theme.configure("Bad.TLabel", foreground=palette.bad)
+    theme.configure("Treeview", rowheight=pixels(root, 30), background=palette.paper, fieldbackground=palette.paper)
+    theme.configure("Treeview", foreground=palette.ink, borderwidth=0)
+    theme.configure("Treeview.Cell", padding=(pixels(root, 8), 0))
+    theme.configure("Treeview.Heading", padding=(pixels(root, 8), pixels(root, 3)))
+    theme.configure("Treeview.Heading", background=palette.window, foreground=palette.quiet, relief="flat")
+    theme.map("Treeview.Heading", background=[("active", palette.window)])
+    bar = "Confidence.Horizontal.TProgressbar"
+    theme.configure(bar, background=palette.accent, troughcolor=palette.edge, thickness=pixels(root, 8), borderwidth=0)
     # The theme draws a frame in these colours around both.
-    for widget in ("Confidence.Horizontal.TProgressbar", "Treeview"):
-        theme.configure(widget, bordercolor="#d1d5db", lightcolor="#d1d5db", darkcolor="#d1d5db")
-    theme.configure("Confidence.Horizontal.TProgressbar", bordercolor="#e5e7eb", lightcolor=ACCENT, darkcolor=ACCENT)
+    theme.configure("Treeview", bordercolor=palette.edge, lightcolor=palette.edge, darkcolor=palette.edge)
+    theme.configure(bar, bordercolor=palette.edge, lightcolor=palette.accent, darkcolor=palette.accent)
 
 
 def main() -> None:
@@ -233,7 +262,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Show the route of a message while it is being typed.")
     parser.add_argument("--config", help="routes and models; without it, five example routes")
     parser.add_argument("--model", default="auto", help="as for archroute route")
+    parser.add_argument("--dark", action="store_true", help="light text on a dark window")
     chosen = parser.parse_args()
+    palette = DARK if chosen.dark else LIGHT
 
     def open_service() -> RoutingService:
         if chosen.config is not None:
@@ -243,9 +274,9 @@ def main() -> None:
 
     root = tk.Tk()
     root.title("archroute-edge")
-    root.minsize(980, 380)
-    style(root)
-    TypingApp(root, open_service).pack(fill="both", expand=True)
+    root.minsize(pixels(root, 980), pixels(root, 380))
+    style(root, palette)
+    TypingApp(root, open_service, palette).pack(fill="both", expand=True)
     root.mainloop()
 
 

@@ -46,6 +46,17 @@ def write(pages: tuple[Path, ...]) -> None:
     sys.exit(1 if left else 0)
 
 
+@main.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=ROOT / "docs", help="Folder to write to.")
+def pictures(output: Path) -> None:
+    """Make the pictures of the example app, light and dark; needs Xvfb, Pillow and tkinter."""
+    # A machine without a screen can check the pages.
+    from tools.docs.pictures import make_pictures
+
+    for path in make_pictures(output):
+        click.echo(str(path))
+
+
 def _chosen(pages: tuple[Path, ...]) -> tuple[Path, ...]:
     chosen = tuple(page.resolve() for page in pages)
     for page in chosen:
