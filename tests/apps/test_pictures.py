@@ -18,7 +18,8 @@ def brightness(path: Path) -> float:
 def size(path: Path) -> tuple[int, int]:
     """Width and height."""
     with Image.open(path) as picture:
-        return picture.size
+        width, height = picture.size
+        return width, height
 
 
 def test_the_pictures_of_the_window(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ ROOT: Final = Path(__file__).parents[2]
 PROGRAMS: Final = frozenset({"archroute", "cat", "curl", "echo", "python"})
 """What may be run; everything else installs, downloads or takes long, and is marked."""
 
-_STAND_INS: Final = {"make demo": "archroute demo"}
 _PORT: Final = "8642"
 _LONGEST_S: Final = 60
 _FORGOTTEN: Final = re.compile(r"ARCHROUTE_|HF_|XDG_|LLAMA_|GGML_|.*_proxy$", re.IGNORECASE)
@@ -96,7 +95,6 @@ class Shell:
         Raises:
             NotRunnable: it is none of those that are run here, or does not end.
         """
-        text = _STAND_INS.get(text, text)
         try:
             words = shlex.split(text, comments=True)
         except ValueError as exc:
