@@ -52,6 +52,14 @@ def test_what_follows_the_cause_is_shown_and_no_more() -> None:
 def test_hints() -> None:
     killed = useful_lines(["c++: fatal error: Killed signal terminated program cc1plus"])
     assert "CMAKE_BUILD_PARALLEL_LEVEL=1" in killed[-1]
+    cmake = ["  CMake Error in CMakeLists.txt:", '    CUDA_ARCHITECTURES is set to "native", but no GPU was detected.']
+    assert useful_lines(cmake * 2) == [
+        "  CMake Error in CMakeLists.txt:",
+        '  CUDA_ARCHITECTURES is set to "native", but no GPU was detected.',
+        "To compile for a card that is not here, name its architecture: CMAKE_ARGS=-DCMAKE_CUDA_ARCHITECTURES=89",
+    ]
+    cublas = useful_lines(["  CMake Error at CMakeLists.txt:178:", "    CUDA::cublas", "  but the target was not found."])
+    assert cublas[-1] == "cuBLAS was not found: install the whole CUDA toolkit, not its compiler alone."
     offline = useful_lines(
         ["WARNING: Retrying (Retry(total=4)) after connection broken", "ERROR: No matching distribution found"]
     )

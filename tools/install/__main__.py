@@ -37,7 +37,7 @@ def main() -> int:
         line.say(f"error: {exc}")
         return 2
     except KeyboardInterrupt:
-        line.say("broken off; the next make goes on from here")
+        line.say("broken off; the next make begins this step again")
         return 130
     return 0
 

@@ -28,9 +28,14 @@ _PIP_ERROR = re.compile(r"\s*ERROR: ")
 _EMPTY_ERROR = re.compile(r"\s*ERROR: Failed (?:building wheel|to build)")
 _HINTS = (
     (
+        re.compile(r"\"native\", but no GPU was detected"),
+        "To compile for a card that is not here, name its architecture: CMAKE_ARGS=-DCMAKE_CUDA_ARCHITECTURES=89",
+    ),
+    (
         re.compile(r"Killed signal|\bKilled\b"),
         "The compiler was killed, probably for want of memory; compile one file at a time: CMAKE_BUILD_PARALLEL_LEVEL=1",
     ),
+    (re.compile(r"\bCUDA::cublas\b"), "cuBLAS was not found: install the whole CUDA toolkit, not its compiler alone."),
     (
         re.compile(r"\bRetrying \(Retry\("),
         "The package index could not be reached; docs/install.md says how to install without a network.",
@@ -90,7 +95,8 @@ def useful_lines(lines: Sequence[str]) -> list[str]:
     """The lines that say why it failed: the first error of a compiler or of cmake and what follows it, else pip's own."""
     first = next((number for number, text in enumerate(lines) if _CAUSE.search(text)), None)
     if first is not None:
-        chosen = [text for text in lines[first : first + _SHOWN] if text.strip()]
+        # cmake says the same once for each thing that it made.
+        chosen = list(dict.fromkeys(text for text in lines[first:] if text.strip()))[:_SHOWN]
     else:
         own = [text for text in lines if _PIP_ERROR.match(text) and not _EMPTY_ERROR.match(text)]
         chosen = list(dict.fromkeys(own))[-_SHOWN:] or [text for text in lines if text.strip()][-_SHOWN:]
