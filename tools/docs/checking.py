@@ -20,7 +20,7 @@ GENERATED: Final = {ROOT / "docs" / "commands.md": commands_page}
 """Pages that are made from the code, as a whole."""
 
 PAGES: Final = (ROOT / "README.md", *sorted({*GENERATED, *(ROOT / "docs").glob("*.md")}))
-INERT: Final = frozenset({"js", "make", "mermaid", "swift", "text"})
+INERT: Final = frozenset({"dockerfile", "js", "make", "mermaid", "swift", "text"})
 """Kinds of block in which nothing is checked."""
 
 _DIFFERING_LINES: Final = 30
