@@ -3,8 +3,9 @@
     python -m tools.measure.builds OTHER_PYTHON models/mini-Q8_0.gguf models/tiny-Q8_0.gguf random-1.5B-Q4_0.gguf
 
 Warm decisions on new conversations of one message, over the five example routes; a language model is held to the answer that
-a trained one would give. Medians in milliseconds, and the ratio of the other build's to this one's. The other environment has
-archroute-edge's dependencies; the package itself is taken from this clone.
+a trained one would give. Medians in milliseconds, and the ratio of the other build's to this one's: of the time on the clock,
+and of the processor's time, which tells more if other programs use the cores (then with `--threads 1`: threads that wait for
+each other spin). The other environment has archroute-edge's dependencies; the package itself is taken from this clone.
 """
 
 from __future__ import annotations
@@ -33,34 +34,30 @@ _WORKER = "from tools.measure.builds import work; work()"
 
 
 def work() -> None:
-    """Answer each line on stdin with the seconds of a decision."""
+    """Answer each line on stdin with the milliseconds of a decision, on the clock and of the processor."""
     decide, messages = _decider(sys.argv[1], int(sys.argv[2])), fresh_messages()
     decide(next(messages))
     print("ready", flush=True)
     for _ in sys.stdin:
-        print(decide(next(messages)), flush=True)
+        message = next(messages)
+        started, computed = time.perf_counter(), time.process_time()
+        decide(message)
+        print(1000 * (time.perf_counter() - started), 1000 * (time.process_time() - computed), flush=True)
 
 
-def _decider(model: str, threads: int) -> Callable[[str], float]:
-    if read_header(model).architecture != "bert":
-        held = ArchRoute(model, threads)
-        return lambda message: held.decide(held.ask(EXAMPLE, message)).seconds
-    router = Router(route_table(EXAMPLE), model=model, threads=threads, prefix_cache=False)
-
-    def decide(message: str) -> float:
-        started = time.perf_counter()
-        router.route(message)
-        return time.perf_counter() - started
-
-    return decide
+def _decider(model: str, threads: int) -> Callable[[str], object]:
+    if read_header(model).architecture == "bert":
+        return Router(route_table(EXAMPLE), model=model, threads=threads, prefix_cache=False).route
+    held = ArchRoute(model, threads)
+    return lambda message: held.decide(held.ask(EXAMPLE, message))
 
 
-def _ask(process: subprocess.Popen[str]) -> float:
+def _ask(process: subprocess.Popen[str]) -> list[float]:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("\n")
     process.stdin.flush()
-    return float(process.stdout.readline())
+    return [float(value) for value in process.stdout.readline().split()]
 
 
 @click.command()
@@ -72,18 +69,17 @@ def main(other: str, models: tuple[str, ...], rounds: int, threads: int | None) 
     """Print the medians as JSON."""
     found = {}
     for model in models:
-        times = _measure((sys.executable, other), model, rounds, threads or physical_cores())
-        medians = [statistics.median(each) for each in times]
+        this, others = _measure((sys.executable, other), model, rounds, threads or physical_cores())
         found[Path(model).name] = {
-            "this_ms": round(1000 * medians[0], 2),
-            "other_ms": round(1000 * medians[1], 2),
-            "ratio": round(medians[1] / medians[0], 3),
+            name: {"this_ms": round(mine, 2), "other_ms": round(theirs, 2), "ratio": round(theirs / mine, 3)}
+            for name, mine, theirs in zip(("clock", "processor"), this, others, strict=True)
         }
     print(json.dumps(found, indent=2))
 
 
 def _measure(pythons: tuple[str, ...], model: str, rounds: int, threads: int) -> list[list[float]]:
-    times: list[list[float]] = [[] for _ in pythons]
+    """Each interpreter's median times."""
+    times: list[list[list[float]]] = [[] for _ in pythons]
     with ExitStack() as stack, ProgressLine() as line:
         processes = []
         for python in pythons:
@@ -105,7 +101,7 @@ def _measure(pythons: tuple[str, ...], model: str, rounds: int, threads: int) ->
             for index in range(len(pythons))[:: -1 if turn % 2 else 1]:
                 times[index].append(_ask(processes[index]))
             line(Path(model).name, turn + 1, rounds)
-    return times
+    return [[statistics.median(values) for values in zip(*each, strict=True)] for each in times]
 
 
 if __name__ == "__main__":
