@@ -106,6 +106,11 @@ def problem_of_refusal(run: Run) -> str | None:
     return None if run.status == 2 and one_line and not run.output else _describe(run)
 
 
+def _decision(run: Run) -> str:
+    decision = json.loads(run.output)
+    return f"{decision['route']}, confidence {decision['confidence']:.2f}"
+
+
 def _describe(run: Run) -> str:
     ended = f"signal {-run.status}" if run.status < 0 else f"exit status {run.status}"
     return f"{ended}, stdout {run.output!r}, stderr {list(run.errors)}"
@@ -151,8 +156,8 @@ def main(portable: str, cpu: str, models: tuple[str, ...]) -> None:
                 run = decide(python, model, folder / "cache")
                 problem = problem_of_refusal(run) if name == "native" else problem_of_decision(run)
                 failed = failed or problem is not None
-                outcome = run.errors[0] if name == "native" and not problem else run.output.strip()
-                print(f"  {model} on {cpu}, {run.seconds:.0f} s: {f'WRONG: {problem}' if problem else outcome}", flush=True)
+                outcome = f"WRONG: {problem}" if problem else run.errors[0] if name == "native" else _decision(run)
+                print(f"  {model} on {cpu}, {run.seconds:.0f} s: {outcome}", flush=True)
     sys.exit(1 if failed else 0)
 
 
