@@ -7,6 +7,8 @@ QUANT ?= Q4_K_M
 CHECKPOINT ?= katanemo/Arch-Router-1.5B
 MODEL_NAME ?= Arch-Router-1.5B
 PROMPT_FORMAT ?= card
+# Which tests make test-pythons runs: not those of checkpoints, of training and of measuring, which take half of the time.
+PYTHONS_TESTS ?= tests --ignore=tests/convert --ignore=tests/measure --ignore=tests/mini --ignore=tests/tiny
 PEERS_MODEL ?= build/random-1.5B-Q4_0.gguf
 ROUNDS ?= 9
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ quoted = '$(subst ','\'',$(1))'
 # What is installed for an extra; nothing to do takes a moment.
 install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU))
 
-.PHONY: demo test test-apps check model peers format clean
+.PHONY: demo test test-apps test-package test-hub test-pythons check model peers format clean
 
 demo: $(BIN)/python
 	@$(call install)
@@ -30,6 +32,21 @@ test-apps: $(BIN)/python
 	@command -v Xvfb >/dev/null && command -v node >/dev/null && $(BIN)/python -c 'import tkinter' 2>/dev/null || \
 	{ echo "make test-apps needs Xvfb, Node.js and a Python with tkinter (Debian: apt install xvfb nodejs python3-tk)" >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/apps
+
+# The sdist, the wheel built from it, and its commands where nothing else is installed. llama.cpp is not compiled again.
+test-package: $(BIN)/python
+	@$(call install,dev)
+	@$(BIN)/python -m pytest tests/package
+
+# Downloads and the cache with the oldest huggingface-hub that is allowed, and with the newest.
+test-hub: $(BIN)/python
+	@$(call install,dev)
+	@$(BIN)/python -m tools.release.suite --ends-of huggingface-hub -- tests/store
+
+# Every Python that the package is for and that is on this machine, or those that PYTHONS names ("3.10 3.13").
+test-pythons: $(BIN)/python
+	@$(call install,dev)
+	@$(BIN)/python -m tools.release.suite $(foreach version,$(or $(PYTHONS),all),--python $(version)) -- $(PYTHONS_TESTS)
 
 check: $(BIN)/python
 	@$(call install,dev)

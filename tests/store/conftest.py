@@ -71,7 +71,7 @@ def hub(random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(constants + "HF_STORED_TOKENS_PATH", str(tmp_path / "stored_tokens"))
         monkeypatch.setattr(constants + "HF_HUB_DISABLE_TELEMETRY", True)
         monkeypatch.setattr("archroute_edge.hub._PAUSES_S", (0, 0))
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
         monkeypatch.setenv("ARCHROUTE_CATALOGUE", str(catalogue))
         monkeypatch.delenv("HF_TOKEN", raising=False)
         # Nothing here is about a loss of power, and a busy disk takes a second for it.

@@ -166,14 +166,19 @@ class _StorageHandler(_Handler):
 
 @contextmanager
 def serve(hub: Hub) -> Iterator[Hub]:
-    """Serve ``hub`` from two ports while the block runs."""
+    """Serve ``hub`` from two ports while the block runs.
+
+    The storage has another host name, too: clients up to 2.3 take another port of the same host for the same server.
+    """
     servers = []
     for handler in (_HubHandler, _StorageHandler):
         server = ThreadingHTTPServer(("127.0.0.1", 0), type(handler.__name__, (handler,), {"hub": hub}))
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         servers.append(server)
-    hub.url, hub.storage_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
+    hub.url, hub.storage_url = (
+        f"http://{host}:{server.server_address[1]}" for host, server in zip(("127.0.0.1", "localhost"), servers, strict=True)
+    )
     try:
         yield hub
     finally:
