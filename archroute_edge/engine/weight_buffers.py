@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+from collections.abc import Mapping
 from typing import Any, Final
 
 from archroute_edge.engine.ggml_functions import CPU_DEVICE, ggml
@@ -32,14 +33,17 @@ def use_kernels(kernels: str) -> None:
 
     llama.cpp keeps its list for the whole process, so this holds for models that other parts of the program load, too.
     """
-    buffers = extra_buffers()
-    if kernels == "plain":
-        buffers.clear()
-    elif kernels == "repack":
-        buffers.pop(AMX, None)
+    offered = buffers_for(kernels, extra_buffers())
     slots = _slots()
-    for index, address in itertools.zip_longest(range(len(_all_buffers())), buffers.values()):
+    for index, address in itertools.zip_longest(range(len(_all_buffers())), offered.values()):
         slots[index] = address
+
+
+def buffers_for(kernels: str, buffers: Mapping[str, int]) -> dict[str, int]:
+    """Those of ``buffers`` that a choice of kernels leaves, in their order."""
+    if kernels == "plain":
+        return {}
+    return {name: address for name, address in buffers.items() if kernels == "amx" or name != AMX}
 
 
 @functools.cache

@@ -12,6 +12,8 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from archroute_edge.engine import backend
+
 _lines: list[str] = []
 
 
@@ -35,9 +37,9 @@ def listening() -> Iterator[list[str]]:
 
 @contextmanager
 def loaded(path: Path, *, vocabulary_only: bool = False) -> Iterator[Any]:
-    """The model in ``path``, on the CPU."""
+    """The model in ``path``, on the CPU, with kernels that are safe on it."""
+    backend.initialise()
     with listening() as log:
-        llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         params.vocab_only, params.n_gpu_layers = vocabulary_only, 0
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)

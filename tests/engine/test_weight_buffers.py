@@ -18,7 +18,7 @@ from archroute_edge.engine.kernel_trial import KERNELS, run_worker
 from archroute_edge.engine.kernel_trial_worker import N_TOKENS, UnsoundError, evaluate, gains_by, prove_products
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.engine.matrix_products import Product, cosine, numbers
-from archroute_edge.engine.weight_buffers import extra_buffers, use_kernels
+from archroute_edge.engine.weight_buffers import buffers_for, extra_buffers, use_kernels
 from archroute_edge.quantization import quantize
 from tests.small_model import small_vocabulary
 from tools.measure.random_model import Shape, write_random_model
@@ -53,8 +53,6 @@ def load_and_evaluate(path: Path, caplog: pytest.LogCaptureFixture) -> tuple[set
 
 
 def test_repacked_kernels_are_used_when_chosen(q4_model: Path, caplog: pytest.LogCaptureFixture) -> None:
-    use_kernels("amx")
-    as_llama_cpp_does = load_and_evaluate(q4_model, caplog)
     use_kernels("repack")
     repacked = load_and_evaluate(q4_model, caplog)
     use_kernels("plain")
@@ -62,10 +60,21 @@ def test_repacked_kernels_are_used_when_chosen(q4_model: Path, caplog: pytest.Lo
     assert "CPU_REPACK" in repacked[0]
     assert plain[0] <= {"CPU", "CPU_Mapped"}
     assert np.allclose(repacked[1], plain[1], atol=0.05)
-    if "AMX" not in extra_buffers():
-        # Without AMX the choice is llama.cpp's own, to the last bit.
-        assert as_llama_cpp_does[0] == repacked[0]
-        assert np.array_equal(as_llama_cpp_does[1], repacked[1])
+
+
+@pytest.mark.parametrize(
+    ("kernels", "there", "offered"),
+    [
+        ("amx", ["AMX", "CPU_REPACK"], ["AMX", "CPU_REPACK"]),
+        ("repack", ["AMX", "CPU_REPACK"], ["CPU_REPACK"]),
+        ("plain", ["AMX", "CPU_REPACK"], []),
+        # Without AMX the choice is llama.cpp's own.
+        ("repack", ["CPU_REPACK"], ["CPU_REPACK"]),
+        ("repack", ["CPU_KLEIDIAI", "CPU_REPACK"], ["CPU_KLEIDIAI", "CPU_REPACK"]),
+    ],
+)
+def test_which_buffers_are_offered(kernels: str, there: list[str], offered: list[str]) -> None:
+    assert list(buffers_for(kernels, {name: place for place, name in enumerate(there)})) == offered
 
 
 def test_choices_can_follow_one_another() -> None:
@@ -92,7 +101,7 @@ def test_a_kernel_that_computes_something_else_is_found(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(matrix_products, "Product", Spoilt)
     with pytest.raises(UnsoundError, match=r"Q4_K times \d+ vectors in CPU_REPACK is wrong"):
-        prove_products(extra_buffers())
+        prove_products({"CPU_REPACK": extra_buffers()["CPU_REPACK"]})
 
 
 def test_a_product_equals_numpys() -> None:
