@@ -156,7 +156,7 @@ def try_kernels(wanted: str = AUTO, start: StartTrial = run_worker) -> KernelVer
         if "models" not in run.steps:
             ruled_out[kernels] = run.end
             continue
-        if wanted == AUTO and "AMX" in told.get("buffers", ()):
+        if wanted == AUTO and told["has_amx"]:
             race = run.steps.get("amx")
             if kernels != "repack":
                 ruled_out["amx"] = "not tried"

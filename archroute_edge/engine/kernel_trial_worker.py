@@ -151,13 +151,14 @@ def run(task: dict[str, Any], report: Any) -> None:
     _import_binding_alone()
     from llama_cpp import llama_cpp as binding
 
-    from archroute_edge.engine.weight_buffers import AMX, extra_buffers, use_kernels
+    from archroute_edge.engine import weight_buffers
+    from archroute_edge.engine.weight_buffers import extra_buffers, use_kernels
 
     binding.llama_backend_init()
     buffers = extra_buffers()
     features = binding.llama_print_system_info().decode().strip()
-    report("library", buffers=list(buffers), features=features)
-    contender = buffers.pop(AMX, None) if task["kernels"] != "amx" else None
+    report("library", buffers=list(buffers), features=features, has_amx=weight_buffers.AMX in buffers)
+    contender = buffers.pop(weight_buffers.AMX, None) if task["kernels"] != "amx" else None
     use_kernels(task["kernels"])
     prove_products(buffers if task["kernels"] != "plain" else {})
     report("products")
@@ -166,7 +167,7 @@ def run(task: dict[str, Any], report: Any) -> None:
     report("models")
     if contender is None or not task["amx_as_well"]:
         return
-    prove_products({AMX: contender})
+    prove_products({weight_buffers.AMX: contender})
     gain = gains_by(contender, buffers)
     faster = gain >= _LEAST_GAIN
     if faster:

@@ -119,6 +119,19 @@ def test_a_trial_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (verdict.kernels, verdict.ruled_out) == ("plain", {"repack": "hung for 4 s"})
 
 
+def test_amx_has_to_be_faster_to_be_used(process: Process, tmp_path: Path) -> None:
+    # On a CPU without it the buffer of repacked weights stands in for AMX's, and is raced in the same way.
+    result = process(*ROUTE, STANDS_FOR_AMX="CPU_REPACK")
+    assert result.returncode == 0, result.stderr
+    (kept,) = (tmp_path / "fresh").glob("kernels-*.json")
+    verdict = json.loads(kept.read_bytes())
+    if verdict["kernels"] == "amx":
+        assert verdict["ruled_out"] == {}
+    else:
+        assert verdict["kernels"] == "repack"
+        assert verdict["ruled_out"]["amx"].startswith("not faster (")
+
+
 def test_a_trial_is_made_once(process: Process, trials: Callable[[], list[str]]) -> None:
     for _ in range(3):
         assert process(*ROUTE).returncode == 0
@@ -246,7 +259,12 @@ def test_an_unknown_name_is_refused(fresh_verdicts: None, monkeypatch: pytest.Mo
 
 
 def passed(*, buffers: tuple[str, ...] = ("CPU_REPACK",), **later: Mapping[str, Any]) -> TrialRun:
-    steps = {"python": {}, "library": {"buffers": list(buffers), "features": "CPU : AVX2 = 1"}, "products": {}, "models": {}}
+    steps = {
+        "python": {},
+        "library": {"buffers": list(buffers), "features": "CPU : AVX2 = 1", "has_amx": "AMX" in buffers},
+        "products": {},
+        "models": {},
+    }
     return TrialRun({**steps, **later}, 0)
 
 
