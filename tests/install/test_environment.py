@@ -74,6 +74,15 @@ def test_a_first_run_compiles_and_a_second_does_nothing(place: Place) -> None:
     assert calls[1][1:4] == ["--no-deps", "--force-reinstall", "--no-index"]
     assert ".[dev]" in calls[2]
     assert place.ensure("dev") == []
+    assert place.said.getvalue() == "Compiling llama.cpp for this machine, once; this takes some minutes.\n"
+
+
+def test_a_compiler_with_the_defect_is_named(place: Place) -> None:
+    for name in ("cc", "c++"):
+        write_gcc(place.folder / "bin", name, "12.2.0", ("__AMX_TILE__", "__AMX_INT8__"))
+    place.ensure()
+    assert "without AMX, which this compiler gets wrong (c++ (Debian) 12.2.0)" in place.said.getvalue()
+    assert "-mno-amx-tile" in place.calls()[0][1]["CMAKE_ARGS"]
 
 
 def test_another_extra_installs_the_package_alone(place: Place) -> None:
@@ -149,6 +158,7 @@ def test_a_ready_made_wheel_is_taken_and_not_kept(place: Place) -> None:
     """Kept are builds of this machine alone."""
     place.monkeypatch.setenv("FAKE_PIP_READY_MADE", "1")
     place.ensure()
+    assert place.said.getvalue() == ""
     assert kinds(place.ensure(venv="other")) == ["wheel", "llama.cpp", "package"]
 
 

@@ -73,12 +73,13 @@ def test_output_goes_to_the_log_and_nothing_else(tmp_path: Path, monkeypatch: py
     write_pip(tmp_path / "pip", monkeypatch)
     monkeypatch.setenv("FAKE_PIP_SAYS", "WARNING: Location 'x' is ignored")
     stream = io.StringIO()
-    lines = run(["install", "x"], os.environ, tmp_path, tmp_path / "log", Line(stream), "installing")
-    assert lines == ["WARNING: Location 'x' is ignored"]
+    lines: list[str] = []
+    run(["install", "x"], os.environ, tmp_path, tmp_path / "log", Line(stream), "installing", lines.append)
+    assert lines == ["WARNING: Location 'x' is ignored\n"]
     assert stream.getvalue() == ""
     logged = (tmp_path / "log").read_text().splitlines()
     assert logged[0].endswith("-m pip install x --disable-pip-version-check --no-input")
-    assert logged[1:] == lines
+    assert logged[1:] == ["WARNING: Location 'x' is ignored"]
 
 
 def test_a_failure_says_why_and_where_the_log_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tools.install.errors import InstallError
 
 _RECORD = "archroute-install.json"
 _LOG = "archroute-install.log"
-_COMPILED = re.compile(r"\s*Building wheel for ")
+_COMPILING = re.compile(r"\s*Building wheel for ")
 _NO_COMPILER = (
     "llama.cpp has to be compiled, and no C and C++ compiler was found; install one "
     "(Debian: apt install g++; macOS: xcode-select --install) or name it: CC=... CXX=..."
@@ -89,20 +89,26 @@ class Environment:
         hand out a build for another GPU or CPU, and give other projects ours, which lacks libmtmd. Ready-made wheels that
         pip is led to (an index, a folder of wheels) are taken as pip takes them, unless something was asked of the build.
         """
-        if build.has_compilers:
-            self._line.say("Compiling llama.cpp for this machine, once; this takes some minutes.")
-            if build.remark:
-                self._line.say(build.remark)
-        elif request.must_compile:
+        if not build.has_compilers and request.must_compile:
             raise InstallError(_NO_COMPILER)
+        is_compiled = False
+
+        def watch(text: str) -> None:
+            nonlocal is_compiled
+            if not is_compiled and _COMPILING.match(text):
+                is_compiled = True
+                self._line.say("Compiling llama.cpp for this machine, once; this takes some minutes.")
+                if build.remark:
+                    self._line.say(build.remark)
+
         source = ["--no-binary", PACKAGE] if request.must_compile else []
         source += [] if build.has_compilers else ["--only-binary", PACKAGE]
         arguments = ["wheel", "-v", "--no-deps", "--no-cache-dir", *source, "--wheel-dir", str(folder)]
         try:
-            lines = self._pip([*arguments, f"{PACKAGE}=={request.version}"], build.environment, "building llama.cpp")
+            self._pip([*arguments, f"{PACKAGE}=={request.version}"], build.environment, "building llama.cpp", watch)
         except InstallError as exc:
             raise exc if build.has_compilers else InstallError(_NO_COMPILER) from exc
-        return next(folder.glob("*.whl")), any(_COMPILED.match(text) for text in lines)
+        return next(folder.glob("*.whl")), is_compiled
 
     def _keep(self, wheel: Path, folder: Path) -> None:
         """Keep a wheel for other environments; without a cache folder the next one compiles again."""
@@ -118,8 +124,10 @@ class Environment:
         arguments = ["install", "--no-deps", "--force-reinstall", "--no-index", str(wheel)]
         self._pip(arguments, self._variables, "installing llama.cpp")
 
-    def _pip(self, arguments: list[str], variables: Mapping[str, str], doing: str) -> list[str]:
-        return pip_steps.run(arguments, variables, self._project, self._log, self._line, doing)
+    def _pip(
+        self, arguments: list[str], variables: Mapping[str, str], doing: str, on_line: Callable[[str], None] | None = None
+    ) -> None:
+        pip_steps.run(arguments, variables, self._project, self._log, self._line, doing, on_line)
 
     def _read(self) -> dict[str, Any] | None:
         """The record; None if there is none, for an environment that was not made here."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tools.install import progress
@@ -44,9 +44,15 @@ _HINTS = (
 
 
 def run(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path, line: progress.Line, doing: str
-) -> list[str]:
-    """Run pip in a folder and return the lines it printed.
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    log: Path,
+    line: progress.Line,
+    doing: str,
+    on_line: Callable[[str], None] | None = None,
+) -> None:
+    """Run pip in a folder; each line that it prints goes to the log and to ``on_line``.
 
     Raises:
         InstallError: pip failed.
@@ -78,6 +84,8 @@ def run(
                         break
                     written.write(text)
                     lines.append(text.rstrip("\n"))
+                    if on_line is not None:
+                        on_line(text)
                     reader.feed(text, time.monotonic())
                 line.show(reader.text(time.monotonic()), time.monotonic())
             status = process.wait()
@@ -88,7 +96,6 @@ def run(
             line.clear()
     if status:
         raise InstallError("\n".join([f"{doing} failed:", *useful_lines(lines), f"The whole log: {log}"]))
-    return lines
 
 
 def useful_lines(lines: Sequence[str]) -> list[str]:
