@@ -53,8 +53,8 @@ def pictures(output: Path) -> None:
     # A machine without a screen can check the pages.
     from tools.docs.pictures import make_pictures
 
-    for path in make_pictures(output):
-        click.echo(str(path))
+    for path, said in make_pictures(output).items():
+        click.echo(f"{path}: {said}")
 
 
 def _chosen(pages: tuple[Path, ...]) -> tuple[Path, ...]:

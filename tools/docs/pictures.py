@@ -29,10 +29,10 @@ _WIDTH, _HEIGHT = 1000, 380
 _LONGEST_S: Final = 30
 
 
-def make_pictures(folder: Path) -> list[Path]:
-    """Write both pictures into ``folder``."""
+def make_pictures(folder: Path) -> dict[Path, str]:
+    """Write both pictures into ``folder``; returns what the status line of each says, its time among it."""
     with _virtual_screen() as display:
-        return [_picture(display, folder / name, palette) for name, palette in PICTURES.items()]
+        return {folder / name: _picture(display, folder / name, palette) for name, palette in PICTURES.items()}
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def _virtual_screen() -> Iterator[str]:
         server.wait()
 
 
-def _picture(display: str, path: Path, palette: Palette) -> Path:
+def _picture(display: str, path: Path, palette: Palette) -> str:
     def open_service() -> RoutingService:
         with resources.as_file(resources.files("archroute_edge") / "data" / "demo_tasks.yaml") as routes:
             return RoutingService(Router(config=load_config(routes), model="mini", prefix_cache=False))
@@ -65,11 +65,13 @@ def _picture(display: str, path: Path, palette: Palette) -> Path:
     for text in ("hello", "", MESSAGE):
         app.entry.replace("1.0", "end", text)
         _wait(root, partial(_shows_a_route, app, bool(text)))
+    app.entry.configure(insertofftime=0)
     app.entry.focus_force()
     root.update()
     ImageGrab.grab(xdisplay=display).quantize(128).save(path, optimize=True)
+    said = str(app.status["text"])
     app.close()
-    return path
+    return said
 
 
 def _shows_a_route(app: TypingApp, wanted: bool) -> bool:
