@@ -52,26 +52,6 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return elsewhere / "app" / "app" if request.param == "--onedir" else elsewhere / "app"
 
 
-@pytest.mark.parametrize(
-    ("features", "named"),
-    [
-        (("AVX", "AVX2", "AVX512", "AVX512_VNNI", "SSE3"), "(AVX512, AVX512_VNNI)"),
-        (("DOTPROD", "MATMUL_INT8", "NEON", "SVE"), "MATMUL_INT8, SVE)"),
-        (("AVX", "AVX2", "BMI2", "F16C", "FMA", "SSE3", "SSSE3"), None),
-        ((), None),
-    ],
-)
-def test_a_build_for_one_machine_is_warned_of(features: tuple[str, ...], named: str | None) -> None:
-    warning = bundling_warning(features)
-    if named is None:
-        assert warning is None
-    else:
-        assert warning is not None
-        assert named in warning
-        assert "docs/apps.md" in warning
-        assert "\n" not in warning
-
-
 def test_bundling_warns_where_the_installed_build_is_native(built: Path) -> None:
     """Run from an environment with a portable build, it asserts that nothing is said."""
     warning = bundling_warning(required_features(backend.build().system_info))
