@@ -26,6 +26,10 @@ from tools.release.installed_wheel import WheelError
 from tools.release.pythons import declared_versions, find_python
 
 CLONE = Path(__file__).parents[2]
+_TELL_VERSIONS = """
+import importlib.metadata, platform, sys
+print(f"Python {platform.python_version()}", *(f"{name} {importlib.metadata.version(name)}" for name in sys.argv[1:]), sep=", ")
+"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Run:
     @property
     def label(self) -> str:
         """What it runs with, for people."""
-        return f"Python {self.version}, {self.beside or 'newest versions'}"
+        return f"Python {self.version}, {self.beside or 'the newest of everything'}"
 
     @property
     def folder(self) -> Path:
@@ -50,9 +54,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went: ``summary`` is pytest's last line, or what failed before it."""
+    """How a run went: ``summary`` is pytest's last line, or what failed before it; ``what`` names exact versions."""
 
     passed: bool
+    what: str
     summary: str
     seconds: float
 
@@ -71,14 +76,22 @@ def oldest_allowed(package: str) -> str:
     raise click.BadParameter(f"archroute-edge does not require an oldest version of {package}")
 
 
-def perform(run: Run, wheels: Path, arguments: Sequence[str]) -> Outcome:
-    """Make a run's environment and run the tests in it; their output goes to standard output as it comes."""
+def perform(run: Run, shown: Sequence[str], wheels: Path, arguments: Sequence[str]) -> Outcome:
+    """Make a run's environment and run the tests in it; their output goes to standard output as it comes.
+
+    Args:
+        shown: packages whose versions the outcome names.
+        wheels: a folder for llama-cpp-python's wheel, for all runs.
+        arguments: pytest's.
+    """
     begun = time.monotonic()
     try:
         beside = [run.beside] if run.beside else []
         python = make_environment(run.folder, run.python, ["--editable", f"{CLONE}[dev]", *beside], wheels)
+        tell = [str(python), "-c", _TELL_VERSIONS, *shown]
+        what = subprocess.run(tell, env=plain_environment(), capture_output=True, text=True, check=True).stdout.strip()
     except (subprocess.CalledProcessError, WheelError, OSError) as exc:
-        return Outcome(False, f"the environment could not be made: {exc}", time.monotonic() - begun)
+        return Outcome(False, run.label, f"the environment could not be made: {exc}", time.monotonic() - begun)
     command = [str(python), "-m", "pytest", *arguments]
     last = ""
     begun = time.monotonic()
@@ -87,7 +100,7 @@ def perform(run: Run, wheels: Path, arguments: Sequence[str]) -> Outcome:
         for line in tests.stdout:
             click.echo(line, nl=False)
             last = line.strip() or last
-    return Outcome(tests.returncode == 0, last, time.monotonic() - begun)
+    return Outcome(tests.returncode == 0, what, last, time.monotonic() - begun)
 
 
 def find_pythons(versions: Sequence[str]) -> dict[str, Path]:
@@ -120,12 +133,11 @@ def main(versions: tuple[str, ...], ends_of: str | None, arguments: tuple[str, .
     with tempfile.TemporaryDirectory() as wheels:
         for run in runs:
             click.echo(f"{run.label}: installing ...", err=True)
-            outcomes.append(perform(run, Path(wheels), arguments))
-    click.echo(f"pytest {' '.join(arguments)}")
-    for run, outcome in zip(runs, outcomes, strict=True):
-        verdict = "passed" if outcome.passed else "FAILED"
-        click.echo(f"{run.label}: {verdict} ({outcome.seconds:.0f} s): {outcome.summary}")
-    sys.exit(0 if all(outcome.passed for outcome in outcomes) else 1)
+            outcomes.append(perform(run, [ends_of] if ends_of else [], Path(wheels), arguments))
+    click.echo(f"\npytest {' '.join(arguments)}")
+    for each in outcomes:
+        click.echo(f"{each.what}: {'passed' if each.passed else 'FAILED'} ({each.seconds:.0f} s): {each.summary}")
+    sys.exit(0 if all(each.passed for each in outcomes) else 1)
 
 
 if __name__ == "__main__":
