@@ -35,7 +35,7 @@ CARD_MESSAGE = (
 
 @pytest.fixture(scope="session")
 def kernel_verdict(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of the verdict on this machine's kernels, which every process of a test would make for itself."""
+    """The file of the verdict on this machine's kernels, which every process of a test would reach for itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
         patch.delenv("ARCHROUTE_CPU_KERNELS", raising=False)
@@ -45,11 +45,9 @@ def kernel_verdict(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel_verdict: Path) -> None:
+def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own caches and models, and the small models run on one thread."""
     monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path / "prefixes"))
-    (tmp_path / "prefixes").mkdir(mode=0o700)
-    (tmp_path / "prefixes" / kernel_verdict.name).write_bytes(kernel_verdict.read_bytes())
     # huggingface_hub reads its environment once, when it is imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
@@ -59,6 +57,13 @@ def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel_verd
         monkeypatch.setattr(f"archroute_edge.deciders.{decider}.physical_cores", lambda: 1)
     for name in ("ARCHROUTE_MODELS_DIR", "ARCHROUTE_CATALOGUE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def tried_kernels(private_folders: None, kernel_verdict: Path, tmp_path: Path) -> None:
+    """The test's cache folder has the verdict, so that its processes need no trial."""
+    (tmp_path / "prefixes").mkdir(mode=0o700)
+    (tmp_path / "prefixes" / kernel_verdict.name).write_bytes(kernel_verdict.read_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -105,12 +105,12 @@ def run_worker(kernels: str, amx_as_well: bool) -> TrialRun | None:
     from archroute_edge.child_process import start_module
 
     models = [str(path) for path in (bundled_folder() / name for name in _MODELS) if path.is_file()]
-    task = {"kernels": kernels, "amx_as_well": amx_as_well, "models": models, "path": sys.path}
+    task = {"kernels": kernels, "amx_as_well": amx_as_well, "models": models, "path": [str(each) for each in sys.path]}
     try:
         process = start_module(
             _WORKER, json.dumps(task), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-    except (OSError, ValueError, TypeError, SettingsError) as exc:
+    except (OSError, ValueError, SettingsError) as exc:
         logger.debug("no child process can be started: %s", exc)
         return None
     hung = False
@@ -149,9 +149,9 @@ def try_kernels(wanted: str = AUTO, start: StartTrial = run_worker) -> KernelVer
         run = start(kernels, wanted == AUTO and kernels == "repack")
         if run is None or not run.began:
             reason = run.steps["failed"]["what"] if run is not None and "failed" in run.steps else "no child process"
+            untried = ("amx", "repack") if wanted == AUTO else ()
             safest = "plain" if wanted == AUTO else wanted
-            return KernelVerdict(safest, proved=False, ruled_out={other: f"not tried ({reason})" for other in KERNELS[:2]
-                                 if other != safest})  # fmt: skip
+            return KernelVerdict(safest, proved=False, ruled_out={each: f"not tried ({reason})" for each in untried})
         told = run.steps.get("library", told)
         if "models" not in run.steps:
             ruled_out[kernels] = run.end

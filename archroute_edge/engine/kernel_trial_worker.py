@@ -104,6 +104,8 @@ def evaluate(path: str) -> None:
     settings.n_threads = settings.n_threads_batch = 2
     is_encoder = bool(model) and binding.llama_model_meta_val_str(model, b"bert.block_count", None, 0) >= 0
     settings.embeddings = is_encoder
+    # Products of many vectors would be computed on a GPU, the weights taken there each time.
+    settings.op_offload = settings.offload_kqv = False
     context = binding.llama_init_from_model(model, settings) if model else None
     if not context:
         raise UnsoundError(f"{Path(path).name} cannot be loaded")
@@ -148,6 +150,8 @@ def run(task: dict[str, Any], report: Any) -> None:
     Raises:
         UnsoundError: a kernel computed something wrong.
     """
+    # The CPU's kernels are tried, and to look for graphics cards takes time.
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["HIP_VISIBLE_DEVICES"] = "-1"
     _import_binding_alone()
     from llama_cpp import llama_cpp as binding
 

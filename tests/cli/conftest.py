@@ -61,7 +61,7 @@ def routes(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def process() -> Callable[..., subprocess.CompletedProcess[str]]:
+def process(tried_kernels: None) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run as a process of its own, with this test's folders."""
 
     def call(*args: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:

@@ -133,7 +133,8 @@ def test_the_page_stands_alone(whole: tuple[Result, Path], folder: Path) -> None
 
 def test_nothing_is_left_behind(whole: tuple[Result, Path], folder: Path) -> None:
     """Levels that were made, saved prefixes and the journal of a finished run go."""
-    assert list(whole[1].rglob("*")) == [whole[1] / "runs"]
+    left = [path for path in whole[1].rglob("*") if not path.name.startswith("kernels-")]
+    assert left == [whole[1] / "runs"]
     assert sorted(path.name for path in folder.glob("*.gguf")) == ["small-F32.gguf", "small-Q8_0.gguf"]
 
 

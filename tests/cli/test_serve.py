@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Run, one_line
+
+pytestmark = pytest.mark.usefixtures("tried_kernels")
 
 
 def test_a_port_that_is_taken_is_one_line(run: Run) -> None:

@@ -46,6 +46,8 @@ print(child.pid, holder.pid, flush=True)
 time.sleep(60)
 """
 
+pytestmark = pytest.mark.usefixtures("tried_kernels")
+
 
 @pytest.fixture
 def options(bundled_model: Path) -> list[str]:
