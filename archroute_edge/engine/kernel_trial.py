@@ -151,7 +151,7 @@ def try_kernels(wanted: str = AUTO, start: StartTrial = run_worker) -> KernelVer
             reason = run.steps["failed"]["what"] if run is not None and "failed" in run.steps else "no child process"
             untried = ("amx", "repack") if wanted == AUTO else ()
             safest = "plain" if wanted == AUTO else wanted
-            return KernelVerdict(safest, proved=False, ruled_out={each: f"not tried ({reason})" for each in untried})
+            return KernelVerdict(safest, proved=False, ruled_out=dict.fromkeys(untried, f"not tried ({reason})"))
         told = run.steps.get("library", told)
         if "models" not in run.steps:
             ruled_out[kernels] = run.end
