@@ -102,8 +102,9 @@ class _Run:
 
     def _show(self, part: Part, left: Sequence[Part]) -> None:
         seconds = sum(self._cost(each) for each in left if each.key not in self._journal)
-        done = time.monotonic() - self._begun
-        self._on_progress(_step(part, self._plan), int(1000 * done), int(1000 * (done + seconds)) or 1)
+        done = int(1000 * (time.monotonic() - self._begun))
+        # A part is left, however little time it takes.
+        self._on_progress(_step(part, self._plan), done, done + max(1, int(1000 * seconds)))
 
     def _cost(self, part: Part) -> float:
         known = self._seconds.get(f"{part.kind} {part.contender.label}") or self._seconds.get(part.kind)
