@@ -35,7 +35,7 @@ in the file, and no others."""
 
 VARIABLE: Final = "ARCHROUTE_CPU_KERNELS"
 AUTO: Final = "auto"
-TIME_LIMIT_S: Final = 60.0
+TIME_LIMIT_S: Final = 120.0
 """A child that has not ended by then hangs. It takes half a second, and under an emulator a hundred times as long."""
 
 _MODELS: Final = ("mini-Q8_0.gguf", "tiny-Q8_0.gguf")
@@ -206,12 +206,9 @@ def _verdict_for(wanted: str) -> KernelVerdict:
     if verdict is None:
         logger.info("trying llama.cpp's kernels on this CPU")
         verdict = try_kernels(wanted)
-        # A hang or a kill may be due to something else, and no child process to what this program is embedded in.
-        if (
-            path is not None
-            and verdict.proved
-            and not any("hung" in why or "SIGKILL" in why for why in verdict.ruled_out.values())
-        ):
+        # No child process may be due to what this program is embedded in, and a hang or a kill of all to what else runs here.
+        by_chance = not verdict.kernels and any("hung" in end or "SIGKILL" in end for end in verdict.ruled_out.values())
+        if path is not None and verdict.proved and not by_chance:
             _write(path, verdict)
     return verdict
 
@@ -271,7 +268,11 @@ def _no_kernels(verdict: KernelVerdict) -> str:
     wanted = wanted_kernels()
     if wanted not in (AUTO, "plain"):
         return f"{said} with {VARIABLE}={wanted}; unset {VARIABLE}"
-    cause = "it was compiled for another CPU, or by a compiler with a known defect"
+    from archroute_edge.engine.cpu_build import features_beyond_portable, features_of_build
+
+    beyond = features_beyond_portable(features_of_build() or ())
+    needed = f", one with {', '.join(beyond)}" if beyond else ""
+    cause = f"it was compiled for another CPU{needed}, or by a compiler with a known defect"
     if getattr(sys, "frozen", False):
         return f"{said}; {cause}; this program has to be bundled with a portable build of llama-cpp-python"
     return f"{said}; {cause}; build it on this machine: {rebuild_command()}"
