@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -52,3 +56,38 @@ def test_cublas_of_a_python_package(tmp_path: Path, layout: str) -> None:
 def test_no_cublas(tmp_path: Path) -> None:
     with pytest.raises(build.BuildError, match=r"no cuBLAS in .* nor among Python's packages"):
         build.cuda_settings("9.0", tmp_path / "cuda", [tmp_path])
+
+
+def test_a_build_that_was_broken_off_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    carried, work = tmp_path / "carried", tmp_path / "work"
+    (carried / "wheels").mkdir(parents=True)
+    (carried / "wheels" / "ninja-1.0-py3-none-any.whl").touch()
+    (tmp_path / "source").mkdir()
+    with tarfile.open(carried / "llama-cpp-python.tar.xz", "w:xz") as packed:
+        packed.add(tmp_path / "source", "source")
+    steps: list[str] = []
+    given: dict[str, str] = {}
+
+    def run(command: Sequence[str], _log: Path, environment: Mapping[str, str]) -> None:
+        is_wheel = "wheel" in command
+        steps.append("wheel" if is_wheel else Path(command[-1]).name)
+        if is_wheel:
+            given.update(environment)
+            if len(steps) < 3:
+                raise build.BuildError("out of time")
+            (work / "wheel").mkdir()
+            (work / "wheel" / "llama_cpp_python-1.0-py3-none-any.whl").touch()
+
+    monkeypatch.setattr(build, "_run", run)
+    monkeypatch.setattr(sys, "argv", ["build", str(carried), str(work), "--cpu"])
+    with pytest.raises(SystemExit, match="2"):
+        build.main()
+    assert capsys.readouterr().err == "error: out of time\n"
+    build.main()
+    assert steps == ["ninja-1.0-py3-none-any.whl", "wheel", "wheel", "llama_cpp_python-1.0-py3-none-any.whl"]
+    assert json.loads(capsys.readouterr().out)["card"] == "none"
+    assert given["SKBUILD_BUILD_DIR"] == str(work / "build")
+    assert "-DLLAMA_BUILD_SERVER=ON" in given["CMAKE_ARGS"] and "CUDA" not in given["CMAKE_ARGS"]
+    assert (work / "source").is_dir() and (work / "libraries").read_text() == ""

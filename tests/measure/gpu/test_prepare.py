@@ -31,6 +31,7 @@ SOURCE = "vendor/llama.cpp/"
         (f"{SOURCE}tools/server/server.cpp", True),
         (f"{SOURCE}tools/server/tests/unit/test_basic.py", False),
         (f"{SOURCE}tools/ui/CMakeLists.txt", True),
+        (f"{SOURCE}tools/ui/ui.h.in", True),
         (f"{SOURCE}tools/ui/src/app.html", False),
         (f"{SOURCE}tools/mtmd/test-1.jpeg", False),
         (f"{SOURCE}tests/test-backend-ops.cpp", False),

@@ -4,6 +4,7 @@
 
 It needs the standard library and pip alone. ``work/site`` is then a folder for PYTHONPATH, ``work/build/bin`` holds the
 programs, and ``work/libraries`` has the paths for LD_LIBRARY_PATH, if the GPU's libraries lie where the system does not look.
+A build that was broken off goes on from there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,6 +77,14 @@ def _toolkit(environment: Mapping[str, str]) -> Path:
     return Path(top).resolve()
 
 
+def _unpack(archive: Path, work: Path) -> None:
+    """Unpack ``source``, whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        with tarfile.open(archive) as packed:
+            packed.extractall(scratch, filter="data")
+        (Path(scratch) / "source").rename(work / "source")
+
+
 def _run(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
     with log.open("a", encoding="utf-8") as out:
         out.write(f"$ {shlex.join(command)}\n")
@@ -96,15 +106,16 @@ def main() -> None:
     log, site = work / "build.log", work / "site"
     begun = time.monotonic()
     try:
-        work.mkdir(parents=True)
-        with tarfile.open(carried / "llama-cpp-python.tar.xz") as packed:
-            packed.extractall(work, filter="data")
+        work.mkdir(parents=True, exist_ok=True)
+        if not (work / "source").exists():
+            _unpack(carried / "llama-cpp-python.tar.xz", work)
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         install = [*pip, "install", "--no-index", "--no-deps", "--target", str(site)]
         wheels = sorted(str(path) for path in (carried / "wheels").glob("*.whl"))
         environment = {**os.environ, "PYTHONPATH": str(site), "PATH": f"{site / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
-        if wheels:
+        if wheels and not (work / "wheels-are-in").exists():
             _run([*install, *wheels], log, environment)
+            (work / "wheels-are-in").touch()
         settings = [f"-D{name}=OFF" for name in _OFF] + [f"-D{name}=ON" for name in _ON]
         libraries: list[str] = []
         card = "none"

@@ -38,7 +38,7 @@ _KEPT = (
 )
 _IN_GGML_SRC = re.compile(rf"{_LLAMA}ggml/src/[^/]+\.(?:c|cpp|h|in|txt)$")
 _LEFT_OUT = re.compile(
-    rf"{_LLAMA}tools/(?:ui/(?!CMakeLists\.txt$)|server/(?:tests|bench|themes|webui)/)|\.(?:png|jpe?g|svg|webp|gif|wav|mp3)$"
+    rf"{_LLAMA}tools/(?:ui/(?!CMakeLists\.txt$|[^/]+\.in$)|server/(?:tests|bench|themes|webui)/)|\.(?:png|jpe?g|svg|webp|gif|wav|mp3)$"
 )
 
 #: Of the extra dev, what tests import is carried; what checks the source, or runs tests that are left out, is not.

@@ -3,8 +3,8 @@
 #
 #     tools/measure/gpu/run.sh CARRIED RESULTS [--cpu] [--layers N] [--rounds N] [--only build|tests|bench]
 #
-# Steps go on after a failure, unless nothing was built, so that one call brings back all that can be had. BUILD_S, TESTS_S and BENCH_S limit
-# the steps in seconds; WORK is where it builds, and what it finds built there stays.
+# Steps go on after a failure, unless nothing was built, so that one call brings back all that can be had. BUILD_S, TESTS_S and
+# BENCH_S limit the steps in seconds; WORK is where it builds: what is built there stays, and a build that ran out of time goes on.
 set -uo pipefail
 cd "$(dirname "$0")/../../.."
 if [ $# -lt 2 ]; then
@@ -43,7 +43,6 @@ nvidia-smi >"$results/nvidia-smi.txt" 2>&1 || echo "no nvidia-smi here" >&2
 if [ -e "$work/site/llama_cpp" ]; then
     echo "build: taken from $work" | tee -a "$results/steps.txt" >&2
 else
-    rm -rf "$work"
     step build "${BUILD_S:-570}" "$python" -m tools.measure.gpu.build "$carried" "$work" ${cpu[@]+"${cpu[@]}"} >"$results/build.json"
     [ ! -e "$work/build.log" ] || gzip -c "$work/build.log" >"$results/build.log.gz"
     if [ ! -e "$work/site/llama_cpp" ]; then exit 1; fi
