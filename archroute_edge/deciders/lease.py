@@ -6,6 +6,7 @@ import threading
 
 from archroute_edge.deciders.interface import Decider
 from archroute_edge.errors import EngineError
+from archroute_edge.own_process import OwnProcess
 
 
 class DeciderLease:
@@ -20,6 +21,7 @@ class DeciderLease:
         self._closed = False
         self._shares = [self]
         self._lock = threading.Lock()
+        self._process = OwnProcess()
 
     @property
     def decider(self) -> Decider:
@@ -27,7 +29,9 @@ class DeciderLease:
 
         Raises:
             EngineError: this share has been given back.
+            ForkedProcessError: the decider is another process's.
         """
+        self._process.check("router")
         if self._closed:
             raise EngineError("the router has been closed")
         return self._decider
@@ -37,7 +41,9 @@ class DeciderLease:
 
         Raises:
             EngineError: this one has been given back.
+            ForkedProcessError: the decider is another process's.
         """
+        self._process.check("router")
         with self._lock:
             other = DeciderLease(self.decider)
             other._shares, other._lock = self._shares, self._lock
@@ -45,7 +51,12 @@ class DeciderLease:
         return other
 
     def close(self) -> None:
-        """Give this share back; the last one waits for a decision that is under way, and closes the decider."""
+        """Give this share back; the last one waits for a decision that is under way, and closes the decider.
+
+        In a forked process nothing is closed: what the decider has there is a copy that nothing can use.
+        """
+        if not self._process.is_this:
+            return
         with self._lock:
             if self._closed:
                 return
