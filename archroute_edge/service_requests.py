@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from archroute_edge.conversation import Messages, Turn
@@ -41,7 +40,7 @@ class AnswerFuture(Future[Any]):
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call ``fn`` with the future when it is done, or at once if it is."""
-        super().add_done_callback(partial(_call, fn))
+        super().add_done_callback(_Callback(fn))
 
     def result(self, timeout: float | None = None) -> Any:
         """The answer."""
@@ -61,17 +60,24 @@ class AnswerFuture(Future[Any]):
             raise ServiceClosedError("the program ends; nothing more is decided")
 
 
-def _call(fn: Callable[[Future[Any]], object], future: Future[Any]) -> None:
-    try:
-        fn(future)
-    except Exception:
-        # Noted by the future.
-        raise
-    except BaseException:
-        assert isinstance(future, AnswerFuture)
-        if future.answering != threading.get_ident():
+class _Callback:
+    """Calls once, and holds what it called no longer: else a future that is kept would keep its service, router and model."""
+
+    def __init__(self, fn: Callable[[Future[Any]], object]) -> None:
+        self._fn: Callable[[Future[Any]], object] | None = fn
+
+    def __call__(self, future: Future[Any]) -> None:
+        fn, self._fn = self._fn, None
+        assert fn is not None and isinstance(future, AnswerFuture)
+        try:
+            fn(future)
+        except Exception:
+            # The future notes it.
             raise
-        logger.exception("a callback of a future wanted to end the thread, which is the service's and goes on: %r", fn)
+        except BaseException:
+            if future.answering != threading.get_ident():
+                raise
+            logger.exception("a callback of a future wanted to end the thread, which is the service's and goes on: %r", fn)
 
 
 class Promise:

@@ -19,7 +19,9 @@ class DeciderLease:
     def __init__(self, decider: Decider) -> None:
         self._decider = decider
         self._closed = False
-        self._shares = [self]
+        # A number that all shares have in common. Were it the shares themselves, none would be freed before the garbage
+        # collector finds them, and with them models.
+        self._n_shares = [1]
         self._lock = threading.Lock()
         self._process = OwnProcess()
 
@@ -46,8 +48,8 @@ class DeciderLease:
         self._process.check("router")
         with self._lock:
             other = DeciderLease(self.decider)
-            other._shares, other._lock = self._shares, self._lock
-            self._shares.append(other)
+            other._n_shares, other._lock = self._n_shares, self._lock
+            self._n_shares[0] += 1
         return other
 
     def close(self) -> None:
@@ -61,7 +63,7 @@ class DeciderLease:
             if self._closed:
                 return
             self._closed = True
-            self._shares.remove(self)
-            is_last = not self._shares
+            self._n_shares[0] -= 1
+            is_last = self._n_shares[0] == 0
         if is_last:
             self._decider.close()
