@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.engine import loaded_model
+from archroute_edge.engine import backend, loaded_model
 from archroute_edge.engine.forked_threads import usable_threads
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import EngineError, ForkedProcessError, ServiceClosedError
@@ -270,10 +270,10 @@ in_child(ask)
 def test_a_gpu_cannot_be_used_after_a_fork(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break if CUDA were called in a forked process, where llama.cpp ends the process."""
     used: list[str] = []
-    build = loaded_model.backend.build()
-    monkeypatch.setattr(loaded_model.backend, "build", lambda: type(build)(**{**vars(build), "gpu_offload": True}))
+    build = backend.build()
+    monkeypatch.setattr(backend, "build", lambda: type(build)(**{**vars(build), "gpu_offload": True}))
     monkeypatch.setattr(loaded_model, "was_used_before_fork", lambda: True)
-    monkeypatch.setattr(loaded_model.backend, "initialise", lambda: used.append("initialised"))
+    monkeypatch.setattr(backend, "initialise", lambda: used.append("initialised"))
     with pytest.raises(ForkedProcessError, match="spawn"):
         LoadedModel(random_model)
     assert not used

@@ -7,6 +7,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,11 @@ def test_a_dropped_router_is_freed(settings: dict[str, Any]) -> None:
 def test_a_dropped_service_is_freed(settings: dict[str, Any]) -> None:
     """Would break if its thread, or a future that is kept, held the service, and with it a model."""
     service = RoutingService(Router(**settings))
-    kept = [service.submit("fix it", deadline=PATIENCE_S), service.submit_many(MESSAGES), service.warm("I am typing")]
+    kept: list[Future[Any]] = [
+        service.submit("fix it", deadline=PATIENCE_S),
+        service.submit_many(MESSAGES),
+        service.warm("I am typing"),
+    ]
     for future in kept:
         future.result(PATIENCE_S)
     decider = weakref.ref(service.router.decider)
