@@ -38,12 +38,16 @@ class AlarmClock:
 
     def close(self) -> None:
         """Make no more calls, and end the thread."""
+        self.stop()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def stop(self) -> None:
+        """Make no more calls, and let the thread end by itself."""
         with self._condition:
             self._closed = True
             self._alarms.clear()
             self._condition.notify()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
 
     def _run(self) -> None:
         while True:

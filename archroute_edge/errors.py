@@ -15,7 +15,8 @@
     │   ├── ModelLoadError       llama.cpp refused a file that looked sound
     │   └── DownloadError        a model that could not be fetched from the hub, whole and as published
     ├── EngineError              llama.cpp failed while evaluating
-    │   └── ContextOverflowError the prompt does not fit into the context
+    │   ├── ContextOverflowError the prompt does not fit into the context
+    │   └── ForkedProcessError   a router or a service of the process that this one was forked from
     ├── DecisionCancelledError   a decision or warm-up that its caller called off
     │   └── EvaluationStoppedError   the evaluation that this stopped, with what of it was finished
     ├── ServiceError             a request that a RoutingService does not take or finish
@@ -146,6 +147,10 @@ class QueueFullError(ServiceError):
 
 class ServiceClosedError(ServiceError):
     """The service is closed, or was closed before the request's turn came."""
+
+
+class ForkedProcessError(EngineError, ServiceClosedError):
+    """A router or a service is used in a process that was forked from its own, where neither threads nor locks work."""
 
 
 class RequestError(ArchRouteError):

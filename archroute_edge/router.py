@@ -26,6 +26,7 @@ from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE
 from archroute_edge.errors import DecisionCancelledError, SettingsError
 from archroute_edge.folders import cache_folder
 from archroute_edge.model_store import AUTO, ModelFile
+from archroute_edge.process_end import quiet_at_the_end
 from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.setting_limits import check_deadline, check_settings
 
@@ -68,6 +69,7 @@ class Router:
         ContextOverflowError: the routes do not fit into the context.
     """
 
+    @quiet_at_the_end()
     def __init__(
         self,
         routes: Iterable[Route] | RouteTable | None = None,
@@ -114,6 +116,7 @@ class Router:
         """
         return cls(config=load_config(path), **settings)
 
+    @quiet_at_the_end()
     def with_config(self, config: RoutingConfig) -> Router:
         """A router for another configuration over the model that is loaded already; each is closed on its own.
 
@@ -131,6 +134,7 @@ class Router:
             raise
         return other
 
+    @quiet_at_the_end()
     def route(
         self,
         messages: Messages,
@@ -159,22 +163,25 @@ class Router:
             ContextOverflowError: ``routes`` do not fit into the context.
             DecisionCancelledError: ``cancellation`` was set.
             EngineError: llama.cpp failed, or the router has been closed.
+            ForkedProcessError: the router was made in the process that this one was forked from.
         """
         started = time.perf_counter()
         check_deadline(deadline)
+        decider = self._decider
         with (cancellation or Cancellation()).until(deadline) as limit:
             turns = read_messages(messages)
             config = self._config_for(routes)
             wanted = scores or self._calibration is not None
             try:
                 # Routes that come with one message are not saved: many such would push out what is worth keeping.
-                verdict = self._decider.decide(config.table, turns, scores=wanted, keep=routes is None, cancellation=limit)
+                verdict = decider.decide(config.table, turns, scores=wanted, keep=routes is None, cancellation=limit)
             except DecisionCancelledError:
                 if not limit.timed_out:
                     raise
                 return fallback_decision(config, key, 1000 * (time.perf_counter() - started))
         return make_decision(config, self._calibration, verdict, key, scores)
 
+    @quiet_at_the_end()
     def stand_in(
         self,
         messages: Messages,
@@ -197,6 +204,7 @@ class Router:
             return fallback_decision(config, key, 1000 * (time.perf_counter() - started))
         return make_decision(config, self._calibration, verdict, key, scores)
 
+    @quiet_at_the_end()
     def route_many(
         self,
         conversations: Sequence[Messages],
@@ -238,6 +246,7 @@ class Router:
     def _config_for(self, routes: Iterable[Route] | RouteTable | None) -> RoutingConfig:
         return self.config if routes is None else replace(self.config, table=as_table(routes))
 
+    @quiet_at_the_end()
     def warm(
         self,
         messages: Messages | None = None,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
 import time
+import warnings
+import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from archroute_edge.alarm_clock import AlarmClock
 from archroute_edge.conversation import Messages, Turn, read_messages
 from archroute_edge.decision import Decision, Warmup
 from archroute_edge.errors import ConversationError, EngineError, SettingsError
+from archroute_edge.process_end import program_ends, quiet_at_the_end
 from archroute_edge.router import Router
 from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.service_requests import DecisionRequest, WarmRequest, as_messages, with_waiting
@@ -51,7 +53,8 @@ class ServiceStats:
 class RoutingService:
     """One worker thread that owns a router; everybody else talks to it through a bounded queue. Thread-safe.
 
-    The router's routes are warmed at once, and again when another router takes its place.
+    The router's routes are warmed at once, and again when another router takes its place. A service that is dropped without
+    :meth:`close` finishes what waits and ends as after it, with a ResourceWarning.
 
     Args:
         router: taken over: closing the service closes it.
@@ -64,10 +67,10 @@ class RoutingService:
     def __init__(self, router: Router, *, queue_limit: int = 64) -> None:
         if isinstance(queue_limit, bool) or queue_limit < 1:
             raise SettingsError(f"queue_limit is {queue_limit!r}; it must be at least 1")
-        self._clock = AlarmClock()
         self._worker = ServiceWorker(router, queue_limit)
-        # At exit the model is freed, and the thread must not be in the middle of an evaluation then.
-        atexit.register(self._close_at_exit)
+        self._dropped = weakref.finalize(self, _finish_dropped, self._worker)
+        # At exit whatever evaluates is stopped anyway.
+        self._dropped.atexit = False
         self.warm()
 
     @property
@@ -80,6 +83,7 @@ class RoutingService:
         """Whether it takes no more requests: it was closed, or its thread ended on an error that nobody foresaw."""
         return self._worker.is_closed
 
+    @quiet_at_the_end()
     def submit(
         self,
         messages: Messages,
@@ -113,6 +117,7 @@ class RoutingService:
         turns = read_messages(messages)
         return self._submit(DecisionRequest([turns], table, scores, [key], caller, deadline, started=started))
 
+    @quiet_at_the_end()
     def submit_many(
         self,
         conversations: Sequence[Messages],
@@ -141,13 +146,14 @@ class RoutingService:
         return self._submit(request)
 
     def _submit(self, request: DecisionRequest) -> Future[Any]:
-        request.promise.before_answer = self._count
+        request.promise.before_answer = partial(_count, self._worker)
         self._worker.put(request)
-        request.promise.future.add_done_callback(lambda _future: self._on_done(request))
+        request.promise.future.add_done_callback(partial(_on_done, self._worker, request))
         if request.stands_in_at is not None and not request.promise.done:
-            request.alarm = self._clock.at(request.stands_in_at, lambda: self._on_deadline(request))
+            request.alarm = self._worker.clock.at(request.stands_in_at, partial(_on_deadline, self._worker, request))
         return request.promise.future
 
+    @quiet_at_the_end()
     def warm(
         self,
         messages: Messages | None = None,
@@ -167,11 +173,12 @@ class RoutingService:
         turns = None if messages is None else read_messages(messages)
         request = WarmRequest(turns, None if routes is None else as_table(routes), caller)
         older = self._worker.put_warm(request)
-        request.promise.future.add_done_callback(lambda _future: self._on_done(request))
+        request.promise.future.add_done_callback(partial(_on_done, self._worker, request))
         for each in older:
             each.promise.future.cancel()
         return request.promise.future
 
+    @quiet_at_the_end()
     def replace(self, router: Router) -> None:
         """Send new requests to ``router``; those that wait finish on the old one, which is then closed.
 
@@ -201,20 +208,17 @@ class RoutingService:
         )
 
     def close(self, *, drain: bool = True, timeout: float | None = None) -> None:
-        """Take no more requests, end the threads, and close the router.
+        """Take no more requests, end the threads, and close the router. In a forked process there is nothing to close.
 
         Args:
             drain: finish what waits; else that, and what is being decided, gets ServiceClosedError.
             timeout: seconds after which no more is finished.
         """
-        atexit.unregister(self._close_at_exit)
-        if self._worker.is_forked:
+        self._dropped.detach()
+        if not self._worker.process.is_this:
             return
         self._worker.close(drain=drain, timeout=timeout)
-        self._clock.close()
-
-    def _close_at_exit(self) -> None:
-        self.close(drain=False)
+        self._worker.clock.close()
 
     def __enter__(self) -> RoutingService:
         return self
@@ -224,45 +228,63 @@ class RoutingService:
     ) -> None:
         self.close()
 
-    def _on_done(self, request: DecisionRequest | WarmRequest) -> None:
-        """There is an answer, or nobody wants one any more."""
-        future = request.promise.future
-        if future.cancelled():
-            request.promise.acknowledge()
-        self._worker.forget(request)
-        if isinstance(request, WarmRequest):
-            return
-        if request.alarm is not None:
-            self._clock.turn_off(request.alarm)
-        if future.cancelled():
-            self._worker.count("cancelled")
 
-    def _count(self, answer: Decision | list[Decision]) -> None:
-        decisions = answer if isinstance(answer, list) else [answer]
-        self._worker.count("decided", len(decisions))
-        self._worker.count("deadlines", sum(decision.reason == "deadline" for decision in decisions))
+def _finish_dropped(worker: ServiceWorker) -> None:
+    """End the thread of a service that nobody holds any more. The garbage collector calls it anywhere: it waits for nothing."""
+    if worker.process.is_this:
+        worker.finish()
+        warnings.warn(
+            "a RoutingService, or an AsyncRouter, was dropped without being closed; call close(), or use it in a with block",
+            ResourceWarning,
+            stacklevel=2,
+        )
 
-    def _on_deadline(self, request: DecisionRequest) -> None:
-        """Answer a request that still waits, or one that the router has not answered by itself."""
-        if request.promise.done:
-            return
-        assert request.ends_at is not None
-        if time.monotonic() < request.ends_at and self._worker.is_running(request):
-            request.alarm = self._clock.at(request.ends_at, lambda: self._on_deadline(request))
-            return
-        try:
-            decision = request.router.stand_in(
-                as_messages(request.conversations[0]),
-                routes=request.table,
-                scores=request.scores,
-                key=request.keys[0],
-                time_limit=request.ends_at + _STAND_IN_S - time.monotonic(),
-            )
-        except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits, and the other alarms must go on
+
+# Functions, and no methods: futures and alarms that are held somewhere hold no service.
+def _on_done(worker: ServiceWorker, request: DecisionRequest | WarmRequest, _future: Future[Any]) -> None:
+    """There is an answer, or nobody wants one any more."""
+    if not worker.process.is_this:
+        return
+    future = request.promise.future
+    if future.cancelled():
+        request.promise.acknowledge()
+    worker.forget(request)
+    if isinstance(request, WarmRequest):
+        return
+    if request.alarm is not None:
+        worker.clock.turn_off(request.alarm)
+    if future.cancelled():
+        worker.count("cancelled")
+
+
+def _count(worker: ServiceWorker, answer: Decision | list[Decision]) -> None:
+    decisions = answer if isinstance(answer, list) else [answer]
+    worker.count("decided", len(decisions))
+    worker.count("deadlines", sum(decision.reason == "deadline" for decision in decisions))
+
+
+def _on_deadline(worker: ServiceWorker, request: DecisionRequest) -> None:
+    """Answer a request that still waits, or one that the router has not answered by itself."""
+    if request.promise.done:
+        return
+    assert request.ends_at is not None
+    if time.monotonic() < request.ends_at and worker.is_running(request):
+        request.alarm = worker.clock.at(request.ends_at, partial(_on_deadline, worker, request))
+        return
+    try:
+        decision = request.router.stand_in(
+            as_messages(request.conversations[0]),
+            routes=request.table,
+            scores=request.scores,
+            key=request.keys[0],
+            time_limit=request.ends_at + _STAND_IN_S - time.monotonic(),
+        )
+    except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits, and the other alarms must go on
+        if not program_ends():
             request.promise.fail(exc)
-        else:
-            waited = time.monotonic() - request.started
-            request.promise.answer(with_waiting(decision, waited - decision.timings.total_ms / 1000))
+    else:
+        waited = time.monotonic() - request.started
+        request.promise.answer(with_waiting(decision, waited - decision.timings.total_ms / 1000))
 
 
 def _read_one_of_many(messages: Messages, index: int) -> tuple[Turn, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,11 +13,71 @@ from typing import Any
 from archroute_edge.conversation import Messages, Turn
 from archroute_edge.decision import Decision
 from archroute_edge.engine.cancellation import Cancellation, lead
+from archroute_edge.errors import ServiceClosedError
+from archroute_edge.own_process import OwnProcess
+from archroute_edge.process_end import in_daemon_thread, program_ends
 from archroute_edge.router import Router
 from archroute_edge.routes import RouteTable
 
+logger = logging.getLogger(__name__)
+
 # Less than this is no time to decide anything in.
 _SHORTEST_S = 0.001
+
+
+class AnswerFuture(Future[Any]):
+    """A future whose callbacks cannot end the thread that answers, and that nobody waits for once the program ends.
+
+    At exit what waits is left as it is, so that no callback runs and no thread hears of an error any more. Only whoever still
+    waits for an answer then, in a function that was registered with :mod:`atexit`, gets an error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answering: int | None = None
+        """The thread that is giving the answer, and calls the callbacks."""
+        self._process = OwnProcess()
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Call ``fn`` with the future when it is done, or at once if it is."""
+        super().add_done_callback(_Callback(fn))
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The answer."""
+        self._check_answerable()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The error that stands for an answer, or None."""
+        self._check_answerable()
+        return super().exception(timeout)
+
+    def _check_answerable(self) -> None:
+        if self.done():
+            return
+        self._process.check("service")
+        if program_ends() and not in_daemon_thread():
+            raise ServiceClosedError("the program ends; nothing more is decided")
+
+
+class _Callback:
+    """Calls once, and holds what it called no longer: else a future that is kept would keep its service, router and model."""
+
+    def __init__(self, fn: Callable[[Future[Any]], object]) -> None:
+        self._fn: Callable[[Future[Any]], object] | None = fn
+
+    def __call__(self, future: Future[Any]) -> None:
+        fn, self._fn = self._fn, None
+        assert fn is not None and isinstance(future, AnswerFuture)
+        try:
+            fn(future)
+        except Exception:
+            # The future notes it.
+            raise
+        except BaseException:
+            if future.answering != threading.get_ident():
+                raise
+            logger.exception("a callback of a future wanted to end the thread, which is the service's and goes on: %r", fn)
 
 
 class Promise:
@@ -26,7 +87,7 @@ class Promise:
     """
 
     def __init__(self) -> None:
-        self.future: Future[Any] = Future()
+        self.future = AnswerFuture()
         self.before_answer: Callable[[Any], None] = lambda _result: None
         """Called with the answer before anybody can see it."""
         self._lock = threading.Lock()
@@ -50,6 +111,12 @@ class Promise:
         """Give an error; whether it was wanted."""
         return self._settle(lambda: self.future.set_exception(error))
 
+    def cancel(self) -> None:
+        """Tell whoever waits that there will be no answer."""
+        self.future.answering = threading.get_ident()
+        self.future.cancel()
+        self.future.answering = None
+
     def acknowledge(self) -> None:
         """Let go of a future that was cancelled: those who wait for it are told."""
         self._settle(lambda: None)
@@ -61,7 +128,9 @@ class Promise:
             self._settled = True
         if not self.future.set_running_or_notify_cancel():
             return False
+        self.future.answering = threading.get_ident()
         give()
+        self.future.answering = None
         return True
 
 

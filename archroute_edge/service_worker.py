@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from archroute_edge.alarm_clock import AlarmClock
 from archroute_edge.decision import Decision
 from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.errors import DecisionCancelledError, QueueFullError, ServiceClosedError
 from archroute_edge.fair_queue import FairQueue
+from archroute_edge.own_process import OwnProcess
+from archroute_edge.process_end import program_ends
 from archroute_edge.router import Router
 from archroute_edge.service_requests import DecisionRequest, WarmRequest, as_messages, ask_router, with_waiting
 
@@ -27,6 +29,8 @@ _FIRST_GUESS_S = 1.0
 class ServiceWorker:
     """One thread that decides what waits, callers taking turns, and warms when nothing does. Thread-safe.
 
+    The thread holds the worker, and nothing of what it works for: a service that nobody holds is freed, and ends it.
+
     Args:
         router: closed when the thread ends, and so is every one that took its place.
         queue_limit: requests that may wait.
@@ -34,6 +38,7 @@ class ServiceWorker:
 
     def __init__(self, router: Router, queue_limit: int) -> None:
         self.router = router
+        self.clock = AlarmClock()
         self.counts: Counter[str] = Counter()
         self._retired: list[Router] = []
         self._limit = queue_limit
@@ -45,7 +50,8 @@ class ServiceWorker:
         self._stop = Cancellation()
         self._mean_s: float | None = None
         self._closing = False
-        self._process = os.getpid()
+        self._error: BaseException | None = None
+        self.process = OwnProcess()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="archroute-worker", daemon=True)
         self._thread.start()
@@ -53,19 +59,23 @@ class ServiceWorker:
     @property
     def n_waiting(self) -> int:
         """Requests that wait, warm-ups excepted."""
+        if not self.process.is_this:
+            return 0
         with self._changed:
             return len(self._queue)
 
     @property
     def n_running(self) -> int:
         """Requests that are being decided."""
+        if not self.process.is_this:
+            return 0
         with self._changed:
             return len(self._running)
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing more is taken."""
-        return self._closing
+        return self._closing or not self.process.is_this
 
     def count(self, what: str, number: int = 1) -> None:
         """Add to :attr:`counts`."""
@@ -77,16 +87,11 @@ class ServiceWorker:
         with self._changed:
             return request in self._running
 
-    @property
-    def is_forked(self) -> bool:
-        """Whether this is a process that was forked from the service's own: its thread is not here."""
-        return self._process != os.getpid()
-
     def put(self, request: DecisionRequest) -> None:
         """Let ``request`` wait for its turn. A warm-up that does not serve it is stopped.
 
         Raises:
-            ServiceClosedError: closed, or of the process that this one was forked from.
+            ServiceClosedError: closed, or another process's.
             QueueFullError: too many wait already.
         """
         self._check_process()
@@ -108,7 +113,7 @@ class ServiceWorker:
         """Let ``request`` wait until nothing else does. Returns those of the same caller that it takes the place of.
 
         Raises:
-            ServiceClosedError: closed, or of the process that this one was forked from.
+            ServiceClosedError: closed, or another process's.
         """
         self._check_process()
         with self._changed:
@@ -134,7 +139,7 @@ class ServiceWorker:
         """Decide with ``router`` what comes from now on; whether that is another one than before.
 
         Raises:
-            ServiceClosedError: closed, or of the process that this one was forked from.
+            ServiceClosedError: closed, or another process's.
         """
         self._check_process()
         with self._changed:
@@ -148,11 +153,7 @@ class ServiceWorker:
 
     def close(self, *, drain: bool, timeout: float | None) -> None:
         """Take nothing more, and end the thread: once everything is decided, or at once, or after ``timeout`` seconds."""
-        with self._changed:
-            self._closing = True
-            if self._warming is not None:
-                self._stop.cancel()
-            self._changed.notify()
+        self.finish()
         if not drain:
             self._give_up()
         if threading.current_thread() is self._thread:
@@ -161,6 +162,14 @@ class ServiceWorker:
         if self._thread.is_alive():
             self._give_up()
             self._thread.join()
+
+    def finish(self) -> None:
+        """Take nothing more, and let the thread end by itself once everything is decided. Waits for nothing."""
+        with self._changed:
+            self._closing = True
+            if self._warming is not None:
+                self._stop.cancel()
+            self._changed.notify()
 
     def _give_up(self) -> None:
         with self._changed:
@@ -171,28 +180,36 @@ class ServiceWorker:
 
     def _check_process(self) -> None:
         # Before any lock is taken: whoever held it has stayed in the other process.
-        if self.is_forked:
-            raise ServiceClosedError("the service stayed in the process that this one was forked from; make one here")
+        self.process.check("service")
 
     def _check_open(self) -> None:
+        if self._error is not None:
+            raise ServiceClosedError(f"the service's thread ended on an error: {self._error!r}; make another service")
         if self._closing:
             raise ServiceClosedError("the service has been closed")
+        if program_ends():
+            raise ServiceClosedError("the program ends; nothing more is decided")
 
     def _work(self) -> None:
         try:
             while (do := self._next()) is not None:
                 do()
-        finally:
-            # Where something went wrong here, nobody waits in vain; else there is nothing left.
-            self._closing = True
-            self._give_up()
-            for router in (*self._retired, self.router):
-                router.close()
+        except BaseException as exc:
+            logger.exception("the service is closed, because its thread ends on an error that nobody foresaw")
+            self._error = exc
+        if program_ends():
+            return
+        # Where something went wrong here, nobody waits in vain; else there is nothing left.
+        self._closing = True
+        self._give_up()
+        self.clock.stop()
+        for router in (*self._retired, self.router):
+            router.close()
 
     def _next(self) -> Callable[[], None] | None:
         """What to do now; None where all is done and more will not come."""
         with self._changed:
-            while True:
+            while not program_ends():
                 unused = next((each for each in self._retired if all(other.router is not each for other in self._queue)), None)
                 if unused is not None:
                     self._retired.remove(unused)
@@ -208,6 +225,7 @@ class ServiceWorker:
                     self._warming = warm
                     return partial(self._warm, warm)
                 self._changed.wait()
+        return None
 
     def _companions(self, first: DecisionRequest) -> list[DecisionRequest]:
         """Others that are decided in the same evaluation."""
@@ -225,7 +243,7 @@ class ServiceWorker:
         with self._changed:
             left = list(self._warms)
         for each in left:
-            each.promise.future.cancel()
+            each.promise.cancel()
 
     def _warm(self, request: WarmRequest) -> None:
         router, error, result = self.router, None, None
@@ -234,6 +252,8 @@ class ServiceWorker:
             result = router.warm(messages, routes=request.table, cancellation=self._stop)
         except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits
             error = exc
+        if program_ends():
+            return
         with self._changed:
             self._warming = None
             again = isinstance(error, DecisionCancelledError) and not request.promise.done and not self._closing
@@ -246,7 +266,7 @@ class ServiceWorker:
         if again:
             return
         if isinstance(error, DecisionCancelledError):
-            request.promise.future.cancel()
+            request.promise.cancel()
         elif error is not None:
             logger.debug("a warm-up failed: %s", error)
             request.promise.fail(error)
@@ -266,6 +286,8 @@ class ServiceWorker:
             decisions = ask_router(batch, sizes, self._stop)
         except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits
             error = exc
+        if program_ends():
+            return
         took = (time.monotonic() - started) / sum(sizes)
         self._mean_s = took if self._mean_s is None else _NEWEST_SHARE * took + (1 - _NEWEST_SHARE) * self._mean_s
         for request, size in zip(batch, sizes if error is None else (), strict=False):

@@ -6,13 +6,14 @@ has a thread of its own: a decision waits for it until its own time is up, and t
 
 from __future__ import annotations
 
-import atexit
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 
 from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.errors import EngineError
+from archroute_edge.own_process import OwnProcess
+from archroute_edge.process_end import stop_at_the_end
 
 
 class BackgroundWork:
@@ -24,6 +25,8 @@ class BackgroundWork:
         self._key: Hashable = None
         self._thread: threading.Thread | None = None
         self._done: Future[None] = Future()
+        self._process = OwnProcess()
+        stop_at_the_end(self)
 
     def finish(self, key: Hashable, work: Callable[[Cancellation], object], cancellation: Cancellation) -> None:
         """Do ``work``, or join whoever does it already; returns when it is done.
@@ -36,8 +39,10 @@ class BackgroundWork:
         Raises:
             DecisionCancelledError: ``cancellation`` was set before it was done.
             EngineError: closed.
+            ForkedProcessError: this is another process than the one that it was made in.
             ArchRouteError: what ``work`` raised.
         """
+        self._process.check("router")
         while True:
             with self._lock:
                 if self._closing.cancelled:
@@ -52,14 +57,15 @@ class BackgroundWork:
 
     def _begin(self, key: Hashable, work: Callable[[Cancellation], object]) -> None:
         done: Future[None] = Future()
-        # The interpreter would wait for other than daemon threads to end by themselves before it calls anything at exit.
+        # The interpreter would wait for other than daemon threads to end by themselves before it stops anything.
         thread = threading.Thread(target=self._run, args=(work, done), name="archroute-background", daemon=True)
         thread.start()
         self._key, self._done, self._thread = key, done, thread
-        atexit.register(self.close)
 
     def is_at(self, key: Hashable) -> bool:
         """Whether the work called ``key`` is being done."""
+        if not self._process.is_this:
+            return False
         with self._lock:
             return self._thread is not None and self._key == key
 
@@ -71,7 +77,6 @@ class BackgroundWork:
             error = EngineError("the router has been closed") if self._closing.cancelled else exc
         with self._lock:
             self._thread = None
-            atexit.unregister(self.close)
         if error is None:
             done.set_result(None)
         else:
@@ -79,7 +84,18 @@ class BackgroundWork:
 
     def close(self) -> None:
         """Stop the work that is being done, and do no more."""
+        self.stop()
+        self.wait_for_stop()
+
+    def stop(self) -> None:
+        """Tell the work that is being done to stop. No more is done."""
         self._closing.cancel()
+
+    def wait_for_stop(self) -> None:
+        """Wait for the end of the work that was told to stop."""
+        # In a forked process there is none.
+        if not self._process.is_this:
+            return
         with self._lock:
             thread = self._thread
         if thread is not None:

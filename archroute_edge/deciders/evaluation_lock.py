@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.errors import DecisionCancelledError
+from archroute_edge.own_process import OwnProcess
+from archroute_edge.process_end import program_ends, stop_at_the_end
 
 
 class EvaluationLock:
@@ -27,11 +26,8 @@ class EvaluationLock:
         self._stoppable: Cancellation | None = None
         self._holder: Cancellation | None = None
         self._ended = False
-        self._process = os.getpid()
-        _locks.add(self)
-        # Called before what was registered earlier: the models' finalizers, also those of this lock's own.
-        atexit.unregister(_end_all)
-        atexit.register(_end_all)
+        self._process = OwnProcess()
+        stop_at_the_end(self)
 
     @contextmanager
     def decision(self, cancellation: Cancellation, *, stop_others: bool = True) -> Iterator[None]:
@@ -39,7 +35,9 @@ class EvaluationLock:
 
         Raises:
             DecisionCancelledError: ``cancellation`` was set while others held it, or the program ends.
+            ForkedProcessError: this is another process than the lock's own.
         """
+        self._process.check("router")
         with self._condition:
             self._n_deciding += 1
             if self._stoppable is not None and stop_others:
@@ -62,7 +60,9 @@ class EvaluationLock:
         Raises:
             DecisionCancelledError: ``cancellation`` was set before, or the program ends; the flag is set with
                 ``cancellation`` as well.
+            ForkedProcessError: this is another process than the lock's own.
         """
+        self._process.check("router")
         with cancellation.derived() as flag:
             with self._condition:
                 cancellation.wait_until(lambda seconds: self._condition.wait_for(self._is_idle, seconds))
@@ -75,29 +75,37 @@ class EvaluationLock:
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Hold the lock to close what it guards: once a decision that is under way is over, also where the program ends."""
+        """Hold the lock to close what it guards: once a decision that is under way is over, also where the program ends.
+
+        Raises:
+            ForkedProcessError: this is another process than the lock's own.
+        """
+        self._process.check("router")
         with self._condition:
-            if self._process == os.getpid():
-                self._condition.wait_for(self._is_free)
+            self._condition.wait_for(self._is_free)
             self._held = True
         try:
             yield
         finally:
             self._release()
 
-    def end(self) -> None:
-        """Stop whoever holds the lock, wait for that, and let nobody have it again but for closing."""
+    def stop(self) -> None:
+        """Stop whoever holds the lock, and let nobody have it again but for closing."""
         # In a forked process nobody is left who would let go of it.
-        if self._process != os.getpid():
-            return
-        with self._condition:
-            self._ended = True
-            if self._holder is not None:
-                self._holder.cancel()
-            self._condition.wait_for(self._is_free)
+        if self._process.is_this:
+            with self._condition:
+                self._ended = True
+                if self._holder is not None:
+                    self._holder.cancel()
+
+    def wait_for_stop(self) -> None:
+        """Wait until nobody holds the lock."""
+        if self._process.is_this:
+            with self._condition:
+                self._condition.wait_for(self._is_free)
 
     def _take(self, holder: Cancellation) -> None:
-        if self._ended:
+        if self._ended or program_ends():
             raise DecisionCancelledError("the program ends; nothing more is decided")
         self._held, self._holder = True, holder
 
@@ -111,11 +119,3 @@ class EvaluationLock:
         with self._condition:
             self._held, self._stoppable, self._holder = False, None, None
             self._condition.notify_all()
-
-
-_locks: weakref.WeakSet[EvaluationLock] = weakref.WeakSet()
-
-
-def _end_all() -> None:
-    for lock in tuple(_locks):
-        lock.end()

@@ -6,6 +6,7 @@ import threading
 
 from archroute_edge.deciders.interface import Decider
 from archroute_edge.errors import EngineError
+from archroute_edge.own_process import OwnProcess
 
 
 class DeciderLease:
@@ -18,8 +19,11 @@ class DeciderLease:
     def __init__(self, decider: Decider) -> None:
         self._decider = decider
         self._closed = False
-        self._shares = [self]
+        # A number that all shares have in common. Were it the shares themselves, none would be freed before the garbage
+        # collector finds them, and with them models.
+        self._n_shares = [1]
         self._lock = threading.Lock()
+        self._process = OwnProcess()
 
     @property
     def decider(self) -> Decider:
@@ -27,7 +31,9 @@ class DeciderLease:
 
         Raises:
             EngineError: this share has been given back.
+            ForkedProcessError: the decider is another process's.
         """
+        self._process.check("router")
         if self._closed:
             raise EngineError("the router has been closed")
         return self._decider
@@ -37,20 +43,27 @@ class DeciderLease:
 
         Raises:
             EngineError: this one has been given back.
+            ForkedProcessError: the decider is another process's.
         """
+        self._process.check("router")
         with self._lock:
             other = DeciderLease(self.decider)
-            other._shares, other._lock = self._shares, self._lock
-            self._shares.append(other)
+            other._n_shares, other._lock = self._n_shares, self._lock
+            self._n_shares[0] += 1
         return other
 
     def close(self) -> None:
-        """Give this share back; the last one waits for a decision that is under way, and closes the decider."""
+        """Give this share back; the last one waits for a decision that is under way, and closes the decider.
+
+        In a forked process nothing is closed: what the decider has there is a copy that nothing can use.
+        """
+        if not self._process.is_this:
+            return
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            self._shares.remove(self)
-            is_last = not self._shares
+            self._n_shares[0] -= 1
+            is_last = self._n_shares[0] == 0
         if is_last:
             self._decider.close()

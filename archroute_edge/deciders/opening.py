@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -18,6 +21,8 @@ from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.engine.model_check import ModelKind
 from archroute_edge.errors import SettingsError
 from archroute_edge.model_store import AUTO, ModelFile
+from archroute_edge.own_process import OwnProcess
+from archroute_edge.process_end import stop_at_the_end
 from archroute_edge.routes import RouteTable
 
 logger = logging.getLogger(__name__)
@@ -99,10 +104,18 @@ def _open(
     table: RouteTable,
     cancellation: Cancellation | None = None,
 ) -> Decider:
+    with _stopped_at_the_end(cancellation or Cancellation()) as flag:
+        return _load(file, settings, wanted, table, flag)
+
+
+def _load(
+    file: ModelFile, settings: DeciderSettings, wanted: ModelKind | None, table: RouteTable, cancellation: Cancellation
+) -> Decider:
     generative = settings.generative
     n_gpu_layers = -1 if generative.n_gpu_layers is None else generative.n_gpu_layers
     loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted, cancellation=cancellation)
     try:
+        cancellation.check()
         if loaded.kind == "generative":
             # Prompts, prefixes and decoding, with Jinja, are a third of what there is to import, and nothing to an encoder.
             from archroute_edge.deciders.generative import GenerativeDecider
@@ -114,6 +127,36 @@ def _open(
     except BaseException:
         loaded.close()
         raise
+
+
+class _Opening:
+    """A model that is being opened. At exit that is given up: llama.cpp calls back into Python, which ends."""
+
+    def __init__(self, flag: Cancellation) -> None:
+        self._flag = flag
+        self._process = OwnProcess()
+        self.done = threading.Event()
+
+    def stop(self) -> None:
+        """Have the opening given up."""
+        self._flag.cancel()
+
+    def wait_for_stop(self) -> None:
+        """Wait until it was."""
+        if self._process.is_this:
+            self.done.wait()
+
+
+@contextmanager
+def _stopped_at_the_end(cancellation: Cancellation) -> Iterator[Cancellation]:
+    """A flag that is set with ``cancellation``, and at exit, which then waits for the end of the block."""
+    with cancellation.derived() as flag:
+        opening = _Opening(flag)
+        stop_at_the_end(opening)
+        try:
+            yield flag
+        finally:
+            opening.done.set()
 
 
 def _check_says_something(file: ModelFile, settings: DeciderSettings) -> None:

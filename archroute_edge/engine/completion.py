@@ -22,10 +22,12 @@ import psutil
 
 from archroute_edge.engine import backend
 from archroute_edge.engine.cancellation import ABORT_CALLBACK, Cancellation
+from archroute_edge.engine.forked_threads import usable_threads
 from archroute_edge.engine.interface import BatchToken, Logits
 from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES, bytes_per_cell
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ContextOverflowError, EngineError, EvaluationStoppedError, ModelLoadError
+from archroute_edge.own_process import OwnProcess
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ class CompletionEngine:
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{model.path}: no context of {settings.n_ctx} tokens could be made: {reason}")
         # The finalizer holds the model, so that it outlives the context also where the garbage collector takes both.
-        self._free = weakref.finalize(self, _free_context, self._handle, model)
+        self._free = weakref.finalize(self, _free_context, self._handle, model, OwnProcess())
         self._n_batch = int(llama_cpp.llama_n_batch(self._handle))
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self._n_vocab = model.vocabulary.n_tokens
@@ -199,6 +201,8 @@ class CompletionEngine:
             logits=_pointer(wanted, ctypes.c_int8),
         )
         backend.take_last_error()
+        n_threads = usable_threads(self.settings.n_threads)
+        llama_cpp.llama_set_n_threads(handle, n_threads, n_threads)
         status = llama_cpp.llama_decode(handle, batch)
         if status == _ABORTED:
             return None
@@ -273,8 +277,10 @@ class CompletionEngine:
         self._handle = None
 
 
-def _free_context(handle: Any, _model: LoadedModel) -> None:
-    llama_cpp.llama_free(handle)
+def _free_context(handle: Any, _model: LoadedModel, process: OwnProcess) -> None:
+    # A copy in a forked process may have been in the middle of an evaluation, and a GPU's memory is no copy.
+    if process.is_this:
+        llama_cpp.llama_free(handle)
 
 
 def _pieces(batch: Sequence[BatchToken], n_batch: int) -> Iterable[Sequence[BatchToken]]:

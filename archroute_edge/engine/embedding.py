@@ -19,9 +19,11 @@ import numpy.typing as npt
 from archroute_edge.engine import backend
 from archroute_edge.engine.cancellation import ABORT_CALLBACK, Cancellation
 from archroute_edge.engine.encoder_check import control_token
+from archroute_edge.engine.forked_threads import usable_threads
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.engine.wordpiece import read_wordpiece
 from archroute_edge.errors import EngineError, ModelLoadError
+from archroute_edge.own_process import OwnProcess
 
 N_UBATCH: Final = 512
 """Most tokens in one evaluation. Attention is computed between all of them, other texts' included, so more is no faster."""
@@ -69,6 +71,7 @@ class EmbeddingEngine:
         if model.kind != "encoder":
             raise ModelLoadError(f"{model.path}: is no sentence encoder")
         self.model = model
+        self._n_threads = n_threads
         self.width: int = llama_cpp.llama_model_n_embd(model.handle)
         self._most_tokens = min(N_UBATCH, model.n_ctx_train, max(most_tokens, 2))
         self._first, self._last = (control_token(model.header, role) for role in ("bos", "seperator"))
@@ -86,7 +89,7 @@ class EmbeddingEngine:
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{model.path}: no context for embeddings could be made: {reason}")
         # The finalizer holds the model, so that it outlives the context also where the garbage collector takes both.
-        self._free = weakref.finalize(self, _free_context, self._handle, model)
+        self._free = weakref.finalize(self, _free_context, self._handle, model, OwnProcess())
 
     def encode(self, text: str) -> EncodedText:
         """The tokens of ``text``, its end left out where it has more than are read."""
@@ -135,6 +138,8 @@ class EmbeddingEngine:
         )
         backend.take_last_error()
         llama_cpp.llama_set_abort_callback(self._handle, ABORT_CALLBACK, cancellation.address)
+        n_used = usable_threads(self._n_threads)
+        llama_cpp.llama_set_n_threads(self._handle, n_used, n_used)
         status = llama_cpp.llama_encode(self._handle, batch)
         if status != 0:
             # An evaluation that was stopped is one that failed.
@@ -171,8 +176,10 @@ class EmbeddingEngine:
         self._handle = None
 
 
-def _free_context(handle: Any, _model: LoadedModel) -> None:
-    llama_cpp.llama_free(handle)
+def _free_context(handle: Any, _model: LoadedModel, process: OwnProcess) -> None:
+    # A copy in a forked process may have been in the middle of an evaluation, and a GPU's memory is no copy.
+    if process.is_this:
+        llama_cpp.llama_free(handle)
 
 
 def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:

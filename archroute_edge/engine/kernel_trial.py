@@ -185,6 +185,16 @@ def wanted_kernels() -> str:
 _lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    # The thread that held it, perhaps for seconds, has stayed in the process that this one was forked from.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def chosen_kernels() -> KernelVerdict:
     """The kernels to use in this process: proved now, or by an earlier one.
 

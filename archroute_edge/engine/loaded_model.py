@@ -12,10 +12,12 @@ import llama_cpp
 
 from archroute_edge.engine import backend
 from archroute_edge.engine.cancellation import Cancellation
+from archroute_edge.engine.forked_threads import note_use, was_used_before_fork
 from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.model_check import ModelKind, check_model_file, model_fingerprint, model_kind
 from archroute_edge.engine.vocabulary import Vocabulary
-from archroute_edge.errors import EngineError, ModelFileError, ModelLoadError
+from archroute_edge.errors import EngineError, ForkedProcessError, ModelFileError, ModelLoadError
+from archroute_edge.own_process import OwnProcess
 
 
 class LoadedModel:
@@ -33,6 +35,7 @@ class LoadedModel:
         ModelNotFoundError: there is no such file.
         ModelFileError: the file is damaged or of another kind.
         ModelLoadError: llama.cpp refused it; the message has llama.cpp's reason.
+        ForkedProcessError: this build computes on GPUs, and was used before this process was forked.
     """
 
     def __init__(
@@ -48,7 +51,13 @@ class LoadedModel:
         self.header: GGUFHeader = check_model_file(self.path, wanted)
         self.kind: ModelKind = model_kind(self.header)
         self.fingerprint = model_fingerprint(self.header)
+        if was_used_before_fork() and backend.build().gpu_offload:
+            raise ForkedProcessError(
+                "llama.cpp was used before this process was forked, and its GPU cannot be used here; "
+                "start processes with spawn, or make no router before the fork"
+            )
         backend.initialise()
+        note_use()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload else 0
         params.vocab_only = vocabulary_only
@@ -63,7 +72,7 @@ class LoadedModel:
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}")
         # Also frees the weights when the last reference goes, or at exit.
-        self._free = weakref.finalize(self, llama_cpp.llama_model_free, self._handle)
+        self._free = weakref.finalize(self, _free_model, self._handle, OwnProcess())
         for kind in ("recurrent", "hybrid", "diffusion"):
             if getattr(llama_cpp, f"llama_model_is_{kind}")(self._handle):
                 self._free()
@@ -104,3 +113,9 @@ class LoadedModel:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _free_model(handle: Any, process: OwnProcess) -> None:
+    # In a forked process it is a copy; a GPU's memory is not even that.
+    if process.is_this:
+        llama_cpp.llama_model_free(handle)

@@ -23,6 +23,10 @@ class Vocabulary:
     def __init__(self, handle: Any) -> None:
         self._handle = handle
         self.n_tokens: int = llama_cpp.llama_vocab_n_tokens(handle)
+        # Before Python 3.12 functools.cached_property holds a lock of its class, which a process forked by another thread in
+        # the meantime would never get. These two take long.
+        self._control_texts: tuple[str, ...] | None = None
+        self._tokens_by_piece: dict[bytes, tuple[int, ...]] | None = None
 
     @property
     def handle(self) -> Any:
@@ -60,9 +64,14 @@ class Vocabulary:
         """The ids that the model wants in front of every prompt: its BOS token, or nothing."""
         return [llama_cpp.llama_vocab_bos(self.handle)] if llama_cpp.llama_vocab_get_add_bos(self.handle) else []
 
-    @functools.cached_property
+    @property
     def control_texts(self) -> tuple[str, ...]:
         """The texts of all control tokens (``<|im_start|>`` and the like), longest first."""
+        if self._control_texts is None:
+            self._control_texts = self._read_control_texts()
+        return self._control_texts
+
+    def _read_control_texts(self) -> tuple[str, ...]:
         texts = {self._text(token) for token in range(self.n_tokens) if llama_cpp.llama_vocab_is_control(self.handle, token)}
         return tuple(sorted(texts - {""}, key=lambda text: (-len(text), text)))
 
@@ -86,12 +95,17 @@ class Vocabulary:
             length = llama_cpp.llama_token_to_piece(self.handle, token, buffer, -length, 0, True)
         return buffer.raw[:length]
 
-    @functools.cached_property
+    @property
     def tokens_by_piece(self) -> dict[bytes, tuple[int, ...]]:
         """For each non-empty piece the ids that render to it, lowest first; end-of-generation tokens are left out.
 
         Those are exactly the tokens that llama.cpp's grammar sampler can ever allow before the end of an answer.
         """
+        if self._tokens_by_piece is None:
+            self._tokens_by_piece = self._read_pieces()
+        return self._tokens_by_piece
+
+    def _read_pieces(self) -> dict[bytes, tuple[int, ...]]:
         # The loop runs over the whole vocabulary, so it calls the C functions without llama_cpp's wrappers around them.
         buffer = ctypes.create_string_buffer(_LONGEST_PIECE)
         to_piece, is_eog = llama_cpp.llama_token_to_piece, llama_cpp.llama_vocab_is_eog

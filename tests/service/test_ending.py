@@ -127,31 +127,3 @@ def test_a_program_that_ends_while_a_thread_decides(random_model: Path) -> None:
         [sys.executable, "-c", script, str(random_model)], capture_output=True, text=True, check=False, timeout=PATIENCE_S * 2
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
-
-
-def test_a_forked_process_hears_that_the_service_is_not_there(random_model: Path) -> None:
-    """Would break if requests of a forked process, in which there is no worker, waited for ever."""
-    script = (
-        "import os, sys\n"
-        "from archroute_edge import Route, Router, RoutingService\n"
-        "from archroute_edge.errors import ServiceClosedError\n"
-        "service = RoutingService(Router([Route('a')], model=sys.argv[1], prefix_cache=False, threads=1))\n"
-        "service.submit('a question').result()\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    try:\n"
-        "        service.submit('another question').result()\n"
-        "    except ServiceClosedError as exc:\n"
-        "        service.close()\n"
-        "        print(exc, flush=True)\n"
-        "    os._exit(0)\n"
-        "os.waitpid(child, 0)\n"
-        "print(service.submit('a third one').result().reason)\n"
-    )
-    arguments = [sys.executable, "-W", "ignore", "-c", script, str(random_model)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=PATIENCE_S * 2)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
-        "the service stayed in the process that this one was forked from; make one here",
-        "None",
-    ]
