@@ -73,9 +73,12 @@ class Document:
 
     def _pass_over(self, key: Scalar, level: Level, present: set[str]) -> None:
         known = level.knows(key.text)
-        slip = level.slip(key.text)
-        if not known and (not self.foreign or (slip is not None and slip not in present)):
-            raise self.error(f"unknown key {shorten(key.text)} in {level.what}" + level.suggestion(key.text), key.line)
+        meant = level.meant(key.text)
+        if not known and (not self.foreign or (meant is not None and meant not in present)):
+            raise self.error(
+                f"unknown key {shorten(key.text)} in {level.what}" + (level.remark(key.text) or level.suggestion(key.text)),
+                key.line,
+            )
         ignored = IgnoredKey(key.text, level.what, key.line, known)
         if ignored in self.ignored:
             # An anchor that several mappings merge.
@@ -83,7 +86,7 @@ class Document:
         self.ignored.append(ignored)
         if not known:
             self.notes.append(
-                Advice(f"the key {shorten(key.text)} in {level.what} is ignored" + level.hint(key.text), line=key.line)
+                Advice(f"the key {shorten(key.text)} in {level.what} is ignored" + level.remark(key.text), line=key.line)
             )
 
     def entries(self, value: Value, what: str) -> list[tuple[Scalar, Value]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 _SLIP = 0.85
 """How alike an unknown key and one that is read must be to count as a slip: one letter swapped, left out or added."""
 
-_PRIORITY = "routes have no priority: the router model reads all of them"
+_PRIORITY = {"priority": "routes have no priority: the router model reads all of them"}
 
 
 @dataclass(frozen=True)
@@ -26,30 +26,33 @@ class Level:
         read: keys that are read.
         ignored: keys that other programs read.
         hints: keys that people are likely to write, and what to write in their place.
+        remarks: keys that have no place here, and what to know about them.
     """
 
     what: str
     read: frozenset[str]
     ignored: frozenset[str] = frozenset()
     hints: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+
+    def meant(self, key: str) -> str | None:
+        """The key that is read and that an unknown one is a slip of the pen of, if it is so close to one."""
+        close = difflib.get_close_matches(key, self.read, n=1, cutoff=_SLIP)
+        return close[0] if close else None
+
+    def remark(self, key: str) -> str:
+        """What there is to say about one key, as the end of a sentence; nothing of most keys."""
+        said = self.remarks.get(key) or self.hints.get(key)
+        return f"; {said}" if said else ""
 
     def knows(self, key: str) -> bool:
         """Whether a key may stand here."""
         return key in self.read or key in self.ignored
 
-    def slip(self, key: str) -> str | None:
-        """The key that is read and that an unknown one is a slip of the pen of, if it is so close to one."""
-        close = difflib.get_close_matches(key, self.read, n=1, cutoff=_SLIP)
-        return close[0] if close else None
-
-    def hint(self, key: str) -> str:
-        """What there is to say about one key, as the end of a sentence; nothing of most keys."""
-        return f"; {self.hints[key]}" if key in self.hints else ""
-
     def suggestion(self, key: str) -> str:
         """What to write in place of an unknown key, as the end of a sentence."""
         if key in self.hints:
-            return self.hint(key)
+            return f"; {self.hints[key]}"
         close = difflib.get_close_matches(key.lower(), sorted(self.read) + sorted(self.ignored), n=1)
         return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(sorted(self.read))}"
 
@@ -87,8 +90,8 @@ TOP = Level(
         "providers": "did you mean 'model_providers'?",
         "aliases": "did you mean 'model_aliases'?",
         "default": "did you mean 'default_model'?",
-        "prompt_caching": "to keep a conversation on its model, give each of its decisions the same key",
     },
+    remarks={"prompt_caching": "to keep a conversation on its model, give each of its decisions the same key"},
 )
 
 PROVIDER = Level(
@@ -124,17 +127,16 @@ ROUTE = Level(
     "a route",
     read=frozenset({"name", "description", "models", "selection_policy"}),
     ignored=frozenset({"skills"}),
-    hints={"model": "did you mean 'models'? It is a list", "priority": _PRIORITY},
+    hints={"model": "did you mean 'models'? It is a list"},
+    remarks=_PRIORITY,
 )
 
 INLINE_ROUTE = Level(
     "a routing preference under a model",
     read=frozenset({"name", "description"}),
     ignored=frozenset({"skills"}),
-    hints={
-        "priority": _PRIORITY,
-        **dict.fromkeys(("models", "model", "selection_policy"), "it stands in 'routing_preferences' at the top level only"),
-    },
+    hints=dict.fromkeys(("models", "model", "selection_policy"), "it stands in 'routing_preferences' at the top level only"),
+    remarks=_PRIORITY,
 )
 
 SELECTION_POLICY = Level("a selection policy", read=frozenset({"prefer"}))
