@@ -157,6 +157,12 @@ class TestKeysOfOtherReleases:
         ]
         assert "sk-secret" not in repr(config)
 
+    def test_a_key_under_many_models_is_one_warning(self) -> None:
+        providers = "".join(f"  - {{model: acme/m{index}, shiny: true}}\n" for index in range(100))
+        config = parse_config("llm_providers:\n" + providers + "routing_preferences: [{name: poems, models: [acme/m7]}]\n")
+        assert notes_of(config) == [(2, "the key 'shiny' in a model provider is ignored")]
+        assert len(config.ignored_keys) == 100
+
     def test_a_key_of_a_merged_anchor_is_noted_once(self) -> None:
         config = parse_config(
             "llm_providers:\n"

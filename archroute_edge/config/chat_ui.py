@@ -50,6 +50,6 @@ def read_chat_ui(document: Document) -> RoutingConfig:
         source=document.path,
         route_lines={draft.name: draft.line for draft in drafts.values()},
         reading_notes=tuple(document.notes),
-        ignored_keys=tuple(document.ignored),
+        ignored_keys=document.ignored_keys(),
         format="chat-ui",
     )

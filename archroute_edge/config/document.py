@@ -32,14 +32,14 @@ class Document:
         foreign: whether it is another program's file, which grows with each release of that program: a key that
             is not known there is noted and passed over. In ours it is an error.
         notes: what reading it had to decide; grows while it is read.
-        ignored: the keys that were passed over; grows while it is read.
+        ignored: the keys that were passed over, by their place and line; grows while it is read.
     """
 
     root: Value
     path: Path | None = None
     foreign: bool = False
     notes: list[Advice] = field(default_factory=list, compare=False, repr=False)
-    ignored: list[IgnoredKey] = field(default_factory=list, compare=False, repr=False)
+    ignored: dict[tuple[str, str], dict[int, IgnoredKey]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str, *, path: Path | None = None) -> Document:
@@ -73,21 +73,21 @@ class Document:
 
     def _pass_over(self, key: Scalar, level: Level, present: set[str]) -> None:
         known = level.knows(key.text)
-        meant = level.meant(key.text)
-        if not known and (not self.foreign or (meant is not None and meant not in present)):
-            raise self.error(
-                f"unknown key {shorten(key.text)} in {level.what}" + (level.remark(key.text) or level.suggestion(key.text)),
-                key.line,
-            )
-        ignored = IgnoredKey(key.text, level.what, key.line, known)
-        if ignored in self.ignored:
-            # An anchor that several mappings merge.
-            return
-        self.ignored.append(ignored)
         if not known:
-            self.notes.append(
-                Advice(f"the key {shorten(key.text)} in {level.what} is ignored" + level.remark(key.text), line=key.line)
-            )
+            what = f"{shorten(key.text)} in {level.what}"
+            meant = level.meant(key.text)
+            if not self.foreign or (meant is not None and meant not in present):
+                advice = level.remark(key.text) or level.suggestion(key.text)
+                raise self.error(f"unknown key {what}{advice}", key.line)
+            if (level.what, key.text) not in self.ignored:
+                # One warning for a key that stands under hundreds of models.
+                self.notes.append(Advice(f"the key {what} is ignored{level.remark(key.text)}", line=key.line))
+        lines = self.ignored.setdefault((level.what, key.text), {})
+        lines[key.line] = IgnoredKey(key.text, level.what, key.line, known)
+
+    def ignored_keys(self) -> tuple[IgnoredKey, ...]:
+        """The keys that were passed over so far, in the order of their lines."""
+        return tuple(sorted((key for lines in self.ignored.values() for key in lines.values()), key=lambda key: key.line))
 
     def entries(self, value: Value, what: str) -> list[tuple[Scalar, Value]]:
         """The entries of a mapping whose keys are text that is not blank.

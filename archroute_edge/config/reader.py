@@ -70,7 +70,7 @@ class _Reader:
             source=self.document.path,
             route_lines={draft.name: draft.line for draft in drafts.values()},
             reading_notes=tuple(self.document.notes),
-            ignored_keys=tuple(sorted(self.document.ignored, key=lambda each: each.line)),
+            ignored_keys=self.document.ignored_keys(),
             format="gateway" if self.document.foreign else "own",
         )
 
