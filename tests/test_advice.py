@@ -37,8 +37,12 @@ def test_shipped_files_follow_the_advice(path: str) -> None:
 
 
 def test_line_and_route_of_advice() -> None:
-    (only,) = advice(load_config(ROOT / "examples" / "configs" / "plano-v0.4.yaml"))
-    assert (only.route, only.line) == ("code review", 42)
+    text = (
+        "default_model: a/b\nrouting_preferences:\n  - name: general questions\n    description: questions on any subject\n"
+        "    models: [a/b, c/d]\n    selection_policy: {prefer: cheapest}\n"
+    )
+    (only,) = advice(parse_config(text))
+    assert (only.route, only.line) == ("general questions", 3)
     assert "'cheapest', which cannot be known offline" in only.message
 
 

@@ -135,7 +135,7 @@ class TestPlano:
             "code review": ("anthropic/claude-sonnet-4-6", "groq/llama-3.3-70b-versatile"),
             "general conversation": ("chat.v1",),
         }
-        assert config.selection == {"code generation": "none", "code review": "cheapest"}
+        assert config.selection == {"code generation": "none"}
         assert config.aliases == {"chat.v1": (WeightedModel("openai/gpt-4o", 80), WeightedModel("openai/gpt-4o-mini", 20))}
         assert config.default_model == "openai/gpt-4o"
 

@@ -12,8 +12,8 @@ ROUTES = """routing_preferences:
 
 
 def after(line: str) -> str:
-    """A file whose second line is the given one, with valid routes below."""
-    return f"version: v0.4.0\n{line}\n{ROUTES}"
+    """A file of our own whose second line is the given one, with valid routes below."""
+    return f"# our own format\n{line}\n{ROUTES}"
 
 
 BAD_FILES = [
@@ -39,6 +39,15 @@ BAD_FILES = [
     pytest.param(after("tracing: {a: 1, b: 2,\n  a: 3}"), 3, "'a' appears twice", id="duplicate-in-ignored"),
     pytest.param(after("routing_preference: []"), 2, "did you mean 'routing_preferences'?", id="unknown-top"),
     pytest.param(after("Tracing: {}"), 2, "unknown key 'Tracing' in the configuration; did you mean 'tracing'?", id="case"),
+    pytest.param("- {name: a, models: [b/c]}\n", 1, "write the list under 'routing_preferences'", id="list-of-routes"),
+    pytest.param(after("default_model: $MODEL"), 2, "default_model: '$MODEL' holds an environment variable", id="env-default"),
+    pytest.param("routing_preferences:\n - name: a\n   priority: 1\n", 3, "routes have no priority", id="own-priority"),
+    pytest.param(
+        after("model_providers: [{model: a/b}]\ndefault_model: b\nprompt_cacheing: {}"),
+        4,
+        "unknown key 'prompt_cacheing'",
+        id="default_model-makes-it-ours",
+    ),
     pytest.param(after("routes: []"), 2, "did you mean 'routing_preferences'?", id="unknown-top-hint"),
     pytest.param(after("zzz: 1"), 2, "known here: default_model", id="unknown-nothing-close"),
     pytest.param(after("yes: 1"), 2, 'YAML reads it as true or false: write "yes"', id="key-bool"),
@@ -53,7 +62,7 @@ BAD_FILES = [
         "did you mean 'default'?",
         id="unknown-provider-key",
     ),
-    pytest.param(after("model_providers: [{model: a/b, usage: x}]"), 2, "form before 'routing_preferences'", id="usage"),
+    pytest.param(after("model_providers: [{model: a/b, usage: [x]}]"), 2, "a provider's usage must be text", id="usage"),
     pytest.param(after("model_providers: [{model: a/b, default: 'true'}]"), 2, "must be true or false, not text", id="default"),
     pytest.param(after("model_providers: [{model: a/b},\n  {model: a/b}]"), 3, "defined twice (first on line 2)", id="twice"),
     pytest.param(
@@ -168,8 +177,8 @@ BAD_FILES = [
         id="policy-unknown",
     ),
     pytest.param(
-        "model_providers:\n - model: a/b\n   routing_preferences:\n    - name: x\n      models: [a/b]\n",
-        5,
+        "default_model: a/b\nmodel_providers:\n - model: a/b\n   routing_preferences:\n    - name: x\n      models: [a/b]\n",
+        6,
         "top level only",
         id="inline-models",
     ),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import click
 
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
-from archroute_edge.config import advice, load_config
+from archroute_edge.config import IgnoredKey, advice, load_config
 from archroute_edge.config.yaml_tree import shorten
+
+_MOST_LINES = 8
+"""Most lines that are listed of one ignored key; large gateway files have some keys under hundreds of models."""
 
 
 @click.command(epilog=examples("archroute check routes.yaml", "archroute check plano_config.yaml --json"))
@@ -19,17 +23,20 @@ from archroute_edge.config.yaml_tree import shorten
 def check(file: str, as_json: bool) -> None:
     """Validate a configuration, and warn where it is unwise.
 
-    FILE is a YAML or JSON configuration of this project, archgw or Plano. An error names its line and exits with status 2.
-    Warnings follow the advice of Arch-Router's authors on routes; they do not change the exit status.
+    FILE is a YAML or JSON configuration of this project, archgw, Plano or chat-ui. An error names its line and exits with
+    status 2. Warnings follow the advice of Arch-Router's authors on routes; they do not change the exit status. Keys of
+    other programs' files that have no effect here are listed.
     """
     config = load_config(file)
     warnings = advice(config)
     if as_json:
         found = {
             "file": file,
+            "format": config.format,
             "routes": list(config.table.names),
             "default_model": config.default_model,
             "warnings": [asdict(each) for each in warnings],
+            "ignored": [asdict(each) for each in config.ignored_keys],
         }
         click.echo(json.dumps(found))
         return
@@ -37,6 +44,29 @@ def check(file: str, as_json: bool) -> None:
         line = f"{each.line}:" if each.line else ""
         about = f"route {shorten(each.route)} " if each.route is not None else ""
         click.echo(f"{file}:{line} warning: {about}{each.message}", err=True)
-    many = "route" if len(config.table) == 1 else "routes"
-    noted = "warning" if len(warnings) == 1 else "warnings"
-    click.echo(f"{file}: {len(config.table)} {many}, default model {config.default_model or 'none'}, {len(warnings)} {noted}")
+    for summary in _summaries(config.ignored_keys):
+        click.echo(f"{file}: {summary}", err=True)
+    parts = [_count(len(config.table), "route"), f"default model {config.default_model or 'none'}"]
+    parts.append(_count(len(warnings), "warning"))
+    if config.ignored_keys:
+        parts.append(_count(len({(each.where, each.key) for each in config.ignored_keys}), "ignored key"))
+    click.echo(f"{file}: {', '.join(parts)}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _summaries(ignored: Sequence[IgnoredKey]) -> Iterator[str]:
+    """The ignored keys with their lines, one text for each kind of mapping that they stand in."""
+    lines: dict[str, dict[str, list[int]]] = {}
+    for each in ignored:
+        lines.setdefault(each.where, {}).setdefault(each.key, []).append(each.line)
+    for where, keys in lines.items():
+        yield f"ignored in {where}: " + ", ".join(f"{shorten(key)} ({_lines(found)})" for key, found in keys.items())
+
+
+def _lines(lines: list[int]) -> str:
+    listed = ", ".join(str(line) for line in lines[:_MOST_LINES])
+    more = f" and {len(lines) - _MOST_LINES} more" if len(lines) > _MOST_LINES else ""
+    return f"{'line' if len(lines) == 1 else 'lines'} {listed}{more}"

@@ -1,4 +1,4 @@
-"""Reading route configurations: our own, archgw's and Plano's, as YAML or JSON.
+"""Reading route configurations: our own, those of archgw, Plano and chat-ui, as YAML or JSON.
 
 :func:`load_config` reads a file, :func:`parse_config` a text, :func:`advice` says what the model's authors would
 advise against. Everything that cannot be used is a :class:`~archroute_edge.errors.ConfigError` with file and line.
@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from archroute_edge.config.document import Document
 from archroute_edge.config.reader import read_config
-from archroute_edge.config.schema import Advice, ModelDefinition, RoutingConfig, SelectionPolicy, WeightedModel
+from archroute_edge.config.schema import (
+    Advice,
+    ConfigFormat,
+    IgnoredKey,
+    ModelDefinition,
+    RoutingConfig,
+    SelectionPolicy,
+    WeightedModel,
+)
 from archroute_edge.config.source_text import MAX_BYTES, read_text
 
 if TYPE_CHECKING:
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_BYTES",
     "Advice",
+    "ConfigFormat",
+    "IgnoredKey",
     "ModelDefinition",
     "RoutingConfig",
     "SelectionPolicy",

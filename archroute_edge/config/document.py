@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from archroute_edge.config.known_keys import Level
+from archroute_edge.config.schema import Advice, IgnoredKey
 from archroute_edge.config.yaml_tree import Entries, Items, Scalar, Value, parse_tree, shorten
 from archroute_edge.errors import ConfigError
 
@@ -23,10 +24,22 @@ class Field:
 
 @dataclass(frozen=True)
 class Document:
-    """One file: its tree, and where it came from."""
+    """One file: its tree, and where it came from.
+
+    Args:
+        root: the tree.
+        path: the file.
+        foreign: whether it is another program's file, which grows with each release of that program: a key that
+            is not known there is noted and passed over. In ours it is an error.
+        notes: what reading it had to decide; grows while it is read.
+        ignored: the keys that were passed over, by their place and line; grows while it is read.
+    """
 
     root: Value
     path: Path | None = None
+    foreign: bool = False
+    notes: list[Advice] = field(default_factory=list, compare=False, repr=False)
+    ignored: dict[tuple[str, str], dict[int, IgnoredKey]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str, *, path: Path | None = None) -> Document:
@@ -45,16 +58,36 @@ class Document:
         """The entries of a mapping that are read; those that other programs read are left out, and so are empty ones.
 
         Raises:
-            ConfigError: not a mapping, or a key that nobody knows.
+            ConfigError: not a mapping, or an unknown key: any in our own format; in another program's one that
+                is a slip of a key that is read and not there.
         """
         found: dict[str, Field] = {}
-        for key, item in self.entries(value, level.what):
-            if not level.knows(key.text):
-                message = f"unknown key {shorten(key.text)} in {level.what}" + level.suggestion(key.text)
-                raise self.error(message, key.line)
-            if key.text in level.read and not _is_nothing(item):
+        entries = self.entries(value, level.what)
+        present = {key.text for key, _ in entries}
+        for key, item in entries:
+            if key.text not in level.read:
+                self._pass_over(key, level, present)
+            elif not _is_nothing(item):
                 found[key.text] = Field(key.line, item)
         return found
+
+    def _pass_over(self, key: Scalar, level: Level, present: set[str]) -> None:
+        known = level.knows(key.text)
+        if not known:
+            what = f"{shorten(key.text)} in {level.what}"
+            meant = level.meant(key.text)
+            if not self.foreign or (meant is not None and meant not in present):
+                advice = level.remark(key.text) or level.suggestion(key.text)
+                raise self.error(f"unknown key {what}{advice}", key.line)
+            if (level.what, key.text) not in self.ignored:
+                # One warning for a key that stands under hundreds of models.
+                self.notes.append(Advice(f"the key {what} is ignored{level.remark(key.text)}", line=key.line))
+        lines = self.ignored.setdefault((level.what, key.text), {})
+        lines[key.line] = IgnoredKey(key.text, level.what, key.line, known)
+
+    def ignored_keys(self) -> tuple[IgnoredKey, ...]:
+        """The keys that were passed over so far, in the order of their lines."""
+        return tuple(sorted((key for lines in self.ignored.values() for key in lines.values()), key=lambda key: key.line))
 
     def entries(self, value: Value, what: str) -> list[tuple[Scalar, Value]]:
         """The entries of a mapping whose keys are text that is not blank.

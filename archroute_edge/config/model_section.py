@@ -5,20 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archroute_edge.config.document import Document, Field
+from archroute_edge.config.gateway_routers import is_internal
 from archroute_edge.config.known_keys import ALIAS, ALIAS_TARGET, PROVIDER
-from archroute_edge.config.model_names import ModelNames
-from archroute_edge.config.schema import ModelDefinition, WeightedModel
+from archroute_edge.config.model_names import ModelNames, read_model_name
+from archroute_edge.config.schema import Advice, ModelDefinition, WeightedModel
 from archroute_edge.config.yaml_tree import Value, shorten
 
 
 @dataclass
 class Provider:
-    """A provider's definition, and what it says about routes."""
+    """A provider's definition, and what it says about routes.
+
+    Args:
+        definition: its model.
+        line: line of its model.
+        name_line: line of its name, or of its model if it has none.
+        default_line: line that marks it as the default.
+        preferences: the routes that stand under it.
+        usage: what archgw 0.3.0 to 0.3.3 ask it for: the description of a route that is called as the provider is.
+    """
 
     definition: ModelDefinition
     line: int
+    name_line: int
     default_line: int | None = None
-    preferences: Value | None = None
+    preferences: Field | None = None
+    usage: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its own name, or its model's."""
+        return self.definition.name or self.definition.model
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,10 @@ class ModelSection:
     aliases: dict[str, tuple[WeightedModel, ...]]
     names: ModelNames
     default_model: str | None
+
+    def models_of(self, name: str) -> list[str]:
+        """The models that an alias stands for; a model stands for itself."""
+        return [target.model for target in self.aliases[name]] if name in self.aliases else [name]
 
 
 def read_models(document: Document, top: dict[str, Field]) -> ModelSection:
@@ -55,35 +76,61 @@ def _providers(document: Document, top: dict[str, Field]) -> list[Provider]:
         message = "'llm_providers' and 'model_providers' are one thing under two names; keep 'model_providers'"
         raise document.error(message, max(old.line, new.line))
     providers: list[Provider] = []
-    lines: dict[str, int] = {}
     section = new or old
     for value in document.items(section.value, "the list of providers") if section else ():
-        provider = _provider(document, value)
-        definition = provider.definition
-        for name in {definition.model, definition.name or definition.model}:
-            if name in lines and not definition.is_wildcard:
-                message = f"the model {shorten(name)} is defined twice (first on line {lines[name]})"
-                raise document.error(message, provider.line)
-            lines[name] = provider.line
-        providers.append(provider)
+        provider = _provider(document, value, may_lack_model=old is not None)
+        if provider is not None:
+            providers.append(provider)
+    _check_names(document, [provider for provider in providers if not provider.definition.internal])
     return providers
 
 
-def _provider(document: Document, value: Value) -> Provider:
+def _check_names(document: Document, providers: list[Provider]) -> None:
+    """Refuse two providers that one reference would mean; a model may stand under several names."""
+    named: dict[str, Provider] = {}
+    models: dict[str, Provider] = {}
+    for provider in providers:
+        definition = provider.definition
+        if not definition.is_wildcard:
+            clashes = [named.get(provider.name)]
+            clashes += [first for first in (models.get(provider.name), named.get(definition.model)) if first is not None]
+            for first in clashes:
+                if first is not None and (first.name == provider.name or first.definition.model != definition.model):
+                    shown = shorten(
+                        provider.name if provider.name in (first.name, first.definition.model) else definition.model
+                    )
+                    message = f"the model {shown} is defined twice (first on line {first.line})"
+                    raise document.error(message, provider.line)
+        named.setdefault(provider.name, provider)
+        models.setdefault(definition.model, provider)
+
+
+def _provider(document: Document, value: Value, *, may_lack_model: bool) -> Provider | None:
+    """One provider; None for one of archgw's first files that passes on whichever model a client names."""
     fields = document.fields(value, PROVIDER)
     if "model" not in fields:
+        if may_lack_model and "name" in fields and fields.keys() <= {"name", "default"}:
+            document.notes.append(Advice("a model provider without 'model' is left out", line=value.line))
+            return None
         raise document.error("a model provider without 'model'; write model: provider/model", value.line)
-    model = document.name(fields["model"].value, "a provider's model")
+    model = read_model_name(document, fields["model"].value, "a provider's model")
     name = document.name(fields["name"].value, "a provider's name") if "name" in fields else None
-    provider = Provider(ModelDefinition(model, name), fields["model"].line)
-    if "routing_preferences" in fields:
-        provider.preferences = fields["routing_preferences"].value
+    definition = ModelDefinition(model, name, is_internal(value, model, name))
+    provider = Provider(definition, fields["model"].line, fields.get("name", fields["model"]).line)
+    provider.preferences = fields.get("routing_preferences")
+    if "usage" in fields:
+        provider.usage = document.text(fields["usage"].value, "a provider's usage").strip()
     if "default" in fields and document.flag(fields["default"].value, "a provider's default"):
         provider.default_line = fields["default"].line
-    if provider.definition.is_wildcard and (provider.default_line or provider.preferences):
-        what = "be the default" if provider.default_line else "have routing preferences"
-        message = f"{shorten(model)} stands for many models and cannot {what}; name one model"
-        raise document.error(message, provider.default_line or fields["routing_preferences"].line)
+    duties = {"be the default": provider.default_line}
+    duties["have routing preferences"] = provider.preferences.line if provider.preferences else None
+    duties["have a usage"] = fields["usage"].line if provider.usage else None
+    for duty, line in duties.items():
+        if line is not None and definition.is_wildcard:
+            raise document.error(f"{shorten(model)} stands for many models and cannot {duty}; name one model", line)
+        if line is not None and definition.internal:
+            message = f"{shorten(provider.name)} is the gateway's own router, which answers no user; it cannot {duty}"
+            raise document.error(message, line)
     return provider
 
 

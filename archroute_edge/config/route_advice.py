@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from archroute_edge.config.gateway_routers import is_router_name
 from archroute_edge.config.schema import Advice, RoutingConfig
 from archroute_edge.config.wording import (
     agree,
@@ -25,6 +26,7 @@ from archroute_edge.routes import Route
 MANY_ROUTES = 20
 """More routes than this are advised against."""
 
+_DEFAULT_REMEDY = "mark one with 'default: true' or 'default_model'"
 _OVERLAP = 0.6
 _SHORTEST_OVERLAP = 3
 
@@ -65,6 +67,8 @@ def _about(route: Route, config: RoutingConfig) -> Iterator[str]:
         yield f"has a name that starts with the verb {verb!r}; nouns work better, such as 'email_writing'"
     if not route.models and any(other.models for other in config.table):
         yield "names no model, so the default model serves it" if config.default_model else "names no model"
+    for model in filter(is_router_name, route.models):
+        yield f"names {shorten(model)}, a model that was made for routing and answers no user"
     policy = config.selection.get(route.name, "none")
     if policy != "none" and len(route.models) > 1:
         yield f"prefers {policy!r}, which cannot be known offline; its models are tried in the order of the file"
@@ -95,4 +99,5 @@ def _about_table(config: RoutingConfig) -> Iterator[str]:
         if not any(one < other for one in subjects for other in subjects):
             yield "no route is broad enough to fall back on; add one for the whole field, such as 'general questions'"
     if config.default_model is None:
-        yield "no default model for conversations that fit no route; mark one with 'default: true' or 'default_model'"
+        remedy = "a route called 'default' gives one" if config.format == "chat-ui" else _DEFAULT_REMEDY
+        yield f"no default model for conversations that fit no route; {remedy}"

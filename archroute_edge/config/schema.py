@@ -9,6 +9,9 @@ from typing import Literal
 
 from archroute_edge.routes import RouteTable
 
+ConfigFormat = Literal["own", "gateway", "chat-ui"]
+"""Whose file it is: ours, archgw's or Plano's, or the list of routes of huggingface/chat-ui."""
+
 SelectionPolicy = Literal["none", "cheapest", "fastest", "long_context_quality"]
 """How a route's models are ranked, as Plano v0.4 names it; all but ``none`` need figures from a network."""
 
@@ -20,10 +23,12 @@ class ModelDefinition:
     Args:
         model: as written, usually ``provider/model``; ``provider/*`` stands for all models of a provider.
         name: another name that the file may call it by.
+        internal: whether it is the gateway's own router, which decides and answers no user.
     """
 
     model: str
     name: str | None = None
+    internal: bool = False
 
     @property
     def is_wildcard(self) -> bool:
@@ -55,6 +60,23 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class IgnoredKey:
+    """A key that stands in a file and is not read.
+
+    Args:
+        key: as written.
+        where: the kind of mapping that it stands in, such as "a model provider".
+        line: line in the file, counted from 1.
+        known: whether other programs are known to read it; one that is not costs a warning as well.
+    """
+
+    key: str
+    where: str
+    line: int
+    known: bool = True
+
+
+@dataclass(frozen=True)
 class RoutingConfig:
     """The routing part of a configuration.
 
@@ -67,6 +89,8 @@ class RoutingConfig:
         source: the file that it was read from.
         route_lines: route name to the line of its first definition, counted from 1.
         reading_notes: what reading the file had to decide, such as which of two descriptions to keep.
+        ignored_keys: the keys that were not read, in the order of their lines.
+        format: whose file it is.
     """
 
     table: RouteTable
@@ -77,3 +101,5 @@ class RoutingConfig:
     source: Path | None = None
     route_lines: Mapping[str, int] = field(default_factory=dict, hash=False, repr=False)
     reading_notes: tuple[Advice, ...] = ()
+    ignored_keys: tuple[IgnoredKey, ...] = ()
+    format: ConfigFormat = "own"

@@ -45,7 +45,7 @@ def json_as_yaml(text: str, path: Path | None) -> str:
         ConfigError: a ``.json`` file that is not JSON, or JSON nested too deep.
     """
     is_json_file = path is not None and path.suffix.lower() == ".json"
-    if not (is_json_file or text.lstrip().startswith("{")):
+    if not (is_json_file or text.lstrip().startswith(("{", "["))):
         return text
     try:
         json.loads(text, parse_int=str, parse_float=str)

@@ -22,10 +22,9 @@ def test_the_examples_are_sound(run: Run, path: Path) -> None:
     result = run("check", str(path))
     config = load_config(path)
     assert result.exit_code == 0
-    assert f"{path}: {len(config.table)} routes, default model {config.default_model}" in result.stdout
+    assert f"{path}: {len(config.table)} routes, default model {config.default_model}, 0 warnings" in result.stdout
     for line in result.stderr.splitlines():
-        assert line.startswith(f"{path}:")
-        assert "warning: " in line
+        assert line.startswith(f"{path}: ignored in ")
 
 
 def test_advice_is_a_warning_with_its_line_and_leaves_the_exit_code(run: Run, tmp_path: Path) -> None:
@@ -44,7 +43,70 @@ def test_json(run: Run, routes: str) -> None:
     assert result.exit_code == 0
     assert result.stderr == ""
     assert report["file"] == routes
+    assert report["format"] == "own"
+    assert report["ignored"] == []
     assert report["routes"] == ["bug_fixing", "traducción"]
     assert report["default_model"] == "openai/gpt-4o-mini"
     for warning in report["warnings"]:
         assert {"message", "line"} <= set(warning)
+
+
+GATEWAY = """version: v0.4.0
+listeners: []
+model_providers:
+  - {model: acme/one, access_key: $KEY, default: true}
+  - {model: acme/two, access_key: $KEY}
+semantic_cache: {enabled: true}
+routing_preferences:
+  - {name: general_questions, description: General questions on any subject, models: [acme/two], tier: 1}
+"""
+
+
+def test_ignored_keys_are_counted_and_named_with_their_lines(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "plano.yaml"
+    path.write_text(GATEWAY, encoding="utf-8")
+    result = run("check", str(path))
+    assert result.exit_code == 0
+    assert result.stdout == f"{path}: 1 route, default model acme/one, 2 warnings, 5 ignored keys\n"
+    assert result.stderr.splitlines() == [
+        f"{path}:6: warning: the key 'semantic_cache' in the configuration is ignored",
+        f"{path}:8: warning: the key 'tier' in a route is ignored",
+        f"{path}: ignored in the configuration: 'version' (line 1), 'listeners' (line 2), 'semantic_cache' (line 6)",
+        f"{path}: ignored in a model provider: 'access_key' (lines 4, 5)",
+        f"{path}: ignored in a route: 'tier' (line 8)",
+    ]
+
+
+def test_json_has_each_ignored_key(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "plano.yaml"
+    path.write_text(GATEWAY, encoding="utf-8")
+    report = json.loads(run("check", str(path), "--json").stdout)
+    assert report["format"] == "gateway"
+    assert [(each["key"], each["where"], each["line"], each["known"]) for each in report["ignored"]] == [
+        ("version", "the configuration", 1, True),
+        ("listeners", "the configuration", 2, True),
+        ("access_key", "a model provider", 4, True),
+        ("access_key", "a model provider", 5, True),
+        ("semantic_cache", "the configuration", 6, False),
+        ("tier", "a route", 8, False),
+    ]
+
+
+def test_a_key_under_many_models_does_not_fill_the_screen(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "plano.yaml"
+    providers = "".join(f"  - {{model: acme/m{index}, access_key: $KEY}}\n" for index in range(300))
+    path.write_text(GATEWAY.replace("semantic_cache", providers + "semantic_cache"), encoding="utf-8")
+    result = run("check", str(path))
+    assert result.exit_code == 0
+    assert "'access_key' (lines 4, 5, 6, 7, 8, 9, 10, 11 and 294 more)" in result.stderr
+
+
+def test_the_routes_of_chat_ui(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "routes.json"
+    path.write_text(
+        '[{"name": "small_talk", "description": "Casual small talk", "primary_model": "acme/one"}]', encoding="utf-8"
+    )
+    result = run("check", str(path))
+    assert result.exit_code == 0
+    assert result.stdout == f"{path}: 1 route, default model none, 1 warning\n"
+    assert "a route called 'default' gives one" in result.stderr

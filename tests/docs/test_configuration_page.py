@@ -26,7 +26,7 @@ def test_every_key_that_is_read_has_a_row_or_stands_in_one(level: Level) -> None
 
 @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.what)
 def test_every_key_that_is_read_has_an_example(level: Level) -> None:
-    examples = "".join(part for part in PAGE.split("```") if part.startswith("yaml\n"))
+    examples = "".join(part for part in PAGE.split("```") if part.startswith(("yaml\n", "json\n"))).replace('":', ":")
     assert [key for key in sorted(level.read) if f"{key}:" not in examples] == []
 
 
