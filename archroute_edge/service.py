@@ -104,7 +104,7 @@ class RoutingService:
             QueueFullError: too many requests wait already.
             ServiceClosedError: the service has been closed.
             SettingsError: ``deadline`` is no time.
-            ConversationError: there is nothing to route in ``messages``.
+            ConversationError: ``messages`` are malformed.
             RouteTableError: ``routes`` cannot be used together.
         """
         check_deadline(deadline)
@@ -126,7 +126,7 @@ class RoutingService:
 
         Raises:
             SettingsError: not as many keys as conversations.
-            ConversationError: there is nothing to route in one of them; the message says in which, counted from 0.
+            ConversationError: one of them is malformed; the message says which, counted from 0.
             ArchRouteError: as :meth:`submit`.
         """
         if keys is not None and len(keys) != len(conversations):
@@ -164,7 +164,7 @@ class RoutingService:
             ServiceClosedError: the service has been closed.
             ArchRouteError: as :meth:`submit`.
         """
-        turns = None if messages is None else read_messages(messages)
+        turns = None if messages is None else read_messages(messages) or None
         request = WarmRequest(turns, None if routes is None else as_table(routes), caller)
         older = self._worker.put_warm(request)
         request.promise.future.add_done_callback(lambda _future: self._on_done(request))
@@ -269,4 +269,5 @@ def _read_one_of_many(messages: Messages, index: int) -> tuple[Turn, ...]:
     try:
         return read_messages(messages)
     except ConversationError as exc:
-        raise ConversationError(f"conversation {index}: {exc}") from exc
+        place = f"{index}.{exc.place}" if exc.place else f"{index}"
+        raise ConversationError(f"conversation {index}: {exc}", place=place) from exc
