@@ -126,7 +126,7 @@ def _read_message(message: object, index: int) -> tuple[str, str]:
             text = ""
     else:
         text = _text_of(content, index)
-    return str(role), _replace_surrogates(text)
+    return str(role), replace_surrogates(text)
 
 
 def _field(value: object, name: str) -> Any:
@@ -161,7 +161,7 @@ def _text_of(content: object, index: int) -> str:
     return "\n".join(texts)
 
 
-def _replace_surrogates(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Join surrogate pairs into characters and turn lone surrogates into U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 

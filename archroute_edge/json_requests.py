@@ -7,6 +7,7 @@ from typing import Any
 
 from archroute_edge.config.known_keys import ROUTE
 from archroute_edge.config.yaml_tree import shorten
+from archroute_edge.conversation import replace_surrogates
 from archroute_edge.errors import ConversationError, RouteTableError
 from archroute_edge.routes import MAX_ROUTES, Route, RouteTable
 
@@ -33,6 +34,11 @@ def parse_json(raw: bytes, place: str) -> Any:
         raise ConversationError(f"{place}: JSON that cannot be used: a number too long") from exc
 
 
+def _valid(value: Any) -> Any:
+    """``value`` with valid Unicode, if it is a text: JSON can carry half a character, and it is read as in a message."""
+    return replace_surrogates(value) if isinstance(value, str) else value
+
+
 def read_routes(routes: Any, *, foreign: bool = False) -> RouteTable:
     """The table that a list of ``{"name", "description", "models"}`` objects stands for.
 
@@ -48,7 +54,7 @@ def read_routes(routes: Any, *, foreign: bool = False) -> RouteTable:
         raise RouteTableError("routes must be a list of objects with name and description")
     table = []
     for index, each in enumerate(routes[: MAX_ROUTES + 1]):
-        for key in each:
+        for key in map(replace_surrogates, each):
             if not ROUTE.knows(key) and not (foreign and not ROUTE.is_slip(key)):
                 raise RouteTableError(
                     f"unknown key {shorten(key)} in a route{ROUTE.suggestion(key)}", place=f"{index}.{key[:60]}"
@@ -57,7 +63,7 @@ def read_routes(routes: Any, *, foreign: bool = False) -> RouteTable:
         if not isinstance(models, list):
             raise RouteTableError(f"the models of route {shorten(str(each['name']))} must be a list", place=f"{index}.models")
         try:
-            table.append(Route(each["name"], each.get("description", ""), tuple(models)))
+            table.append(Route(_valid(each["name"]), _valid(each.get("description", "")), tuple(map(_valid, models))))
         except RouteTableError as exc:
             raise RouteTableError(str(exc), place=f"{index}") from exc
     if len(routes) > MAX_ROUTES:
