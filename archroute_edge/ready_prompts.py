@@ -189,7 +189,15 @@ def _read_json(text: str, start: int, name: str) -> _Block:
         end = _skip_space(text, end + 3)
     if not text.startswith(f"</{name}>", end):
         raise PromptFormatError(f"the <{name}> block of the prompt is not followed by </{name}>")
-    return _Block(values, end + len(f"</{name}>"))
+    return _Block(_unwrapped(values), end + len(f"</{name}>"))
+
+
+def _unwrapped(values: list[Any]) -> list[Any]:
+    """The list in ``{"routes": [...]}`` or ``{"messages": [...]}``, which some clients write in the place of the list."""
+    if len(values) == 1 and isinstance(values[0], dict) and len(values[0]) == 1:
+        (inner,) = values[0].values()
+        return inner if isinstance(inner, list) else values
+    return values
 
 
 def _skip_space(text: str, start: int) -> int:
@@ -219,6 +227,8 @@ def _read_yaml_routes(text: str, start: int) -> _Block:
 
 
 def _records(tree: Value) -> list[Any]:
+    if isinstance(tree, Entries) and len(tree.values) == 1 and isinstance(tree.values[0], Items):
+        tree = tree.values[0]
     pairs: list[Any] = []
     for each in tree.values if isinstance(tree, Items) else [tree]:
         if not isinstance(each, Entries):

@@ -166,6 +166,10 @@ def fill(template: str, routes: str = ROUTES, conversation: str = CONVERSATION) 
         pytest.param(fill(CHAT_UI).replace("\n", "\r\n"), ReplyShape.NAME, id="crlf"),
         pytest.param(fill(CHAT_UI).replace("\n\n", " "), ReplyShape.NAME, id="on-one-line"),
         pytest.param(fill(CHAT_UI, YAML_ROUTES.replace("café", '"caf\\xe9"')), ReplyShape.NAME, id="quoted-yaml"),
+        pytest.param(
+            fill(CHAT_UI, f'{{"routes": {ROUTES}}}', f'{{"messages": {CONVERSATION}}}'), ReplyShape.NAME, id="wrapped"
+        ),
+        pytest.param(fill(CHAT_UI, f"routes:\n{YAML_ROUTES}"), ReplyShape.NAME, id="wrapped-yaml"),
         pytest.param(fill(CHAT_UI, "code: writing code\ncafé: ordering coffee"), ReplyShape.NAME, id="mapping"),
         pytest.param(
             fill(CHAT_UI, YAML_ROUTES, "user: hello\nassistant: hi\nuser: a flat white, please"), ReplyShape.NAME, id="raw"
