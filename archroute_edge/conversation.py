@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 from archroute_edge.errors import ConversationError
 
 DEFAULT_BUDGET = 2048
 """Tokens of conversation that a prompt holds unless told otherwise."""
 
-Messages = str | Sequence[Mapping[str, Any]]
-"""A user message, or OpenAI-style messages: mappings with ``role`` and ``content``."""
+
+class MessageObject(Protocol):
+    """A message as clients of model providers return it, such as the ``ChatCompletionMessage`` of OpenAI's package."""
+
+    @property
+    def role(self) -> Any:
+        """Who wrote it."""
+
+    @property
+    def content(self) -> Any:
+        """A text, a list of parts, or None."""
+
+
+Messages = str | Sequence[Mapping[str, Any] | MessageObject]
+"""A user message, or OpenAI-style messages: mappings or objects with ``role`` and ``content``."""
 
 _KEPT_ROLES = ("user", "assistant")
 _DROPPED_ROLES = ("system", "developer", "tool", "function")
 _TEXT_PARTS = ("text", "input_text", "output_text")
+# Letters of an unknown role in an error.
+_LONGEST_SHOWN = 60
 _HEAD_SHARE = 0.6
 _ELLIPSIS = "…"
 # Longer than any run of tokens of that many bytes can be in ordinary text; what is beyond is cut unseen.
@@ -51,61 +67,101 @@ class TrimmedConversation:
 
 
 def read_messages(messages: Messages) -> tuple[Turn, ...]:
-    """The turns of ``messages`` that a router looks at, oldest first.
+    """The turns of ``messages`` that a router looks at, oldest first; none if no user message among them has text.
 
     System, developer and tool messages are left out, and so are messages without text (images, tool calls); the text
     parts of a message are joined by line breaks. Lone surrogates become U+FFFD.
 
     Raises:
-        ConversationError: not messages, an unknown role, or no user text among them; the message's index is named.
+        ConversationError: not messages, an unknown role or content of an unknown kind; the message's index is named.
+    """
+    turns = tuple(Turn(role, text) for role, text in read_texts(messages) if role in _KEPT_ROLES and text.strip())
+    return turns if any(turn.role == "user" for turn in turns) else ()
+
+
+def read_user_text(messages: Messages) -> tuple[Turn, ...]:
+    """The turns of ``messages``, for a caller who can do nothing without user text.
+
+    Raises:
+        ConversationError: as :func:`read_messages`, or no user message has text.
+    """
+    turns = read_messages(messages)
+    if not turns and not isinstance(messages, str) and not messages:
+        raise ConversationError("there are no messages; at least one user message is needed")
+    if not turns:
+        raise ConversationError("no user message with text among the messages; there is nothing to route")
+    return turns
+
+
+def read_texts(messages: Messages) -> list[tuple[str, str]]:
+    """Role and text of every message; the text of system, developer and tool messages is empty if it is none.
+
+    Raises:
+        ConversationError: as :func:`read_messages`.
     """
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
         raise ConversationError("the messages must be a text or a list of {role, content} objects")
-    if not messages:
-        raise ConversationError("there are no messages; at least one user message is needed")
-    turns = [turn for index, message in enumerate(messages) if (turn := _read_message(message, index))]
-    if not any(turn.role == "user" for turn in turns):
-        raise ConversationError("no user message with text among the messages; there is nothing to route")
-    return tuple(turns)
+    return [_read_message(message, index) for index, message in enumerate(messages)]
 
 
-def _read_message(message: object, index: int) -> Turn | None:
-    if not isinstance(message, Mapping):
-        raise ConversationError(f"message {index} is a {type(message).__name__}; expected an object with role and content")
-    role = message.get("role")
+def _read_message(message: object, index: int) -> tuple[str, str]:
+    if not isinstance(message, Mapping) and not hasattr(message, "role"):
+        kind = type(message).__name__
+        raise ConversationError(f"message {index} is a {kind}; expected an object with role and content", place=f"{index}")
+    role = _field(message, "role")
+    if isinstance(role, Enum):
+        role = role.value
     if not isinstance(role, str) or role not in (*_KEPT_ROLES, *_DROPPED_ROLES):
-        raise ConversationError(f"message {index} has the role {role!r}; expected one of user, assistant, system, tool")
+        shown = repr(role)[:_LONGEST_SHOWN]
+        problem = f"message {index} has the role {shown}; expected one of user, assistant, system, tool"
+        raise ConversationError(problem, place=f"{index}.role")
+    content = _field(message, "content")
     if role in _DROPPED_ROLES:
-        return None
-    text = _replace_surrogates(_text_of(message.get("content"), index))
-    return Turn(role, text) if text.strip() else None
+        try:
+            text = _text_of(content, index)
+        except ConversationError:
+            # Tools answer with any JSON, and nothing of it is looked at.
+            text = ""
+    else:
+        text = _text_of(content, index)
+    return str(role), replace_surrogates(text)
+
+
+def _field(value: object, name: str) -> Any:
+    """A field of a JSON object, or of an object that stands for one."""
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 def _text_of(content: object, index: int) -> str:
+    place = f"{index}.content"
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    if not isinstance(content, Sequence):
-        raise ConversationError(f"message {index}: content is a {type(content).__name__}; expected text or a list of parts")
+    if not isinstance(content, Sequence) or isinstance(content, (bytes, bytearray)):
+        kind = type(content).__name__
+        raise ConversationError(f"message {index}: content is a {kind}; expected text or a list of parts", place=place)
     texts = []
     for number, part in enumerate(content):
         if isinstance(part, str):
             texts.append(part)
             continue
-        if not isinstance(part, Mapping):
-            raise ConversationError(f"message {index}: part {number} is a {type(part).__name__}; expected an object")
-        if part.get("type", "text") in _TEXT_PARTS:
-            text = part.get("text")
+        if not isinstance(part, Mapping) and not hasattr(part, "type"):
+            kind = type(part).__name__
+            problem = f"message {index}: part {number} is a {kind}; expected an object"
+            raise ConversationError(problem, place=f"{place}.{number}")
+        if (part.get("type", "text") if isinstance(part, Mapping) else _field(part, "type")) in _TEXT_PARTS:
+            text = _field(part, "text")
             if not isinstance(text, str):
-                raise ConversationError(f"message {index}: part {number} is a text part without text")
+                problem = f"message {index}: part {number} is a text part without text"
+                raise ConversationError(problem, place=f"{place}.{number}.text")
             texts.append(text)
     return "\n".join(texts)
 
 
-def _replace_surrogates(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Join surrogate pairs into characters and turn lone surrogates into U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 

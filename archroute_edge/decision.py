@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+Reason = Literal["low_confidence", "deadline", "no_user_text"]
+"""Why a decision's route is not the model's own answer."""
+
 
 @dataclass(frozen=True)
 class TokenCounts:
@@ -62,7 +65,7 @@ class Verdict:
     cut_turns: int
     decided_by: str
     prompt_format: str | None
-    reason: Literal["deadline", "low_confidence"] | None = None
+    reason: Reason | None = None
     """Why it is not the answer that was to be had: there was no time for it, or a cascade's encoder was calibrated."""
 
 
@@ -82,11 +85,12 @@ class Decision:
         trimmed: whether parts of the conversation were left out: too much for a prompt, or more than an encoder reads.
         dropped_turns: earlier turns that were left out whole.
         cut_turns: turns whose middle was left out.
-        decided_by: name of the model that decided; None where the time was up and none did. Confidence and token counts
-            are 0 then.
+        decided_by: name of the model that decided; None if none did, for one of the reasons below. Confidence and token
+            counts are 0 then, and there are no scores.
         prompt_format: the format it was asked in; None for an encoder, which is asked without a prompt.
         reason: why the route is not the model's own answer: ``low_confidence`` where a calibration holds ``other`` for the
-            better one, ``deadline`` where the time was up before the model had answered, else None.
+            better one, ``deadline`` where the time was up before the model had answered, ``no_user_text`` if there was nothing
+            to read (a picture alone, no messages), else None.
     """
 
     route: str
@@ -102,7 +106,7 @@ class Decision:
     cut_turns: int
     decided_by: str | None
     prompt_format: str | None
-    reason: Literal["low_confidence", "deadline"] | None = None
+    reason: Reason | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The decision as plain values for ``json.dumps``; ``scores`` only where they were asked for."""

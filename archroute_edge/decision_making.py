@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 from archroute_edge.calibration import Calibration
 from archroute_edge.config import RoutingConfig
-from archroute_edge.decision import Decision, Timings, TokenCounts, Verdict
+from archroute_edge.conversation import Turn
+from archroute_edge.decision import Decision, Reason, Timings, TokenCounts, Verdict
 from archroute_edge.model_selection import select_models
 from archroute_edge.routes import OTHER
 
@@ -24,7 +25,7 @@ def make_decision(
         scores: whether the decision has all scores.
     """
     route, confidence, found = verdict.route, verdict.confidence, verdict.scores
-    reason: Literal["low_confidence", "deadline"] | None = verdict.reason
+    reason: Reason | None = verdict.reason
     if calibration is not None:
         assert found is not None
         answer = calibration.apply(route, found)
@@ -48,8 +49,37 @@ def make_decision(
     )
 
 
-def fallback_decision(config: RoutingConfig, key: str | None, total_ms: float) -> Decision:
-    """What stands in for a decision that there was no time for: ``other``, and the default model."""
+def decide_many(
+    config: RoutingConfig,
+    conversations: Sequence[Sequence[Turn]],
+    keys: Sequence[str | None],
+    decide: Callable[[Sequence[Sequence[Turn]]], Sequence[Verdict]],
+    make: Callable[[Verdict, str | None], Decision],
+) -> list[Decision]:
+    """The decisions on ``conversations``: those without turns get no match, and ``decide`` is asked about the others.
+
+    Args:
+        config: routes and models.
+        conversations: the turns of each.
+        keys: a name for each.
+        decide: gives the verdicts on conversations with turns; not called if there are none.
+        make: gives the decision that a verdict and a key come to.
+    """
+    read = [turns for turns in conversations if turns]
+    verdicts = iter(decide(read) if read else ())
+    return [
+        make(next(verdicts), key) if turns else no_text_decision(config, key)
+        for turns, key in zip(conversations, keys, strict=True)
+    ]
+
+
+def no_text_decision(config: RoutingConfig, key: str | None) -> Decision:
+    """What a conversation without user text comes to, and no model has to be asked: ``other``, and the default model."""
+    return fallback_decision(config, key, 0.0, "no_user_text")
+
+
+def fallback_decision(config: RoutingConfig, key: str | None, total_ms: float, reason: Reason = "deadline") -> Decision:
+    """What stands in for a decision that no model made: ``other``, and the default model."""
     chosen = select_models(config, OTHER, key=key)
     return Decision(
         route=OTHER,
@@ -65,5 +95,5 @@ def fallback_decision(config: RoutingConfig, key: str | None, total_ms: float) -
         cut_turns=0,
         decided_by=None,
         prompt_format=None,
-        reason="deadline",
+        reason=reason,
     )

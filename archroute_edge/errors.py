@@ -6,7 +6,7 @@
     ├── SettingsError            an argument of the router that makes no sense
     ├── RouteTableError          routes that cannot be used together (duplicates, reserved or empty names)
     ├── ConfigError              a config file that cannot be read, with file and line
-    ├── ConversationError        messages that hold nothing to route
+    ├── ConversationError        messages that are malformed
     ├── PromptFormatError        an unknown prompt format, or a chat template that cannot carry a prompt
     ├── GrammarError             a grammar that llama.cpp must not be given
     ├── ModelError
@@ -51,7 +51,16 @@ class SettingsError(ArchRouteError):
 
 
 class RouteTableError(ArchRouteError):
-    """The routes cannot be used together: empty table or name, duplicate, reserved name, too many."""
+    """The routes cannot be used together: empty table or name, duplicate, reserved name, too many.
+
+    Args:
+        message: what is wrong and what to do.
+        place: the part of the list of routes that it is about, such as ``2.name``; empty for the list.
+    """
+
+    def __init__(self, message: str, *, place: str = "") -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class ConfigError(ArchRouteError):
@@ -72,7 +81,16 @@ class ConfigError(ArchRouteError):
 
 
 class ConversationError(ArchRouteError):
-    """The messages are malformed, or hold no user text that could be routed."""
+    """The messages are malformed, or cannot be read.
+
+    Args:
+        message: what is wrong and what to do.
+        place: the part of the list of messages that it is about, such as ``0.content.1``; empty for the list.
+    """
+
+    def __init__(self, message: str, *, place: str = "") -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class PromptFormatError(ArchRouteError):

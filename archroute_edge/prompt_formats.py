@@ -8,17 +8,14 @@ Sources: ``card`` is the prompt of the Arch-Router-1.5B model card (https://hugg
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-from archroute_edge.conversation import Turn, read_messages
+from archroute_edge.conversation import Turn
 from archroute_edge.errors import PromptFormatError
 from archroute_edge.grammar import Answer, answers_for
-from archroute_edge.routes import OTHER, Route, RouteTable
+from archroute_edge.routes import OTHER, RouteTable
 
 
 @dataclass(frozen=True)
@@ -55,15 +52,6 @@ class PromptFormat:
     def reply_with(self, route: str) -> str:
         """The whole reply that names ``route``; ``other`` is the reply for no match."""
         return self.reply(None if route == OTHER else json.dumps(route, ensure_ascii=False))
-
-    @cached_property
-    def fixed_texts(self) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-        """Opening, middle and closing as patterns that take any amount of blank space where the text has some."""
-        opening, middle, closing = (
-            re.compile(r"\s*" + r"\s+".join(map(re.escape, text.split())) + r"\s*")
-            for text in (self.opening, self.middle, self.closing)
-        )
-        return opening, middle, closing
 
 
 def _nfc(text: str) -> str:
@@ -181,79 +169,3 @@ def prompt_format(name: str) -> PromptFormat:
         return PROMPT_FORMATS[name]
     except KeyError:
         raise PromptFormatError(f"no prompt format {name!r}; there are {', '.join(PROMPT_FORMATS)}") from None
-
-
-@dataclass(frozen=True)
-class ReadyPrompt:
-    """What a prompt that somebody else rendered holds.
-
-    Args:
-        format: the format that it is in, and so the shape of the reply that its sender expects.
-        table: its routes, in its order, without models.
-        turns: its conversation, oldest turn first.
-    """
-
-    format: PromptFormat
-    table: RouteTable
-    turns: tuple[Turn, ...]
-
-
-def recognise(text: str) -> ReadyPrompt | None:
-    """Read a prompt in one of the formats back into what it was rendered from; None for any other text.
-
-    The fixed texts have to be there word for word; blank space between their words may differ, as it does between copies
-    of the model card. No marker is searched for: each part begins where the JSON of the part before it ends, so text in a
-    message or a description that looks like a marker is text.
-
-    Raises:
-        PromptFormatError: the text begins as one of the prompts, but does not go on as one.
-        RouteTableError: the prompt's routes cannot be used together.
-        ConversationError: there is nothing to route in its conversation.
-    """
-    exact = [each for each in PROMPT_FORMATS.values() if text.startswith(each.opening) and text.endswith(each.closing)]
-    for each in (*exact, *PROMPT_FORMATS.values()):
-        opening, middle, closing = each.fixed_texts
-        if found := opening.match(text):
-            routes, end = _read_values(text, found.end(), f"the routes of the {each.name} prompt")
-            end = _read_fixed(middle, text, end, f"the routes of the {each.name} prompt are not followed by")
-            messages, end = _read_values(text, end, f"the conversation of the {each.name} prompt")
-            end = _read_fixed(closing, text, end, f"the conversation of the {each.name} prompt is not followed by")
-            if end != len(text):
-                raise PromptFormatError(f"there is more text behind the end of the {each.name} prompt; send the prompt alone")
-            return ReadyPrompt(each, RouteTable(map(_read_route, routes)), read_messages(messages))
-    return None
-
-
-def _read_fixed(fixed: re.Pattern[str], text: str, start: int, problem: str) -> int:
-    found = fixed.match(text, start)
-    if not found:
-        expected = "</conversation>" if "conversation" in problem else "</routes>"
-        raise PromptFormatError(f"{problem} {expected} and the rest of the format's text, word for word")
-    return found.end()
-
-
-def _read_values(text: str, start: int, what: str) -> tuple[list[Any], int]:
-    """The values of a JSON list, or of JSON objects that follow one another, and where they end."""
-    values: list[Any] = []
-    try:
-        if text.startswith("[", start):
-            return _JSON.raw_decode(text, start)
-        while text.startswith("{", start):
-            value, start = _JSON.raw_decode(text, start)
-            values.append(value)
-            while text[start : start + 1].isspace():
-                start += 1
-    except (ValueError, RecursionError) as exc:
-        problem = exc.msg if isinstance(exc, json.JSONDecodeError) else "JSON that cannot be used"
-        raise PromptFormatError(f"{what} cannot be read: {problem}") from exc
-    return values, start
-
-
-def _read_route(record: Any) -> Route:
-    # What else stands there, such as the orchestrator's parameters, says nothing about when to take the route.
-    if not isinstance(record, dict) or "name" not in record:
-        raise PromptFormatError("a route of the prompt is not an object with a name and a description")
-    return Route(record["name"], record.get("description", ""))
-
-
-_JSON = json.JSONDecoder()

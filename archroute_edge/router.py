@@ -20,7 +20,7 @@ from archroute_edge.deciders.interface import Decider
 from archroute_edge.deciders.lease import DeciderLease
 from archroute_edge.deciders.settings import DecoderName, GenerativeSettings
 from archroute_edge.decision import Decision, Warmup
-from archroute_edge.decision_making import fallback_decision, make_decision
+from archroute_edge.decision_making import decide_many, fallback_decision, make_decision, no_text_decision
 from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE
 from archroute_edge.errors import DecisionCancelledError, SettingsError
@@ -145,7 +145,7 @@ class Router:
         deadline: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Decision:
-        """Decide where ``messages`` belong.
+        """Decide where ``messages`` belong. Without user text among them it is ``other``, and no model is asked.
 
         Args:
             messages: a user message, or a list of ``{"role", "content"}`` messages, oldest first.
@@ -158,7 +158,7 @@ class Router:
 
         Raises:
             SettingsError: ``deadline`` is no time.
-            ConversationError: there is nothing to route in ``messages``.
+            ConversationError: ``messages`` are malformed.
             RouteTableError: ``routes`` cannot be used together.
             ContextOverflowError: ``routes`` do not fit into the context.
             DecisionCancelledError: ``cancellation`` was set.
@@ -171,6 +171,8 @@ class Router:
         with (cancellation or Cancellation()).until(deadline) as limit:
             turns = read_messages(messages)
             config = self._config_for(routes)
+            if not turns:
+                return no_text_decision(config, key)
             wanted = scores or self._calibration is not None
             try:
                 # Routes that come with one message are not saved: many such would push out what is worth keeping.
@@ -197,9 +199,12 @@ class Router:
         """
         started = time.perf_counter()
         config = self._config_for(routes)
+        turns = read_messages(messages)
+        if not turns:
+            return no_text_decision(config, key)
         verdict = None
         with suppress(DecisionCancelledError), Cancellation().until(time_limit) as limit:
-            verdict = self._decider.stand_in(config.table, read_messages(messages), scores=scores, cancellation=limit)
+            verdict = self._decider.stand_in(config.table, turns, scores=scores, cancellation=limit)
         if verdict is None:
             return fallback_decision(config, key, 1000 * (time.perf_counter() - started))
         return make_decision(config, self._calibration, verdict, key, scores)
@@ -232,11 +237,15 @@ class Router:
         read = [read_messages(messages) for messages in conversations]
         config = self._config_for(routes)
         wanted = scores or self._calibration is not None
-        verdicts = self._decider.decide_many(config.table, read, scores=wanted, keep=routes is None, cancellation=cancellation)
-        return [
-            make_decision(config, self._calibration, verdict, key, scores)
-            for verdict, key in zip(verdicts, keys or [None] * len(verdicts), strict=True)
-        ]
+        return decide_many(
+            config,
+            read,
+            [None] * len(read) if keys is None else keys,
+            lambda turns: self._decider.decide_many(
+                config.table, turns, scores=wanted, keep=routes is None, cancellation=cancellation
+            ),
+            lambda verdict, key: make_decision(config, self._calibration, verdict, key, scores),
+        )
 
     @property
     def batch_size(self) -> int:
@@ -266,7 +275,7 @@ class Router:
             ArchRouteError: as :meth:`route`.
         """
         table = self.config.table if routes is None else as_table(routes)
-        turns = None if messages is None else read_messages(messages)
+        turns = None if messages is None else read_messages(messages) or None
         return self._decider.warm(table, turns, cancellation=cancellation)
 
     @property

@@ -108,7 +108,7 @@ class RoutingService:
             QueueFullError: too many requests wait already.
             ServiceClosedError: the service has been closed.
             SettingsError: ``deadline`` is no time.
-            ConversationError: there is nothing to route in ``messages``.
+            ConversationError: ``messages`` are malformed.
             RouteTableError: ``routes`` cannot be used together.
         """
         check_deadline(deadline)
@@ -131,7 +131,7 @@ class RoutingService:
 
         Raises:
             SettingsError: not as many keys as conversations.
-            ConversationError: there is nothing to route in one of them; the message says in which, counted from 0.
+            ConversationError: one of them is malformed; the message says which, counted from 0.
             ArchRouteError: as :meth:`submit`.
         """
         if keys is not None and len(keys) != len(conversations):
@@ -170,7 +170,7 @@ class RoutingService:
             ServiceClosedError: the service has been closed.
             ArchRouteError: as :meth:`submit`.
         """
-        turns = None if messages is None else read_messages(messages)
+        turns = None if messages is None else read_messages(messages) or None
         request = WarmRequest(turns, None if routes is None else as_table(routes), caller)
         older = self._worker.put_warm(request)
         request.promise.future.add_done_callback(partial(_on_done, self._worker, request))
@@ -291,4 +291,5 @@ def _read_one_of_many(messages: Messages, index: int) -> tuple[Turn, ...]:
     try:
         return read_messages(messages)
     except ConversationError as exc:
-        raise ConversationError(f"conversation {index}: {exc}") from exc
+        place = f"{index}.{exc.place}" if exc.place else f"{index}"
+        raise ConversationError(f"conversation {index}: {exc}", place=place) from exc

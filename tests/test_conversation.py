@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
 
-from archroute_edge.conversation import Turn, read_messages
+from archroute_edge.conversation import Turn, read_messages, read_user_text
 from archroute_edge.errors import ConversationError
 
 USER = {"role": "user", "content": "hello"}
@@ -51,13 +53,19 @@ KEPT = [
     pytest.param([{"role": "user", "content": "  indented\n", "name": "bob"}], [("user", "  indented\n")], id="verbatim"),
 ]
 
-REFUSED = [
+SOUND = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+NOTHING_TO_READ = [
     pytest.param([], "there are no messages", id="none"),
     pytest.param("", "no user message with text", id="empty-text"),
     pytest.param(" \n", "no user message with text", id="blank-text"),
     pytest.param([{"role": "system", "content": "x"}], "no user message with text", id="only-system"),
     pytest.param([{"role": "assistant", "content": "x"}], "no user message with text", id="only-assistant"),
     pytest.param([{"role": "user", "content": [IMAGE, IMAGE]}], "no user message with text", id="only-images"),
+    pytest.param([{"role": "user", "content": [SOUND]}], "no user message with text", id="only-sound"),
+    pytest.param([{"role": "assistant", "content": "x"}, {"role": "user", "content": [IMAGE]}], "no user", id="image-last"),
+]
+
+REFUSED = [
     pytest.param(None, "must be a text or a list", id="null"),
     pytest.param(b"hello", "must be a text or a list", id="bytes"),
     pytest.param(USER, "must be a text or a list", id="one-bare-message"),
@@ -79,6 +87,72 @@ REFUSED = [
 def test_what_is_kept(messages: Any, turns: Sequence[tuple[str, str]]) -> None:
     """The model was trained on conversations cleaned like this; a tool's output or a system prompt misleads it."""
     assert [(turn.role, turn.content) for turn in read_messages(messages)] == turns
+
+
+@pytest.mark.parametrize(("messages", "message"), NOTHING_TO_READ)
+def test_without_user_text_there_are_no_turns(messages: Any, message: str) -> None:
+    """A picture alone is a conversation, and the caller has to ask some model about it; labelled cases need text."""
+    assert read_messages(messages) == ()
+    with pytest.raises(ConversationError, match=message):
+        read_user_text(messages)
+
+
+class Part:
+    """What a client's package has in the place of a part of a message."""
+
+    def __init__(self, kind: str, text: str | None = None) -> None:
+        self.type, self.text = kind, text
+
+
+class Reply:
+    """What a client's package has in the place of a message."""
+
+    def __init__(self, role: object, content: object) -> None:
+        self.role, self.content, self.tool_calls = role, content, None
+
+
+class Role(Enum):
+    ASSISTANT = "assistant"
+
+
+@pytest.mark.parametrize("role", ["assistant", Role.ASSISTANT])
+def test_messages_may_be_objects(role: object) -> None:
+    """Programs send a reply back as history in the form in which they were given it."""
+    reply = Reply(role, [Part("text", "hi"), Part("refusal"), Part("output_text", "there")])
+    assert read_messages([USER, reply, Reply("tool", {"exit": 1}), Reply("user", None)]) == (
+        Turn("user", "hello"),
+        Turn("assistant", "hi\nthere"),
+    )
+
+
+def test_messages_of_openais_package_are_taken() -> None:
+    assistant = ChatCompletionMessage(role="assistant", content="hi")
+    assert read_messages([USER, assistant]) == (Turn("user", "hello"), Turn("assistant", "hi"))
+
+
+@pytest.mark.parametrize("content", [{"exit_code": 1}, 7, True, [1, None], [{"type": "text"}]])
+@pytest.mark.parametrize("role", ["tool", "function", "system", "developer"])
+def test_what_is_left_out_may_hold_any_json(role: str, content: object) -> None:
+    """Tools answer with objects, and nothing of a tool message is looked at."""
+    assert read_messages([USER, {"role": role, "content": content}]) == (Turn("user", "hello"),)
+
+
+@pytest.mark.parametrize(
+    ("messages", "place"),
+    [
+        ({}, ""),
+        ([USER, 7], "1"),
+        ([{"role": "bot"}], "0.role"),
+        ([USER, {"role": "user", "content": 5}], "1.content"),
+        ([{"role": "user", "content": ["a", 5]}], "0.content.1"),
+        ([{"role": "user", "content": [{"type": "text", "text": 5}]}], "0.content.0.text"),
+    ],
+)
+def test_an_error_has_its_place(messages: Any, place: str) -> None:
+    """Over HTTP it is the error's ``param``, by which programs find the mistake."""
+    with pytest.raises(ConversationError) as caught:
+        read_messages(messages)
+    assert caught.value.place == place
 
 
 @pytest.mark.parametrize(("messages", "message"), REFUSED)
@@ -120,7 +194,7 @@ def test_any_json_is_turns_or_a_conversation_error(document: Any) -> None:
         turns = read_messages(document)
     except ConversationError:
         return
-    assert any(turn.role == "user" for turn in turns)
+    assert not turns or any(turn.role == "user" for turn in turns)
     assert all(turn.role in ("user", "assistant") and turn.content.strip() for turn in turns)
 
 

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from archroute_edge.conversation import Messages, read_messages
+from archroute_edge.conversation import Messages, read_user_text
 from archroute_edge.errors import ArchRouteError, CaseError
 from archroute_edge.routes import OTHER, Route, RouteTable
 
@@ -91,7 +91,7 @@ def _read_case(line: str, place: str, number: int, table: RouteTable | None, tab
     if missing := sorted({"messages", "route"} - fields.keys()):
         raise CaseError(f"{place}: {missing[0]!r} is missing")
     try:
-        read_messages(fields["messages"])
+        read_user_text(fields["messages"])
         if "routes" in fields:
             # Cases of one table share one object, so that its prefix is looked up once.
             key = json.dumps(fields["routes"], sort_keys=True)

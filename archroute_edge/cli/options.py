@@ -199,15 +199,13 @@ def read_message_options(text: str | None, messages: str | None) -> Messages:
 
     Raises:
         SettingsError: neither or both are given.
-        ConversationError: there is nothing to route in them, or the file cannot be read; the message names it.
+        ConversationError: they are malformed, or the file cannot be read; the message names it.
     """
     if (text is None) == (messages is None):
         raise SettingsError("give either a message or --messages FILE")
     if text is None:
         assert messages is not None
         return _read_messages_file(messages)
-    # Also here, so that nobody waits for a model to be told that there is no message.
-    read_messages(text)
     return text
 
 

@@ -17,7 +17,7 @@ from archroute_edge.cli.options import (
     read_config,
     read_message_options,
 )
-from archroute_edge.conversation import read_messages, trim
+from archroute_edge.conversation import read_user_text, trim
 from archroute_edge.deciders.identity import choose_prompt_format
 from archroute_edge.model_store import find_language_model
 from archroute_edge.prompt import PromptBuilder
@@ -53,7 +53,7 @@ def prompt(
     """
     from archroute_edge.engine.loaded_model import LoadedModel
 
-    turns = read_messages(read_message_options(text, messages))
+    turns = read_user_text(read_message_options(text, messages))
     table = read_config(config).config.table
     model_file = find_language_model(model)
     with LoadedModel(model_file.path, vocabulary_only=True) as loaded:

@@ -25,9 +25,12 @@ from archroute_edge.cli.options import (
     model_option,
     open_router,
     prompt_format_option,
+    read_config,
     read_message_options,
 )
+from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision
+from archroute_edge.decision_making import no_text_decision
 from archroute_edge.errors import ArchRouteError, ConversationError, SettingsError
 from archroute_edge.json_requests import parse_json, read_routes
 from archroute_edge.router import Router
@@ -38,6 +41,11 @@ Result = TypeVar("Result")
 _REASONS = {
     "low_confidence": "other for low confidence",
     "deadline": "no time for the language model",
+}
+# Why no model decided.
+_NO_DECISION = {
+    "deadline": "no decision by the deadline, {:.0f} ms",
+    "no_user_text": "no user text, so there was nothing to decide",
 }
 
 
@@ -83,9 +91,7 @@ def route(
             _get_ready(router, deadline)
             ctx.exit(_route_lines(router, lines, scores, deadline))
     conversation = read_message_options(text, messages)
-    with open_router(options) as router:
-        _get_ready(router, deadline)
-        decision = router.route(conversation, scores=scores, deadline=deadline)
+    decision = _decide(conversation, scores, deadline, options)
     if as_json:
         click.echo(json.dumps(decision.to_dict()))
         return
@@ -93,6 +99,15 @@ def route(
     for name, score in sorted((decision.scores or {}).items(), key=lambda item: -item[1]):
         click.echo(f"  {score:7.2%}  {name}")
     click.echo(summarise(decision), err=True)
+
+
+def _decide(conversation: Messages, scores: bool, deadline: float | None, options: dict[str, Any]) -> Decision:
+    if not read_messages(conversation):
+        # Without a model, which might take seconds to load and would not be asked.
+        return no_text_decision(read_config(options["config"]).config, None)
+    with open_router(options) as router:
+        _get_ready(router, deadline)
+        return router.route(conversation, scores=scores, deadline=deadline)
 
 
 def _get_ready(router: Router, deadline: float | None) -> None:
@@ -105,7 +120,7 @@ def summarise(decision: Decision) -> str:
     """One line on how a decision came about."""
     tokens = decision.tokens
     if decision.decided_by is None:
-        return f"no decision by the deadline, {decision.timings.total_ms:.0f} ms"
+        return _NO_DECISION[decision.reason or "deadline"].format(decision.timings.total_ms)
     trimmed = ", conversation trimmed" if decision.trimmed else ""
     reason = f", {_REASONS[decision.reason]}" if decision.reason else ""
     return (

@@ -38,7 +38,17 @@ KEY_VARIABLE = "ARCHROUTE_API_KEY"
 _HTTP = "HTTP only"
 
 # What they set, a host over stdio has no use for.
-_HTTP_ONLY = ("host", "port", "api_key", "api_key_file", "allowed_host", "timeout", "max_affinity", "affinity_ttl")
+_HTTP_ONLY = (
+    "host",
+    "port",
+    "api_key",
+    "api_key_file",
+    "allowed_host",
+    "timeout",
+    "max_affinity",
+    "affinity_ttl",
+    "implicit_sessions",
+)
 
 
 @click.command(
@@ -156,6 +166,13 @@ _HTTP_ONLY = ("host", "port", "api_key", "api_key_file", "allowed_host", "timeou
     show_default=True,
     help="How long a session keeps its first decision.",
 )
+@click.option(
+    "--implicit-sessions",
+    cls=Option,
+    heading=_HTTP,
+    is_flag=True,
+    help="Also keep conversations on their model that no X-Model-Affinity names.",
+)
 @click.pass_context
 def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
     """Answer other programs, over HTTP or over pipes.
@@ -221,6 +238,7 @@ def _settings(options: Mapping[str, Any]) -> ServerSettings:
         max_body=options["max_body"],
         max_affinity=options["max_affinity"],
         affinity_ttl=options["affinity_ttl"],
+        implicit_sessions=options["implicit_sessions"],
     )
 
 

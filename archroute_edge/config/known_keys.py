@@ -49,11 +49,18 @@ class Level:
         """Whether a key may stand here."""
         return key in self.read or key in self.ignored
 
+    def is_slip(self, key: str) -> bool:
+        """Whether an unknown key was probably meant to be another one."""
+        return key in self.hints or bool(self._close(key))
+
+    def _close(self, key: str) -> list[str]:
+        return difflib.get_close_matches(key.lower(), sorted(self.read) + sorted(self.ignored), n=1)
+
     def suggestion(self, key: str) -> str:
         """What to write in place of an unknown key, as the end of a sentence."""
         if key in self.hints:
             return f"; {self.hints[key]}"
-        close = difflib.get_close_matches(key.lower(), sorted(self.read) + sorted(self.ignored), n=1)
+        close = self._close(key)
         return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(sorted(self.read))}"
 
 

@@ -52,6 +52,11 @@ class AffinityStore:
         self._pins.move_to_end(session)
         return pin
 
+    def last(self, session: str) -> Pin | None:
+        """The session's pin whether it still holds or not; None if there was none or it has been forgotten."""
+        found = self._pins.get(session)
+        return None if found is None else found[1]
+
     def pin(self, session: str, pin: Pin) -> None:
         """Remember a session's decision."""
         self._pins[session] = (self._clock() + self._ttl, pin)

@@ -21,7 +21,6 @@ from archroute_edge.errors import (
     ServiceClosedError,
     SettingsError,
 )
-from archroute_edge.server.request_bodies import AS_LIST, AS_TEXT
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,9 @@ def api_error(exc: ArchRouteError) -> ApiError:
     if isinstance(exc, ContextOverflowError):
         return ApiError(400, str(exc), code="context_length_exceeded")
     if isinstance(exc, _CALLERS_FAULT):
-        param = "messages" if isinstance(exc, (ConversationError, PromptFormatError)) else None
+        param = "messages" if isinstance(exc, PromptFormatError) else None
+        if isinstance(exc, ConversationError):
+            param = param_of("messages", exc.place)
         return ApiError(400, str(exc), code="invalid_request", param=param)
     if isinstance(exc, ServiceClosedError):
         return unavailable("the server is shutting down", "shutting_down")
@@ -79,6 +80,11 @@ def api_error(exc: ArchRouteError) -> ApiError:
         return unavailable("the decision was called off", "called_off")
     logger.error("a decision failed: %s", exc)
     return unavailable("the decision failed; the server's log says why", "engine_failed")
+
+
+def param_of(name: str, place: str) -> str:
+    """The part of a request that an error is about: ``place`` in the value called ``name``."""
+    return f"{name}.{place}" if place else name
 
 
 def unavailable(message: str, code: str) -> ApiError:
@@ -97,7 +103,7 @@ def add_error_handlers(app: FastAPI) -> None:
         assert isinstance(exc, RequestValidationError)
         first = exc.errors()[0]
         # Not what pydantic found there: that may be somebody's message.
-        place = ".".join(str(part) for part in first["loc"] if part not in ("body", AS_TEXT, AS_LIST))
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
         message = f"{place}: {first['msg']}" if place else str(first["msg"])
         return ApiError(400, message, code="invalid_request", param=place or None).response()
 

@@ -28,7 +28,7 @@ from archroute_edge.service import RoutingService
 logger = logging.getLogger(__name__)
 
 OPENAPI_PATH = "/openapi.json"
-_PATHS = (chat.PATH, decision_endpoint.PATH, *route_endpoints.PATHS, *probes.PATHS, OPENAPI_PATH, docs_page.PATH)
+_PATHS = (chat.PATH, *decision_endpoint.PATHS, *route_endpoints.PATHS, *probes.PATHS, OPENAPI_PATH, docs_page.PATH)
 _WARM_AGAIN_S = 0.2
 
 

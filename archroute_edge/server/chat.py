@@ -11,15 +11,18 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from archroute_edge.conversation import Messages, read_texts
 from archroute_edge.decision import Decision
-from archroute_edge.prompt_formats import PROMPT_FORMATS, ReadyPrompt, recognise
+from archroute_edge.ready_prompts import ReadyPrompt, recognise
 from archroute_edge.server.api_errors import ApiError
 from archroute_edge.server.json_body import JsonRoute
 from archroute_edge.server.reply_bodies import ChatReply
-from archroute_edge.server.request_bodies import ChatMessage, ChatRequest
+from archroute_edge.server.request_bodies import ChatRequest
 from archroute_edge.server.serving import Serving, error_responses
 
 PATH = "/v1/chat/completions"
+
+_SENDERS = ("user", "system", "developer")
 
 _STREAM: dict[str, Any] = {
     "description": "The reply; with `stream` as server-sent events, each a `chat.completion.chunk`, `[DONE]` at the end.",
@@ -33,11 +36,11 @@ def chat_endpoint(serving: Serving) -> APIRouter:
 
     @router.post(PATH, response_model=ChatReply, responses={200: _STREAM, **error_responses()})
     async def complete(request: Request, body: ChatRequest) -> Response:
-        """Answer a router prompt (`card`, `gateway` or `orchestrator`) with its route, in the shape that its sender expects."""
+        """Answer a router prompt, routes and conversation between their tags, in the shape that its sender expects."""
         prompt = read_prompt(body.messages)
         turns = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
         answered = await serving.decide(request, turns, routes=prompt.table, user=body.user)
-        reply = prompt.format.reply_with(answered.decision.route)
+        reply = prompt.shape.reply(answered.decision.route)
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -58,26 +61,26 @@ def chat_endpoint(serving: Serving) -> APIRouter:
     return router
 
 
-def read_prompt(messages: list[ChatMessage]) -> ReadyPrompt:
-    """The router prompt in the one user message of a chat.
+def read_prompt(messages: Messages) -> ReadyPrompt:
+    """The router prompt that the user and system messages of a chat hold together.
 
     Raises:
         ApiError: 400; there is none.
         PromptFormatError: one begins and does not go on.
         RouteTableError: its routes cannot be used together.
-        ConversationError: there is nothing to route in it.
+        ConversationError: the messages of the chat, or those in the prompt, are malformed.
     """
-    talk = [message for message in messages if message.role not in ("system", "developer")]
-    if len(talk) == 1 and talk[0].role == "user":
-        content = talk[0].content or ""
-        text = content if isinstance(content, str) else "\n".join(part.text for part in content if part.text is not None)
-        prompt = recognise(text)
+    chat = read_texts(messages)
+    # With turns of the assistant it is a conversation, in which somebody may quote a prompt.
+    if all(role in _SENDERS for role, _ in chat):
+        prompt = recognise("\n".join(text for _, text in chat))
         if prompt is not None:
             return prompt
     raise ApiError(
         400,
-        "this server is a router model: it answers one user message that holds a router prompt "
-        f"({', '.join(PROMPT_FORMATS)}); for an ordinary conversation use POST /v1/route or /routing/v1/chat/completions",
+        "this server is a router model: it answers messages that hold a router prompt (routes between <routes> and </routes>, "
+        "a conversation between <conversation> and </conversation>); for an ordinary conversation use POST /v1/route or "
+        "/routing/v1/chat/completions",
         code="not_a_router_prompt",
         param="messages",
     )

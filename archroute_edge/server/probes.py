@@ -9,7 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from archroute_edge.server.reply_bodies import ModelsReply, StatusReply
+from archroute_edge.server.api_errors import ApiError
+from archroute_edge.server.reply_bodies import ModelReply, ModelsReply, StatusReply
 from archroute_edge.server.serving import Serving, error_responses
 
 PATHS = ("/v1/models", "/healthz", "/readyz", "/metrics")
@@ -24,11 +25,20 @@ def probes(serving: Serving) -> APIRouter:
     router = APIRouter(tags=["the server"])
     started = int(time.time())
 
+    def described() -> dict[str, Any]:
+        return {"id": serving.model_name, "object": "model", "created": started, "owned_by": "archroute-edge"}
+
     @router.get("/v1/models", response_model=ModelsReply, responses=error_responses(401, 403))
     async def models() -> Response:
         """The model that decides."""
-        model = {"id": serving.model_name, "object": "model", "created": started, "owned_by": "archroute-edge"}
-        return JSONResponse({"object": "list", "data": [model]})
+        return JSONResponse({"object": "list", "data": [described()]})
+
+    @router.get("/v1/models/{model_id:path}", response_model=ModelReply, responses=error_responses(401, 403, 404))
+    async def model(model_id: str) -> Response:
+        """The model that decides, by its name."""
+        if model_id != serving.model_name:
+            raise ApiError(404, f"there is no such model; this server has {serving.model_name}", code="model_not_found")
+        return JSONResponse(described())
 
     def status_reply(description: str) -> dict[int | str, dict[str, Any]]:
         return {503: {"model": StatusReply, "description": description}, **error_responses(403)}

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from archroute_edge.decision import Reason
+
 
 class DecisionReply(BaseModel):
     """Plano's decision: which models to ask, in this order."""
@@ -13,8 +15,9 @@ class DecisionReply(BaseModel):
     models: list[str]
     route: str | None = Field(description="null where no route fits")
     trace_id: str
-    session_id: str | None = Field(description="what X-Model-Affinity said")
+    session_id: str | None = Field(description="what X-Model-Affinity said, or an implicit session's")
     pinned: bool = Field(description="whether an earlier decision of the session was repeated")
+    switched: bool = Field(description="whether the session, after its pin had ended, goes to another model than before")
 
 
 class TokenCountsReply(BaseModel):
@@ -53,7 +56,7 @@ class RouteReply(BaseModel):
     cut_turns: int
     decided_by: str | None
     prompt_format: str | None
-    reason: Literal["low_confidence", "deadline"] | None
+    reason: Reason | None
 
 
 class BatchReply(BaseModel):

@@ -1,55 +1,80 @@
-"""The bodies of requests, as pydantic models: what is checked is what the OpenAPI document says."""
+"""The bodies of requests, as pydantic models; messages and routes are read by the readers that every door has.
+
+Those are plain values to pydantic, with a schema for the OpenAPI document: read twice, they would be refused twice, in two
+wordings, and what one door takes another would not.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from archroute_edge.routes import MAX_ROUTES, Route, RouteTable
+from archroute_edge.errors import RouteTableError
+from archroute_edge.json_requests import read_routes
+from archroute_edge.routes import MAX_ROUTES, RouteTable
+from archroute_edge.server.api_errors import ApiError, param_of
 from archroute_edge.server.settings import MAX_BATCH
 from archroute_edge.setting_limits import LONGEST_DEADLINE_S
 
-AS_TEXT, AS_LIST = "as text", "as a list"
-"""What pydantic calls the two shapes of a value in the place of an error; a caller's body has nothing of that name."""
+_TEXT = {"type": "string"}
+_TEXT_PARTS = ["text", "input_text", "output_text"]
+_PART = {
+    "description": "A part of a message. Parts that are not text are left out.",
+    "anyOf": [
+        _TEXT,
+        {"type": "object", "required": ["text"], "properties": {"text": _TEXT}},
+        {"type": "object", "required": ["type"], "properties": {"type": {"not": {"enum": _TEXT_PARTS}}}},
+    ],
+}
+_CONTENT = {"anyOf": [_TEXT, {"type": "array", "items": _PART}, {"type": "null"}]}
+_MESSAGE = {
+    "description": "A message as OpenAI's API has it; what else stands in it, such as tool calls, is not looked at.",
+    "anyOf": [
+        {
+            "type": "object",
+            "required": ["role"],
+            "properties": {"role": {"enum": ["user", "assistant"]}, "content": _CONTENT},
+        },
+        {
+            "type": "object",
+            "required": ["role"],
+            "properties": {"role": {"enum": ["system", "developer", "tool", "function"]}, "content": {}},
+        },
+    ],
+}
+_MESSAGES = {"type": "array", "items": _MESSAGE}
+_ROUTE_KEYS = {
+    "name": {"type": "string", "minLength": 1},
+    "description": _TEXT,
+    "models": {"type": "array", "items": {"type": "string", "minLength": 1}},
+    "selection_policy": {"description": "Without effect: prices and latencies are not known here, so models keep their order."},
+    "skills": {"description": "Without effect."},
+}
+_ROUTE = {"type": "object", "required": ["name"], "properties": _ROUTE_KEYS}
+_ITEM = {
+    "description": "A message, or another item, which is left out.",
+    "anyOf": [*_MESSAGE["anyOf"], {"type": "object", "required": ["type"], "properties": {"type": _TEXT}}],
+}
 
 
-def _shape(value: Any) -> str | None:
-    return AS_TEXT if isinstance(value, str) else AS_LIST if isinstance(value, list) else None
+def _routes_schema(route: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [{"type": "array", "minItems": 1, "maxItems": MAX_ROUTES, "items": route}, {"type": "null"}]}
 
 
-# Told apart by the type, so that an error in a list says what is wrong in it, and not that it is no text.
-_ByShape = Discriminator(_shape, "text_or_list", "Input should be a text or a list")
+Chat = Annotated[Any, WithJsonSchema(_MESSAGES)]
+Conversation = Annotated[Any, WithJsonSchema({"anyOf": [_TEXT, _MESSAGES]})]
+Routes = Annotated[Any, WithJsonSchema(_routes_schema({**_ROUTE, "additionalProperties": False}))]
+Preferences = Annotated[Any, WithJsonSchema(_routes_schema(_ROUTE))]
+Caller = Annotated[
+    str | None,
+    Field(max_length=256, description="Who asks: callers take turns, and a warm-up replaces an earlier one of its caller."),
+]
 
 
 class _Request(BaseModel):
     # Texts are texts and numbers are numbers: nothing is guessed.
     model_config = ConfigDict(strict=True)
-
-
-class ContentPart(_Request):
-    """A part of a message. Parts that are not text are left out."""
-
-    type: str = "text"
-    text: str | None = None
-
-
-class ChatMessage(_Request):
-    """A message as OpenAI's API has it; what else stands in it, such as tool calls, is not looked at."""
-
-    role: Literal["user", "assistant", "system", "developer", "tool", "function"]
-    content: Annotated[Annotated[str, Tag(AS_TEXT)] | Annotated[list[ContentPart], Tag(AS_LIST)], _ByShape] | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """The message as the router takes it."""
-        return self.model_dump()
-
-
-Chat = Annotated[list[ChatMessage], Field(min_length=1)]
-Caller = Annotated[
-    str | None,
-    Field(max_length=256, description="Who asks: callers take turns, and a warm-up replaces an earlier one of its caller."),
-]
 
 
 class StreamOptions(_Request):
@@ -59,7 +84,7 @@ class StreamOptions(_Request):
 
 
 class ChatRequest(_Request):
-    """A chat completion of the router model: one user message that holds a router prompt.
+    """A chat completion of the router model: user and system messages that together hold a router prompt.
 
     Parameters of sampling and length have no effect: the reply is the best one that the routes allow, whole.
     """
@@ -73,38 +98,33 @@ class ChatRequest(_Request):
     user: Caller = None
 
 
-class InlineRoute(_Request):
-    """A route that comes with a request."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    name: Annotated[str, Field(min_length=1)]
-    description: str = ""
-    models: list[Annotated[str, Field(min_length=1)]] = []
+class _DecisionRequest(_Request):
+    model: str | None = Field(None, description="Answered as the model to ask where no route fits and there is no default.")
+    routing_preferences: Preferences = Field(None, description="Other routes than the server's own; unknown keys are ignored.")
+    tools: Any = Field(None, description="Not looked at, but for the names in an implicit session.")
 
 
-class RoutingPreference(InlineRoute):
-    """A route as Plano's ``routing_preferences`` have it."""
-
-    selection_policy: dict[str, Any] | None = Field(
-        None, description="Taken and without effect: prices and latencies are not known here, so models keep their order."
-    )
-
-
-class DecisionRequest(_Request):
+class DecisionRequest(_DecisionRequest):
     """An ordinary chat body; what it would be answered with is not looked at."""
 
-    model: str | None = Field(None, description="Answered as the model to ask where no route fits and there is no default.")
     messages: Chat
-    routing_preferences: Annotated[list[RoutingPreference], Field(min_length=1, max_length=MAX_ROUTES)] | None = None
     user: Caller = None
 
 
-Conversation = Annotated[
-    Annotated[str, Field(min_length=1), Tag(AS_TEXT)] | Annotated[list[ChatMessage], Field(min_length=1), Tag(AS_LIST)],
-    _ByShape,
-]
-Routes = Annotated[list[InlineRoute], Field(min_length=1, max_length=MAX_ROUTES)]
+class AnthropicDecisionRequest(_DecisionRequest):
+    """A body of Anthropic's Messages API. Of its blocks the texts are read."""
+
+    system: Any = Field(None, description="Not looked at, but in an implicit session.")
+    messages: Chat
+    user: Caller = None
+
+
+class ResponsesDecisionRequest(_DecisionRequest):
+    """A body of OpenAI's Responses API. Of its items the messages are read."""
+
+    instructions: Any = Field(None, description="Not looked at, but in an implicit session.")
+    input: Annotated[Any, WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _ITEM}]})]
+    user: Caller = None
 
 
 class RouteRequest(_Request):
@@ -113,7 +133,7 @@ class RouteRequest(_Request):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     messages: Conversation
-    routes: Routes | None = Field(None, description="Other routes than the server's own.")
+    routes: Routes = Field(None, description="Other routes than the server's own.")
     scores: bool = False
     key: str | None = Field(
         None, max_length=256, description="Names the conversation; keeps it on one of several weighted models."
@@ -134,7 +154,7 @@ class BatchRequest(_Request):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     conversations: Annotated[list[Conversation], Field(min_length=1, max_length=MAX_BATCH)]
-    routes: Routes | None = None
+    routes: Routes = None
     scores: bool = False
     user: Caller = None
 
@@ -144,20 +164,18 @@ class WarmRequest(_Request):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    messages: Conversation | None = None
-    routes: Routes | None = None
+    messages: Annotated[Any, WithJsonSchema({"anyOf": [_TEXT, _MESSAGES, {"type": "null"}]})] = None
+    routes: Routes = None
     user: Caller = None
 
 
-def read_conversation(conversation: str | list[ChatMessage]) -> str | list[dict[str, Any]]:
-    """A conversation as the router takes it."""
-    return conversation if isinstance(conversation, str) else [message.plain() for message in conversation]
-
-
-def read_routes(routes: list[InlineRoute] | list[RoutingPreference] | None) -> RouteTable | None:
-    """The table of routes that came with a request.
+def read_table(routes: Any, param: str, *, foreign: bool = False) -> RouteTable | None:
+    """The table of routes that came with a request as ``param``; None if there is none.
 
     Raises:
-        RouteTableError: they cannot be used together.
+        ApiError: 400; they are no routes, or cannot be used together.
     """
-    return None if routes is None else RouteTable(Route(each.name, each.description, tuple(each.models)) for each in routes)
+    try:
+        return None if routes is None else read_routes(routes, foreign=foreign)
+    except RouteTableError as exc:
+        raise ApiError(400, str(exc), code="invalid_request", param=param_of(param, exc.place)) from exc

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from archroute_edge.errors import ConversationError, DecisionCancelledError
-from archroute_edge.server.api_errors import ApiError
+from archroute_edge.server.api_errors import ApiError, param_of
 from archroute_edge.server.json_body import JsonRoute
 from archroute_edge.server.reply_bodies import BatchReply, RouteReply, WarmReply
-from archroute_edge.server.request_bodies import BatchRequest, RouteRequest, WarmRequest, read_conversation, read_routes
+from archroute_edge.server.request_bodies import BatchRequest, RouteRequest, WarmRequest, read_table
 from archroute_edge.server.serving import Serving, caller_of, error_responses
 
 PATHS = ("/v1/route", "/v1/route/batch", "/v1/warm")
@@ -26,8 +26,8 @@ def route_endpoints(serving: Serving) -> APIRouter:
         """Route a conversation."""
         answered = await serving.decide(
             request,
-            read_conversation(body.messages),
-            routes=read_routes(body.routes),
+            body.messages,
+            routes=read_table(body.routes, "routes"),
             scores=body.scores,
             key=body.key,
             deadline=body.deadline,
@@ -37,17 +37,17 @@ def route_endpoints(serving: Serving) -> APIRouter:
 
     @router.post("/v1/route/batch", response_model=BatchReply, responses=error_responses())
     async def batch(request: Request, body: BatchRequest) -> Response:
-        """Route several conversations; one that cannot be routed fails them all."""
-        routes = serving.inline(read_routes(body.routes))
+        """Route several conversations; one that is malformed fails them all."""
+        routes = serving.inline(read_table(body.routes, "routes"))
         try:
             future = serving.service.submit_many(
-                [read_conversation(each) for each in body.conversations],
+                body.conversations,
                 routes=routes,
                 scores=body.scores,
                 caller=caller_of(request, body.user),
             )
         except ConversationError as exc:
-            raise ApiError(400, str(exc), code="invalid_request", param="conversations") from exc
+            raise ApiError(400, str(exc), code="invalid_request", param=param_of("conversations", exc.place)) from exc
         decisions = await serving.wait(request, future)
         for decision in decisions:
             serving.metrics.decided(decision, is_inline=routes is not None)
@@ -57,8 +57,8 @@ def route_endpoints(serving: Serving) -> APIRouter:
     async def warm(request: Request, body: WarmRequest) -> Response:
         """Evaluate ahead of time what a conversation begins with, while its last message is being typed."""
         future = serving.service.warm(
-            None if body.messages is None else read_conversation(body.messages),
-            routes=serving.inline(read_routes(body.routes)),
+            body.messages,
+            routes=serving.inline(read_table(body.routes, "routes")),
             caller=caller_of(request, body.user),
         )
         reply: dict[str, Any] = {"done": False, "tokens": 0, "evaluated": 0, "total_ms": 0.0}

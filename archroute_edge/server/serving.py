@@ -28,6 +28,7 @@ _DESCRIPTIONS = {
     400: "The request cannot be used: not JSON, not of this shape, or nothing in it to route.",
     401: "The API key is missing or wrong.",
     403: "The Host or Origin header names something foreign.",
+    404: "There is no such thing.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
@@ -35,10 +36,12 @@ _DESCRIPTIONS = {
     503: "No decision in time, the engine failed, or the server is shutting down.",
 }
 
+_WITH_BODY = tuple(status for status in _DESCRIPTIONS if status != 404)
+
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Error answers for an endpoint's description; those of every endpoint with a body where none are named."""
-    return {status: {"model": ErrorReply, "description": _DESCRIPTIONS[status]} for status in statuses or tuple(_DESCRIPTIONS)}
+    return {status: {"model": ErrorReply, "description": _DESCRIPTIONS[status]} for status in statuses or _WITH_BODY}
 
 
 @dataclass(frozen=True)

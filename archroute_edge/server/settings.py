@@ -33,6 +33,7 @@ class ServerSettings:
         max_body: bytes of a request's body.
         max_affinity: sessions that are remembered; 0 remembers none.
         affinity_ttl: seconds that a session is remembered after its decision.
+        implicit_sessions: whether a conversation is a session without a header that names one.
 
     Raises:
         SettingsError: a setting makes no sense, or there is no key where one is needed.
@@ -48,6 +49,7 @@ class ServerSettings:
     max_body: int = DEFAULT_MAX_BODY
     max_affinity: int = DEFAULT_MAX_AFFINITY
     affinity_ttl: float = DEFAULT_AFFINITY_TTL_S
+    implicit_sessions: bool = False
 
     def __post_init__(self) -> None:
         if self.api_key is None and not self.is_loopback:

@@ -110,7 +110,6 @@ def test_a_prompt_may_come_in_parts_and_behind_a_system_message(client: Client, 
         ([{"role": "user", "content": None}], "not_a_router_prompt"),
         ([{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}], "not_a_router_prompt"),
         ([{"role": "user", "content": CARD.opening}], "invalid_request"),
-        ([{"role": "user", "content": CARD.render(RouteTable([Route("a")]), [Turn("assistant", "x")])}], "invalid_request"),
     ],
 )
 def test_what_is_no_router_prompt_is_a_clear_400(client: Client, messages: list[dict[str, Any]], code: str) -> None:

@@ -132,4 +132,5 @@ def test_programs_that_ask_plano_can_ask_us(client: Client, configured: RoutingS
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
         "session_id": None,
         "pinned": False,
+        "switched": False,
     }

@@ -1,0 +1,24 @@
+"""Every door gives the same decision, or the same error."""
+
+from __future__ import annotations
+
+import json
+
+from tools.measure.door_cases import make_cases
+from tools.measure.doors import compare
+
+
+def test_every_door_says_the_same() -> None:
+    """`python -m tools.measure.doors` does the same with thousands; five readers of one format differ sooner or later."""
+    outcome = compare(make_cases(60, 3), "mini")
+    assert outcome.differences == []
+    assert outcome.decided >= 25
+    assert outcome.refused >= 10
+    assert set(outcome.kinds) == {"by the model", "no_user_text"}
+
+
+def test_the_cases_of_a_seed_are_the_same_and_json() -> None:
+    """What was found could not be looked at again otherwise."""
+    assert make_cases(50, 1) == make_cases(50, 1) != make_cases(50, 2)
+    for case in make_cases(200, 1):
+        assert json.loads(json.dumps([case.messages, case.routes])) == [case.messages, case.routes]
