@@ -17,6 +17,8 @@ from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import EngineError, ForkedProcessError, ServiceClosedError
 from tests.gate import PATIENCE_S
 
+pytestmark = pytest.mark.usefixtures("tried_kernels")
+
 # Two threads everywhere: the pool that OpenMP makes for them is what does not survive.
 _BEGINNING = """\
 import os, sys, threading, time

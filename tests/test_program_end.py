@@ -10,6 +10,8 @@ import pytest
 
 from tests.gate import PATIENCE_S
 
+pytestmark = pytest.mark.usefixtures("tried_kernels")
+
 _BEGINNING = """\
 import asyncio, atexit, os, sys, threading
 from archroute_edge import AsyncRouter, Route, Router, RoutingService

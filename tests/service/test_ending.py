@@ -13,6 +13,8 @@ from archroute_edge.errors import ServiceClosedError
 from tests.gate import PATIENCE_S, Gate, our_threads
 from tests.service.conftest import CONFIG, MESSAGES
 
+pytestmark = pytest.mark.usefixtures("tried_kernels")
+
 
 @pytest.mark.parametrize("timeout", [None, 0.05])
 def test_closing(random_model: Path, gate: Gate, timeout: float | None) -> None:
