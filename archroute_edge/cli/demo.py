@@ -13,7 +13,7 @@ import click
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option, read_config
 from archroute_edge.config import RoutingConfig, load_config
-from archroute_edge.conversation import Messages
+from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision
 from archroute_edge.router import Router
 
@@ -75,5 +75,5 @@ def _as_table(title: str, decisions: Decisions) -> None:
 
 def _shortened(messages: Messages) -> str:
     """The last message of a conversation, behind an ellipsis if others came before it."""
-    text = messages if isinstance(messages, str) else f"… {messages[-1]['content']}"
+    text = messages if isinstance(messages, str) else f"… {read_messages(messages)[-1].content}"
     return text if len(text) < _MESSAGE else f"{text[: _MESSAGE - 2]}…"
