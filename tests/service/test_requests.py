@@ -76,12 +76,13 @@ def test_a_full_queue_refuses_at_once(service: RoutingService, gate: Gate, busy:
 
 def test_a_caller_hears_at_once_of_what_cannot_be_routed(service: RoutingService) -> None:
     """In its own thread: a server turns these into 400 before anything waits."""
+    malformed: Any = [7]
     with pytest.raises(ConversationError):
-        service.submit("")
+        service.submit([{"role": "robot", "content": "fix it"}])
     with pytest.raises(ConversationError):
-        service.submit_many(["fix it", []])
+        service.submit_many(["fix it", malformed])
     with pytest.raises(ConversationError):
-        service.warm([])
+        service.warm(malformed)
     with pytest.raises(RouteTableError):
         service.submit("fix it", routes=[])
     with pytest.raises(SettingsError):
