@@ -218,6 +218,7 @@ def _recommendation(levels: Sequence[LevelReport]) -> Recommendation | None:
             each.peak_memory + (each.device_memory or 0),
             each.contender.bits_per_weight,
             each.quality.right if measured and each.quality else None,
+            each.contender.n_bytes,
         )
         for each in levels
         if each.first_turn is not None and each.peak_memory is not None

@@ -200,7 +200,8 @@ def conclusion(report: BenchReport) -> list[str]:
         lines.append("PARTIAL: the run was interrupted; the figures are over what it came to.")
     if chosen is not None:
         lines.append(f"Recommended here: {chosen.level}. {_sentences(chosen.reasons)}")
-        if report.noise is not None and report.noise.is_noisy:
+        # A level that was measured alone would be recommended by any run.
+        if report.noise is not None and report.noise.is_noisy and len(report.noise.spreads) > 1:
             lines[-1] += " The run was noisy, so another may choose another level."
         axes = "accuracy" if chosen.quality_measured else "bits a weight"
         lines.append(f"Pareto front of time, memory and {axes}: {', '.join(chosen.front)}.")

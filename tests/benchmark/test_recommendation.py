@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from archroute_edge.benchmark.recommendation import Figures, pareto_front, recommend
@@ -15,6 +17,13 @@ def figures(label: str, ms: float, megabytes: float, bits: float, right: int | N
     times = Times((tuple(ms * (1 + spread * step / 4) for step in range(-4, 5)),))
     decided = None if right is None else tuple(case < right for case in range(200))
     return Figures(label, times, int(megabytes * MB), bits, decided)
+
+
+def noisy(label: str, ms: float, right: int | None = 29, megabytes: float = 60, n_bytes: int = 0) -> Figures:
+    """Twelve times that vary by more than a tenth; of 120 cases the first ``right`` are right."""
+    times = Times(((ms - 9, ms - 3, ms + 3, ms + 9),) * 3)
+    decided = None if right is None else tuple(case < right for case in range(120))
+    return Figures(label, times, int(megabytes * MB), 4.8, decided, n_bytes)
 
 
 def labels(found: list[Figures]) -> list[str]:
@@ -91,3 +100,75 @@ def test_a_little_time_is_given_for_much_memory(ms: float, spread: float, expect
 def test_one_level_is_recommended_for_want_of_others() -> None:
     chosen = recommend([figures("tiny", 80, 60, 8.5)])
     assert (chosen.level, chosen.front, chosen.reasons) == ("tiny", ("tiny",), ("it is the only level measured",))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("right", [29, None])
+def test_of_levels_that_are_equal_but_for_time_the_one_with_the_lowest_is_chosen(is_first: bool, right: int | None) -> None:
+    """Would break if their order decided, or if a reason claimed an accuracy, or a speed, that was not measured."""
+    levels = [noisy("fast", 35, right), noisy("slow", 40, right)]
+    chosen = recommend(levels if is_first else levels[::-1])
+    assert chosen.level == "fast"
+    if right is not None:
+        assert chosen.reasons[0] == "all levels have the same accuracy, 24.2 %"
+    assert chosen.reasons[1] == (
+        "no level that keeps the quality has a lower median time; its difference from these may be chance: slow"
+    )
+
+
+def test_accuracy_that_differs_by_chance_is_no_reason() -> None:
+    chosen = recommend([noisy("slow", 40, 30), noisy("fast", 35, 29)])
+    assert chosen.level == "fast"
+    assert chosen.reasons[0] == "all levels have an accuracy within a point of the best (slow: 25.0 %), or not told from it"
+
+
+def test_more_bits_in_the_same_memory_are_no_reason_for_a_slower_level() -> None:
+    levels = [figures("Q8_0", 108, 60, 8.5, spread=0.3), figures("Q4_0", 100, 60, 4.8, spread=0.3)]
+    assert recommend(levels).level == recommend(levels[::-1]).level == "Q4_0"
+
+
+def test_accuracy_that_is_really_higher_is_worth_a_tenth_of_the_time() -> None:
+    """Of 1,000 cases eight more are right and none is wrong instead: less than a point, and no chance (p = 0.008)."""
+    slow, fast = figures("slow", 105, 900, 4.8), figures("fast", 100, 900, 4.8)
+    levels = [
+        replace(slow, right=tuple(case < 908 for case in range(1000))),
+        replace(fast, right=tuple(case < 900 for case in range(1000))),
+    ]
+    for order in (levels, levels[::-1]):
+        chosen = recommend(order)
+        assert chosen.level == "slow"
+        assert chosen.reasons[1] == "1.05 times the time of the fastest (fast), with an accuracy of 90.8 % for its 90.0 %"
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_smaller_file_is_chosen_where_all_else_is_equal(is_first: bool) -> None:
+    levels = [noisy("large", 35, n_bytes=10_500_000), noisy("small", 35, n_bytes=7_200_000)]
+    assert recommend(levels if is_first else levels[::-1]).level == "small"
+
+
+def test_a_little_memory_is_no_reason_for_much_time_that_noise_hides() -> None:
+    """1.29 times the time and 0.95 of the memory."""
+    levels = [noisy("small", 45, megabytes=57), noisy("large", 35, megabytes=60)]
+    assert recommend(levels).level == recommend(levels[::-1]).level == "large"
+
+
+def test_a_smaller_level_says_whether_its_time_is_told_from_the_fastest() -> None:
+    told = recommend([figures("large", 100, 3100, 16.0), figures("small", 108, 950, 4.8)])
+    assert told.reasons[1] == "1.08 times the time of the fastest (large), with 0.31 of its memory"
+    hidden = recommend([figures("large", 100, 3100, 16.0, spread=0.3), figures("small", 108, 950, 4.8, spread=0.3)])
+    assert "the fastest (large), a difference that may be chance, with 0.31" in hidden.reasons[1]
+
+
+def test_levels_that_are_the_best_alike_are_all_named() -> None:
+    """Would break if the first of them were called the best."""
+    levels = [figures("A", 100, 900, 4.8, 198), figures("B", 130, 900, 5.0, 198), figures("C", 90, 900, 3.4, 150)]
+    assert "of the best (A, B: 99.0 %)" in recommend(levels).reasons[0]
+    few = recommend([figures("A", 120, 700, 3.4), figures("B", 80, 700, 3.4), figures("C", 70, 600, 3.0)])
+    assert few.level == "B"
+    assert few.reasons[0].endswith("all levels have fewer than 4.5, so the most count: 3.40")
+    assert few.reasons[1].startswith("the fastest that keeps the quality; the next, A, takes 1.50 times")
+
+
+def test_the_only_level_that_keeps_the_quality_is_compared_with_none() -> None:
+    chosen = recommend([figures("A", 100, 900, 4.8, 198), figures("B", 80, 900, 3.4, 150)])
+    assert (chosen.level, chosen.reasons[1]) == ("A", "no other level keeps the quality")
