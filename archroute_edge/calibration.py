@@ -31,6 +31,7 @@ import yaml
 
 from archroute_edge.config.source_text import read_text
 from archroute_edge.errors import CalibrationError, ConfigError
+from archroute_edge.folders import expanded
 from archroute_edge.routes import OTHER
 from archroute_edge.whole_files import replaced_when_whole
 
@@ -116,7 +117,7 @@ class Calibration:
         """
         place = os.fspath(path)
         try:
-            values = yaml.safe_load(read_text(Path(path).expanduser()))
+            values = yaml.safe_load(read_text(expanded(path)))
         except ConfigError as exc:
             raise CalibrationError(str(exc)) from exc
         except (yaml.YAMLError, RecursionError, ValueError) as exc:

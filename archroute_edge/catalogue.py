@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import platformdirs
-
 from archroute_edge.config.document import Document, Field
 from archroute_edge.config.known_keys import Level as Keys
 from archroute_edge.config.source_text import read_text
 from archroute_edge.config.yaml_tree import Value, shorten
 from archroute_edge.errors import ConfigError
-from archroute_edge.folders import bundled_folder
+from archroute_edge.folders import bundled_folder, own_folder
 from archroute_edge.prompt_formats import PROMPT_FORMATS
 from archroute_edge.quantization_levels import LEVELS
 
@@ -107,7 +105,7 @@ class CatalogueEntry:
 def own_catalogue() -> Path:
     """Where a user's own catalogue is looked for: ``$ARCHROUTE_CATALOGUE``, or the user's folder of settings."""
     override = os.environ.get("ARCHROUTE_CATALOGUE")
-    return Path(override) if override else Path(platformdirs.user_config_dir("archroute-edge")) / "catalogue.yaml"
+    return Path(override) if override else own_folder("config") / "catalogue.yaml"
 
 
 def read_catalogue(path: Path | None = None) -> dict[str, CatalogueEntry]:

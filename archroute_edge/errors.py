@@ -14,6 +14,7 @@
     │   ├── ModelFileError       a file that is not a usable GGUF
     │   ├── ModelLoadError       llama.cpp refused a file that looked sound
     │   └── DownloadError        a model that could not be fetched from the hub, whole and as published
+    │       └── HubUnreachableError  no connection to the hub, or one that it did not answer
     ├── EngineError              llama.cpp failed while evaluating
     │   ├── ContextOverflowError the prompt does not fit into the context
     │   └── ForkedProcessError   a router or a service of the process that this one was forked from
@@ -119,6 +120,10 @@ class ModelLoadError(ModelError):
 
 class DownloadError(ModelError):
     """A model could not be fetched: no access, no connection, no room, or not what the hub says it is."""
+
+
+class HubUnreachableError(DownloadError):
+    """The hub, or the proxy before it, could not be reached or was not able to answer."""
 
 
 class EngineError(ArchRouteError):

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Final, Literal
 
 import platformdirs
 
 from archroute_edge.errors import SavedPrefixError
+
+_APP: Final = "archroute-edge"
+# As containers set HOME for a user without an entry in the password file; nothing can be written there.
+_WITHOUT_HOME: Final = {"cache": "/.cache", "config": "/.config", "data": "/.local/share"}
 
 
 def bundled_folder() -> Path:
@@ -20,7 +25,38 @@ def bundled_folder() -> Path:
 def cache_folder() -> Path:
     """The folder of saved prefixes and of the kernels' trial: ``$ARCHROUTE_CACHE_DIR``, or in the user's cache folder."""
     override = os.environ.get("ARCHROUTE_CACHE_DIR")
-    return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("archroute-edge")) / "prefixes"
+    return expanded(override) if override else own_folder("cache") / "prefixes"
+
+
+def own_folder(kind: Literal["cache", "config", "data"]) -> Path:
+    """The user's own folder of a kind. A user without a home has one that is not there."""
+    find = {
+        "cache": platformdirs.user_cache_dir,
+        "config": platformdirs.user_config_dir,
+        "data": platformdirs.user_data_dir,
+    }[kind]
+    try:
+        found = Path(find(_APP))
+    except RuntimeError:
+        found = Path()
+    # Earlier versions of platformdirs leave the ~ of a home that is not known, which would be a folder of that name.
+    return found if found.is_absolute() else Path(_WITHOUT_HOME[kind]) / _APP
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """``path`` with its ``~`` replaced, if that home is known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def is_file_here(path: Path) -> bool:
+    """Whether ``path`` is a file; one in a folder that may not be searched is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def check_private(folder: Path) -> None:

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_session, hf_hub_download, hf_hub_url
+# First: it reads the client's settings, or says which it cannot.
+from archroute_edge.hub_settings import check_settings, constants, proxy_in_use
+
+# isort: split
+from huggingface_hub import HfApi, get_hf_file_metadata, get_session, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -28,12 +32,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from archroute_edge.checksums import is_digest
-from archroute_edge.errors import DownloadError
+from archroute_edge.errors import DownloadError, HubUnreachableError
 
 # The bases of the client's own error: that of its HTTP library, which differs between versions, and OSError.
 _FAILURES: Final = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_NO_HUB: Final = "does not describe {} as a Hugging Face hub does; is HF_ENDPOINT right?"
 _PAUSES_S: Final = (0.5, 1, 2, 4, 8)
 _WORTH_ANOTHER_TRY: Final = (408, 429, 500, 502, 503, 504)
 
@@ -68,8 +71,10 @@ def read_repo(repo: str, revision: str | None) -> RemoteRepo:
     """Ask the hub which files a repository has at ``revision`` (None: its default branch).
 
     Raises:
-        DownloadError: no such repository or revision, no access, or no connection.
+        DownloadError: no such repository or revision, no access, no connection, or a setting of the client that makes no
+            sense.
     """
+    check_settings()
     with _translated(repo, f"revision {revision!r}" if revision else "the list of its files"):
         try:
             info = HfApi(endpoint=constants.ENDPOINT).model_info(
@@ -77,9 +82,9 @@ def read_repo(repo: str, revision: str | None) -> RemoteRepo:
             )
             commit, names = str(info.sha), tuple(each.rfilename for each in info.siblings or ())
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise DownloadError(f"{constants.ENDPOINT} {_NO_HUB.format(repo)} ({_one_line(exc)})") from exc
+            raise DownloadError(_no_hub(repo, _one_line(exc))) from exc
     if not _COMMIT.fullmatch(commit):
-        raise DownloadError(f"{constants.ENDPOINT} {_NO_HUB.format(repo)} (it names no commit)")
+        raise DownloadError(_no_hub(repo, "it names no commit"))
     return RemoteRepo(repo, commit, names)
 
 
@@ -97,7 +102,7 @@ def read_file_facts(repo: RemoteRepo, name: str) -> RemoteFile:
     with _translated(repo.repo, name):
         facts = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     if facts.etag is None or not is_digest(facts.etag) or facts.size is None:
-        raise DownloadError(f"{constants.ENDPOINT} {_NO_HUB.format(name)} (it does not say size and hash)")
+        raise DownloadError(_no_hub(name, "it does not say size and hash"))
     return RemoteFile(repo.repo, name, repo.commit, url, facts.etag, facts.size)
 
 
@@ -136,6 +141,12 @@ def link_into_cache(file: RemoteFile) -> Path:
     """
     with _translated(file.repo, file.name):
         return Path(hf_hub_download(file.repo, file.name, revision=file.commit))
+
+
+def _no_hub(what: str, reason: str) -> str:
+    proxy = proxy_in_use(constants.ENDPOINT)
+    suspects = f"HF_ENDPOINT right, and the proxy of {proxy}" if proxy else "HF_ENDPOINT right"
+    return f"{constants.ENDPOINT} does not describe {what} as a Hugging Face hub does; is {suspects}? ({reason})"
 
 
 def _size(path: Path) -> int:
@@ -207,9 +218,18 @@ def _translated(repo: str, what: str) -> Iterator[None]:
         if status in (401, 403):
             hint = f"{place} refuses access to {repo} (HTTP {status}): set HF_TOKEN to a token that may read it"
             raise DownloadError(hint) from exc
-        raise DownloadError(f"{place} answered HTTP {status} for {repo} ({what})") from exc
+        if status in _WORTH_ANOTHER_TRY:
+            raise HubUnreachableError(f"{place} answered HTTP {status} for {repo} ({what}){_through_proxy()}") from exc
+        raise DownloadError(f"{place} answered HTTP {status} for {repo} ({what}){_through_proxy()}") from exc
     except _FAILURES as exc:
-        raise DownloadError(f"{place} cannot be reached for {repo} ({what}): {_one_line(exc)}") from exc
+        reason = _one_line(exc)
+        raise HubUnreachableError(f"{place} cannot be reached for {repo} ({what}){_through_proxy()}: {reason}") from exc
+
+
+def _through_proxy() -> str:
+    """Where a proxy stands between, it may be what is wrong, and the address of the hub right."""
+    proxy = proxy_in_use(constants.ENDPOINT)
+    return f" through the proxy of {proxy}" if proxy else ""
 
 
 def _one_line(exc: Exception) -> str:

@@ -16,20 +16,30 @@ from dataclasses import replace
 from pathlib import Path
 
 from archroute_edge.checksums import is_digest
+from archroute_edge.folders import expanded, is_file_here
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def repo_folder(repo: str) -> Path:
     """The folder of a repository in the cache, whether it is there or not."""
-    from huggingface_hub import constants
+    from archroute_edge.hub_settings import constants
 
-    return Path(constants.HF_HUB_CACHE).expanduser() / "--".join(["models", *repo.split("/")])
+    return expanded(constants.HF_HUB_CACHE) / "--".join(["models", *repo.split("/")])
 
 
 def snapshots(repo: str, revision: str | None = None) -> list[Path]:
-    """The folders of a repository's commits that are here: ``revision`` alone, or ``main`` and then the newest first."""
-    folder = repo_folder(repo)
+    """The folders of a repository's commits that are here: ``revision`` alone, or ``main`` and then the newest first.
+
+    A cache that may not be searched has none.
+    """
+    try:
+        return _snapshots(repo_folder(repo), revision)
+    except (OSError, ValueError):
+        return []
+
+
+def _snapshots(folder: Path, revision: str | None) -> list[Path]:
     reference = folder / "refs" / (revision or "main")
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     found = [path for path in (folder / "snapshots").glob("*") if path.is_dir()]
@@ -40,7 +50,7 @@ def snapshots(repo: str, revision: str | None = None) -> list[Path]:
 
 def cached_file(repo: str, name: str, revision: str | None = None) -> Path | None:
     """A file of a repository: at ``revision``, or without one at ``main``, or else at the newest commit that has it."""
-    return next((path / name for path in snapshots(repo, revision) if (path / name).is_file()), None)
+    return next((path / name for path in snapshots(repo, revision) if is_file_here(path / name)), None)
 
 
 def cached_checkpoint(repo: str, revision: str | None = None) -> Path | None:
@@ -49,7 +59,7 @@ def cached_checkpoint(repo: str, revision: str | None = None) -> Path | None:
 
 
 def _is_whole(folder: Path) -> bool:
-    if not (folder / "config.json").is_file() or not any((folder / name).is_file() for name in _TOKENIZERS):
+    if not is_file_here(folder / "config.json") or not any(is_file_here(folder / name) for name in _TOKENIZERS):
         return False
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
@@ -79,7 +89,10 @@ def remove_from_cache(repo: str, names: set[str] | None) -> list[Path]:
     Raises:
         OSError: a file cannot be deleted.
     """
-    from huggingface_hub import constants, scan_cache_dir
+    from archroute_edge.hub_settings import constants
+
+    # isort: split
+    from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:

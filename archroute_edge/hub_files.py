@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from huggingface_hub import constants
+# First: it reads the client's settings, or says which it cannot.
+from archroute_edge.hub_settings import constants
+
+# isort: split
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from archroute_edge.checksums import file_digest
 from archroute_edge.engine.model_check import check_model_file
 from archroute_edge.errors import DownloadError, ModelError
+from archroute_edge.folders import expanded
 from archroute_edge.hub import RemoteFile, RemoteRepo, fetch, link_into_cache
 from archroute_edge.hub_cache import cached_file, repo_folder
 from archroute_edge.whole_files import replaced_when_whole
@@ -46,7 +50,7 @@ def check_room(files: Iterable[RemoteFile]) -> None:
     """
     partials = {file: _partial(file) for file in files}
     needed = sum(file.size - (partial.stat().st_size if partial.exists() else 0) for file, partial in partials.items())
-    folder = Path(constants.HF_HUB_CACHE).expanduser()
+    folder = expanded(constants.HF_HUB_CACHE)
     existing = next((path for path in (folder, *folder.parents) if path.is_dir()), folder)
     free = shutil.disk_usage(existing).free
     if needed > free:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from huggingface_hub import constants
-
 from archroute_edge.catalogue import CHECKPOINT, CataloguedFile, CatalogueEntry, Checkpoint, read_catalogue
 from archroute_edge.checksums import file_digest
 from archroute_edge.engine.model_check import check_model_file
-from archroute_edge.errors import DownloadError, ModelNotFoundError
+from archroute_edge.errors import DownloadError, HubUnreachableError, ModelNotFoundError
 from archroute_edge.hub import RemoteFile, RemoteRepo, is_offline, read_file_facts, read_repo
 from archroute_edge.hub_cache import cached_checkpoint, cached_file, digest_in_cache
 from archroute_edge.hub_files import check_room, is_here, note_revision, obtain
+from archroute_edge.hub_settings import constants
 from archroute_edge.model_store import catalogue_entry, how_to_get
+
+logger = logging.getLogger(__name__)
 
 _LICENCE_FILE: Final = re.compile(r"(licen[cs]e|copying)(\.\w+)?", re.IGNORECASE)
 _REVISION: Final = re.compile(r"\w[\w./-]*")
@@ -115,12 +117,24 @@ def pull_model(
 
 def _pull(source: _Source, listener: PullListener) -> PulledModel:
     try:
-        pulled = _from_cache(source, listener) if is_offline() else _from_hub(source, listener)
+        pulled = _from_cache(source, listener, "HF_HUB_OFFLINE is set; unset it") if is_offline() else _online(source, listener)
     except OSError as exc:
         raise DownloadError(f"{exc.filename or constants.HF_HUB_CACHE}: cannot be written ({exc.strerror or exc})") from exc
     if source.file is not None and not pulled.downloaded:
         check_model_file(pulled.path)
     return pulled
+
+
+def _online(source: _Source, listener: PullListener) -> PulledModel:
+    """From the hub; out of reach, it is no reason to fail where everything is here and sound."""
+    try:
+        return _from_hub(source, listener)
+    except HubUnreachableError as exc:
+        if _in_cache(source) is None:
+            raise
+        pulled = _from_cache(source, listener, f"{exc}; connect")
+        logger.warning("%s; what is here was checked and is used (HF_HUB_OFFLINE=1 asks nobody)", exc)
+        return pulled
 
 
 def pull_checkpoint(repo: str, *, revision: str | None = None, listener: PullListener | None = None) -> PulledModel:
@@ -193,21 +207,24 @@ def _names(source: _Source, remote: RemoteRepo) -> list[str]:
     return sorted(names, key=lambda name: (name.endswith(".safetensors"), name))
 
 
-def _from_cache(source: _Source, listener: PullListener) -> PulledModel:
-    """What is here already, checked, where the hub may not be asked."""
+def _in_cache(source: _Source) -> Path | None:
     if source.file is not None:
-        path = cached_file(source.repo, source.file.name, source.revision)
-    else:
-        path = cached_checkpoint(source.repo, source.revision)
+        return cached_file(source.repo, source.file.name, source.revision)
+    return cached_checkpoint(source.repo, source.revision)
+
+
+def _from_cache(source: _Source, listener: PullListener, obstacle: str) -> PulledModel:
+    """What is here already, checked, where the hub cannot be asked; ``obstacle`` says why, and ends in what helps."""
+    path = _in_cache(source)
     if path is None:
-        raise DownloadError(f"{source.label} is not on this machine, and HF_HUB_OFFLINE is set; unset it to get it")
+        raise DownloadError(f"{source.label} is not on this machine, and {obstacle} to get it")
     folder = path.parent if source.file else path
     licence = source.licence(next((each for each in sorted(folder.iterdir()) if _LICENCE_FILE.fullmatch(each.name)), None))
     listener.licence(licence)
     files = [path] if source.file else [each for each in sorted(path.iterdir()) if _CHECKPOINT_FILES.fullmatch(each.name)]
     for file in files:
         if not _is_intact(file, listener):
-            raise DownloadError(f"{file}: is damaged, and HF_HUB_OFFLINE is set; unset it to get {source.label} again")
+            raise DownloadError(f"{file}: is damaged, and {obstacle} to get {source.label} again")
     commit = path.relative_to(next(each for each in path.parents if each.name == "snapshots")).parts[0]
     n_bytes = sum(file.stat().st_size for file in files)
     sha256 = source.sha256(digest_in_cache(path))

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, read_catalogue
 from archroute_edge.errors import ModelNotFoundError
-from archroute_edge.folders import bundled_folder
+from archroute_edge.file_kinds import kind_of_folder
+from archroute_edge.folders import bundled_folder, expanded, is_file_here, own_folder
 from archroute_edge.hub_cache import cached_checkpoint, cached_file
 from archroute_edge.quantization_levels import LEVELS
 
@@ -57,7 +56,7 @@ class ModelFile:
 
 def user_folder() -> Path:
     """Where a user's own models are."""
-    return Path(platformdirs.user_data_dir("archroute-edge")) / "models"
+    return own_folder("data") / "models"
 
 
 def model_folders() -> list[Path]:
@@ -101,7 +100,7 @@ def find_model(name: str | Path) -> ModelFile:
         found = locate(preferred, None) if preferred else None
         return found or find_model(BUNDLED_ENCODER)
     try:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if str(name).partition(":")[0] not in catalogue or path.is_file():
             return _by_path(path, catalogue)
     except (OSError, RuntimeError, ValueError) as exc:
@@ -173,7 +172,7 @@ def _by_path(path: Path, catalogue: Mapping[str, CatalogueEntry]) -> ModelFile:
         if not path.exists():
             raise ModelNotFoundError(f"{path}: no such model file; names that are known: {', '.join(catalogue)}")
         if path.is_dir():
-            raise ModelNotFoundError(f"{path}: a folder, not a model file; name the .gguf file in it")
+            raise ModelNotFoundError(f"{path}: {_about_folder(path)}")
         known = [
             entry.prompt_format
             for entry in catalogue.values()
@@ -181,6 +180,14 @@ def _by_path(path: Path, catalogue: Mapping[str, CatalogueEntry]) -> ModelFile:
         ]
         return ModelFile(path.name, path, known[0] if known else None)
     raise ModelNotFoundError(f"no model is called {str(path)!r}; there are {', '.join(catalogue)}, or name a .gguf file")
+
+
+def _about_folder(path: Path) -> str:
+    if kind := kind_of_folder(path):
+        return f"a folder, not a model file: {kind}"
+    if is_file_here(path / "config.json"):
+        return f"a checkpoint's folder; make a GGUF of it: {shlex.join(['python', '-m', 'tools.convert', str(path)])} -o FILE"
+    return "a folder, not a model file; name the .gguf file in it"
 
 
 def locate(entry: CatalogueEntry, level: str | None) -> ModelFile | None:
@@ -201,7 +208,7 @@ def locate(entry: CatalogueEntry, level: str | None) -> ModelFile | None:
 
 def _in_folders(entry: CatalogueEntry, name: str, file: str) -> ModelFile | None:
     paths = (folder / file for folder in model_folders())
-    return next((ModelFile(name, path, entry.prompt_format) for path in paths if path.is_file()), None)
+    return next((ModelFile(name, path, entry.prompt_format) for path in paths if is_file_here(path)), None)
 
 
 def models_on_this_machine() -> list[ModelFile]:

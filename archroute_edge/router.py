@@ -24,7 +24,7 @@ from archroute_edge.decision_making import decide_many, fallback_decision, make_
 from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE
 from archroute_edge.errors import DecisionCancelledError, SettingsError
-from archroute_edge.folders import cache_folder
+from archroute_edge.folders import cache_folder, expanded
 from archroute_edge.model_store import AUTO, ModelFile
 from archroute_edge.process_end import quiet_at_the_end
 from archroute_edge.routes import Route, RouteTable, as_table
@@ -90,7 +90,7 @@ class Router:
     ) -> None:
         if (routes is None) == (config is None):
             raise SettingsError("give the router either routes or a config")
-        folder = None if prefix_cache is False else cache_folder() if prefix_cache is True else Path(prefix_cache).expanduser()
+        folder = None if prefix_cache is False else cache_folder() if prefix_cache is True else expanded(prefix_cache)
         generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type)
         check_settings(generative, prompt_format, switch_over)
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))

@@ -33,6 +33,8 @@ _SUFFIX = ".prefix"
 _PARTIAL = _SUFFIX + ".partial"
 _ABANDONED_AFTER_S = 3600
 _LARGEST_HEADER = 16 << 20
+# About a prefix of the bundled language model.
+_TRIAL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -195,4 +197,11 @@ def folder_problem(folder: Path) -> str | None:
         return str(exc)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return f"{folder}: prefixes cannot be saved there; make it writable, or set ARCHROUTE_CACHE_DIR to another folder"
+    try:
+        # A disk may be full, or a folder not to be written though its permissions say so.
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(bytes(_TRIAL_BYTES))
+    except OSError as exc:
+        why = exc.strerror or exc
+        return f"{folder}: prefixes cannot be saved there ({why}); make room, or set ARCHROUTE_CACHE_DIR to another folder"
     return None

@@ -7,48 +7,50 @@ taken for those of another.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
-import platformdirs
+from archroute_edge.folders import expanded, own_folder
 
-from archroute_edge.errors import ArchRouteError
+logger = logging.getLogger(__name__)
 
 
 def runs_folder() -> Path:
     """Where unfinished runs are kept: ``runs`` in ``$ARCHROUTE_CACHE_DIR``, or in the user's cache folder."""
     override = os.environ.get("ARCHROUTE_CACHE_DIR")
-    return (Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("archroute-edge"))) / "runs"
+    return (expanded(override) if override else own_folder("cache")) / "runs"
 
 
 class Journal:
     """The finished parts of one run, by name; a context manager that closes its file.
 
+    A file that cannot be written costs a warning, and the run what ``resume`` would take over from it.
+
     Args:
         run: everything that decides the results, as JSON values.
         resume: take over what an earlier run of the same finished; otherwise begin anew.
         folder: where to keep it.
-
-    Raises:
-        ArchRouteError: the file cannot be written.
     """
 
     def __init__(self, run: Mapping[str, Any], *, resume: bool, folder: Path | None = None) -> None:
         described = json.dumps(run, sort_keys=True, default=str)
         self.path = (folder or runs_folder()) / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.jsonl"
         self.parts: dict[str, Any] = self._read(described) if resume else {}
+        self._file: TextIO | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Written anew also on resuming: a line that an interruption cut short goes.
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             self._file = os.fdopen(handle, "w", encoding="utf-8")
         except OSError as exc:
-            raise ArchRouteError(f"{self.path}: the run cannot be kept ({exc.strerror or exc})") from exc
+            self._give_up(exc)
         self._write(json.loads(described))
         for name, value in self.parts.items():
             self._write({"part": name, "value": value})
@@ -68,12 +70,34 @@ class Journal:
 
     def remove(self) -> None:
         """Forget the run: it has been reported whole."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        self._close()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
 
     def _write(self, line: Any) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        if self._file is None:
+            return
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as exc:
+            self._give_up(exc)
+
+    def _give_up(self, reason: OSError) -> None:
+        """Say once that nothing more is kept."""
+        logger.warning(
+            "%s: the run goes on, but is not kept for --resume (%s); set ARCHROUTE_CACHE_DIR to another folder",
+            self.path,
+            reason.strerror or reason,
+        )
+        self._close()
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            # What could not be written would fail again.
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _read(self, described: str) -> dict[str, Any]:
         parts: dict[str, Any] = {}
@@ -92,4 +116,4 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        self._close()

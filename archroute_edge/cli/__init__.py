@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import io
 import logging
@@ -76,10 +77,37 @@ class _OneLineErrors(LazyGroup):
 
 def _set_process_up() -> None:
     """Leave out what takes time in a process of our own, and what nothing in it gains from."""
+    _set_streams_up()
     # OpenBLAS starts a thread a core when NumPy is imported, and they spin for each other. Our products are small.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # All memory goes with the process. To look for cycles in it before takes a tenth of a short command's time.
     atexit.register(gc.freeze)
+
+
+class _Forgiving(io.FileIO):
+    """A file that loses what it cannot take."""
+
+    def write(self, data: Any, /) -> int | None:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _set_streams_up() -> None:
+    """Put the null device in the place of closed streams, and let human text on stderr fail no command."""
+    # Else the next file that is opened gets their numbers, and native code's messages are written into it.
+    for number, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process's life
+    # Not where a program that calls this has put a stream of its own.
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        raw = _Forgiving(sys.stderr.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=sys.stderr.encoding, errors="backslashreplace", line_buffering=True
+        )
 
 
 def _drop_unwritten() -> None:

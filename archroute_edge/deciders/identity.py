@@ -9,6 +9,7 @@ from typing import Final
 from archroute_edge.engine.gguf_header import GGUFHeader
 from archroute_edge.engine.model_check import check_model_file, model_fingerprint, model_kind
 from archroute_edge.errors import PromptFormatError, SettingsError
+from archroute_edge.folders import expanded, is_file_here
 from archroute_edge.model_store import AUTO, ModelFile, find_model
 from archroute_edge.prompt_formats import PromptFormat
 from archroute_edge.prompt_formats import prompt_format as find_prompt_format
@@ -29,7 +30,7 @@ def find_models(name: str | Path) -> tuple[ModelFile, ...]:
         SettingsError: more than two names.
         ModelNotFoundError: no such name, or no such file here.
     """
-    if isinstance(name, Path) or CASCADE not in name or Path(name).expanduser().is_file():
+    if isinstance(name, Path) or CASCADE not in name or is_file_here(expanded(name)):
         return (find_model(name),)
     parts = [part.strip() for part in name.split(CASCADE)]
     if len(parts) != 2 or not all(parts):

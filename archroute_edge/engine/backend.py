@@ -6,12 +6,12 @@ import ctypes
 import functools
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import llama_cpp
 import psutil
 
 from archroute_edge.engine.cpu_key import libraries
+from archroute_edge.engine.cpu_limit import cpu_limit
 from archroute_edge.engine.ggml_functions import ggml
 from archroute_edge.engine.kernel_trial import chosen_kernels
 from archroute_edge.engine.weight_buffers import use_kernels
@@ -126,15 +126,5 @@ def physical_cores() -> int:
     process = psutil.Process()
     if hasattr(process, "cpu_affinity"):  # not on macOS
         cores = min(cores, len(process.cpu_affinity()))
-    quota = _cpu_quota()
-    return max(1, min(cores, quota) if quota else cores)
-
-
-def _cpu_quota() -> int | None:
-    """Whole CPUs that a container's limit (cgroup v2) allows, or None where there is no limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        # No such file, or "max" for no limit.
-        return None
+    limit = cpu_limit()
+    return max(1, min(cores, limit) if limit else cores)

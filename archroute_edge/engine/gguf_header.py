@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from archroute_edge.errors import ModelFileError, ModelNotFoundError
+from archroute_edge.file_kinds import ENOUGH_BYTES, other_kind
 
 _SCALARS: Final = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING: Final = 8
@@ -184,6 +185,9 @@ def read_header(path: str | Path) -> GGUFHeader:
             size = path.stat().st_size
             if size == 0:
                 raise ModelFileError(f"{path}: the file is empty; get it again")
+            start = file.read(ENOUGH_BYTES)
+            if not start.startswith(b"GGUF") and (kind := other_kind(start)):
+                raise ModelFileError(f"{path}: not a GGUF file but {kind}")
             if size < 24:
                 raise ModelFileError(f"{path}: {size} bytes are too few for a GGUF file; get it again")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

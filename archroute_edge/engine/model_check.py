@@ -37,6 +37,10 @@ def check_model_file(path: str | Path, wanted: ModelKind | None = None) -> GGUFH
         ModelFileError: the file is damaged, or a model of another kind; the message says which.
     """
     header = read_header(path)
+    if (header.integer("split.count") or 1) > 1:
+        raise ModelFileError(f"{path}: one of several files of a split model; merge them first (llama-gguf-split --merge)")
+    if header.text("general.type") == "adapter":
+        raise ModelFileError(f"{path}: a LoRA adapter; merge it into its base model first (llama-export-lora)")
     architecture = header.architecture
     if not architecture:
         raise ModelFileError(f"{path}: no general.architecture; this GGUF holds no language model")
@@ -51,8 +55,6 @@ def check_model_file(path: str | Path, wanted: ModelKind | None = None) -> GGUFH
         raise ModelFileError(f"{path}: a {architecture} encoder, which cannot write an answer; name a causal language model")
     if wanted == "encoder" and kind == "generative":
         raise ModelFileError(f"{path}: a {architecture} language model, which is no sentence encoder; name an encoder")
-    if (header.integer("split.count") or 1) > 1:
-        raise ModelFileError(f"{path}: one of several files of a split model; merge them first (llama-gguf-split --merge)")
     _check_vocabulary(header, kind)
     check_architecture(header)
     if kind == "encoder":

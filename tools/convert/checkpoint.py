@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from archroute_edge.errors import CheckpointError
+from archroute_edge.file_kinds import kind_of_file, kind_of_folder
 from tools.convert.json_files import Settings, read_object, read_settings
 from tools.convert.safetensors_files import StoredTensor, read_index
 
@@ -30,8 +31,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: a file is missing, damaged, or disagrees with the index.
     """
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "no such folder"
+        what = f"is {kind_of_file(folder) or 'a file'}" if folder.exists() else "no such folder"
         raise CheckpointError(f"{folder}: {what}; name the folder that holds config.json and {SINGLE_FILE}")
+    if kind := kind_of_folder(folder):
+        raise CheckpointError(f"{folder}: {kind}")
     config = read_settings(folder / "config.json")
     if (folder / INDEX_FILE).is_file():
         tensors = _read_shards(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge.errors import CheckpointError
+from archroute_edge.file_kinds import kind_of_file
 
 MAX_TEXT_BYTES: Final = 256 << 20
 """Far above any tokenizer.json (Qwen2's has 7 to 11 MB), far below what would exhaust the memory."""
@@ -77,8 +78,11 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: as for :func:`read_text`, or not a JSON object.
     """
+    text = read_text(path)
+    if (kind := kind_of_file(path)) and not text.lstrip("\ufeff \t\r\n").startswith("{"):
+        raise CheckpointError(f"{path}: not JSON but {kind}")
     try:
-        value = json.loads(read_text(path))
+        value = json.loads(text)
     except json.JSONDecodeError as exc:
         raise CheckpointError(f"{path}:{exc.lineno}: not valid JSON ({exc.msg})") from None
     except (ValueError, RecursionError) as exc:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from archroute_edge.errors import CheckpointError
+from archroute_edge.file_kinds import ENOUGH_BYTES, SAFETENSORS, other_kind
 
 MAX_HEADER_BYTES: Final = 100_000_000
 """The limit of the reference implementation."""
@@ -71,6 +72,10 @@ def read_index(path: Path) -> dict[str, StoredTensor]:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
+            kind = other_kind(start + file.read(ENOUGH_BYTES - 8))
+            if kind is not None and kind != SAFETENSORS:
+                raise CheckpointError(f"{path}: not a safetensors file but {kind}")
+            file.seek(8)
             if len(start) < 8:
                 raise CheckpointError(f"{path}: {size} bytes are too few for a safetensors file; get it again")
             (header_bytes,) = struct.unpack("<Q", start)
