@@ -66,6 +66,8 @@ class Serving:
         self.affinity = AffinityStore(settings.max_affinity, settings.affinity_ttl)
         self.is_warm = False
         self.is_closing = False
+        self.is_forced = False
+        """Whether it is to end without finishing what runs."""
 
     @property
     def config(self) -> RoutingConfig:
