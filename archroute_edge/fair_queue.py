@@ -46,6 +46,16 @@ class FairQueue(Generic[Item]):
             del self._lanes[caller]
         return True
 
+    def newest_of_longest(self, caller: Hashable) -> tuple[Hashable, Item] | None:
+        """What gives way where there is no room for one more item of ``caller``: the newest item of the longest lane.
+
+        None if no lane would be longer than the caller's own with that item; then it is the caller who has to wait.
+        """
+        longest = max(self._lanes, key=lambda each: len(self._lanes[each]), default=None)
+        if longest is None or len(self._lanes[longest]) <= len(self._lanes.get(caller, ())) + 1:
+            return None
+        return longest, self._lanes[longest][-1]
+
     def of(self, caller: Hashable) -> list[Item]:
         """What waits for ``caller``."""
         return list(self._lanes.get(caller, ()))

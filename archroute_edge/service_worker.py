@@ -90,27 +90,41 @@ class ServiceWorker:
     def put(self, request: DecisionRequest) -> None:
         """Let ``request`` wait for its turn. A warm-up that does not serve it is stopped.
 
+        If there is no room, the newest request of the caller who has most waiting gives way.
+
         Raises:
             ServiceClosedError: closed, or another process's.
-            QueueFullError: too many wait already.
+            QueueFullError: too many wait already, and no other caller has more of them.
         """
         self._check_process()
+        crowded_out: DecisionRequest | None = None
         with self._changed:
             self._check_open()
             if len(self._queue) >= self._limit:
                 self.counts["refused"] += 1
-                retry_after = _FIRST_GUESS_S if self._mean_s is None else max(0.1, self._mean_s * len(self._queue))
-                raise QueueFullError(
-                    f"{self._limit} requests wait already; ask again in {retry_after:.1f} s", retry_after=retry_after
-                )
+                found = self._queue.newest_of_longest(request.caller)
+                if found is None:
+                    raise self._queue_is_full()
+                crowded_out = found[1]
+                self._queue.remove(*found)
             request.router = self.router
             self._queue.put(request.caller, request)
             if self._warming is not None and not self._warming.serves(request):
                 self._stop.cancel()
             self._changed.notify()
+            full = self._queue_is_full()
+        if crowded_out is not None:
+            # Without the lock: whoever waits for it is told in this thread.
+            crowded_out.promise.fail(full)
+
+    def _queue_is_full(self) -> QueueFullError:
+        retry_after = _FIRST_GUESS_S if self._mean_s is None else max(0.1, self._mean_s * len(self._queue))
+        return QueueFullError(f"{self._limit} requests wait already; ask again in {retry_after:.1f} s", retry_after=retry_after)
 
     def put_warm(self, request: WarmRequest) -> list[WarmRequest]:
-        """Let ``request`` wait until nothing else does. Returns those of the same caller that it takes the place of.
+        """Let ``request`` wait until nothing else does. Returns what it takes the place of.
+
+        Those are earlier ones of the same caller, and the one that has waited longest if as many wait as requests may.
 
         Raises:
             ServiceClosedError: closed, or another process's.
@@ -119,6 +133,8 @@ class ServiceWorker:
         with self._changed:
             self._check_open()
             older = self._warms.of(request.caller)
+            if not older and len(self._warms) >= self._limit:
+                older = [next(iter(self._warms))]
             self._warms.put(request.caller, request)
             self._changed.notify()
             return older

@@ -56,3 +56,22 @@ def test_taking_putting_back_and_removing_lose_nothing(items: list[tuple[str, in
             else:
                 left.remove(taken)
         assert sorted(queue) == sorted(left)
+
+
+@given(requests, st.sampled_from("abcde"))
+def test_the_newest_of_whoever_has_most_gives_way(items: list[tuple[str, int]], caller: str) -> None:
+    """Would break if a full queue refused a caller with one request, and kept those of one with a hundred."""
+    queue: FairQueue[tuple[str, int]] = FairQueue()
+    for owner, number in items:
+        queue.put(owner, (owner, number))
+    waiting = {owner: [item for item in items if item[0] == owner] for owner in "abcde"}
+    most = max(map(len, waiting.values()))
+    found = queue.newest_of_longest(caller)
+    if most <= len(waiting[caller]) + 1:
+        assert found is None
+    else:
+        assert found is not None
+        longest, item = found
+        assert longest == item[0]
+        assert len(waiting[item[0]]) == most
+        assert item == waiting[item[0]][-1]

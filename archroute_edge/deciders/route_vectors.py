@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -46,13 +47,14 @@ class RouteVectors:
         self._engine = engine
         self._hubness = hubness
         self._saved = saved
-        self._known: OrderedDict[RouteTable, TableVectors] = OrderedDict()
+        # By digests: tables come with requests, and their texts can be far larger than their vectors.
+        self._known: OrderedDict[bytes, TableVectors] = OrderedDict()
         # Parts of tables whose evaluation was stopped.
-        self._begun: OrderedDict[RouteTable, list[Vectors]] = OrderedDict()
+        self._begun: OrderedDict[bytes, list[Vectors]] = OrderedDict()
 
     def is_known(self, table: RouteTable) -> bool:
         """Whether the vectors of ``table`` are in memory. From any thread; true a moment ago, not for ever."""
-        return table in self._known
+        return _digest(table) in self._known
 
     def of(self, table: RouteTable, *, keep: bool, cancellation: Cancellation | None = None) -> tuple[TableVectors, int]:
         """The vectors of ``table``, and how many evaluations they took just now.
@@ -63,33 +65,32 @@ class RouteVectors:
             DecisionCancelledError: ``cancellation`` was set; what is finished is kept for the next time.
             EngineError: llama.cpp failed.
         """
-        found, n_evaluations = self._known.get(table), 0
+        digest = _digest(table)
+        found, n_evaluations = self._known.get(digest), 0
         if found is None:
             encoded = [self._engine.encode(route_text(route)) for route in table]
             n_tokens = sum(len(text.tokens) for text in encoded)
             vectors = self._load(encoded)
             if vectors is None:
-                vectors, n_evaluations = self._embed(table, encoded, cancellation)
+                vectors, n_evaluations = self._embed(digest, encoded, cancellation)
                 if keep and self._saved is not None:
                     self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
             off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
-            found = self._known[table] = TableVectors(vectors, off, n_tokens)
+            found = self._known[digest] = TableVectors(vectors, off, n_tokens)
             if len(self._known) > _MOST_TABLES:
                 self._known.popitem(last=False)
-        self._known.move_to_end(table)
+        self._known.move_to_end(digest)
         return found, n_evaluations
 
-    def _embed(
-        self, table: RouteTable, encoded: Sequence[EncodedText], cancellation: Cancellation | None
-    ) -> tuple[Vectors, int]:
-        parts = self._begun.setdefault(table, [])
-        self._begun.move_to_end(table)
+    def _embed(self, digest: bytes, encoded: Sequence[EncodedText], cancellation: Cancellation | None) -> tuple[Vectors, int]:
+        parts = self._begun.setdefault(digest, [])
+        self._begun.move_to_end(digest)
         if len(self._begun) > _MOST_BEGUN:
             self._begun.popitem(last=False)
         missing = list(batches(encoded))[len(parts) :]
         for texts in missing:
             parts.append(self._engine.embed(texts, cancellation))
-        del self._begun[table]
+        del self._begun[digest]
         return np.concatenate(parts), len(missing)
 
     def _load(self, encoded: Sequence[EncodedText]) -> Vectors | None:
@@ -100,6 +101,16 @@ class RouteVectors:
             logger.warning("saved route vectors have another size than this model's; they are computed again")
             return None
         return np.frombuffer(state, "<f4").astype(np.float32).reshape(len(encoded), self._engine.width)
+
+
+def _digest(table: RouteTable) -> bytes:
+    """The names and descriptions of a table's routes in brief: its vectors depend on nothing else of it."""
+    found = hashlib.blake2b(digest_size=32)
+    for route in table:
+        for text in (route.name.encode(), route.description.encode()):
+            found.update(len(text).to_bytes(8, "little"))
+            found.update(text)
+    return found.digest()
 
 
 def _key(encoded: Sequence[EncodedText]) -> list[int]:

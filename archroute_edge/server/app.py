@@ -47,7 +47,8 @@ class ServerApp:
         self.serving = Serving(service, settings, metrics)
         self.reload = ConfigReload(config_path, self.serving)
         self.api = self._api()
-        self.asgi: ASGIApp = Guard(self.api, settings, metrics.answered)
+        self.guard = Guard(self.api, settings, metrics.answered)
+        self.asgi: ASGIApp = self.guard
 
     def _api(self) -> FastAPI:
         api = FastAPI(
@@ -109,7 +110,8 @@ class ServerApp:
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
-            await asyncio.to_thread(self.serving.service.close, drain=True, timeout=self.settings.timeout)
+            drain = not self.serving.is_forced
+            await asyncio.to_thread(self.serving.service.close, drain=drain, timeout=self.settings.timeout)
 
     async def _warm(self) -> None:
         """Evaluate the routes; decisions come first, and evaluate them as well."""

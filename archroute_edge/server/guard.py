@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from archroute_edge.server.api_errors import ApiError
+from archroute_edge.server.api_errors import ApiError, unavailable
+from archroute_edge.server.body_places import BodyPlaces, Place, Stopped
 from archroute_edge.server.settings import ServerSettings
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -40,8 +41,8 @@ class Guard:
         self._observe = observe
         self._hosts = settings.host_names
         self._key = settings.api_key.encode("ascii") if settings.api_key is not None else None
-        self._most = settings.queue_limit + _MOST_BESIDE_THE_QUEUE
-        self._reading = 0
+        self.bodies = BodyPlaces(settings.queue_limit + _MOST_BESIDE_THE_QUEUE)
+        """Bodies that are being read, and those of requests that are being answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand it on."""
@@ -60,19 +61,20 @@ class Guard:
         headers = _Headers(scope)
         try:
             self._check(headers, path)
-            body = await self._read(headers, receive)
+            found = await self._read(headers, receive, (scope.get("client") or ("",))[0])
         except ApiError as exc:
             await exc.response()(scope, receive, watched)
             return
         except _ClientLeftError:
             return
-        if body is None:
+        if found is None:
             await self._app(scope, receive, watched)
             return
+        body, place = found
         try:
             await self._app(scope, _replayed(body, receive), watched)
         finally:
-            self._reading -= 1
+            self.bodies.free(place)
 
     def _check(self, headers: _Headers, path: str) -> None:
         host = headers.only(b"host")
@@ -95,8 +97,8 @@ class Guard:
                     401, "send the server's API key: Authorization: Bearer KEY", code="invalid_api_key", headers=challenge
                 )
 
-    async def _read(self, headers: _Headers, receive: Receive) -> bytes | None:
-        """The whole body; None where there is none. Counts as being read until the request is answered."""
+    async def _read(self, headers: _Headers, receive: Receive, address: str) -> tuple[bytes, Place] | None:
+        """The whole body, and its place, to be given back with the answer; None if the request has none."""
         length = headers.only(b"content-length", default="0") or ""
         chunked = headers.only(b"transfer-encoding", default="") != ""
         if length == "0" and not chunked:
@@ -106,24 +108,28 @@ class Guard:
             if headers.only(b"expect", default="") == "":
                 await _drain(receive)
             raise self._too_large()
-        if self._reading >= self._most:
+        place = self.bodies.take(address)
+        if place is None:
             raise ApiError(429, "too many requests at once; try again", code="queue_full", headers={"Retry-After": "1"})
-        self._reading += 1
         try:
-            return await asyncio.wait_for(self._collect(receive, limit), self._settings.timeout)
+            reading = asyncio.ensure_future(self._collect(receive, limit, place))
+            return await place.read(reading, self._settings.timeout), place
         except BaseException as exc:
-            self._reading -= 1
-            if isinstance(exc, asyncio.TimeoutError):
-                raise ApiError(408, "the body did not arrive in time", code="timeout", headers={"Connection": "close"}) from exc
-            raise
+            self.bodies.free(place)
+            error = _not_read(exc, place)
+            if error is None:
+                raise
+            raise error from exc
 
-    async def _collect(self, receive: Receive, limit: int) -> bytes:
+    async def _collect(self, receive: Receive, limit: int, place: Place) -> bytes:
         body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise _ClientLeftError
-            body += message.get("body", b"")
+            part = message.get("body", b"")
+            place.received(len(part))
+            body += part
             if len(body) > limit:
                 if message.get("more_body", False):
                     await _drain(receive)
@@ -138,6 +144,21 @@ class Guard:
             code="body_too_large",
             headers={"Connection": "close"},
         )
+
+
+def _not_read(exc: BaseException, place: Place) -> ApiError | None:
+    """What a client is answered whose body was not read; None if that is not known here."""
+    close = {"Connection": "close"}
+    if isinstance(exc, asyncio.TimeoutError) or place.stopped is Stopped.TOO_SLOW:
+        return ApiError(408, "the body did not arrive in time", code="timeout", headers=close)
+    if place.stopped is Stopped.NO_PLACE:
+        message = "the body stands still, and others need its place; send it at once"
+        return ApiError(408, message, code="timeout", headers=close)
+    if place.stopped is Stopped.CLOSING:
+        error = unavailable("the server is shutting down", "shutting_down")
+        error.headers = {**(error.headers or {}), **close}
+        return error
+    return None
 
 
 class _ClientLeftError(Exception):

@@ -1,7 +1,8 @@
-"""JSON bodies, read strictly: UTF-8, one value, bounded nesting, valid Unicode."""
+"""JSON bodies, read strictly: UTF-8, one value, bounded nesting and number of parts, valid Unicode."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,6 +17,10 @@ from archroute_edge.server.api_errors import ApiError
 
 MAX_DEPTH = 64
 """Deepest nesting of lists and objects in a body."""
+MAX_PARTS = 20_000
+"""Most lists and objects in a body: its messages, their parts and everything else together."""
+# A body of more bytes is parsed in a thread of its own, so that other requests are answered meanwhile.
+_LARGE = 1 << 16
 
 # Also takes a string that does not end: a match that fails would be tried again from each quote in it.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
@@ -25,7 +30,8 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 class _JsonRequest(Request):
     async def json(self) -> Any:
-        return read_json(await self.body())
+        raw = await self.body()
+        return read_json(raw) if len(raw) < _LARGE else await asyncio.to_thread(read_json, raw)
 
 
 class JsonRoute(APIRoute):
@@ -52,10 +58,10 @@ def read_json(raw: bytes) -> Any:
     """The JSON value in ``raw``; lone surrogates, which some clients cut texts into, become U+FFFD.
 
     Raises:
-        ApiError: 400; not UTF-8, not JSON, or nested too deep.
+        ApiError: 400; not UTF-8, not JSON, nested too deep, or of too many parts.
     """
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
-        _check_depth(raw)
+        _check_nesting(raw)
     try:
         value = parse_json(raw, "body")
     except ConversationError as exc:
@@ -63,12 +69,19 @@ def read_json(raw: bytes) -> Any:
     return _valid_unicode(value) if _SURROGATE_ESCAPE.search(raw) else value
 
 
-def _check_depth(raw: bytes) -> None:
-    depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub(b"", raw)):
-        depth += 1 if bracket in b"[{" else -1
+def _check_nesting(raw: bytes) -> None:
+    depth = n_parts = 0
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", raw)):
+        if bracket[0] in b"[{":
+            depth += 1
+            n_parts += 1
+        else:
+            depth -= 1
         if depth > MAX_DEPTH:
             raise ApiError(400, f"the body is nested deeper than {MAX_DEPTH} levels", code="invalid_json")
+        if n_parts > MAX_PARTS:
+            message = f"the body has more than {MAX_PARTS:,} lists and objects; send fewer messages"
+            raise ApiError(400, message, code="invalid_request")
 
 
 def _valid_unicode(value: Any) -> Any:

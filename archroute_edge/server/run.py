@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -16,10 +17,20 @@ import uvicorn
 from archroute_edge.errors import SettingsError
 from archroute_edge.router import Router
 from archroute_edge.server.app import ServerApp
+from archroute_edge.server.connections import (
+    ConnectionBook,
+    OncePerMinute,
+    bounded_protocol,
+    connection_limits,
+    descriptor_limit,
+)
 from archroute_edge.server.settings import ServerSettings
 from archroute_edge.service import RoutingService
 
 _GRACE_S = 5
+# How long bodies that are on their way are still waited for when the server ends; and answers after a second Ctrl-C.
+_LAST_BODIES_S = 2.0
+_LAST_ANSWERS_S = 1.0
 _KEEP_ALIVE_S = 75
 
 
@@ -67,9 +78,11 @@ def run_server(
         announce: told the server's address once it listens.
     """
     app = ServerApp(RoutingService(router, queue_limit=settings.queue_limit), settings, config_path)
+    limits = connection_limits(descriptor_limit(), is_loopback=settings.is_loopback)
     config = uvicorn.Config(
         app.asgi,
-        http="h11",
+        http=bounded_protocol(ConnectionBook(limits)),
+        backlog=limits.backlog,
         ws="none",
         lifespan="on",
         loop="asyncio",
@@ -81,6 +94,9 @@ def run_server(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.timeout) + _GRACE_S,
     )
+    # What a stranger can have said as often as he likes.
+    for name in ("uvicorn.error", "asyncio", "archroute_edge.server.connections"):
+        logging.getLogger(name).addFilter(OncePerMinute())
     host, port = bound.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _Server(config, app, lambda: announce(f"http://{shown}:{port}")).run(sockets=[bound])
@@ -102,9 +118,23 @@ class _Server(uvicorn.Server):
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._app.reload.ask)
         self._when_started()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        last_bodies = loop.call_later(_LAST_BODIES_S, self._app.guard.bodies.stop)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            last_bodies.cancel()
+        if self.force_exit:
+            # Left to themselves, the requests and the lifespan would be cancelled, each with a traceback.
+            self._app.guard.bodies.stop()
+            await self.lifespan.shutdown()
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=_LAST_ANSWERS_S)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not recorded as uvicorn does, which would raise it again when all is done.
         self._app.serving.is_closing = True
         if self.should_exit and sig == signal.SIGINT:
-            self.force_exit = True
+            self.force_exit = self._app.serving.is_forced = True
         self.should_exit = True

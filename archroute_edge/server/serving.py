@@ -17,6 +17,7 @@ from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import RouteTable
 from archroute_edge.server.affinity import AffinityStore
 from archroute_edge.server.api_errors import ClientGoneError, unavailable
+from archroute_edge.server.limits import check_inline_table
 from archroute_edge.server.metrics import Metrics
 from archroute_edge.server.reply_bodies import ErrorReply
 from archroute_edge.server.settings import ServerSettings
@@ -69,6 +70,8 @@ class Serving:
         self.affinity = AffinityStore(settings.max_affinity, settings.affinity_ttl)
         self.is_warm = False
         self.is_closing = False
+        self.is_forced = False
+        """Whether it is to end without finishing what runs."""
 
     @property
     def config(self) -> RoutingConfig:
@@ -86,9 +89,15 @@ class Serving:
         return CASCADE.join(file.name for file in self.service.router.model_files)
 
     def inline(self, routes: RouteTable | None) -> RouteTable | None:
-        """The routes of a request; None where they are the configuration's own, as a gateway sends them."""
+        """The routes of a request; None where they are the configuration's own, as a gateway sends them.
+
+        Raises:
+            RouteTableError: they are too large to be kept.
+        """
         # Its own have names in the metrics, and a warm-up of them serves decisions on them.
-        return None if routes is not None and _asks_the_same(routes, self.config.table) else routes
+        if routes is None or _asks_the_same(routes, self.config.table):
+            return None
+        return check_inline_table(routes)
 
     async def decide(
         self,

@@ -16,6 +16,7 @@ from archroute_edge.json_requests import read_routes
 from archroute_edge.model_store import models_on_this_machine
 from archroute_edge.routes import RouteTable
 from archroute_edge.server.json_rpc import INVALID_PARAMS
+from archroute_edge.server.limits import check_inline_table
 from archroute_edge.server.settings import MAX_BATCH, StdioSettings
 from archroute_edge.service import RoutingService
 
@@ -93,7 +94,7 @@ class Parameters:
     def routes(self) -> RouteTable | None:
         """The routes that came with the request, or None."""
         value = self._values.get("routes")
-        return None if value is None else read_routes(value)
+        return None if value is None else check_inline_table(read_routes(value))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,6 +93,18 @@ def test_threads_get_the_answers_of_one(router: Router) -> None:
     expected = [decide(job) for job in jobs]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(decide, jobs)) == [pytest.approx(scores, abs=1e-3) for scores in expected]
+
+
+def test_nothing_of_a_passing_tables_texts_is_kept(router: Router) -> None:
+    """Would break if tables that come with requests were kept whole: 256 of them, of megabytes each."""
+    tracemalloc.start()
+    try:
+        for number in range(8):
+            router.route("please fix this bug", routes=[Route("a", f"{number} " + "fix bugs " * 50_000), Route("b")])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 def test_closed(random_encoder: Path) -> None:

@@ -177,3 +177,21 @@ def test_a_pin_of_another_configuration_is_none(config: RoutingConfig) -> None:
     store.pin("b", pin("2"))
     assert store.find("a", other) is None
     assert store.find("b", other) == pin("2")
+
+
+def test_sessions_are_bounded_in_bytes(config: RoutingConfig) -> None:
+    """The models of a request's own routes are the client's as well, however long their names."""
+    store = AffinityStore(100, 10.0, lambda: 0.0, most_bytes=10_000)
+    for number in range(100):
+        # One emoji makes four bytes of every letter.
+        store.pin(f"s{number % 50}", Pin("r", ("\N{ROCKET}" + "m" * 500,), None))
+        store.pin("large", Pin("r", ("m" * 11_000,), None))
+    assert len(store) == 0
+    for number in range(100):
+        store.pin(f"s{number}", Pin("r", ("\N{ROCKET}" + "m" * 500,), None))
+    assert [store.find(f"s{number}", config) is not None for number in range(100)] == [False] * 96 + [True] * 4
+    # A configuration's own texts are no burden.
+    store = AffinityStore(100, 10.0, lambda: 0.0, most_bytes=10_000)
+    for number in range(100):
+        store.pin(f"s{number}", Pin("r", ("m" * 500,), config))
+    assert len(store) == 100

@@ -74,6 +74,43 @@ def test_a_full_queue_refuses_at_once(service: RoutingService, gate: Gate, busy:
     assert service.stats().refused == 1
 
 
+def test_a_full_queue_takes_a_greedy_callers_newest_request_off(
+    service: RoutingService, gate: Gate, busy: Future[Decision]
+) -> None:
+    """Would break if one caller with many requests had the places of all."""
+    greedy = [service.submit(message, caller="greedy") for message in MESSAGES[:6]]
+    polite = [service.submit("fix it", caller="polite") for _ in range(2)]
+    for late in (greedy[5], greedy[4]):
+        with pytest.raises(QueueFullError, match="6 requests wait already"):
+            late.result(0)
+    with pytest.raises(QueueFullError):
+        service.submit("one more", caller="greedy")
+    third = service.submit("fix it", caller="polite")
+    assert greedy[3].done()
+    # Each has three now.
+    with pytest.raises(QueueFullError):
+        service.submit("fix it", caller="polite")
+    gate.open()
+    assert all(each.result(PATIENCE_S).reason is None for each in [busy, *greedy[:3], *polite, third])
+    assert service.stats().refused == 5
+
+
+def test_whoever_is_crowded_out_may_ask_again_at_once(service: RoutingService, busy: Future[Decision]) -> None:
+    """Would deadlock if callers were told while the queue is locked."""
+    greedy = [service.submit(message, caller="greedy") for message in MESSAGES[:6]]
+    refused: list[Exception] = []
+
+    def ask_again(_future: Future[Decision]) -> None:
+        try:
+            service.submit("again", caller="greedy")
+        except QueueFullError as exc:
+            refused.append(exc)
+
+    greedy[5].add_done_callback(ask_again)
+    assert not service.submit("fix it", caller="polite").done()
+    assert len(refused) == 1
+
+
 def test_a_caller_hears_at_once_of_what_cannot_be_routed(service: RoutingService) -> None:
     """In its own thread: a server turns these into 400 before anything waits."""
     malformed: Any = [7]

@@ -52,6 +52,16 @@ def test_a_newer_warm_up_takes_the_place_of_one_that_waits(service: RoutingServi
     assert others.result(PATIENCE_S).tokens > 0
 
 
+def test_warm_ups_that_wait_are_bounded(service: RoutingService, gate: Gate, busy: Future[Decision]) -> None:
+    """Would break if a host that names another caller each time filled the memory with what nobody waits for."""
+    futures = [service.warm(f"text {number}", caller=str(number)) for number in range(8)]
+    assert [each.cancelled() for each in futures] == [True] * 2 + [False] * 6
+    newer = service.warm("text 7 and more", caller="7")
+    assert futures[7].cancelled()
+    gate.open()
+    assert all(each.result(PATIENCE_S).tokens for each in [*futures[2:7], newer])
+
+
 def test_replacing_the_router(service: RoutingService, gate: Gate, busy: Future[Decision]) -> None:
     """Would break if a reload of the configuration dropped a request, or decided it by routes it was not asked with."""
     old = service.router

@@ -1,0 +1,191 @@
+"""Connections that ask for nothing: closed in time, and never in the place of those that do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from archroute_edge.router import Router
+from archroute_edge.server import connections, run
+from archroute_edge.server.connections import (
+    ConnectionBook,
+    ConnectionLimits,
+    OncePerMinute,
+    connection_limits,
+    descriptor_limit,
+)
+from archroute_edge.server.settings import ServerSettings
+from tests.server.conftest import CONFIG
+
+PATIENCE_S = 30.0
+
+
+@dataclass(eq=False)
+class FakeConnection:
+    address: str = "10.0.0.1"
+    is_busy: bool = False
+    dropped: list[str] = field(default_factory=list)
+
+    def drop(self) -> None:
+        self.dropped.append(self.address)
+
+
+@pytest.mark.parametrize("descriptors", [64, 128, 256, 1024, 4096, 1 << 20, None])
+def test_there_are_always_descriptors_left(descriptors: int | None) -> None:
+    """Would break if accepting failed for want of one, which asyncio tries again at once, with a traceback each time."""
+    limits = connection_limits(descriptors, is_loopback=False)
+    assert 1 <= limits.per_address < limits.most <= connections.MOST_CONNECTIONS
+    if descriptors is not None and descriptors >= 128:
+        assert limits.most + 4 * limits.backlog < descriptors
+    shared = connection_limits(descriptors, is_loopback=True)
+    assert shared.per_address == shared.most
+
+
+def test_the_limit_is_the_processs_own() -> None:
+    if sys.platform == "win32":
+        assert descriptor_limit() is None
+    else:
+        import resource
+
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert descriptor_limit() == (None if soft == resource.RLIM_INFINITY else soft)
+
+
+def test_the_longest_idle_gives_way_and_never_one_that_is_answered() -> None:
+    book = ConnectionBook(ConnectionLimits(most=3, per_address=3))
+    busy, first, second = FakeConnection(is_busy=True), FakeConnection(), FakeConnection()
+    assert all(map(book.admit, (busy, first, second)))
+    book.touch(first)
+    third, fourth = FakeConnection(), FakeConnection()
+    assert book.admit(third)
+    assert second.dropped
+    assert not (busy.dropped or first.dropped)
+    for each in (first, third):
+        each.is_busy = True
+    assert not book.admit(fourth)
+    assert len(book) == 3
+    book.leave(busy)
+    assert book.admit(fourth)
+
+
+def test_one_address_has_not_all_places() -> None:
+    """Would break if a machine that opens connections without end closed those of others."""
+    book = ConnectionBook(ConnectionLimits(most=4, per_address=3))
+    polite = FakeConnection("10.0.0.2")
+    assert book.admit(polite)
+    greedy = [FakeConnection() for _ in range(50)]
+    assert all(map(book.admit, greedy))
+    assert sum(not each.dropped for each in greedy) == 3
+    assert not polite.dropped
+    # Another address's first is worth more than one of many.
+    assert book.admit(FakeConnection("10.0.0.3"))
+    assert not polite.dropped
+    assert len(book) == 4
+
+
+def test_a_message_is_shown_once_a_minute() -> None:
+    seconds = 0.0
+    once = OncePerMinute(lambda: seconds)
+
+    def shown(text: str) -> bool:
+        return once.filter(logging.LogRecord("n", logging.WARNING, "", 0, text, (), None))
+
+    assert [shown("no room for %d\nsocket: 1"), shown("no room for %d\nsocket: 2"), shown("another")] == [True, False, True]
+    seconds = 59.9
+    assert not shown("another")
+    seconds = 60.1
+    assert shown("another")
+
+
+@dataclass
+class Served:
+    """A server in a thread of this process, which takes no signals there."""
+
+    host: str
+    port: int
+
+    def connect(self, sent: bytes = b"") -> socket.socket:
+        found = socket.create_connection((self.host, self.port), timeout=PATIENCE_S)
+        found.sendall(sent)
+        return found
+
+    def decide(self) -> int:
+        client = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE_S)
+        try:
+            client.request("POST", "/v1/route", json.dumps({"messages": "fix the bug"}), {"Content-Type": "application/json"})
+            return client.getresponse().status
+        finally:
+            client.close()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ConnectionLimits], Served]]:
+    """Starts servers with other bounds."""
+    with ExitStack() as ending:
+
+        def start(limits: ConnectionLimits) -> Served:
+            monkeypatch.setattr(run, "connection_limits", lambda *_arguments, **_settings: limits)
+            servers: list[run._Server] = []
+
+            def remember(*arguments: Any) -> run._Server:
+                servers.append(plain(*arguments))
+                return servers[0]
+
+            monkeypatch.setattr(run, "_Server", remember)
+            settings, started = ServerSettings(port=0), threading.Event()
+            bound = run.bind(settings)
+            router = Router(config=CONFIG, model="tiny", threads=1, prefix_cache=False)
+            thread = threading.Thread(
+                target=run.run_server,
+                args=(router, settings, bound),
+                kwargs={"config_path": None, "announce": lambda _address: started.set()},
+            )
+            place = urlsplit(f"http://{bound.getsockname()[0]}:{bound.getsockname()[1]}")
+            thread.start()
+
+            def end() -> None:
+                servers[0].should_exit = True
+                thread.join(PATIENCE_S)
+                assert not thread.is_alive()
+
+            ending.callback(end)
+            assert started.wait(PATIENCE_S)
+            assert place.hostname and place.port
+            return Served(place.hostname, place.port)
+
+        plain = run._Server
+        yield start
+
+
+def test_idle_connections_and_half_heads_are_closed(serve: Callable[[ConnectionLimits], Served]) -> None:
+    """Would break if a connection that never sends a whole request were kept for ever."""
+    served = serve(ConnectionLimits(head_s=0.2))
+    whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as stack:
+        opened = [stack.enter_context(served.connect(sent)) for sent in (b"", b"POST /v1", whole[:-2], whole + whole[:9])]
+        for each in opened:
+            try:
+                while each.recv(1 << 16):
+                    pass
+            except ConnectionResetError:
+                pass
+        assert served.decide() == 200
+
+
+def test_many_idle_connections_leave_room_for_a_request(serve: Callable[[ConnectionLimits], Served]) -> None:
+    served = serve(ConnectionLimits(most=10, per_address=10, backlog=8))
+    with ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(served.connect(b"POST"))
+        assert [served.decide() for _ in range(3)] == [200] * 3
