@@ -7,7 +7,7 @@ QUANT ?= Q4_K_M
 CHECKPOINT ?= katanemo/Arch-Router-1.5B
 MODEL_NAME ?= Arch-Router-1.5B
 PROMPT_FORMAT ?= card
-# Which tests make test-pythons runs: not those of checkpoints, of training and of measuring, which take half of the time.
+# Which tests make test-pythons runs: not those of checkpoints, training and measuring, a quarter of the time.
 PYTHONS_TESTS ?= tests --ignore=tests/convert --ignore=tests/measure --ignore=tests/mini --ignore=tests/tiny
 PEERS_MODEL ?= build/random-1.5B-Q4_0.gguf
 ROUNDS ?= 9
