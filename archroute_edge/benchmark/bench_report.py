@@ -42,9 +42,9 @@ class LevelReport:
         later_turn: warm decisions on its next turn.
         first_evaluated: tokens that a first turn puts through the model; ``later_evaluated`` those of a later one.
         load: until the router is ready, in a fresh process.
-        prefix: evaluating the static prefix of ``prefix_tokens`` tokens.
+        prefix: evaluating the static prefix of ``prefix_tokens`` tokens; None for an encoder, whose ``load`` has it.
         cold: from the start of a process to its first decision; ``cold_saved`` with the prefix on disk.
-        prefill: tokens a second; ``decode`` likewise.
+        prefill: tokens a second; ``decode`` likewise, None for an encoder, which decodes nothing.
         callers: decisions a second by the number of threads that ask.
         peak_memory: the most resident memory of a fresh process up to its first decision, in bytes, the mapped model included.
         memory_beyond_files: what of it is mapped from no file, at the end; None where the system does not say.
@@ -163,12 +163,13 @@ def _level(plan: BenchPlan, parts: Mapping[str, Any], contender: Contender) -> L
         first_evaluated=middle(times("decide", lambda part: part["before_evaluated"])),
         later_evaluated=middle(times("decide", lambda part: part["evaluated"])),
         load=times("cold", lambda part: [part[each]["load_ms"] for each in ("without", "with")]),
-        prefix=times("cold", lambda part: part["without"]["prefix_ms"]),
+        # An encoder has its route vectors once it is loaded.
+        prefix=None if contender.kind == "encoder" else times("cold", lambda part: part["without"]["prefix_ms"]),
         prefix_tokens=first.get("prefix_tokens"),
         cold=times("cold", lambda part: part["without"]["total_ms"]),
         cold_saved=times("cold", lambda part: part["with"]["total_ms"]),
         prefill=times("rates", lambda part: part["prefill_tokens_per_s"]),
-        decode=times("rates", lambda part: part["decode_tokens_per_s"]),
+        decode=None if contender.kind == "encoder" else times("rates", lambda part: part["decode_tokens_per_s"]),
         callers={each: found for each, found in callers.items() if found is not None},
         peak_memory=max((each["without"]["peak_memory"] for each in cold), default=None),
         memory_beyond_files=max((each for each in beyond if each is not None), default=None),
@@ -208,9 +209,14 @@ def _quality(plan: BenchPlan, parts: Mapping[str, Any], contender: Contender) ->
 
 
 def _recommendation(levels: Sequence[LevelReport]) -> Recommendation | None:
-    """A recommendation among the levels that are measured far enough, on cases only where all have decided the same ones."""
+    """A recommendation among the levels that are measured far enough, on cases only where all have decided the same ones.
+
+    None where bits a weight would be the measure of an encoder beside a language model, of which they say nothing.
+    """
     counts = {len(each.quality.right) if each.quality else 0 for each in levels}
     measured = len(counts) == 1 and counts != {0}
+    if not measured and len({each.contender.kind for each in levels}) > 1:
+        return None
     figures = [
         Figures(
             each.contender.label,

@@ -151,8 +151,10 @@ class _Run:
         if kind in SETTING_SWEEPS:
             settings[kind] = value
         elif kind == "routes":
-            # Messages are short here; the room for long ones goes to the routes.
-            routes, settings["budget"] = value, min(256, settings["budget"])
+            routes = value
+            if part.contender.kind == "generative":
+                # Messages are short here; the room for long ones goes to the routes.
+                settings["budget"] = min(256, settings["budget"])
         try:
             process = self._processes.opened(part.contender, routes, settings)
             found: dict[str, Any] = process.ask("decide", **part.arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from archroute_edge.benchmark.bench_plan import CALLERS
@@ -75,11 +75,14 @@ def process_table(report: BenchReport) -> Table:
         cells = [each.load, each.prefix, each.cold, each.cold_saved, each.prefill, each.decode]
         rows.append([each.contender.label, *map(_middle, cells), *(_middle(each.callers.get(n), 2) for n in CALLERS)])
     n_prefix = next((each.prefix_tokens for each in report.levels if each.prefix_tokens), 0)
+    encoders = any(each.contender.kind == "encoder" for each in report.levels)
     note = (
         f"Medians. Load, prefix (evaluating its {n_prefix} tokens) and cold start (of a fresh process, from its start to its "
         "first decision, without and with the prefix saved on disk) in milliseconds; prefill and decode in tokens a second; "
         "callers: decisions a second when so many threads ask at once."
     )
+    if encoders:
+        note += " An encoder has no prefix and decodes nothing; its load has the vectors of the routes in it."
     return Table("Processes and rates", headers, rows, note=note)
 
 
@@ -156,7 +159,7 @@ def _sweep_row(sweep: SweepReport, point: SweepPoint, has_unseen: bool, has_memo
 def machine_table(report: BenchReport) -> Table:
     """The machine and how the router ran on it."""
     machine = report.machine
-    cores, running = machine["cores"], next((each.running for each in report.levels if each.running), {})
+    cores = machine["cores"]
     rows = [
         ["CPU", f"{machine['cpu']}, {cores['physical']} cores ({cores['usable']} usable)"],
         ["CPU features", " ".join(machine["features"])],
@@ -165,18 +168,23 @@ def machine_table(report: BenchReport) -> Table:
         ["llama.cpp", f"{machine['llama_cpp']} (llama-cpp-python {machine['llama_cpp_python']})"],
         ["system", f"{machine['platform']}, Python {machine['python']}, archroute-edge {machine['archroute_edge']}"],
     ]
-    if running:
-        layers = "" if running["gpu_layers"] == 0 else f", layers on the GPU: {value_text('gpu_layers', running['gpu_layers'])}"
-        rows.append(
-            [
-                "router",
-                f"threads: {running['threads']}, KV cache: {running['n_ctx']:,} cells in {running['kv_type']}, "
-                f"flash attention: {value_text('flash_attention', running['flash_attention'])}{layers}, "
-                f"routes: {len(report.plan.routes)}",
-            ]
-        )
+    running = [each.running for each in report.levels if each.running]
+    # What an encoder has none of is said of a language model beside it.
+    shown = next((each for each in running if each["n_ctx"] is not None), running[0] if running else None)
+    if shown is not None:
+        rows.append(["router", f"{_running_text(shown)}, routes: {len(report.plan.routes)}"])
     rows.append(["rounds", f"{report.plan.rounds}, the levels taking turns, {report.plan.decisions} conversations in each"])
     return Table("The machine", ["what", "value"], rows, text_columns=2)
+
+
+def _running_text(running: Mapping[str, Any]) -> str:
+    parts = [f"threads: {running['threads']}"]
+    if running["n_ctx"] is not None:
+        parts.append(f"KV cache: {running['n_ctx']:,} cells in {running['kv_type']}")
+        parts.append(f"flash attention: {value_text('flash_attention', running['flash_attention'])}")
+    if running["gpu_layers"] != 0:
+        parts.append(f"layers on the GPU: {value_text('gpu_layers', running['gpu_layers'])}")
+    return ", ".join(parts)
 
 
 def level_tables(report: BenchReport) -> Iterator[Table]:
@@ -204,7 +212,8 @@ def conclusion(report: BenchReport) -> list[str]:
         if report.noise is not None and report.noise.is_noisy and len(report.noise.spreads) > 1:
             lines[-1] += " The run was noisy, so another may choose another level."
         axes = "accuracy" if chosen.quality_measured else "bits a weight"
-        lines.append(f"Pareto front of time, memory and {axes}: {', '.join(chosen.front)}.")
+        if len(report.levels) > 1:
+            lines.append(f"Pareto front of time, memory and {axes}: {', '.join(chosen.front)}.")
     if report.noise is not None:
         lines.append(f"Noise: {report.noise.text}.")
     return [*lines, *(f"Note: {note}" for note in report.notes)]

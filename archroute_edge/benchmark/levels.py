@@ -16,10 +16,11 @@ from typing import Final
 import psutil
 
 from archroute_edge.benchmark.journal import runs_folder
+from archroute_edge.deciders.identity import CASCADE, find_models
 from archroute_edge.engine.gguf_header import GGUFHeader, read_header
-from archroute_edge.engine.model_check import check_model_file, model_fingerprint
+from archroute_edge.engine.model_check import ModelKind, check_model_file, model_fingerprint, model_kind
 from archroute_edge.errors import BenchmarkError, ModelError, QuantizationError
-from archroute_edge.model_store import AUTO, catalogue_entry, find_language_model, locate
+from archroute_edge.model_store import AUTO, ModelFile, catalogue_entry, find_model, locate
 from archroute_edge.quantization import COLLECT_COMMAND, predict_size, quantize
 from archroute_edge.quantization_levels import LEVELS, Level, level_named
 
@@ -45,6 +46,7 @@ class Contender:
         n_bytes: size of the file.
         bits_per_weight: over all its tensors.
         made: whether the file was made for this run and goes with it.
+        kind: a language model or a sentence encoder.
     """
 
     label: str
@@ -54,6 +56,7 @@ class Contender:
     n_bytes: int
     bits_per_weight: float
     made: bool = False
+    kind: ModelKind = "generative"
 
 
 def contender(path: Path, label: str | None = None) -> Contender:
@@ -62,19 +65,35 @@ def contender(path: Path, label: str | None = None) -> Contender:
     Raises:
         ModelError: there is no such file, or it is no model that can be routed with.
     """
-    header = check_model_file(path, "generative")
+    header = check_model_file(path)
     tensors = header.tensors.values()
     bits = 8 * sum(tensor.n_bytes for tensor in tensors) / sum(prod(tensor.shape) for tensor in tensors)
-    return Contender(label or path.stem, path, _level_of(header), model_fingerprint(header), header.file_size, bits)
+    return Contender(
+        label or path.stem,
+        path,
+        _level_of(header),
+        model_fingerprint(header),
+        header.file_size,
+        bits,
+        kind=model_kind(header),
+    )
 
 
 def named_contenders(names: Sequence[str]) -> list[Contender]:
     """The models of these paths or names of the catalogue.
 
     Raises:
+        BenchmarkError: one is a cascade.
         ModelNotFoundError: one is not on this machine; the message has the command that gets it.
     """
-    return [contender(find_language_model(name).path) for name in names]
+    return [contender(_one_model(name).path) for name in names]
+
+
+def _one_model(name: str) -> ModelFile:
+    files = find_models(name)
+    if len(files) > 1:
+        raise BenchmarkError(f"{name}: a cascade is two models; measure each: archroute bench {' '.join(name.split(CASCADE))}")
+    return files[0]
 
 
 def all_different(contenders: Sequence[Contender]) -> list[Contender]:
@@ -88,22 +107,26 @@ def levels_of_model(model: str, quants: Sequence[str]) -> list[Contender]:
     """The levels of a model of the catalogue; ``all`` are those that are on this machine.
 
     Raises:
-        BenchmarkError: ``model`` is not the name of one.
+        BenchmarkError: ``model`` is not the name of one, or it is a single file without levels.
         ModelNotFoundError: no such model or level, or it is not on this machine; the message has the command that gets it.
     """
     if model == AUTO:
         raise BenchmarkError("--quants needs a --model NAME whose levels it means, or a file to make them of: --from F16.gguf")
     name = model.partition(":")[0]
     entry, _ = catalogue_entry(name)
+    if not entry.file_names:
+        raise BenchmarkError(
+            f"{name} is one file and has no levels; leave --quants out, or name a file to make levels of: --from F16.gguf"
+        )
     if [each.lower() for each in quants] == [ALL]:
         here = {level: file for level in entry.file_names if (file := locate(entry, level))}
         if not here:
-            find_language_model(name)  # says what to do
+            find_model(name)  # says what to do
         return [contender(file.path, level) for level, file in here.items()]
     found: dict[str, Contender] = {}
     for each in quants:
         _, level = catalogue_entry(f"{name}:{each}")
-        found[level or each] = contender(find_language_model(f"{name}:{each}").path, level)
+        found[level or each] = contender(find_model(f"{name}:{each}").path, level)
     return list(found.values())
 
 

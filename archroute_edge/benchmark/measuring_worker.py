@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +24,11 @@ from archroute_edge.benchmark.cases import Case, read_cases, shipped_cases
 from archroute_edge.benchmark.evaluation import evaluate, evaluation_order
 from archroute_edge.benchmark.workload import conversation, message, table_of
 from archroute_edge.child_process import take_stdout
+from archroute_edge.deciders.encoder import EncoderDecider
 from archroute_edge.deciders.generative import GenerativeDecider
 from archroute_edge.engine import backend
 from archroute_edge.engine.completion import CompletionEngine
+from archroute_edge.engine.embedding import EmbeddingEngine
 from archroute_edge.engine.interface import sequence_batch
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.router import Router
@@ -57,19 +58,14 @@ class Session:
         router = Router(table, model=model, **settings)
         load_ms = 1000 * (time.perf_counter() - begun)
         self._router, self._free_before = router, free
+        self._threads: int = settings.get("threads") or backend.physical_cores()
         prefix = router.warm()
-        decider = _language_model(router)
-        engine = decider.engine_settings
         return {
             "load_ms": load_ms,
             "prefix_ms": prefix.total_ms,
             "prefix_tokens": prefix.tokens,
             "prefix_evaluated": prefix.evaluated,
-            "n_ctx": engine.n_ctx,
-            "threads": engine.n_threads,
-            "flash_attention": engine.flash_attention,
-            "kv_type": engine.kv_type,
-            "gpu_layers": decider.model.n_gpu_layers,
+            **_running(router.decider, self._threads),
         }
 
     def close(self) -> dict[str, Any]:
@@ -107,9 +103,14 @@ class Session:
         return found
 
     def rates(self, seed: int) -> dict[str, Any]:
-        """Tokens a second of the model alone: a prefill of 256 tokens, and 16 steps of one token behind it."""
-        router = self._open()
-        decider = _language_model(router)
+        """Tokens a second of the model alone: a prefill of 256 tokens, and 16 steps of one token behind it.
+
+        An encoder reads a text of 256 tokens, and decodes nothing.
+        """
+        decider = self._open().decider
+        if isinstance(decider, EncoderDecider):
+            return _reading_rate(decider, self._threads, seed)
+        assert isinstance(decider, GenerativeDecider)
         model, settings = decider.model, decider.engine_settings
         engine = CompletionEngine(model, replace(settings, n_ctx=2 * _PREFILL_TOKENS))
         draw = np.random.default_rng(seed)
@@ -153,11 +154,34 @@ class Session:
         return self._router
 
 
-@cache
-def _language_model(router: Router) -> GenerativeDecider:
-    decider = router.decider
-    assert isinstance(decider, GenerativeDecider)  # contenders are language models
-    return decider
+def _running(decider: object, threads: int) -> dict[str, Any]:
+    """How a decider runs; what an encoder has none of is None."""
+    if isinstance(decider, EncoderDecider):
+        running = {"n_ctx": None, "threads": threads, "flash_attention": None, "kv_type": None}
+        return {**running, "gpu_layers": decider.model.n_gpu_layers}
+    assert isinstance(decider, GenerativeDecider)  # contenders are single models
+    engine = decider.engine_settings
+    return {
+        "n_ctx": engine.n_ctx,
+        "threads": engine.n_threads,
+        "flash_attention": engine.flash_attention,
+        "kv_type": engine.kv_type,
+        "gpu_layers": decider.model.n_gpu_layers,
+    }
+
+
+def _reading_rate(decider: EncoderDecider, threads: int, seed: int) -> dict[str, Any]:
+    engine = EmbeddingEngine(decider.model, threads, _PREFILL_TOKENS)
+    try:
+        # Messages have more than eight tokens; what is too much is not read.
+        text = engine.encode(" ".join(message(seed + index) for index in range(_PREFILL_TOKENS // 8)))
+        engine.embed([engine.encode(message(seed))])
+        begun = time.perf_counter()
+        engine.embed([text])
+        seconds = time.perf_counter() - begun
+    finally:
+        engine.close()
+    return {"prefill_tokens_per_s": len(text.tokens) / seconds, "decode_tokens_per_s": None}
 
 
 def _cases(path: str, routes: tuple[tuple[str, str], ...]) -> list[Case]:

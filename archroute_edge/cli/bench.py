@@ -92,7 +92,7 @@ def _choice(**meanings: Any) -> Parse:
     ),
 )
 @click.argument("gguf", nargs=-1)
-@click.option("--model", metavar="NAME|PATH", default=AUTO, show_default=True, help="The model whose levels are measured.")
+@click.option("--model", metavar="NAME|PATH", default=AUTO, show_default=True, help="The model to measure.")
 @click.option("--quants", callback=_list_of(str, "a level"), metavar="LEVELS|all",
               help="Levels of the model that are on this machine, or those to make with --from.")  # fmt: skip
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE",
@@ -144,7 +144,7 @@ def _choice(**meanings: Any) -> Parse:
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write an HTML page with plots.")
 @click.pass_context
 def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, html: Path | None, **options: Any) -> None:
-    """Measure the levels of a model here, and recommend one.
+    """Measure models, or levels of one, here, and recommend one.
 
     GGUF are model files to measure beside those that --model and --quants name; nothing is downloaded. The report goes to
     stdout. Ctrl-C reports what is finished, and --resume goes on from there.
@@ -218,6 +218,8 @@ def _plan(options: dict[str, Any], scratch: Path, line: ProgressLine) -> BenchPl
     together = fit_together(contenders, free_memory())
     if not together:
         notes.append("the levels do not fit into memory side by side, so each is loaded once a round")
+    if cases is None and len({each.kind for each in contenders}) > 1:
+        notes.append("bits a weight do not compare an encoder with a language model; --cases does, and gives a recommendation")
     return BenchPlan(
         contenders=tuple(contenders),
         settings=settings,

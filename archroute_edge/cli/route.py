@@ -58,7 +58,7 @@ _NO_DECISION = {
     ),
 )
 @message_options
-@click.option("--batch", metavar="FILE", help='Decide each line of FILE, {"messages": [...]}; - is stdin.')
+@click.option("--batch", metavar="FILE", help='Decide each line of FILE, a JSON object {"messages": TEXT|LIST}; - is stdin.')
 @config_option
 @model_option
 @prompt_format_option

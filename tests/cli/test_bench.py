@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from archroute_edge.benchmark.levels import named_contenders
 from archroute_edge.benchmark.measuring_process import MeasuringProcess
 from archroute_edge.cli import main
+from archroute_edge.model_store import AUTO
 from archroute_edge.quantization import quantize
 from tests.cli.conftest import PROGRAM, Run, one_line
 from tests.small_model import write_small_model
@@ -190,6 +192,46 @@ def test_without_rich_and_matplotlib_there_are_json_and_csv(folder: Path, run: R
     assert "pip install 'archroute-edge[bench]'" in one_line(run("bench", model, "--json", "--html", "x.html"))
 
 
+def test_an_encoder_is_measured_beside_a_language_model(
+    folder: Path, random_encoder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an encoder has none of is no figure, and without cases nothing says which of the two to take."""
+    monkeypatch.setattr("archroute_edge.benchmark.bench_plan.SWEEP_ROUNDS", 1)
+    files = (str(random_encoder), str(folder / "small-Q8_0.gguf"))
+    result = run("bench", *files, "--threads", "1", "--rounds", "1", "--decisions", "1", "--routes", "2,3", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    encoder, small = report["levels"]
+    assert encoder["level"] == random_encoder.stem
+    for each in (encoder, small):
+        for name in ("first_turn_ms", "later_turn_ms", "cold_start_ms", "cold_start_saved_prefix_ms", "prefill_tokens_per_s"):
+            assert each[name]["p50"] > 0, name
+    assert (encoder["prefix_ms"], encoder["decode_tokens_per_s"], encoder["running"]["n_ctx"]) == (None, None, None)
+    assert encoder["running"]["threads"] == 1
+    assert small["decode_tokens_per_s"]["p50"] > 0
+    assert report["recommendation"] is None
+    assert "bits a weight do not compare an encoder with a language model" in report["notes"][0]
+    points = {(each["level"], each["value"]) for each in report["sweeps"][0]["points"] if each["ms"]}
+    assert points == {(each["level"], value) for each in (encoder, small) for value in (2, 3)}
+
+
+def test_an_encoder_alone_has_tables_and_its_accuracy(folder: Path, random_encoder: Path, run: Run) -> None:
+    few = ("--threads", "1", "--rounds", "1", "--decisions", "1", "--cases", str(folder / "cases.jsonl"))
+    result = run("bench", "--model", str(random_encoder), *few)
+    assert result.exit_code == 0, result.stderr
+    assert "Recommended here: random-encoder. It is the only level measured." in result.stdout
+    assert "An encoder has no prefix and decodes nothing" in " ".join(result.stdout.split())
+    assert "threads: 1, routes: 5" in result.stdout
+    assert "of 3" in result.stdout
+    assert "Pareto front" not in result.stdout
+
+
+def test_without_a_model_the_one_that_decides_by_default_is_measured() -> None:
+    """Would break if the demonstration of the language-model path stood in for it."""
+    assert [each.label for each in named_contenders([AUTO])] == ["mini-Q8_0"]
+    assert [each.label for each in named_contenders(["mini", "tiny"])] == ["mini-Q8_0", "tiny-Q8_0"]
+
+
 def test_mistakes(folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line each, before anything is measured or made."""
     monkeypatch.setattr(MeasuringProcess, "__init__", None)
@@ -200,7 +242,10 @@ def test_mistakes(folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         (("--model", "arch-router", "--quants", "Q2_K"), "get it with: archroute models pull arch-router --quant Q2_K"),
         (("--model", "arch-router", "--quants", "all"), "get it with: archroute models pull arch-router --quant Q4_K_M"),
         (("--model", "arch-router", "--quants", "Q9"), "has no level 'Q9'; its levels: Q2_K, Q3_K_S"),
-        (("--model", "tiny", "--quants", "Q8_0"), "model 'tiny' has no level 'Q8_0'"),
+        (("--model", "tiny", "--quants", "all"), "tiny is one file and has no levels; leave --quants out, or name a file"),
+        (("--model", "mini", "--quants", "ALL"), "mini is one file and has no levels"),
+        (("--model", "mini", "--quants", "Q8_0"), "mini is one file and has no levels"),
+        (("--model", "mini+tiny"), "mini+tiny: a cascade is two models; measure each: archroute bench mini tiny"),
         (("--quants", "Q8_0"), "--model NAME"),
         ((str(tmp_path / "no.gguf"),), f"{tmp_path / 'no.gguf'}: "),
         ((str(tmp_path / "none.gguf"),), "no such model file"),
