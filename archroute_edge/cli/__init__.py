@@ -17,6 +17,7 @@ import click
 from archroute_edge import __version__
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.lazy_group import CommandPlace, LazyGroup
+from archroute_edge.cli.termination import interrupt_on_sigterm
 from archroute_edge.errors import ArchRouteError
 
 _COMMANDS = {
@@ -76,8 +77,9 @@ class _OneLineErrors(LazyGroup):
 
 
 def _set_process_up() -> None:
-    """Leave out what takes time in a process of our own, and what nothing in it gains from."""
+    """Leave out what takes time in a process of our own, and what nothing in it gains from; and end it in order."""
     _set_streams_up()
+    interrupt_on_sigterm()
     # OpenBLAS starts a thread a core when NumPy is imported, and they spin for each other. Our products are small.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # All memory goes with the process. To look for cycles in it before takes a tenth of a short command's time.

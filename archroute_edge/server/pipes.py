@@ -10,6 +10,7 @@ from typing import Final
 
 _BLOCK: Final = 1 << 16
 _ROOM: Final = 1 << 20
+_LOOK_EVERY_S: Final = 0.5
 
 
 def read_lines(descriptor: int, limit: int) -> Iterator[bytes | None]:
@@ -77,18 +78,23 @@ class LineWriter:
         with self._changed:
             self._changed.wait_for(lambda: self._n_bytes <= _ROOM or self.broken)
 
-    def close(self, patience: float) -> bool:
+    def close(self, patience: float, is_over: Callable[[], bool] = lambda: False) -> bool:
         """Write what is left; whether all of it was written.
 
         Args:
             patience: seconds in which nothing was read after which no more is waited for.
+            is_over: asked now and then; true ends the waiting at once.
         """
+        look_every = min(_LOOK_EVERY_S, patience)
+        waited = 0.0
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             while self._n_bytes and not self.broken:
                 before = self._n_written
-                if not self._changed.wait_for(lambda before=before: self._n_written != before or self.broken, patience):  # type: ignore[misc]
+                changed = self._changed.wait_for(lambda before=before: self._n_written != before or self.broken, look_every)  # type: ignore[misc]
+                waited = 0.0 if changed else waited + look_every
+                if waited >= patience or is_over():
                     break
             return not self._n_bytes
 

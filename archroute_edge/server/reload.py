@@ -21,13 +21,14 @@ class ConfigReload:
     """Looks after one configuration file.
 
     Args:
-        path: the file; None where the built-in example is used, which does not change.
+        path: the file; None where the built-in example is used, which does not change. What is no file, such as the pipe that
+            a shell makes of ``<(...)``, can be read but once, and is not looked after.
         serving: gets the new configuration.
         poll: seconds between looks at the file.
     """
 
     def __init__(self, path: Path | None, serving: Serving, poll: float = POLL_S) -> None:
-        self._path = path
+        self._path = None if path is not None and path.exists() and not path.is_file() else path
         self._serving = serving
         self._poll = poll
         self._asked = asyncio.Event()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,12 +47,20 @@ class _End:
         self.happened = threading.Event()
         self.signal: int | None = None
         self.host_is_gone = False
+        self._signalled_at = 0.0
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether what a signal leaves for finishing has passed, or there is nobody to finish for."""
+        return self.host_is_gone or (self.signal is not None and time.monotonic() - self._signalled_at > _GRACE_S)
 
     def on_host_gone(self) -> None:
         self.host_is_gone = True
         self.happened.set()
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is None:
+            self._signalled_at = time.monotonic()
         self.signal = number
         self.happened.set()
 
@@ -59,7 +68,8 @@ class _End:
 def serve_stdio(service: RoutingService, host: Host, settings: StdioSettings) -> int:
     """Answer requests until there are no more, and close ``service``; call it from the main thread.
 
-    When stdin ends, what is under way is finished and answered. After SIGTERM or SIGINT that has a few seconds. When the
+    When stdin ends, what is under way is finished and answered. After SIGTERM or SIGINT that has a few seconds, whether the
+    host reads or not. When the
     host's process is gone, or nobody can read stdout, all is called off.
 
     Returns:
@@ -75,7 +85,7 @@ def serve_stdio(service: RoutingService, host: Host, settings: StdioSettings) ->
             _look_after(host, end)
         has_failed = service.is_closed
         _finish(service, session, host, end)
-        all_written = not end.host_is_gone and writer.close(_PATIENCE_S)
+        all_written = not end.host_is_gone and writer.close(_PATIENCE_S, lambda: _is_over(host, end))
     if end.signal is not None:
         return 128 + end.signal
     return 0 if all_written and not has_failed else 1
@@ -95,15 +105,17 @@ def _look_after(host: Host, end: _End) -> None:
         end.on_host_gone()
 
 
+def _is_over(host: Host, end: _End) -> bool:
+    _look_after(host, end)
+    return end.time_is_up
+
+
 def _finish(service: RoutingService, session: Session, host: Host, end: _End) -> None:
     """Close the service once all is decided, or there is nobody to decide for, or a signal has left no more time."""
     closing = threading.Thread(target=service.close, name="archroute-closing")
     closing.start()
-    n_looks = 0
     while closing.is_alive():
-        _look_after(host, end)
-        n_looks += end.signal is not None
-        if end.host_is_gone or n_looks * _LOOK_EVERY_S > _GRACE_S:
+        if _is_over(host, end):
             session.cancel_all()
         closing.join(_LOOK_EVERY_S)
 

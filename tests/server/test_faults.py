@@ -175,3 +175,34 @@ def test_ctrl_c_ends_it_and_says_nothing(tmp_path: Path) -> None:
         server.signal(signal.SIGINT)
         assert server.wait() == 0
         assert len(server.lines) == n_lines
+
+
+def test_a_second_ctrl_c_ends_it_at_once_and_says_nothing(tmp_path: Path) -> None:
+    """While a body is waited for, and another request is decided."""
+    with (
+        ServerProcess("--model", "tiny", "--threads", "1", ARCHROUTE_CACHE_DIR=str(tmp_path)) as server,
+        connect(server) as half,
+    ):
+        half.sendall(raw_request(b"{", length=100))
+        assert httpx.get(f"{server.address}/healthz", timeout=60).status_code == 200
+        n_lines = len(server.lines)
+        server.signal(signal.SIGINT)
+        with pytest.raises(httpx.TransportError):
+            # Until it has heard the first.
+            while True:
+                httpx.get(f"{server.address}/healthz", timeout=60)
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+        assert server.lines[n_lines:] == []
+
+
+def test_sigterm_while_a_body_is_read_ends_it_in_seconds(tmp_path: Path) -> None:
+    """Would break if a client that sends half a body kept the server up for the whole time limit."""
+    options = ("--model", "tiny", "--threads", "1", "--timeout", "3600")
+    with ServerProcess(*options, ARCHROUTE_CACHE_DIR=str(tmp_path)) as server, connect(server) as half:
+        half.sendall(raw_request(b"{", length=100))
+        assert httpx.get(f"{server.address}/healthz", timeout=60).status_code == 200
+        server.signal(signal.SIGTERM)
+        assert b" 503 " in half.recv(1000).split(b"\r\n")[0]
+        assert server.wait() == 0
+        assert not any("Traceback" in line for line in server.lines)

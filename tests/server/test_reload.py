@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -117,3 +118,22 @@ def test_a_file_that_says_the_same_leaves_sessions_on_their_models(app: ServerAp
     assert asyncio.run(app.reload.reload())
     other = {"messages": [{"role": "user", "content": "a poem about the sea"}]}
     assert client.post(path, other, headers=session).json()["pinned"]
+
+
+def test_what_is_no_file_is_not_looked_after(service: RoutingService, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A shell's ``<(...)`` is a pipe: read again, it would be an empty file, and an error in the log."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    app = ServerApp(service, ServerSettings(), pipe)
+    with caplog.at_level(logging.INFO, logger="archroute_edge.server"):
+        assert not asyncio.run(app.reload.reload())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+    async def watched() -> None:
+        task = asyncio.create_task(ConfigReload(pipe, app.serving, poll=0.01).run())
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        task.cancel()
+
+    asyncio.run(watched())
+    assert len(caplog.records) == 1
