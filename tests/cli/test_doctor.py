@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import shutil
 from pathlib import Path
@@ -117,3 +119,17 @@ def test_a_missing_bundled_model_is_named(run: Run, tmp_path: Path, monkeypatch:
     assert result.exit_code == 2
     problems = json.loads(result.stdout)["problems"]
     assert [problem.partition(" is missing from ")[0] for problem in problems] == ["mini-Q8_0.gguf", "tiny-Q8_0.gguf"]
+
+
+def test_a_full_disk_is_named(run: Run, prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permissions do not show it: only writing does."""
+
+    class Full(io.BytesIO):
+        def write(self, _data: object, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("archroute_edge.saved_prefixes.tempfile.TemporaryFile", lambda **_options: Full())
+    result = run("doctor", "--json")
+    assert result.exit_code == 2
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert problem.startswith(f"{prefix.parent}: prefixes cannot be saved there (No space left on device)")

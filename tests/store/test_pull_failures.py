@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from archroute_edge.errors import DownloadError, ModelFileError, ModelNotFoundError
+from archroute_edge.errors import DownloadError, HubUnreachableError, ModelFileError, ModelNotFoundError
 from archroute_edge.model_downloads import pull_model
 from archroute_edge.model_store import find_model
 from tests.store.conftest import REPO, named_files, partials
@@ -158,6 +158,37 @@ class TestOffline:
         victim.write_bytes(bytes(victim.stat().st_size))
         with pytest.raises(DownloadError, match="is damaged, and HF_HUB_OFFLINE is set"):
             pull_model(name)
+
+
+class TestOutOfReach:
+    @pytest.fixture(params=["down", "busy"])
+    def unreachable(self, request: pytest.FixtureRequest, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A hub that cannot be reached any more, once the model is here."""
+        pull_model("small")
+        if request.param == "busy":
+            hub.refuse = (503, "")
+        else:
+            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+
+    @pytest.mark.usefixtures("unreachable")
+    def test_what_is_here_is_enough(self, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """A set-up script that pulls at each start must work in a train."""
+        pulled = pull_model("small")
+        assert (pulled.downloaded, pulled.path, pulled.revision) == (False, find_model("small").path, COMMIT)
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "HF_HUB_OFFLINE=1" in warning
+
+    @pytest.mark.usefixtures("unreachable")
+    def test_what_is_not_here_is_an_error(self) -> None:
+        with pytest.raises(HubUnreachableError, match=r"cannot be reached for org/small|answered HTTP 503"):
+            pull_model("small:F16")
+
+    @pytest.mark.usefixtures("unreachable")
+    def test_what_is_damaged_is_an_error(self) -> None:
+        path = find_model("small").path.resolve()
+        path.write_bytes(bytes(path.stat().st_size))
+        with pytest.raises(DownloadError, match=r"is damaged, and .*; connect to get small:Q4_0 again"):
+            pull_model("small")
 
 
 class TestRoom:

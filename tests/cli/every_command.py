@@ -1,0 +1,92 @@
+"""Run every command under each of a list of environments: ``python -m tests.cli.every_command FOLDER < ENVIRONMENTS``.
+
+One process loads what commands need, and forks for each command: that costs a tenth of starting each anew. Nothing has been
+computed by then, and huggingface_hub, which reads its settings when it is imported, is not loaded yet.
+
+In: a JSON object of environments by name, each ``{"variables": {...}, "no_user": bool, "commands": [...]}``.
+Out: for each and each command the exit code and the two streams.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import archroute_edge.cli.doctor as doctor
+import archroute_edge.deciders.opening  # noqa: F401 - loads llama.cpp
+from archroute_edge.cli import main
+from archroute_edge.cli.trial_decision import TrialDecision
+from archroute_edge.engine.kernel_trial import chosen_kernels
+
+TEXT = "my test fails, fix the bug"
+COMMANDS = {
+    "route": ["route", TEXT, "--threads", "1"],
+    "check": ["check", "FOLDER/routes.yaml"],
+    "prompt": ["prompt", TEXT, "--model", "tiny"],
+    "grammar": ["grammar", "--model", "tiny"],
+    "list": ["models", "list"],
+    "path": ["models", "path", "mini"],
+    "verify": ["models", "verify", "mini"],
+    "pull": ["models", "pull", "arch-router"],
+    "doctor": ["doctor"],
+    "eval": ["eval", "--help"],
+    "bench": ["bench", "--help"],
+    "quantize": ["quantize", "MODEL", "Q4_0", "-o", "FOLDER", "--dry-run"],
+    "serve": ["serve", "--stdio", "--model", "mini"],
+}
+
+
+def no_user(_uid: int) -> NoReturn:
+    raise KeyError("no such user")
+
+
+def run(arguments: list[str], environment: dict[str, Any]) -> NoReturn:
+    """Be the command, in this process: its streams are files, and its environment the one given."""
+    status = 1
+    try:
+        os.environ.clear()
+        os.environ.update(environment["variables"])
+        if environment.get("no_user"):
+            pwd.getpwuid = no_user  # type: ignore[assignment]
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        # Deciding in processes of their own is slow, and tested elsewhere.
+        doctor.decide_with = lambda path: TrialDecision("other", 1.0, ("CPU",))  # type: ignore[assignment]
+        main(arguments, prog_name="archroute")
+    except SystemExit as exc:
+        status = exc.code if isinstance(exc.code, int) else 1
+    except BaseException:  # noqa: BLE001 - as the interpreter would
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def main_of_all(folder: Path) -> None:
+    """Read the environments, and print what came of them."""
+    chosen_kernels()
+    environments = json.load(sys.stdin)
+    results: dict[str, dict[str, tuple[int, str, str]]] = {}
+    streams = (folder / "stdout", folder / "stderr")
+    for name, environment in environments.items():
+        results[name] = {}
+        for command in environment["commands"]:
+            arguments = [word.replace("FOLDER", str(folder)).replace("MODEL", sys.argv[2]) for word in COMMANDS[command]]
+            child = os.fork()
+            if child == 0:
+                for number, path in enumerate(streams, 1):
+                    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+                run(arguments, environment)
+            _, status = os.waitpid(child, 0)
+            out, err = (path.read_text(encoding="utf-8", errors="replace") for path in streams)
+            results[name][command] = (os.waitstatus_to_exitcode(status), out, err)
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    main_of_all(Path(sys.argv[1]))
