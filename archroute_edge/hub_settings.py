@@ -77,7 +77,7 @@ def check_settings() -> None:
 
 def proxy_in_use(url: str) -> str | None:
     """The proxy through which ``url`` is asked for, as ``HTTPS_PROXY (http://host:port)``, without a password."""
-    from urllib.request import proxy_bypass_environment
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
     parts = urlsplit(url)
     if not parts.hostname or proxy_bypass_environment(parts.hostname):
