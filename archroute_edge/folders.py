@@ -12,8 +12,8 @@ import platformdirs
 from archroute_edge.errors import SavedPrefixError
 
 _APP: Final = "archroute-edge"
-# As containers set HOME for a user without an entry in the password file; nothing can be written there.
-_WITHOUT_HOME: Final = {"cache": "/.cache", "config": "/.config", "data": "/.local/share"}
+# In the place of folders in a home that is not known: nobody can make a folder there.
+_NOWHERE: Final = Path(os.devnull)
 
 
 def bundled_folder() -> Path:
@@ -25,7 +25,14 @@ def bundled_folder() -> Path:
 def cache_folder() -> Path:
     """The folder of saved prefixes and of the kernels' trial: ``$ARCHROUTE_CACHE_DIR``, or in the user's cache folder."""
     override = os.environ.get("ARCHROUTE_CACHE_DIR")
-    return expanded(override) if override else own_folder("cache") / "prefixes"
+    return overriding_folder(override) if override else own_folder("cache") / "prefixes"
+
+
+def overriding_folder(name: str) -> Path:
+    """The folder that a variable of ours names."""
+    folder = expanded(name)
+    # Else a folder called ~ would be made in the current one.
+    return _NOWHERE / folder if folder.parts[0].startswith("~") else folder
 
 
 def own_folder(kind: Literal["cache", "config", "data"]) -> Path:
@@ -39,8 +46,8 @@ def own_folder(kind: Literal["cache", "config", "data"]) -> Path:
         found = Path(find(_APP))
     except RuntimeError:
         found = Path()
-    # Earlier versions of platformdirs leave the ~ of a home that is not known, which would be a folder of that name.
-    return found if found.is_absolute() else Path(_WITHOUT_HOME[kind]) / _APP
+    # Earlier versions of platformdirs leave the ~ of a home that is not known.
+    return found if found.is_absolute() else _NOWHERE / "no-home" / _APP
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

@@ -64,7 +64,7 @@ class RemoteFile:
 
 def is_offline() -> bool:
     """Whether ``HF_HUB_OFFLINE`` forbids to ask the hub."""
-    return constants.HF_HUB_OFFLINE
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def read_repo(repo: str, revision: str | None) -> RemoteRepo:

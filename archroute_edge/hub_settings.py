@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from archroute_edge.errors import DownloadError
 
 _PREFIXES: Final = ("HF_", "HUGGING", "TRANSFORMERS_")
+_ENDPOINT: Final = "HF_ENDPOINT"
 _TIMEOUTS: Final = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
 _LONGEST_TIMEOUT_S: Final = 86_400
 _PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
@@ -27,6 +28,10 @@ _CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 def _import_constants() -> tuple[Any, Mapping[str, str]]:
     """The client's settings, and the variables that they were read without, each with its value."""
     unreadable: dict[str, str] = {}
+    try:
+        urlsplit(os.environ.get(_ENDPOINT, ""))
+    except ValueError:
+        unreadable[_ENDPOINT] = os.environ.pop(_ENDPOINT)
     try:
         while True:
             try:
@@ -55,7 +60,7 @@ def check_settings() -> None:
         DownloadError: a setting makes no sense; the message names the variable.
     """
     for name, value in _UNREADABLE.items():
-        raise DownloadError(f"{name} is {value[:80]!r}, which huggingface_hub cannot read; write a whole number, or unset it")
+        raise DownloadError(f"{name} is {value[:80]!r}, which huggingface_hub cannot read; correct or unset it")
     for name in _TIMEOUTS:
         if not 0 < getattr(constants, name) <= _LONGEST_TIMEOUT_S:
             raise DownloadError(
@@ -72,7 +77,7 @@ def check_settings() -> None:
 
 def proxy_in_use(url: str) -> str | None:
     """The proxy through which ``url`` is asked for, as ``HTTPS_PROXY (http://host:port)``, without a password."""
-    from urllib.request import proxy_bypass_environment
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
     parts = urlsplit(url)
     if not parts.hostname or proxy_bypass_environment(parts.hostname):
@@ -103,7 +108,7 @@ def _check_endpoint(url: str) -> None:
     except ValueError:
         sound = False
     if not sound:
-        raise DownloadError(f"HF_ENDPOINT is {url[:200]!r}, which is no address; write it like https://huggingface.co")
+        raise DownloadError(f"{_ENDPOINT} is {url[:200]!r}, which is no address; write it like https://huggingface.co")
 
 
 def _check_proxy(name: str, value: str) -> None:

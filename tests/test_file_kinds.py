@@ -116,12 +116,12 @@ class TestFolders:
         (tmp_path / "a.gguf").write_bytes(b"GGUF")
         with pytest.raises(CheckpointError, match=r"a folder of GGUF files, which are models already \(a.gguf\)"):
             open_checkpoint(tmp_path)
-        with pytest.raises(CheckpointError, match="is a GGUF already; name the folder that holds config.json"):
+        with pytest.raises(CheckpointError, match=r"is a GGUF already; name the folder that holds config.json"):
             open_checkpoint(random_model)
 
     def test_a_checkpoint_where_a_gguf_belongs(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text("{}")
-        with pytest.raises(ModelNotFoundError, match="a checkpoint's folder; make a GGUF of it: python -m tools.convert"):
+        with pytest.raises(ModelNotFoundError, match=r"a checkpoint's folder; make a GGUF of it: python -m tools.convert"):
             find_model(tmp_path)
 
     def test_a_broken_adapter_is_still_one(self, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from archroute_edge.folders import expanded, own_folder
+from archroute_edge.folders import overriding_folder, own_folder
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def runs_folder() -> Path:
     """Where unfinished runs are kept: ``runs`` in ``$ARCHROUTE_CACHE_DIR``, or in the user's cache folder."""
     override = os.environ.get("ARCHROUTE_CACHE_DIR")
-    return (expanded(override) if override else own_folder("cache")) / "runs"
+    return (overriding_folder(override) if override else own_folder("cache")) / "runs"
 
 
 class Journal:

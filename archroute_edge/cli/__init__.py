@@ -89,9 +89,9 @@ def _set_process_up() -> None:
 class _Forgiving(io.FileIO):
     """A file that loses what it cannot take."""
 
-    def write(self, data: Any, /) -> int | None:
+    def write(self, data: Any, /) -> int:
         try:
-            return super().write(data)
+            return super().write(data) or len(data)
         except OSError:
             return len(data)
 
