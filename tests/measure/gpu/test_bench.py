@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -60,6 +63,41 @@ def test_a_step_past_its_time_ends_with_what_it_started(tmp_path: Path, modules:
     assert (step["status"], step["failure"]) == (None, "not ready after 2 s")
     child = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+_STARTER = """
+import os, pathlib, sys
+from tools.measure.gpu import bench
+folder = pathlib.Path(sys.argv[1])
+(folder / "models").mkdir()
+for name in ("vocabulary", "models/random-1.5B-F16.gguf"):
+    (folder / name).touch()
+# Steps run here, where the tools are not ours.
+os.chdir(folder)
+os.environ["PYTHONPATH"] = str(folder)
+bench.main(["--programs", ".", "--vocabulary", "vocabulary", "--models", "models", "--out", "bench.json"])
+"""
+
+
+def test_broken_off_its_step_ends(tmp_path: Path, modules: Path) -> None:
+    """As timeout breaks it off."""
+    (modules / "peers.py").write_text(
+        "import os, pathlib, time\n"
+        "pathlib.Path('partial').write_text(str(os.getpid()))\n"
+        "pathlib.Path('partial').rename('step')\n"
+        "time.sleep(60)\n"
+    )
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen([sys.executable, "-c", _STARTER, str(tmp_path)], cwd=root, env=environment) as starter:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "step").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        step = psutil.Process(int((tmp_path / "step").read_text()))
+        starter.terminate()
+        assert starter.wait(30) != 0
+    assert not psutil.wait_procs([step], timeout=10)[1]
 
 
 def test_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,9 @@ class Report:
                 found |= {"status": None, "failure": f"not ready after {self._limit_s:g} s"}
             except ValueError:
                 found |= {"status": process.returncode, "failure": f"no JSON: {printed[-500:]!r}"}
+            except BaseException:
+                _end(process)
+                raise
         found["seconds"] = round(time.monotonic() - begun, 1)
         self.is_whole &= "result" in found
         self._steps.append(found)
@@ -108,6 +111,8 @@ def main(
     limit: float,
 ) -> None:
     """Measure every level; exit with 1 if a step gave no result."""
+    # Ended politely, as timeout does it, it ends the step that runs.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     models.mkdir(parents=True, exist_ok=True)
     report = Report(out, limit)
     shape = f"1.5B-{layers}-layers" if layers else "1.5B"

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Builds, tests and measures on a machine with an NVIDIA GPU and no network; see the package's docstring.
 #
-#     tools/measure/gpu/run.sh CARRIED RESULTS [--cpu] [--layers N] [--rounds N] [--only build|tests|bench]
+#     tools/measure/gpu/run.sh CARRIED RESULTS [--cpu] [--only build|tests|bench] [--layers N] [--rounds N] [--level LEVEL]
+#         [--limit SECONDS] [--deadline SECONDS] [--threads N]
 #
 # Steps go on after a failure, unless nothing was built, so that one call brings back all that can be had. BUILD_S, TESTS_S and
 # BENCH_S limit the steps in seconds; WORK is where it builds: what is built there stays, and a build that ran out of time goes on.
 set -uo pipefail
 cd "$(dirname "$0")/../../.."
 if [ $# -lt 2 ]; then
-    sed -n '4p' "$0" | cut -c3- >&2
+    sed -n '4,5p' "$0" | cut -c3- >&2
     exit 2
 fi
 carried=$(realpath "$1") || exit 2
@@ -18,7 +19,7 @@ cpu=() bench=() only=""
 while [ $# -gt 0 ]; do
     case $1 in
         --cpu) cpu=(--cpu); shift ;;
-        --layers | --rounds) bench+=("$1" "$2"); shift 2 ;;
+        --layers | --rounds | --level | --limit | --deadline | --threads) bench+=("$1" "$2"); shift 2 ;;
         --only) only=$2; shift 2 ;;
         *) echo "error: unknown argument $1" >&2; exit 2 ;;
     esac
