@@ -32,7 +32,11 @@ _TYPE_AT_THE_END: Final = re.compile(r"[-.](F32|F16|BF16)$", re.IGNORECASE)
 @click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE",
               help="Importance matrix of the model, in llama.cpp's GGUF format.")  # fmt: skip
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write to, made if need be.  [default: that of SOURCE]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to write to, made if need be.  [default: that of SOURCE]",
 )
 @click.option("--dry-run", is_flag=True, help="Write nothing; print how large the files would be.")
 @click.option("--threads", cls=Option, metavar="N", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
