@@ -50,26 +50,27 @@ def decision_table(report: BenchReport) -> Table:
         "level",
         "size",
         "bits/weight",
-        "first p50",
-        "95 % interval",
-        "p95",
+        "first p50, ms",
+        "first, 95 % interval",
+        "first p95, ms",
         "ratio",
-        "later p50",
-        "95 % interval",
-        "p95",
+        "later p50, ms",
+        "later, 95 % interval",
+        "later p95, ms",
     ]
     n_samples = len(report.levels[0].first_turn.samples) if report.levels[0].first_turn else 0
     note = (
-        f"Milliseconds of a warm decision on a fresh conversation's first and second message, {n_samples} of each; ratio: to "
-        "the fastest level. An interval without an end is one that so few decisions do not bound."
+        f"A warm decision on a fresh conversation's first and later (second) message, {n_samples} of each: median (p50) "
+        "with its 95 % interval, 95th percentile (p95); ratio: to the fastest level. An interval without an end is one that so "
+        "few decisions do not bound."
     )
     return Table("Decisions", headers, rows, note=note)
 
 
 def process_table(report: BenchReport) -> Table:
     """What a process takes to start, how fast the model computes, and how many callers it serves."""
-    headers = ["level", "load", "prefix", "cold start", "saved prefix", "prefill", "decode"]
-    headers += [f"{n} caller{'s' * (n > 1)}" for n in CALLERS]
+    headers = ["level", "load, ms", "prefix, ms", "cold start, ms", "saved prefix, ms", "prefill, tokens/s", "decode, tokens/s"]
+    headers += [f"{n} caller{'s' * (n > 1)}, /s" for n in CALLERS]
     rows = []
     for each in report.levels:
         cells = [each.load, each.prefix, each.cold, each.cold_saved, each.prefill, each.decode]
@@ -78,7 +79,7 @@ def process_table(report: BenchReport) -> Table:
     encoders = any(each.contender.kind == "encoder" for each in report.levels)
     note = (
         f"Medians. Load, prefix (evaluating its {n_prefix} tokens) and cold start (of a fresh process, from its start to its "
-        "first decision, without and with the prefix saved on disk) in milliseconds; prefill and decode in tokens a second; "
+        "first decision, without and with the prefix saved on disk); "
         "callers: decisions a second when so many threads ask at once."
     )
     if encoders:
@@ -127,7 +128,7 @@ def quality_table(report: BenchReport) -> Table | None:
                 number(quality.mean_kl, 4),
             ]
         )
-    headers = ["level", "accuracy", "95 % interval", "right", "as the reference", "KL from it"]
+    headers = ["level", "accuracy", "95 % interval", "right", "as the reference", "KL from it, nats"]
     note = (
         f"Over {len(cases.cases)} cases ({cases.source}); the reference is {report.plan.reference}. "
         "KL: mean divergence of the route probabilities, in nats."
@@ -140,10 +141,10 @@ def sweep_table(report: BenchReport, sweep: SweepReport) -> Table:
     title, axis = SWEEP_TITLES[sweep.kind]
     has_memory = any(point.peak_memory is not None for point in sweep.points)
     has_unseen = any(point.unseen is not None for point in sweep.points)
-    headers = ["level", axis, "p50", "95 % interval", "p95", "evaluated"]
-    headers += ["unseen p50"] * has_unseen + ["peak memory"] * has_memory
+    headers = ["level", axis, "p50, ms", "95 % interval, ms", "p95, ms", "evaluated, tokens"]
+    headers += ["unseen p50, ms"] * has_unseen + ["peak memory"] * has_memory
     rows = [_sweep_row(sweep, point, has_unseen, has_memory) for point in sweep.points]
-    note = "Milliseconds of a warm decision; evaluated: tokens put through the model."
+    note = "A warm decision; evaluated: tokens put through the model."
     if has_unseen:
         note += " Unseen: a conversation of that length of which nothing had been evaluated."
     if sweep.note:

@@ -32,7 +32,11 @@ _TYPE_AT_THE_END: Final = re.compile(r"[-.](F32|F16|BF16)$", re.IGNORECASE)
 @click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE",
               help="Importance matrix of the model, in llama.cpp's GGUF format.")  # fmt: skip
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write to.  [default: that of SOURCE]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to write to, made if need be.  [default: that of SOURCE]",
 )
 @click.option("--dry-run", is_flag=True, help="Write nothing; print how large the files would be.")
 @click.option("--threads", cls=Option, metavar="N", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
@@ -53,11 +57,13 @@ def quantize_command(
     """
     levels = list(dict.fromkeys(level_named(name) for name in level))
     folder = output or source.parent
-    if not dry_run and not folder.is_dir():
-        raise QuantizationError(f"{folder}: no such folder")
     if not dry_run and imatrix is None:
         # Before the first level is made, which can take minutes.
         refuse_without_imatrix(levels, f"make one with: {COLLECT_COMMAND.format(source=source)}")
+    if not dry_run and not folder.is_dir():
+        # A source that cannot be quantized leaves no folder behind.
+        predict_size(source, levels[0], imatrix=imatrix)
+        _make_folder(folder)
     model = _TYPE_AT_THE_END.sub("", source.stem)
     for each in levels:
         target = folder / each.file_for(model)
@@ -68,6 +74,14 @@ def quantize_command(
         note = f"  {made['n_fallbacks']} tensors in a larger type" if made["n_fallbacks"] else ""
         share = made["n_bytes"] / made["source_bytes"]
         click.echo(f"{made['path']}  {made['level']}  {made['n_bytes'] / 1e6:.1f} MB  {share:.0%} of the source{note}")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        reason = "a file, not a folder" if folder.exists() else f"the folder cannot be made ({exc.strerror or exc})"
+        raise QuantizationError(f"{folder}: {reason}; name another with -o") from exc
 
 
 def _predict(source: Path, target: Path, level: Level, imatrix: Path | None) -> dict[str, Any]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from archroute_edge.benchmark.tables import Table
 from archroute_edge.errors import SettingsError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
 _WIDTH_ELSEWHERE = 140
+_ANY_WIDTH = 10_000
 
 
 def require_rich() -> None:
@@ -27,25 +33,55 @@ def require_rich() -> None:
 
 
 def print_tables(tables: Iterable[Table | None]) -> None:
-    """Print tables to stdout, as wide as the terminal, or 140 columns where there is none; what is None is left out."""
-    from rich import box
+    """Print tables to stdout, as wide as the terminal, or 140 columns where there is none; what is None is left out.
+
+    A table that is wider is drawn in parts, each with its names, so that none is broken.
+    """
     from rich.console import Console
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
     for table in tables:
         if table is None:
             continue
-        drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-        for index, header in enumerate(table.headers):
-            is_text = index < table.text_columns
-            drawn.add_column(Text(header), justify="left" if is_text else "right", overflow="fold" if is_text else "ellipsis")
-        for row in table.rows:
-            # Text, so that square brackets in a name are no markup.
-            drawn.add_row(*(Text(cell) for cell in row))
         console.print(Text(table.title, style="bold"))
-        console.print(drawn)
+        for columns in _parts(table, console):
+            console.print(_drawn(table, columns))
         if table.note:
             console.print(Text(table.note, style="dim"))
         console.print()
+
+
+def _parts(table: Table, console: Console) -> Iterator[Sequence[int]]:
+    """The columns to draw side by side: all, or as many numbers beside the words as fit into the width, then the next ones."""
+    words, numbers = range(table.text_columns), range(table.text_columns, len(table.headers))
+    part = [*words]
+    for column in numbers:
+        if len(part) > len(words) and _width(table, [*part, column], console) > console.width:
+            yield part
+            part = [*words]
+        part.append(column)
+    yield part
+
+
+def _width(table: Table, columns: Sequence[int], console: Console) -> int:
+    from rich.measure import Measurement
+
+    return Measurement.get(console, console.options.update(width=_ANY_WIDTH), _drawn(table, columns)).maximum
+
+
+def _drawn(table: Table, columns: Sequence[int]) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        is_text = column < table.text_columns
+        header = Text(table.headers[column])
+        # Only words are folded, where they are wider than the terminal.
+        drawn.add_column(header, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+    for row in table.rows:
+        # Text, so that square brackets in a name are no markup.
+        drawn.add_row(*(Text(row[column]) for column in columns))
+    return drawn

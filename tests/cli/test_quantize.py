@@ -35,6 +35,14 @@ def test_several_levels(run: Run, source: Path) -> None:
         assert read_header(source.parent / f"Router-{name}.gguf").metadata["general.file_type"] == LEVELS[name].ftype
 
 
+def test_the_folder_is_made(run: Run, source: Path, tmp_path: Path) -> None:
+    """Would break if the first command after installing the wheel had to be ``mkdir``."""
+    folder = tmp_path / "new" / "models"
+    result = run("quantize", str(source), "Q8_0", "-o", str(folder), "--threads", "1")
+    assert result.exit_code == 0, result.stderr
+    assert [path.name for path in folder.iterdir()] == ["Router-Q8_0.gguf"]
+
+
 def test_dry_run_writes_nothing(run: Run, source: Path, tmp_path: Path) -> None:
     """Sizes only, for levels that need an importance matrix, too, and the folder need not be there."""
     folder = tmp_path / "not there"
@@ -71,9 +79,12 @@ def test_mistakes(run: Run, source: Path, tmp_path: Path) -> None:
         ((str(source), "Q8_0", "IQ2_M"), "IQ2_M needs an importance matrix"),
         ((str(source),), "Missing argument 'LEVEL...'"),
         ((str(tmp_path / "no.gguf"), "Q8_0"), "no such file"),
-        ((str(source), "Q8_0", "-o", str(tmp_path / "no")), "no such folder"),
+        ((str(source), "Q8_0", "-o", str(source)), f"{source}: a file, not a folder; name another with -o"),
+        ((str(source), "Q8_0", "-o", str(source / "in")), f"{source / 'in'}: the folder cannot be made (Not a directory)"),
+        ((str(tmp_path / "no.gguf"), "Q8_0", "-o", str(tmp_path / "none")), "no such file"),
         ((str(source), "Q8_0", "--imatrix", str(source)), "no importance matrix"),
         ((str(source), "Q8_0", "--imatrix", str(tmp_path / "no.gguf")), "no such file"),
     ):
         assert message in one_line(run("quantize", *arguments))
+    assert not (tmp_path / "none").exists()
     assert [path.name for path in source.parent.iterdir()] == ["Router-F32.gguf"]
