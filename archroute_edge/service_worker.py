@@ -111,6 +111,8 @@ class ServiceWorker:
             self._queue.put(request.caller, request)
             if self._warming is not None and not self._warming.serves(request):
                 self._stop.cancel()
+            elif self._running:
+                self._stop.give_way()
             self._changed.notify()
             full = self._queue_is_full()
         if crowded_out is not None:
@@ -233,6 +235,8 @@ class ServiceWorker:
                 if (first := self._queue.take()) is not None:
                     self._stop = Cancellation()
                     self._running = [first, *self._companions(first)]
+                    if len(self._queue):
+                        self._stop.give_way()
                     return partial(self._decide, self._running)
                 if self._closing:
                     return self._cancel_warms if len(self._warms) else None
@@ -304,6 +308,9 @@ class ServiceWorker:
             error = exc
         if program_ends():
             return
+        if isinstance(error, DecisionCancelledError) and self._stop.gives_way and not self._stop.cancelled:
+            self._go_on_later(batch)
+            return
         took = (time.monotonic() - started) / sum(sizes)
         self._mean_s = took if self._mean_s is None else _NEWEST_SHARE * took + (1 - _NEWEST_SHARE) * self._mean_s
         for request, size in zip(batch, sizes if error is None else (), strict=False):
@@ -321,3 +328,13 @@ class ServiceWorker:
                 request.promise.fail(error)
             elif request not in unfinished:
                 request.promise.answer(request.decisions if request.many else request.decisions[0])
+
+    def _go_on_later(self, batch: Sequence[DecisionRequest]) -> None:
+        """Let others have their turn before the rest of a large route table is evaluated."""
+        with self._changed:
+            self._running = []
+            for request in batch:
+                # All of it is waiting for the request's own answer, which begins anew.
+                request.waited_s = None
+                if not request.promise.done:
+                    self._queue.put_back(request.caller, request)

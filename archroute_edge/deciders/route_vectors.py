@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -16,13 +16,16 @@ from archroute_edge.deciders.encoder_text import TEXT_FORMAT, route_text
 from archroute_edge.deciders.hubness import Hubness
 from archroute_edge.engine.cancellation import Cancellation
 from archroute_edge.engine.embedding import EmbeddingEngine, EncodedText, Vectors, batches
+from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import RouteTable
 from archroute_edge.saved_prefixes import SavedPrefixes
 
 logger = logging.getLogger(__name__)
 
 _MOST_TABLES: Final = 256
-_MOST_BEGUN: Final = 4
+_MOST_BEGUN: Final = 64
+# How often in a row others may interrupt an evaluation, which is lost; after that they wait for it.
+_MOST_INTERRUPTIONS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,15 @@ class TableVectors:
     vectors: Vectors
     hubness: npt.NDArray[np.float64]
     n_tokens: int
+
+
+@dataclass
+class _Begun:
+    """A table whose evaluation was stopped: the tokens of its texts, and the vectors of the first of them."""
+
+    encoded: Sequence[EncodedText]
+    parts: list[Vectors] = field(default_factory=list)
+    n_interruptions: int = 0
 
 
 class RouteVectors:
@@ -49,8 +61,7 @@ class RouteVectors:
         self._saved = saved
         # By digests: tables come with requests, and their texts can be far larger than their vectors.
         self._known: OrderedDict[bytes, TableVectors] = OrderedDict()
-        # Parts of tables whose evaluation was stopped.
-        self._begun: OrderedDict[bytes, list[Vectors]] = OrderedDict()
+        self._begun: OrderedDict[bytes, _Begun] = OrderedDict()
 
     def is_known(self, table: RouteTable) -> bool:
         """Whether the vectors of ``table`` are in memory. From any thread; true a moment ago, not for ever."""
@@ -62,17 +73,18 @@ class RouteVectors:
         ``keep`` says whether they are worth saving on disk.
 
         Raises:
-            DecisionCancelledError: ``cancellation`` was set; what is finished is kept for the next time.
+            DecisionCancelledError: ``cancellation`` was set, or asked to give way; what is finished is kept for the next time.
             EngineError: llama.cpp failed.
         """
         digest = _digest(table)
         found, n_evaluations = self._known.get(digest), 0
         if found is None:
-            encoded = [self._engine.encode(route_text(route)) for route in table]
+            begun = self._begun.get(digest)
+            encoded = begun.encoded if begun else [self._engine.encode(route_text(route)) for route in table]
             n_tokens = sum(len(text.tokens) for text in encoded)
-            vectors = self._load(encoded)
+            vectors = None if begun else self._load(encoded)
             if vectors is None:
-                vectors, n_evaluations = self._embed(digest, encoded, cancellation)
+                vectors, n_evaluations = self._embed(digest, encoded, cancellation or Cancellation())
                 if keep and self._saved is not None:
                     self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
             off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
@@ -82,16 +94,32 @@ class RouteVectors:
         self._known.move_to_end(digest)
         return found, n_evaluations
 
-    def _embed(self, digest: bytes, encoded: Sequence[EncodedText], cancellation: Cancellation | None) -> tuple[Vectors, int]:
-        parts = self._begun.setdefault(digest, [])
+    def _embed(self, digest: bytes, encoded: Sequence[EncodedText], cancellation: Cancellation) -> tuple[Vectors, int]:
+        begun = self._begun.setdefault(digest, _Begun(encoded))
         self._begun.move_to_end(digest)
+        # One more table would take the place of one that others have begun, and none of them would ever be finished.
+        may_give_way = len(self._begun) < _MOST_BEGUN
         if len(self._begun) > _MOST_BEGUN:
             self._begun.popitem(last=False)
-        missing = list(batches(encoded))[len(parts) :]
-        for texts in missing:
-            parts.append(self._engine.embed(texts, cancellation))
+        slices = list(batches(encoded))
+        n_before = len(begun.parts)
+        for texts in slices[n_before:]:
+            if may_give_way and cancellation.gives_way and len(begun.parts) > n_before:
+                raise DecisionCancelledError("others come first; what is finished is kept")
+            begun.parts.append(self._evaluate(begun, texts, cancellation, may_give_way))
         del self._begun[digest]
-        return np.concatenate(parts), len(missing)
+        return np.concatenate(begun.parts), len(slices) - n_before
+
+    def _evaluate(self, begun: _Begun, texts: Sequence[EncodedText], cancellation: Cancellation, may_give_way: bool) -> Vectors:
+        if not may_give_way or begun.n_interruptions >= _MOST_INTERRUPTIONS:
+            begun.n_interruptions = 0
+            return self._engine.embed(texts, cancellation)
+        with cancellation.interruptible() as flag:
+            try:
+                return self._engine.embed(texts, flag)
+            except DecisionCancelledError:
+                begun.n_interruptions += 1
+                raise
 
     def _load(self, encoded: Sequence[EncodedText]) -> Vectors | None:
         state = self._saved.load(_key(encoded)) if self._saved is not None else None

@@ -50,8 +50,10 @@ class Cancellation:
     def __init__(self) -> None:
         self._flag = ctypes.create_string_buffer(2)
         self._derived: set[Cancellation] = set()
+        self._interruptible: set[Cancellation] = set()
         self._has_deadline = False
         self._timed_out = False
+        self._gives_way = False
 
     def cancel(self) -> None:
         """Stop what runs with this flag, as soon as it looks: within one matrix product of the model."""
@@ -59,6 +61,32 @@ class Cancellation:
         # The flag first: who joins after the copy was made looks at it.
         for each in tuple(self._derived):
             each.cancel()
+
+    def give_way(self) -> None:
+        """Ask what runs in slices to stop after the present one, and what is :meth:`interruptible` to stop at once.
+
+        Unlike :meth:`cancel` it leaves everything else alone.
+        """
+        self._gives_way = True
+        for each in tuple(self._derived):
+            each.give_way()
+        for each in tuple(self._interruptible):
+            each.cancel()
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether others wait for what runs in slices."""
+        return self._gives_way
+
+    @contextmanager
+    def interruptible(self) -> Iterator[Cancellation]:
+        """A flag that is set with this one, and when this one is asked to give way from now on."""
+        with self.derived() as flag:
+            self._interruptible.add(flag)
+            try:
+                yield flag
+            finally:
+                self._interruptible.discard(flag)
 
     @property
     def cancelled(self) -> bool:
@@ -106,6 +134,7 @@ class Cancellation:
         """A flag of its own that is also set with this one; the block is what it is good for."""
         flag = Cancellation()
         self._derived.add(flag)
+        flag._gives_way = self._gives_way
         if self.cancelled:
             flag.cancel()
         try:
