@@ -26,6 +26,7 @@ _MOST_TABLES: Final = 256
 _MOST_BEGUN: Final = 64
 # How often in a row others may interrupt an evaluation, which is lost; after that they wait for it.
 _MOST_INTERRUPTIONS: Final = 3
+_OTHERS_FIRST: Final = "others come first; what is finished is kept"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TableVectors:
 class _Begun:
     """A table whose evaluation was stopped: the tokens of its texts, and the vectors of the first of them."""
 
-    encoded: Sequence[EncodedText]
+    encoded: list[EncodedText] = field(default_factory=list)
     parts: list[Vectors] = field(default_factory=list)
     n_interruptions: int = 0
 
@@ -79,14 +80,17 @@ class RouteVectors:
         digest = _digest(table)
         found, n_evaluations = self._known.get(digest), 0
         if found is None:
-            begun = self._begun.get(digest)
-            encoded = begun.encoded if begun else [self._engine.encode(route_text(route)) for route in table]
+            cancellation = cancellation or Cancellation()
+            begun, may_give_way = self._begin(digest)
+            self._encode(begun, table, cancellation, may_give_way)
+            encoded = begun.encoded
             n_tokens = sum(len(text.tokens) for text in encoded)
-            vectors = None if begun else self._load(encoded)
+            vectors = None if begun.parts else self._load(encoded)
             if vectors is None:
-                vectors, n_evaluations = self._embed(digest, encoded, cancellation or Cancellation())
+                vectors, n_evaluations = self._embed(begun, cancellation, may_give_way)
                 if keep and self._saved is not None:
                     self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
+            del self._begun[digest]
             off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
             found = self._known[digest] = TableVectors(vectors, off, n_tokens)
             if len(self._known) > _MOST_TABLES:
@@ -94,20 +98,30 @@ class RouteVectors:
         self._known.move_to_end(digest)
         return found, n_evaluations
 
-    def _embed(self, digest: bytes, encoded: Sequence[EncodedText], cancellation: Cancellation) -> tuple[Vectors, int]:
-        begun = self._begun.setdefault(digest, _Begun(encoded))
+    def _begin(self, digest: bytes) -> tuple[_Begun, bool]:
+        """What is known of a table, and whether its evaluation may give way to others."""
+        begun = self._begun.setdefault(digest, _Begun())
         self._begun.move_to_end(digest)
         # One more table would take the place of one that others have begun, and none of them would ever be finished.
         may_give_way = len(self._begun) < _MOST_BEGUN
         if len(self._begun) > _MOST_BEGUN:
             self._begun.popitem(last=False)
-        slices = list(batches(encoded))
+        return begun, may_give_way
+
+    def _encode(self, begun: _Begun, table: RouteTable, cancellation: Cancellation, may_give_way: bool) -> None:
+        n_before = len(begun.encoded)
+        for route in table.routes[n_before:]:
+            if may_give_way and cancellation.gives_way and len(begun.encoded) > n_before:
+                raise DecisionCancelledError(_OTHERS_FIRST)
+            begun.encoded.append(self._engine.encode(route_text(route)))
+
+    def _embed(self, begun: _Begun, cancellation: Cancellation, may_give_way: bool) -> tuple[Vectors, int]:
+        slices = list(batches(begun.encoded))
         n_before = len(begun.parts)
         for texts in slices[n_before:]:
             if may_give_way and cancellation.gives_way and len(begun.parts) > n_before:
-                raise DecisionCancelledError("others come first; what is finished is kept")
+                raise DecisionCancelledError(_OTHERS_FIRST)
             begun.parts.append(self._evaluate(begun, texts, cancellation, may_give_way))
-        del self._begun[digest]
         return np.concatenate(begun.parts), len(slices) - n_before
 
     def _evaluate(self, begun: _Begun, texts: Sequence[EncodedText], cancellation: Cancellation, may_give_way: bool) -> Vectors:

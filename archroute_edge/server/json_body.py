@@ -22,9 +22,9 @@ MAX_PARTS = 20_000
 # A body of more bytes is parsed in a thread of its own, so that other requests are answered meanwhile.
 _LARGE = 1 << 16
 
-# Also takes a string that does not end: a match that fails would be tried again from each quote in it.
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
+# A string, or a bracket outside of strings. Also takes a string that does not end: a match that fails would be tried again from
+# each quote in it.
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -71,11 +71,13 @@ def read_json(raw: bytes) -> Any:
 
 def _check_nesting(raw: bytes) -> None:
     depth = n_parts = 0
-    for bracket in _BRACKET.finditer(_STRING.sub(b"", raw)):
-        if bracket[0] in b"[{":
+    # One by one: other threads have their turn in between, and too many are not looked at to the end.
+    for found in _STRING_OR_BRACKET.finditer(raw):
+        first = raw[found.start()]
+        if first in b"[{":
             depth += 1
             n_parts += 1
-        else:
+        elif first in b"]}":
             depth -= 1
         if depth > MAX_DEPTH:
             raise ApiError(400, f"the body is nested deeper than {MAX_DEPTH} levels", code="invalid_json")
