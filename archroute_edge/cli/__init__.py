@@ -23,7 +23,7 @@ from archroute_edge.errors import ArchRouteError
 _COMMANDS = {
     name: CommandPlace(f"archroute_edge.cli.{module}", attribute, short_help)
     for name, module, attribute, short_help in (
-        ("bench", "bench", "bench", "Measure the levels of a model here, and recommend one."),
+        ("bench", "bench", "bench", "Measure models, or levels of one, here, and recommend one."),
         ("calibrate", "calibrate", "calibrate", "Fit a model's calibration to labelled cases."),
         ("check", "check", "check", "Validate a configuration, and warn where it is unwise."),
         ("demo", "demo", "demo", "Show what the bundled models decide."),
