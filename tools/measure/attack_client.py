@@ -30,9 +30,10 @@ class Client:
         self._connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE_S)
 
     def post(self, path: str, body: Any, **headers: str) -> int:
-        """The status; 0 if there was no answer."""
+        """The status; 0 if there was no answer. Bytes are sent as they are, anything else as JSON."""
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
         try:
-            self._connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
+            self._connection.request("POST", path, sent, {"Content-Type": "application/json", **headers})
             answer = self._connection.getresponse()
             answer.read()
         except (OSError, http.client.HTTPException):
