@@ -45,6 +45,9 @@ def other_kind(start: bytes) -> str | None:
         return "a manifest of Ollama; name the blob of its model layer (models/blobs/sha256-...)"
     if text.startswith((b'{"error', b'{ "error', b"invalid username", b"access to model", b"entry not found")):
         return "a server's error message and not the file; get it again, with access to it"
+    # Before the others: the length that these begin with may have any bytes.
+    if start[8:9] == b"{" and 0 < int.from_bytes(start[:8], "little") < 1 << 30:
+        return SAFETENSORS
     for magic, name in _ARCHIVES.items():
         if start.startswith(magic):
             return f"packed with {name}; {_UNPACK}"
@@ -58,8 +61,6 @@ def other_kind(start: bytes) -> str | None:
         return "in llama.cpp's format from before GGUF; get the model as GGUF"
     if start.startswith(b"GGUF"):
         return "a GGUF already"
-    if start[8:9] == b"{" and 0 < int.from_bytes(start[:8], "little") < 1 << 30:
-        return SAFETENSORS
     if len(start) >= ENOUGH_BYTES and not start.strip(b"\0"):
         return "zeros only at its beginning, as an unfinished download leaves it; get it again"
     return None

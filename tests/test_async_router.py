@@ -31,7 +31,7 @@ def test_many_tasks_get_the_routers_answers(settings: dict[str, Any]) -> None:
             many = await router.route_many(MESSAGES)
             assert [each.route for each in many] == [each.route for each in decisions]
             with pytest.raises(ConversationError):
-                await router.route("")
+                await router.route([{"role": "nobody", "content": "x"}])
             return [each.route for each in decisions]
 
     found = asyncio.run(ask())

@@ -52,6 +52,12 @@ def test_every_class_is_raised_somewhere() -> None:
         for path in sources
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
+    } | {
+        # Made in one place for those who raise it, and for the future that gets it.
+        node.value.func.id
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name)
     }
     leaves = {name for name in CLASSES if not any(other.__bases__[0].__name__ == name for other in CLASSES.values())}
     assert leaves - raised == set()

@@ -223,7 +223,7 @@ def test_bad_messages_are_errors_and_the_router_goes_on(random_model: Path) -> N
     """Would break if one bad request spoiled the next."""
     with Router(ROUTES, model=random_model) as router:
         first = router.route("hello")
-        for bad in ([], [{"role": "system", "content": "x"}], [{"role": "user", "content": [{"type": "image_url"}]}], "  "):
+        for bad in ([7], [{"role": "nobody", "content": "x"}], [{"content": "x"}], [{"role": "user", "content": 7}]):
             with pytest.raises(ConversationError):
                 router.route(bad)
         assert router.route("hello").route == first.route

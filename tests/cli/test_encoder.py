@@ -31,7 +31,7 @@ LINES: tuple[dict[str, Any], ...] = (
     {"messages": "fix this bug"},
     {"messages": [{"role": "user", "content": "translate a text"}]},
     {"messages": "cook a dinner", "routes": [{"name": "cooking"}]},
-    {"messages": []},
+    {"messages": [{"role": "nobody", "content": "x"}]},
     {"message": "no messages"},
     {"messages": "word " * 5000},
 )

@@ -118,7 +118,7 @@ def test_closed(random_encoder: Path) -> None:
 
 def test_one_bad_conversation_of_many(router: Router) -> None:
     with pytest.raises(ConversationError):
-        router.route_many(["fine", []])
+        router.route_many(["fine", [{"role": "nobody", "content": "x"}]])
     with pytest.raises(SettingsError, match="1 keys for 2 conversations"):
         router.route_many(["one", "two"], keys=["k"])
 

@@ -103,7 +103,7 @@ def test_random_bytes_behind_a_right_beginning(path: Path, seed: int) -> None:
 
 def test_another_format(path: Path) -> None:
     path.write_bytes(b"PK\x03\x04" + bytes(100))
-    assert "starts with b'PK" in refusal(path)
+    assert "a zip archive; unpack it" in refusal(path)
 
 
 @pytest.mark.parametrize(("version", "hint"), [(0, ""), (1, ""), (4, ""), (3 << 24, "big-endian")])

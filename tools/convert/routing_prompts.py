@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from archroute_edge.conversation import Turn, read_messages
+from archroute_edge.conversation import Turn, read_user_text
 from archroute_edge.deciders.identity import choose_prompt_format
 from archroute_edge.engine.loaded_model import LoadedModel
 from archroute_edge.errors import ArchRouteError, ImatrixError
@@ -78,7 +78,7 @@ def _case_of_line(line: str, place: str) -> RoutingCase:
         raise ImatrixError(f"{place}: routes must be a list of objects with name and description")
     try:
         table = RouteTable(Route(route["name"], route.get("description", "")) for route in routes)
-        turns = read_messages(entry["messages"])
+        turns = read_user_text(entry["messages"])
     except ArchRouteError as exc:
         raise ImatrixError(f"{place}: {exc}") from exc
     route = entry.get("route")
