@@ -26,6 +26,8 @@ N_THREADS: Final = 2
 
 _F32: Final = WEIGHT_TYPES["F32"]
 _CONTEXT_BYTES: Final = 1 << 20
+# Buffers interleave up to 32 rows.
+_FEWEST_ROWS: Final = 64
 
 
 class Product:
@@ -38,6 +40,7 @@ class Product:
         vectors: vector after vector, single precision.
         n_columns: a multiple of 256.
         n_copies: how often the rows are there, one set after another.
+        fill: whether the weights are put into the buffer; else nothing can be computed.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class Product:
         vectors: ctypes.Array[ctypes.c_float],
         n_columns: int,
         n_copies: int = 1,
+        *,
+        fill: bool = True,
     ) -> None:
         number = WEIGHT_TYPES[weight_type]
         n_rows, n_vectors = len(weights) // n_columns * n_copies, len(vectors) // n_columns
@@ -68,12 +73,19 @@ class Product:
             ggml("ggml_build_forward_expand")(self._graph, self._result)
             self.supported: bool = ggml("ggml_backend_supports_op")(self._backend, self._result)
             # A buffer aborts the process when it is handed weights of a type that it does not support.
-            if self.supported:
+            if self.supported and fill:
                 data = n_copies * _quantized(weights, number, n_columns)
                 ggml("ggml_backend_tensor_set")(matrix, data, 0, len(data))
                 ggml("ggml_backend_tensor_set")(inputs, vectors, 0, ctypes.sizeof(vectors))
             self._output = (ctypes.c_float * (n_rows * n_vectors))()
             self._stack = stack.pop_all()
+
+    @classmethod
+    def supports(cls, weight_type: str, buffer_type: int, n_columns: int) -> bool:
+        """Whether the buffer takes weights of this type; nothing is quantized for the answer."""
+        empty = (ctypes.c_float * (_FEWEST_ROWS * n_columns))()
+        with cls(weight_type, buffer_type, empty, (ctypes.c_float * n_columns)(), n_columns, fill=False) as product:
+            return product.supported
 
     def compute(self) -> list[float]:
         """The result, vector after vector."""
@@ -102,6 +114,11 @@ def numbers(count: int, seed: int) -> ctypes.Array[ctypes.c_float]:
     """``count`` numbers between -1 and 1, always the same for a seed (a linear congruential generator)."""
     state = itertools.accumulate(itertools.repeat(seed, count), lambda value, _: (1664525 * value + 1013904223) % 2**32)
     return (ctypes.c_float * count)(*(value / 2**31 - 1 for value in state))
+
+
+def repeated(values: ctypes.Array[ctypes.c_float], n_copies: int) -> ctypes.Array[ctypes.c_float]:
+    """``values``, ``n_copies`` times."""
+    return (ctypes.c_float * (n_copies * len(values))).from_buffer_copy(n_copies * bytes(values))
 
 
 def cosine(first: Sequence[float], second: Sequence[float]) -> float:
