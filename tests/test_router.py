@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,7 +224,8 @@ def test_bad_messages_are_errors_and_the_router_goes_on(random_model: Path) -> N
     """Would break if one bad request spoiled the next."""
     with Router(ROUTES, model=random_model) as router:
         first = router.route("hello")
-        for bad in ([7], [{"role": "nobody", "content": "x"}], [{"content": "x"}], [{"role": "user", "content": 7}]):
+        broken: list[Any] = [[7], [{"role": "nobody", "content": "x"}], [{"content": "x"}], [{"role": "user", "content": 7}]]
+        for bad in broken:
             with pytest.raises(ConversationError):
                 router.route(bad)
         assert router.route("hello").route == first.route

@@ -23,9 +23,11 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def test_the_pictures_of_the_window(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
     # In a process of its own: Xlib ends the one whose screen is gone.
-    subprocess.run([sys.executable, "-m", "tools.docs", "pictures", "-o", str(tmp_path)], check=True, timeout=100)
-    made = {path.name: path for path in tmp_path.iterdir()}
+    subprocess.run([sys.executable, "-m", "tools.docs", "pictures", "-o", str(folder)], check=True, timeout=100)
+    made = {path.name: path for path in folder.iterdir()}
     shipped = {path.name: path for path in (Path(__file__).parents[2] / "docs").glob("typing_app*.png")}
     assert {name: size(path) for name, path in made.items()} == {name: size(path) for name, path in shipped.items()}
     for pictures in (made, shipped):
