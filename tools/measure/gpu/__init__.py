@@ -3,7 +3,7 @@
 On a machine with the package index, in a clone, collect what is carried there; then, over there, in a copy of the clone, build,
 test and measure:
 
-    python -m tools.measure.gpu.prepare build/gpu --python 3.12 --present cmake,numpy
+    python -m tools.measure.gpu.prepare build/gpu --python 3.12 --present cmake,numpy,matplotlib,pillow
     tools/measure/gpu/run.sh build/gpu results
 
 ``run.sh`` needs Python 3.10 or newer with pip, a C++ compiler, the CUDA toolkit's nvcc, and cuBLAS: the toolkit's, or the

@@ -1,6 +1,6 @@
 """Collect what a machine without a network needs to build llama-cpp-python and to measure: its source and wheels.
 
-    python -m tools.measure.gpu.prepare build/gpu --python 3.12 --present cmake,numpy
+    python -m tools.measure.gpu.prepare build/gpu --python 3.12 --present cmake,numpy,matplotlib,pillow
 
 The source archive is cut to what is compiled for CPU and CUDA, with llama-server and llama-bench. ``--present`` names packages
 that are there already, in versions that will do.
