@@ -110,3 +110,9 @@ class TestRunning:
         assert "the environment could not be made" in first
         assert ": FAILED (" in second
         assert "1 failed, 1 passed" in second
+
+    def test_a_suite_that_was_killed_is_told(self, made: list[Sequence[str]], tests: str) -> None:
+        Path(tests).write_text("import os\ndef test_deadly(): os.kill(os.getpid(), 9)\n")
+        done = CliRunner().invoke(suite.main, ["--", tests])
+        assert done.exit_code == 1
+        assert "ended by SIGKILL" in done.stdout.splitlines()[-1]

@@ -10,6 +10,7 @@ its own, made anew under build/. The exit code is 0 if all passed, 1 if one did 
 from __future__ import annotations
 
 import importlib.metadata
+import signal
 import subprocess
 import sys
 import tempfile
@@ -100,6 +101,8 @@ def perform(run: Run, shown: Sequence[str], wheels: Path, arguments: Sequence[st
         for line in tests.stdout:
             click.echo(line, nl=False)
             last = line.strip() or last
+    if tests.returncode < 0:
+        last = f"ended by {signal.Signals(-tests.returncode).name} after {last}"
     return Outcome(tests.returncode == 0, what, last, time.monotonic() - begun)
 
 
