@@ -140,7 +140,7 @@ def _decide(file: ModelFile, problems: list[str]) -> str:
 
 def _advice(devices: list[str], *, gpu_offload: bool) -> list[str]:
     return [
-        f"this machine has an {vendor.name} GPU and llama.cpp was compiled without a backend for it; to build one: "
+        f"this machine has an {vendor.name} GPU and llama.cpp was compiled without {vendor.backend}; to build it so: "
         f"CMAKE_ARGS={vendor.cmake_flag} {rebuild_command()} (see docs/install.md)"
         if not gpu_offload
         else f"this machine has an {vendor.name} GPU and llama.cpp finds no device on it; is its driver installed?"
