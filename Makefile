@@ -7,8 +7,8 @@ QUANT ?= Q4_K_M
 CHECKPOINT ?= katanemo/Arch-Router-1.5B
 MODEL_NAME ?= Arch-Router-1.5B
 PROMPT_FORMAT ?= card
-# Which tests make test-pythons runs: not those of checkpoints, training and measuring, a quarter of the time.
-PYTHONS_TESTS ?= tests --ignore=tests/convert --ignore=tests/measure --ignore=tests/mini --ignore=tests/tiny
+# Which tests make test-pythons runs: not those of checkpoints and measuring.
+PYTHONS_TESTS ?= tests --ignore=tests/convert --ignore=tests/measure
 PEERS_MODEL ?= build/random-1.5B-Q4_0.gguf
 ROUNDS ?= 9
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ quoted = '$(subst ','\'',$(1))'
 # What is installed for an extra; nothing to do takes a moment.
 install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU))
 
-.PHONY: demo test test-apps test-package test-hub test-pythons check model peers format clean
+.PHONY: demo test test-training test-apps test-package test-hub test-pythons check model peers format clean
 
 demo: $(BIN)/python
 	@$(call install)
@@ -25,6 +25,11 @@ demo: $(BIN)/python
 test: $(BIN)/python
 	@$(call install,dev)
 	@$(BIN)/python -m pytest
+
+# How the bundled models and the labelled cases are made; see training/README.md.
+test-training: $(BIN)/python
+	@$(call install,dev)
+	@$(BIN)/python -m pytest training/tests
 
 # The example app on a virtual screen, a host in Node, programs bundled by PyInstaller (some minutes).
 test-apps: $(BIN)/python
@@ -41,7 +46,7 @@ test-package: $(BIN)/python
 # Downloads and the cache with the oldest huggingface-hub that is allowed, and with the newest.
 test-hub: $(BIN)/python
 	@$(call install,dev)
-	@$(BIN)/python -m tools.release.suite --ends-of huggingface-hub -- tests/store
+	@$(BIN)/python -m tools.release.suite --ends-of huggingface-hub -- tests/models
 
 # Every Python that the package is for and that is on this machine, or those that PYTHONS names ("3.10 3.13").
 test-pythons: $(BIN)/python

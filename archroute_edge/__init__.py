@@ -12,16 +12,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archroute_edge.async_router import AsyncRouter
-    from archroute_edge.calibration import Calibration
     from archroute_edge.config import RoutingConfig, load_config, parse_config
     from archroute_edge.conversation import Messages
+    from archroute_edge.deciders import Calibration
     from archroute_edge.decision import Decision, Timings, TokenCounts, Warmup
-    from archroute_edge.engine.cancellation import Cancellation
+    from archroute_edge.engine import Cancellation
     from archroute_edge.errors import ArchRouteError
-    from archroute_edge.router import Router
     from archroute_edge.routes import OTHER, Route, RouteTable
-    from archroute_edge.service import RoutingService
+    from archroute_edge.routing import AsyncRouter, Router, RoutingService
 
 __version__ = "0.1.0"
 
@@ -51,8 +49,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Each is imported when it is first used: a command has no use for asyncio, and `archroute --help` none for a router.
 _MODULES = {
-    "AsyncRouter": "async_router",
-    "Calibration": "calibration",
+    "AsyncRouter": "routing",
+    "Calibration": "deciders",
     "RoutingConfig": "config",
     "load_config": "config",
     "parse_config": "config",
@@ -61,13 +59,13 @@ _MODULES = {
     "Timings": "decision",
     "TokenCounts": "decision",
     "Warmup": "decision",
-    "Cancellation": "engine.cancellation",
+    "Cancellation": "engine",
     "ArchRouteError": "errors",
-    "Router": "router",
+    "Router": "routing",
     "OTHER": "routes",
     "Route": "routes",
     "RouteTable": "routes",
-    "RoutingService": "service",
+    "RoutingService": "routing",
 }
 
 

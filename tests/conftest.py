@@ -10,13 +10,12 @@ import pytest
 from hypothesis import settings
 
 from archroute_edge.config import RoutingConfig, load_config
-from archroute_edge.engine import kernel_trial
-from archroute_edge.engine.kernel_trial import chosen_kernels
-from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.folders import bundled_folder
-from tests.convert.bert_checkpoints import write_bert
+from archroute_edge.engine import LoadedModel, chosen_kernels
+from archroute_edge.engine import _kernel_trial as kernel_trial
+from archroute_edge.system import bundled_folder
 from tests.small_model import write_small_model
 from tools.convert.conversion import convert_checkpoint
+from tools.fixtures.bert_checkpoints import write_bert
 
 # No example may fail because a machine is slow, and no run may leave a folder behind.
 settings.register_profile("archroute", deadline=None, max_examples=60, database=None)

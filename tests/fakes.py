@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from archroute_edge.engine.interface import BatchToken, Logits
+from archroute_edge.engine import BatchToken, Logits
 from archroute_edge.errors import ContextOverflowError, EvaluationStoppedError
 
 N_VOCAB = 256

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from archroute_edge.engine.completion import CompletionEngine
-from archroute_edge.engine.interface import BatchToken, Logits
+from archroute_edge.engine import BatchToken, CompletionEngine, Logits
 
 PATIENCE_S = 30.0
 """How long a test waits for what must come; a bound on hanging, and no measure of anything."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from archroute_edge.prompt_formats import PROMPT_FORMATS
+from archroute_edge.prompts import PROMPT_FORMATS
 from tools.measure.random_model import Shape, VocabularyEntries, write_random_model
 
 SHAPE = Shape(n_embd=64, n_ff=128, n_layers=2, n_heads=2, n_kv_heads=1, n_ctx_train=16384)

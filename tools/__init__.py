@@ -1,1 +1,1 @@
-"""Developer's tools: converting checkpoints, training the bundled models. Nothing in archroute_edge imports them."""
+"""Developer's tools: converting checkpoints, measuring, installing, checking documents and releases. The package imports none."""

@@ -6,8 +6,8 @@ from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs, lo
 
 @isolated.decorate  # type: ignore[untyped-decorator]
 def _bundled_files() -> list[tuple[str, str]]:
-    from archroute_edge.catalogue import read_catalogue
-    from archroute_edge.folders import bundled_folder
+    from archroute_edge.models import read_catalogue
+    from archroute_edge.system import bundled_folder
 
     folder = bundled_folder()
     # In a clone the folder may hold models of any size and licence; these are the ones that come with the package.
@@ -18,7 +18,7 @@ def _bundled_files() -> list[tuple[str, str]]:
 @isolated.decorate  # type: ignore[untyped-decorator]
 def _cpu_warning() -> str | None:
     from archroute_edge.__pyinstaller.native_build import bundling_warning
-    from archroute_edge.engine.cpu_build import features_of_build, required_features
+    from archroute_edge.engine import features_of_build, required_features
 
     features = features_of_build()
     if features is None:
@@ -38,9 +38,9 @@ datas = [
 binaries = collect_dynamic_libs("llama_cpp")
 # Started by name, in processes of their own.
 hiddenimports = [
-    "archroute_edge.benchmark.measuring_worker",
-    "archroute_edge.engine.kernel_trial_worker",
-    "archroute_edge.quantization_worker",
+    "archroute_edge.bench._measuring_worker",
+    "archroute_edge.engine._kernel_trial_worker",
+    "archroute_edge.quantize._worker",
 ]
 
 if _text := _cpu_warning():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archroute_edge.engine.cpu_build import features_beyond_portable
+from archroute_edge.engine import features_beyond_portable
 
 
 def bundling_warning(features: tuple[str, ...]) -> str | None:

@@ -10,41 +10,44 @@ from typing import Any, Final
 
 import click
 
-from archroute_edge.benchmark.bench_export import to_json, write_csv
-from archroute_edge.benchmark.bench_page import bench_page
-from archroute_edge.benchmark.bench_plan import (
+from archroute_edge.bench import (
     LOAD_SWEEPS,
+    MOST_ROUTES,
     SETTING_SWEEPS,
     BenchPlan,
+    BenchReport,
+    Contender,
     LabelledCases,
     Sweep,
-    fit_together,
-)
-from archroute_edge.benchmark.bench_report import BenchReport, report_on
-from archroute_edge.benchmark.bench_run import free_memory, run_bench
-from archroute_edge.benchmark.bench_tables import conclusion, level_tables, machine_table
-from archroute_edge.benchmark.journal import Journal
-from archroute_edge.benchmark.levels import (
-    Contender,
     all_different,
+    bench_page,
+    conclusion,
+    describe_machine,
+    fit_together,
+    free_memory,
+    level_tables,
     levels_of_model,
+    machine_table,
     make_levels,
     named_contenders,
     plan_levels,
+    report_on,
+    run_bench,
     scratch_folder,
+    to_json,
+    write_csv,
 )
-from archroute_edge.benchmark.machine import describe_machine
-from archroute_edge.benchmark.page import require_matplotlib
-from archroute_edge.benchmark.workload import MOST_ROUTES
 from archroute_edge.cli.help import Command, Option, examples
 from archroute_edge.cli.labelled import check_can_write, load_cases, resume_option
 from archroute_edge.cli.options import budget_option, json_option, prompt_format_option, read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
-from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES
+from archroute_edge.engine import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import SettingsError
-from archroute_edge.model_store import AUTO
-from archroute_edge.setting_limits import GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
+from archroute_edge.evaluation import Journal
+from archroute_edge.models import AUTO
+from archroute_edge.report import require_matplotlib
+from archroute_edge.routing import GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
 
 SHIPPED: Final = "shipped"
 _SWEEPS: Final = "Settings; several values make a sweep"

@@ -10,9 +10,6 @@ from typing import Any
 
 import click
 
-from archroute_edge.benchmark.calibration_fit import CrossValidation, Figures, SureDecisions, cross_validate, fit
-from archroute_edge.benchmark.tables import Table, number, share
-from archroute_edge.calibration import TEMPERATURE_LIMITS, Calibration
 from archroute_edge.cli.help import Command, Option, examples
 from archroute_edge.cli.labelled import (
     candidate,
@@ -26,8 +23,9 @@ from archroute_edge.cli.labelled import (
 from archroute_edge.cli.options import engine_options, json_option, model_option, note_bundled_model, prompt_format_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
-from archroute_edge.deciders.identity import NO_PROMPT, find_models
+from archroute_edge.deciders import NO_PROMPT, TEMPERATURE_LIMITS, Calibration, find_models
 from archroute_edge.errors import SettingsError
+from archroute_edge.evaluation import CrossValidation, Figures, SureDecisions, Table, cross_validate, fit, number, share
 
 _FEW = 100
 

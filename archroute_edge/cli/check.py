@@ -10,8 +10,7 @@ import click
 
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
-from archroute_edge.config import IgnoredKey, advice, load_config
-from archroute_edge.config.yaml_tree import shorten
+from archroute_edge.config import IgnoredKey, advice, load_config, shorten
 
 _MOST_LINES = 8
 """Most lines that are listed of one ignored key; large gateway files have some keys under hundreds of models."""

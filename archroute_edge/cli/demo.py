@@ -15,7 +15,7 @@ from archroute_edge.cli.options import json_option, read_config
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision
-from archroute_edge.router import Router
+from archroute_edge.routing import Router
 
 Decisions = Sequence[tuple[Messages, Decision]]
 

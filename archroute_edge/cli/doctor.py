@@ -16,14 +16,21 @@ from archroute_edge import __version__
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.trial_decision import decide_with
-from archroute_edge.engine import backend
-from archroute_edge.engine.cpu_build import compiler_of_build, describe_features, features_of_build, required_features
-from archroute_edge.engine.gpus import unused_gpus
-from archroute_edge.engine.kernel_trial import KernelVerdict, chosen_kernels, rebuild_command
+from archroute_edge.decoding import folder_problem, inspect_folder
+from archroute_edge.engine import (
+    KernelVerdict,
+    chosen_kernels,
+    compiler_of_build,
+    describe_features,
+    features_of_build,
+    rebuild_command,
+    required_features,
+    unused_gpus,
+)
+from archroute_edge.engine import _backend as backend
 from archroute_edge.errors import ArchRouteError
-from archroute_edge.folders import bundled_folder, cache_folder
-from archroute_edge.model_store import BUNDLED, ModelFile, model_folders, models_on_this_machine, read_catalogue
-from archroute_edge.saved_prefixes import folder_problem, inspect_folder
+from archroute_edge.models import BUNDLED, ModelFile, model_folders, models_on_this_machine, read_catalogue
+from archroute_edge.system import bundled_folder, cache_folder
 
 _COMPUTES_WITH = {
     "amx": "all that the build has, AMX among them",

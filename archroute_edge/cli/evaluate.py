@@ -10,12 +10,6 @@ from typing import Any
 
 import click
 
-from archroute_edge.benchmark import evaluation_tables as tables
-from archroute_edge.benchmark.evaluation import CaseResult
-from archroute_edge.benchmark.evaluation_export import to_json, write_csv
-from archroute_edge.benchmark.evaluation_page import evaluation_page
-from archroute_edge.benchmark.evaluation_report import EvaluationReport, compare, report_on
-from archroute_edge.benchmark.page import require_matplotlib
 from archroute_edge.cli.help import Command, Option, examples
 from archroute_edge.cli.labelled import (
     Candidate,
@@ -39,7 +33,10 @@ from archroute_edge.cli.options import (
 )
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
-from archroute_edge.deciders.identity import find_models
+from archroute_edge.deciders import find_models
+from archroute_edge.evaluation import CaseResult, EvaluationReport, compare, evaluation_page, report_on, to_json, write_csv
+from archroute_edge.evaluation import _tables as tables
+from archroute_edge.report import require_matplotlib
 
 _MOST_ROUTES = 40
 _MOST_CONFUSED = 12

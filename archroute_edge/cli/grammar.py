@@ -6,11 +6,10 @@ import click
 
 from archroute_edge.cli.help import Command, examples
 from archroute_edge.cli.options import config_option, model_option, prompt_format_option, read_config
-from archroute_edge.deciders.identity import choose_prompt_format
-from archroute_edge.engine.model_check import check_model_file
-from archroute_edge.grammar import to_gbnf
-from archroute_edge.model_store import find_language_model
-from archroute_edge.prompt import normalises_to_nfc
+from archroute_edge.deciders import choose_prompt_format
+from archroute_edge.engine import check_model_file
+from archroute_edge.models import find_language_model
+from archroute_edge.prompts import normalises_to_nfc, to_gbnf
 
 
 @click.command(cls=Command, epilog=examples("archroute grammar --config routes.yaml"))

@@ -10,17 +10,24 @@ from typing import Any
 import click
 
 from archroute_edge import __version__
-from archroute_edge.benchmark.cases import Case, read_cases, shipped_cases
-from archroute_edge.benchmark.evaluation import CaseResult, cases_digest, evaluate, finished_results, largest_table
-from archroute_edge.benchmark.journal import Journal
-from archroute_edge.calibration import Calibration
 from archroute_edge.cli.options import router_settings
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import load_config
-from archroute_edge.deciders.identity import find_models, identify
+from archroute_edge.deciders import Calibration, find_models, identify
 from archroute_edge.errors import SettingsError
-from archroute_edge.model_store import ModelFile
-from archroute_edge.router import Router
+from archroute_edge.evaluation import (
+    Case,
+    CaseResult,
+    Journal,
+    cases_digest,
+    evaluate,
+    finished_results,
+    largest_table,
+    read_cases,
+    shipped_cases,
+)
+from archroute_edge.models import ModelFile
+from archroute_edge.routing import Router
 
 cases_argument = click.argument("file", type=click.Path(path_type=Path), required=False)
 routes_option = click.option(

@@ -8,13 +8,22 @@ from typing import Any
 
 import click
 
-from archroute_edge.catalogue import CHECKPOINT, CatalogueEntry, read_catalogue
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import SettingsError
-from archroute_edge.model_care import InstalledModel, installed, remove, verify
-from archroute_edge.model_store import catalogue_entry, find_checkpoint, find_model
+from archroute_edge.models import (
+    CHECKPOINT,
+    CatalogueEntry,
+    InstalledModel,
+    catalogue_entry,
+    find_checkpoint,
+    find_model,
+    installed,
+    read_catalogue,
+    remove,
+    verify,
+)
 
 _NAME = click.argument("name", metavar="NAME[:LEVEL]")
 
@@ -88,7 +97,7 @@ def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> N
     The file goes into the Hugging Face cache, where other programs find it too. The model's licence is shown first.
     """
     from archroute_edge.cli.pull_view import PullView
-    from archroute_edge.model_downloads import pull_model
+    from archroute_edge.models import pull_model
 
     if quant is not None and ":" in name:
         raise SettingsError(f"{name} names a level already; leave out --quant {quant}")

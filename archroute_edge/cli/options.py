@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from archroute_edge.cli.help import LANGUAGE_MODELS, Option
-from archroute_edge.config import RoutingConfig, load_config
+from archroute_edge.config import RoutingConfig, load_config, parse_json
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
-from archroute_edge.deciders.settings import DecoderName
-from archroute_edge.engine.kv_types import DEFAULT_KV_TYPE, KV_TYPES
+from archroute_edge.deciders import DecoderName
+from archroute_edge.engine import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
-from archroute_edge.json_requests import parse_json
-from archroute_edge.model_store import AUTO, BUNDLED_ENCODER, PREFERRED, ModelFile
-from archroute_edge.prompt_formats import PROMPT_FORMATS
-from archroute_edge.setting_limits import BUDGET_LIMITS, GPU_LAYERS_LIMITS, LONGEST_DEADLINE_S, N_CTX_LIMITS, THREADS_LIMITS
+from archroute_edge.models import AUTO, BUNDLED_ENCODER, PREFERRED, ModelFile
+from archroute_edge.prompts import PROMPT_FORMATS
+from archroute_edge.routing import BUDGET_LIMITS, GPU_LAYERS_LIMITS, LONGEST_DEADLINE_S, N_CTX_LIMITS, THREADS_LIMITS
 
 if TYPE_CHECKING:
-    from archroute_edge.router import Router
+    from archroute_edge.routing import Router
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -158,7 +157,7 @@ def read_config(path: str | None) -> ChosenConfig:
 
 def open_router(options: Mapping[str, Any]) -> Router:
     """The router that the shared options ask for; says on stderr what was chosen where nothing was given."""
-    from archroute_edge.router import Router
+    from archroute_edge.routing import Router
 
     chosen = read_config(options["config"])
     router = Router(config=chosen.config, **router_settings(options))

@@ -18,9 +18,9 @@ from archroute_edge.cli.options import (
     read_message_options,
 )
 from archroute_edge.conversation import read_user_text, trim
-from archroute_edge.deciders.identity import choose_prompt_format
-from archroute_edge.model_store import find_language_model
-from archroute_edge.prompt import PromptBuilder
+from archroute_edge.deciders import choose_prompt_format
+from archroute_edge.models import find_language_model
+from archroute_edge.prompts import PromptBuilder
 
 
 @click.command(
@@ -51,7 +51,7 @@ def prompt(
 
     TEXT is a user message. auto is Arch-Router if it is on this machine, else tiny: an encoder has no prompt.
     """
-    from archroute_edge.engine.loaded_model import LoadedModel
+    from archroute_edge.engine import LoadedModel
 
     turns = read_user_text(read_message_options(text, messages))
     table = read_config(config).config.table

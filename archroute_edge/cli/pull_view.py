@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.model_downloads import Licence, PullListener
+from archroute_edge.models import Licence, PullListener
 
 
 class PullView(PullListener):

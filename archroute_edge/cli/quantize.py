@@ -14,8 +14,8 @@ from archroute_edge.cli.help import Option, examples
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
-from archroute_edge.quantization import COLLECT_COMMAND, predict_size, quantize, refuse_without_imatrix
-from archroute_edge.quantization_levels import Level, level_named
+from archroute_edge.models import Level, level_named
+from archroute_edge.quantize import COLLECT_COMMAND, predict_size, quantize, refuse_without_imatrix
 
 _TYPE_AT_THE_END: Final = re.compile(r"[-.](F32|F16|BF16)$", re.IGNORECASE)
 

@@ -28,13 +28,13 @@ from archroute_edge.cli.options import (
     read_config,
     read_message_options,
 )
+from archroute_edge.config import parse_json, read_routes
 from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision
-from archroute_edge.decision_making import no_text_decision
 from archroute_edge.errors import ArchRouteError, ConversationError, SettingsError
-from archroute_edge.json_requests import parse_json, read_routes
-from archroute_edge.router import Router
 from archroute_edge.routes import RouteTable
+from archroute_edge.routing import Router
+from archroute_edge.targets import no_text_decision
 
 Result = TypeVar("Result")
 

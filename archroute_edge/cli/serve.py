@@ -21,7 +21,8 @@ from archroute_edge.cli.options import (
     prompt_format_option,
 )
 from archroute_edge.errors import SettingsError
-from archroute_edge.server.settings import (
+from archroute_edge.routing import LONGEST_DEADLINE_S
+from archroute_edge.server import (
     DEFAULT_AFFINITY_TTL_S,
     DEFAULT_HOST,
     DEFAULT_MAX_AFFINITY,
@@ -32,7 +33,6 @@ from archroute_edge.server.settings import (
     ServerSettings,
     StdioSettings,
 )
-from archroute_edge.setting_limits import LONGEST_DEADLINE_S
 
 KEY_VARIABLE = "ARCHROUTE_API_KEY"
 _HTTP = "HTTP only"
@@ -192,8 +192,8 @@ def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
 
 
 def _serve_stdio(options: Mapping[str, Any]) -> int:
+    from archroute_edge.routing import RoutingService
     from archroute_edge.server.stdio import Host, serve_stdio
-    from archroute_edge.service import RoutingService
 
     host = Host.take()
     service = RoutingService(open_router(options), queue_limit=options["queue"])
@@ -202,7 +202,7 @@ def _serve_stdio(options: Mapping[str, Any]) -> int:
 
 def _serve_http(options: Mapping[str, Any]) -> None:
     try:
-        from archroute_edge.server.run import bind, run_server
+        from archroute_edge.server.http import bind, run_server
     except ImportError as exc:
         missing = (exc.name or "").partition(".")[0]
         if missing.startswith("archroute"):

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from archroute_edge.benchmark.tables import Table
 from archroute_edge.errors import SettingsError
+from archroute_edge.evaluation import Table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from archroute_edge.child_process import start_module
 from archroute_edge.errors import SettingsError
+from archroute_edge.system import start_module
 
 TIME_LIMIT_S: Final = 300.0
 """A large model may have to be read from a slow disk."""

@@ -1,11 +1,53 @@
-"""The seam to llama.cpp: loading checked GGUF files, evaluating tokens, logits, saved sequences."""
+"""The seam to llama.cpp: tokens in, logits or vectors out. The only room that imports ``llama_cpp``.
+
+It checks a GGUF before llama.cpp opens it, chooses CPU kernels that are safe and fast, loads models, evaluates tokens or
+texts, copies and saves sequences, and stops an evaluation that is cancelled or past its deadline.
+
+Used by: every room below it. Other rooms import only the names below; modules with an underscore belong to this room.
+"""
 
 from __future__ import annotations
 
-import os
+from typing import TYPE_CHECKING
 
-# GNU OpenMP, with which llama.cpp computes on Linux, lets a thread that waits for the others spin for about a millisecond.
-# Where other programs use the cores, the thread waited for is not running, and a decision takes many times as long. It
-# reads this when it is loaded, which the import of llama_cpp does; whoever has set either variable is left alone.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+from archroute_edge._exports import lazily
+
+if TYPE_CHECKING:
+    from archroute_edge.engine._backend import build, physical_cores
+    from archroute_edge.engine._cancellation import Cancellation, lead
+    from archroute_edge.engine._completion import FLASH_ATTENTION_DEPTH, N_SEQUENCES, CompletionEngine, EngineSettings
+    from archroute_edge.engine._cpu_build import (
+        compiler_of_build,
+        describe_features,
+        features_beyond_portable,
+        features_of_build,
+        required_features,
+    )
+    from archroute_edge.engine._embedding import N_TEXTS, EmbeddingEngine, EncodedText, Vectors, batches
+    from archroute_edge.engine._gguf_header import TENSOR_TYPES, GGUFHeader, MetadataArray, TensorEntry, read_header, read_texts
+    from archroute_edge.engine._gpus import unused_gpus
+    from archroute_edge.engine._grammar_sampler import GrammarSampler
+    from archroute_edge.engine._interface import BatchToken, Engine, Logits, sequence_batch
+    from archroute_edge.engine._kernel_trial import KernelVerdict, chosen_kernels, rebuild_command
+    from archroute_edge.engine._kv_types import DEFAULT_KV_TYPE, KV_TYPES, is_quantized_kv
+    from archroute_edge.engine._loaded_model import LoadedModel
+    from archroute_edge.engine._model_check import ModelKind, check_model_file, model_fingerprint, model_kind
+else:
+    __getattr__, __all__ = lazily(
+        __name__,
+        {
+            "_backend": "build physical_cores",
+            "_cancellation": "Cancellation lead",
+            "_completion": "CompletionEngine EngineSettings FLASH_ATTENTION_DEPTH N_SEQUENCES",
+            "_cpu_build": ("compiler_of_build describe_features features_beyond_portable features_of_build required_features"),
+            "_embedding": "EmbeddingEngine EncodedText N_TEXTS Vectors batches",
+            "_gguf_header": "GGUFHeader MetadataArray TENSOR_TYPES TensorEntry read_header read_texts",
+            "_gpus": "unused_gpus",
+            "_grammar_sampler": "GrammarSampler",
+            "_interface": "BatchToken Engine Logits sequence_batch",
+            "_kernel_trial": "KernelVerdict chosen_kernels rebuild_command",
+            "_kv_types": "DEFAULT_KV_TYPE KV_TYPES is_quantized_kv",
+            "_loaded_model": "LoadedModel",
+            "_model_check": "ModelKind check_model_file model_fingerprint model_kind",
+        },
+    )

@@ -1,5 +1,39 @@
-"""One :class:`~archroute_edge.service.RoutingService` behind protocols that other programs already speak.
+"""Routers for other programs: over HTTP (``server.http``) and over standard input and output (``server.stdio``).
 
-``stdio`` and what it imports (``stdio_*``, ``json_rpc``, ``pipes``, ``settings``) need nothing more than the package; the rest
-is the HTTP server, which needs the extra ``server`` (FastAPI, uvicorn, prometheus-client). Only ``cli/serve.py`` imports any.
+Here stands what both share: settings and limits.
+
+Used by: ``server.http``, ``server.stdio`` and ``cli``. Other rooms import only the names below; modules with an underscore
+belong to this room.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archroute_edge._exports import lazily
+
+if TYPE_CHECKING:
+    from archroute_edge.server._limits import MAX_PIN_BYTES, bytes_in_memory, check_inline_table
+    from archroute_edge.server._settings import (
+        DEFAULT_AFFINITY_TTL_S,
+        DEFAULT_HOST,
+        DEFAULT_MAX_AFFINITY,
+        DEFAULT_MAX_BODY,
+        DEFAULT_PORT,
+        DEFAULT_QUEUE,
+        DEFAULT_TIMEOUT_S,
+        MAX_BATCH,
+        ServerSettings,
+        StdioSettings,
+    )
+else:
+    __getattr__, __all__ = lazily(
+        __name__,
+        {
+            "_limits": "MAX_PIN_BYTES bytes_in_memory check_inline_table",
+            "_settings": (
+                "DEFAULT_AFFINITY_TTL_S DEFAULT_HOST DEFAULT_MAX_AFFINITY DEFAULT_MAX_BODY DEFAULT_PORT "
+                "DEFAULT_QUEUE DEFAULT_TIMEOUT_S MAX_BATCH ServerSettings StdioSettings"
+            ),
+        },
+    )

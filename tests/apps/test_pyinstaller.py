@@ -14,8 +14,8 @@ import pytest
 from PyInstaller.archive.readers import CArchiveReader
 
 from archroute_edge.__pyinstaller.native_build import bundling_warning
-from archroute_edge.engine import backend
-from archroute_edge.engine.cpu_build import required_features
+from archroute_edge.engine import _backend as backend
+from archroute_edge.engine import required_features
 from tests.conftest import CARD_MESSAGE
 from tests.server.stdio_host import request
 
@@ -90,7 +90,7 @@ def test_what_needs_a_process_of_its_own_has_it(built: Path, tmp_path: Path, ran
     made = run(built, tmp_path, "quantize", str(source), "Q8_0", "--threads", "1")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "small-Q8_0.gguf").stat().st_size < source.stat().st_size
-    measuring = run(built, tmp_path, "-m", "archroute_edge.benchmark.measuring_worker")
+    measuring = run(built, tmp_path, "-m", "archroute_edge.bench._measuring_worker")
     assert (measuring.returncode, measuring.stdout, measuring.stderr) == (0, b"", b"")
 
 

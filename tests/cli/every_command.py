@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import archroute_edge.cli.doctor as doctor
-import archroute_edge.deciders.opening  # noqa: F401 - loads llama.cpp
+import archroute_edge.deciders._open_decider  # noqa: F401 - loads llama.cpp
 from archroute_edge.cli import main
 from archroute_edge.cli.trial_decision import TrialDecision
-from archroute_edge.engine.kernel_trial import chosen_kernels
+from archroute_edge.engine import chosen_kernels
 
 TEXT = "my test fails, fix the bug"
 COMMANDS = {

@@ -169,7 +169,7 @@ def test_messages_that_cannot_be_routed(
 
 @pytest.mark.parametrize("text", ["", " \n\t"])
 def test_an_empty_message(run: Run, model: tuple[str, ...], text: str) -> None:
-    """There is no prompt without a message; a decision there is, by tests/test_no_user_text.py."""
+    """There is no prompt without a message; a decision there is, by tests/routing/test_no_user_text.py."""
     assert "no user message" in one_line(run("prompt", text, *model[:2]))
     assert "cannot be read" in one_line(run("route", "--messages", text.strip()))
 

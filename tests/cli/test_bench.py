@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from archroute_edge.benchmark.levels import named_contenders
-from archroute_edge.benchmark.measuring_process import MeasuringProcess
+from archroute_edge.bench import named_contenders
+from archroute_edge.bench._measuring_process import MeasuringProcess
 from archroute_edge.cli import main
-from archroute_edge.model_store import AUTO
-from archroute_edge.quantization import quantize
+from archroute_edge.models import AUTO
+from archroute_edge.quantize import quantize
 from tests.cli.conftest import PROGRAM, Run, one_line
 from tests.small_model import write_small_model
 
@@ -46,7 +46,7 @@ def whole(folder: Path) -> Iterator[tuple[Result, Path]]:
     cache = folder / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARCHROUTE_CACHE_DIR", str(cache))
-        patch.setattr("archroute_edge.benchmark.bench_plan.SWEEP_ROUNDS", 1)
+        patch.setattr("archroute_edge.bench._plan.SWEEP_ROUNDS", 1)
         levels = ("--from", str(folder / "small-F32.gguf"), "--quants", "q4_0,Q8_0,IQ2_M")
         sweeps = ("--kv-type", "f16,q8_0", "--turns", "1,3", "--routes", "2,240")
         outputs = ("--json", "--csv", str(folder / "b.csv"), "--html", str(folder / "b.html"))
@@ -196,7 +196,7 @@ def test_an_encoder_is_measured_beside_a_language_model(
     folder: Path, random_encoder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an encoder has none of is no figure, and without cases nothing says which of the two to take."""
-    monkeypatch.setattr("archroute_edge.benchmark.bench_plan.SWEEP_ROUNDS", 1)
+    monkeypatch.setattr("archroute_edge.bench._plan.SWEEP_ROUNDS", 1)
     files = (str(random_encoder), str(folder / "small-Q8_0.gguf"))
     result = run("bench", *files, "--threads", "1", "--rounds", "1", "--decisions", "1", "--routes", "2,3", "--json")
     assert result.exit_code == 0, result.stderr
@@ -271,7 +271,7 @@ def test_too_little_room_for_the_levels_is_found_out_before_they_are_made(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     used = shutil.disk_usage(tmp_path)._replace(free=200 << 20)
-    monkeypatch.setattr("archroute_edge.benchmark.levels.shutil.disk_usage", lambda _path: used)
+    monkeypatch.setattr("archroute_edge.bench._levels.shutil.disk_usage", lambda _path: used)
     message = one_line(run("bench", "--from", str(folder / "small-F32.gguf"), "--quants", "Q4_0"))
     assert "the levels to make take 0.0 GB and there are 0.2 GB free" in message
     assert not list(tmp_path.rglob("*.gguf"))

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from archroute_edge import Calibration, Route, Router
-from archroute_edge.benchmark import evaluation
-from archroute_edge.calibration import tempered
-from tests.benchmark.labelled_cases import MIXED, conversation, write_cases
+from archroute_edge.deciders import tempered
+from archroute_edge.evaluation import _evaluation as evaluation
 from tests.cli.conftest import Run, one_line
+from tests.evaluation.labelled_cases import MIXED, conversation, write_cases
 
 
 @pytest.fixture

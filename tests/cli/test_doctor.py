@@ -11,7 +11,7 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from archroute_edge.folders import bundled_folder
+from archroute_edge.system import bundled_folder
 from tests.cli.conftest import Run
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_model_is_named(run: Run, models: Path) -> None:
 
 
 def test_a_missing_bundled_model_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from archroute_edge import model_store
+    from archroute_edge.models import _find as model_store
 
     folder = tmp_path / "installed"
     folder.mkdir()
@@ -128,7 +128,7 @@ def test_a_full_disk_is_named(run: Run, prefix: Path, monkeypatch: pytest.Monkey
         def write(self, _data: object, /) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("archroute_edge.saved_prefixes.tempfile.TemporaryFile", lambda **_options: Full())
+    monkeypatch.setattr("archroute_edge.decoding._saved_prefixes.tempfile.TemporaryFile", lambda **_options: Full())
     result = run("doctor", "--json")
     assert result.exit_code == 2
     (problem,) = json.loads(result.stdout)["problems"]

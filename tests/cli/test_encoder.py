@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.benchmark.labelled_cases import write_cases
 from tests.cli.conftest import Run, one_line
+from tests.evaluation.labelled_cases import write_cases
 
 
 @pytest.fixture

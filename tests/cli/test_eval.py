@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from archroute_edge import Router
-from archroute_edge.benchmark import evaluation
-from archroute_edge.benchmark.journal import runs_folder
-from archroute_edge.calibration import Calibration
-from archroute_edge.engine.gguf_header import read_header
-from archroute_edge.engine.model_check import model_fingerprint
-from tests.benchmark.labelled_cases import MIXED, case, write_cases
+from archroute_edge.deciders import Calibration
+from archroute_edge.engine import model_fingerprint, read_header
+from archroute_edge.evaluation import _evaluation as evaluation
+from archroute_edge.evaluation import runs_folder
 from tests.cli.conftest import Run, one_line
+from tests.evaluation.labelled_cases import MIXED, case, write_cases
 
 
 @pytest.fixture
@@ -261,6 +260,6 @@ def test_without_a_file_the_shipped_cases_are_run(
 ) -> None:
     (tmp_path / "data").mkdir()
     Path(cases).rename(tmp_path / "data" / "cases.jsonl")
-    monkeypatch.setattr("archroute_edge.benchmark.cases.resources.files", lambda _package: tmp_path)
+    monkeypatch.setattr("archroute_edge.evaluation._cases.resources.files", lambda _package: tmp_path)
     report = json.loads(run("eval", *model, "--json", "--limit", "2").stdout)
     assert (report["source"], report["cases"]) == ("the cases that come with archroute-edge", 2)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archroute_edge.engine.gguf_header import read_header
-from archroute_edge.imatrix import Imatrix, Importance, write_imatrix
-from archroute_edge.quantization_levels import LEVELS
+from archroute_edge.engine import read_header
+from archroute_edge.models import LEVELS
+from archroute_edge.quantize import Imatrix, Importance, write_imatrix
 from tests.cli.conftest import Run, one_line
 
 

@@ -29,9 +29,9 @@ main(prog_name="archroute")
 """
 
 HTTP = {"aiohttp", "asyncio", "http.client", "httpx", "httpx2", "requests", "ssl", "urllib.request", "urllib3"}
-ENGINE = {"llama_cpp", "numpy", "archroute_edge.deciders.opening"}
-BENCHMARK = {"archroute_edge.benchmark"}
-LANGUAGE_MODEL = {"archroute_edge.deciders.generative", "archroute_edge.chat_template"}
+ENGINE = {"llama_cpp", "numpy", "archroute_edge.deciders._open_decider"}
+BENCHMARK = {"archroute_edge.bench", "archroute_edge.evaluation"}
+LANGUAGE_MODEL = {"archroute_edge.deciders._generative", "archroute_edge.prompts._chat_template"}
 
 
 def at_the_end(note: Path, *arguments: str, expected: int = 0, **settings: str) -> dict[str, object]:
@@ -53,9 +53,9 @@ def at_the_end(note: Path, *arguments: str, expected: int = 0, **settings: str) 
 @pytest.mark.parametrize(
     ("arguments", "expected", "unwanted"),
     [
-        (("--help",), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.router"}),
-        (("--version",), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.router"}),
-        (("rout",), 2, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.router"}),
+        (("--help",), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.routing._router"}),
+        (("--version",), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.routing._router"}),
+        (("rout",), 2, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.routing._router"}),
         (("route", "--help"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
         (("serve", "--help"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
         (("check", str(EXAMPLE_ROUTES)), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from archroute_edge.benchmark.tables import Table
 from archroute_edge.cli.tables import print_tables
+from archroute_edge.evaluation import Table
 
 HEADERS = ["level", "size", "bits/weight", *(f"{turn} p50, ms" for turn in ("first", "later", "next", "last", "sixth", "7th"))]
 ROWS = [["tiny-Q4_0", "7.2 MB", "5.51", *["1,234.5"] * 6], ["tiny-Q8_0", "10.5 MB", "8.58", *["987.6"] * 6]]

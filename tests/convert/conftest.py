@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.imatrix import write_imatrix
-from tests.convert.checkpoints import Shape, WrittenCheckpoint, write_checkpoint
+from archroute_edge.engine import LoadedModel
+from archroute_edge.quantize import write_imatrix
 from tests.convert.typed import Typed
 from tools.convert.conversion import convert_checkpoint
 from tools.convert.imatrix_collection import collect
 from tools.convert.routing_prompts import RoutingCase, shipped_cases
+from tools.fixtures.checkpoints import Shape, WrittenCheckpoint, write_checkpoint
 
 WIDE = Shape(hidden_size=256, intermediate_size=256, num_hidden_layers=1)
 

@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.engine import backend
+from archroute_edge.engine import _backend as backend
 
 _lines: list[str] = []
 

@@ -14,21 +14,21 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import normalizers
 
-from archroute_edge.deciders.encoder_scale import EncoderScale, read_encoder_scale
-from archroute_edge.deciders.encoder_text import TEXT_FORMAT
-from archroute_edge.deciders.hubness import read_hubness
-from archroute_edge.engine.gguf_header import read_header
-from archroute_edge.engine.wordpiece import read_wordpiece
+from archroute_edge.deciders import TEXT_FORMAT
+from archroute_edge.deciders._encoder_scale import EncoderScale, read_encoder_scale
+from archroute_edge.deciders._hubness import read_hubness
+from archroute_edge.engine import read_header
+from archroute_edge.engine._wordpiece import read_wordpiece
 from archroute_edge.errors import CheckpointError
-from archroute_edge.quantization import quantize
-from archroute_edge.quantization_levels import level_named
+from archroute_edge.models import level_named
+from archroute_edge.quantize import quantize
 from tests.convert import gguf_contents, llama, numpy_bert
-from tests.convert.bert_checkpoints import BERT, BertShape, build_wordpiece, write_bert
-from tests.convert.checkpoints import WrittenCheckpoint
-from tests.convert.qwen_tokenizer import build_tokenizer, write_json, write_tokenizer
 from tests.convert.test_tensors import words_of
-from tests.convert.texts import is_settled, texts
 from tools.convert.conversion import OutType, convert_checkpoint
+from tools.fixtures.bert_checkpoints import BERT, BertShape, build_wordpiece, write_bert
+from tools.fixtures.checkpoints import WrittenCheckpoint
+from tools.fixtures.qwen_tokenizer import build_tokenizer, write_json, write_tokenizer
+from tools.fixtures.texts import is_settled, texts
 
 HUBNESS = {"scale": 12.5, "other_cosine": 0, "text_format": 1, "hubness_weight": 0.25, "hubness_neighbours": 2}
 TEXT = "please help me to translate a text, it's 12345 o'clock and the café is closed"

@@ -12,9 +12,9 @@ import pytest
 from huggingface_hub import constants
 
 from tests.convert import gguf_contents
-from tests.convert.checkpoints import QWEN2, Shape, write_checkpoint
 from tests.convert.typed import Typed
 from tools.convert.distribution_comparison import Observation, observe
+from tools.fixtures.checkpoints import QWEN2, Shape, write_checkpoint
 
 SMALL = Shape(hidden_size=256, intermediate_size=256, num_hidden_layers=1)
 

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.engine import LoadedModel
 from archroute_edge.errors import ImatrixError
 from tests.convert import numpy_qwen
-from tests.convert.checkpoints import QWEN2, QWEN3, Shape, write_checkpoint
 from tools.convert import imatrix_collection
 from tools.convert.conversion import convert_checkpoint
 from tools.convert.imatrix_collection import calibration_sequences, collect
 from tools.convert.routing_prompts import CALIBRATION, VERIFICATION, shipped_cases
+from tools.fixtures.checkpoints import QWEN2, QWEN3, Shape, write_checkpoint
 
 PARTS = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",

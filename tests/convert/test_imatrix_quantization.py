@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from archroute_edge.errors import ImatrixError, QuantizationError
-from archroute_edge.imatrix import Imatrix, Importance, write_imatrix
-from archroute_edge.quantization import predict_size, quantize
+from archroute_edge.quantize import Imatrix, Importance, predict_size, quantize, write_imatrix
 from tests.convert import gguf_contents, llama
-from tests.convert.checkpoints import WrittenCheckpoint
+from tools.fixtures.checkpoints import WrittenCheckpoint
 
 
 def flat(value: float, source: Path) -> dict[str, Importance]:

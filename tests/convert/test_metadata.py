@@ -11,9 +11,9 @@ import gguf
 import pytest
 
 from tests.convert import gguf_contents
-from tests.convert.checkpoints import QWEN2, QWEN3, Shape, change_json, write_checkpoint
-from tests.convert.qwen_tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS, ORDINARY_ADDED_TOKENS, build_tokenizer
 from tools.convert.conversion import convert_checkpoint
+from tools.fixtures.checkpoints import QWEN2, QWEN3, Shape, change_json, write_checkpoint
+from tools.fixtures.qwen_tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS, ORDINARY_ADDED_TOKENS, build_tokenizer
 
 KIND = gguf.TokenType
 

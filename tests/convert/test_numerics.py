@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.convert import llama, numpy_qwen
-from tests.convert.checkpoints import QWEN2, QWEN3, Shape, write_checkpoint
 from tools.convert.conversion import convert_checkpoint
+from tools.fixtures.checkpoints import QWEN2, QWEN3, Shape, write_checkpoint
 
 TEXT = "fix this module: torch has no attribute, the function returns None"
 

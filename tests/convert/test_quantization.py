@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 
 from archroute_edge.errors import ModelFileError, ModelNotFoundError, QuantizationError
-from archroute_edge.quantization import quantize
-from archroute_edge.quantization_levels import LEVELS, Level, level_named
-from archroute_edge.quantization_process import Task
+from archroute_edge.models import LEVELS, Level, level_named
+from archroute_edge.quantize import quantize
+from archroute_edge.quantize._process import Task
 from tests.convert import gguf_contents, llama
-from tests.convert.checkpoints import Shape, WrittenCheckpoint, write_checkpoint
 from tools.convert.conversion import convert_checkpoint
+from tools.fixtures.checkpoints import Shape, WrittenCheckpoint, write_checkpoint
 
 # Rows of 256 fit every level.
 SHAPE = Shape(hidden_size=256, intermediate_size=512, num_hidden_layers=2)
@@ -246,7 +246,7 @@ def test_llama_cpp_ends_with_the_process_that_started_it(source: Path, tmp_path:
     os.mkfifo(target)  # whoever writes into it waits for a reader, and there is none
     task = json.dumps(asdict(Task(str(source), str(target), "Q8_0", LEVELS["Q8_0"].ftype, 1)))
     with subprocess.Popen(
-        [sys.executable, "-m", "archroute_edge.quantization_worker", task], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "archroute_edge.quantize._worker", task], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as worker:
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -274,7 +274,7 @@ def test_log_goes_to_logging(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The library prints nothing; what llama.cpp says is there for those who want it."""
-    with caplog.at_level(logging.DEBUG, logger="archroute_edge.quantization"):
+    with caplog.at_level(logging.DEBUG, logger="archroute_edge.quantize._quantization"):
         quantize(source, tmp_path / "model.gguf", LEVELS["Q8_0"], threads=1)
     assert "quant size" in caplog.text
     assert capfd.readouterr() == ("", "")

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from archroute_edge.errors import CheckpointError
-from tests.convert.checkpoints import QWEN2, QWEN3, WrittenCheckpoint, change_json, sharded, write_checkpoint, write_tensors
 from tools.convert import safetensors_files
 from tools.convert.conversion import convert_checkpoint
+from tools.fixtures.checkpoints import QWEN2, QWEN3, WrittenCheckpoint, change_json, sharded, write_checkpoint, write_tensors
 
 Damage = Callable[[WrittenCheckpoint], object]
 

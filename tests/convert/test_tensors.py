@@ -12,8 +12,8 @@ import pytest
 import safetensors.numpy
 
 from tests.convert import gguf_contents
-from tests.convert.checkpoints import QWEN2, QWEN3, Shape, sharded, write_checkpoint, write_tensors
 from tools.convert.conversion import OutType, convert_checkpoint
+from tools.fixtures.checkpoints import QWEN2, QWEN3, Shape, sharded, write_checkpoint, write_tensors
 
 GGUF_NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",

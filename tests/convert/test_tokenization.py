@@ -10,11 +10,11 @@ import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 from tests.convert import llama
-from tests.convert.checkpoints import write_checkpoint
-from tests.convert.qwen_tokenizer import QWEN_SPLIT, build_tokenizer
-from tests.convert.texts import texts
 from tools.convert.conversion import convert_checkpoint
 from tools.convert.pre_tokenizers import recognise, recognise_normalizer
+from tools.fixtures.checkpoints import write_checkpoint
+from tools.fixtures.qwen_tokenizer import QWEN_SPLIT, build_tokenizer
+from tools.fixtures.texts import texts
 
 
 def test_ids_equal_the_checkpoints(tmp_path: Path) -> None:

@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from archroute_edge.engine.gguf_header import read_header
+from archroute_edge.engine import read_header
 from archroute_edge.errors import QuantizationError
-from archroute_edge.quantization import quantize
-from tests.convert.checkpoints import Shape, WrittenCheckpoint, write_checkpoint
+from archroute_edge.quantize import quantize
 from tests.convert.typed import Typed
 from tools.convert.conversion import convert_checkpoint
 from tools.convert.distribution_comparison import Observation, compare_distributions, divergences, log_softmax
 from tools.convert.file_comparison import allowed_error, compare_files
 from tools.convert.routing_prompts import VERIFICATION, shipped_cases
 from tools.convert.verification import Limits, verify
+from tools.fixtures.checkpoints import Shape, WrittenCheckpoint, write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("few_cases")
 

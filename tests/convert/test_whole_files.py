@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from archroute_edge.errors import CheckpointError
-from archroute_edge.whole_files import replaced_when_whole
-from tests.convert.checkpoints import write_checkpoint
+from archroute_edge.system import replaced_when_whole
 from tools.convert.conversion import convert_checkpoint
+from tools.fixtures.checkpoints import write_checkpoint
 
 
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:

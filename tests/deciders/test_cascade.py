@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from archroute_edge import Router
-from archroute_edge.calibration import Calibration, tempered
-from archroute_edge.deciders.encoder_scale import SWITCH_OVER_KEY
+from archroute_edge.deciders import SWITCH_OVER_KEY, Calibration, tempered
 from archroute_edge.errors import EngineError, ModelFileError, ModelNotFoundError, SettingsError
 from tests.deciders.test_encoder import MESSAGES, ROUTES
 from tests.engine.gguf_file import FLOAT32, read_gguf

@@ -15,8 +15,8 @@ import pytest
 
 from archroute_edge import OTHER, Route, Router, RouteTable
 from archroute_edge.errors import ConversationError, EngineError, SettingsError
-from tests.convert.bert_checkpoints import write_bert
 from tools.convert.conversion import convert_checkpoint
+from tools.fixtures.bert_checkpoints import write_bert
 
 ROUTES = (
     Route("cook_dinner", "cook a dinner, book a table"),

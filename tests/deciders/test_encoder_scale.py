@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 
 from archroute_edge import OTHER, Router
-from archroute_edge.deciders.encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, TEXT_FORMAT_KEY
-from archroute_edge.deciders.encoder_text import route_text
-from archroute_edge.deciders.hubness import HUBNESS_NEIGHBOURS_KEY, HUBNESS_WEIGHT_KEY, INT8, REFERENCES_KEY
-from archroute_edge.engine.embedding import EmbeddingEngine
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.deciders import (
+    HUBNESS_NEIGHBOURS_KEY,
+    HUBNESS_WEIGHT_KEY,
+    OTHER_COSINE_KEY,
+    REFERENCES_KEY,
+    SCALE_KEY,
+    TEXT_FORMAT_KEY,
+    route_text,
+)
+from archroute_edge.deciders._hubness import INT8
+from archroute_edge.engine import EmbeddingEngine, LoadedModel
 from archroute_edge.errors import ModelFileError
 from tests.deciders.test_encoder import MESSAGES, ROUTES
 from tests.engine.gguf_file import ARRAY, FLOAT32, STRING, UINT32, read_gguf

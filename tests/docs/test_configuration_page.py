@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.config import known_keys
-from archroute_edge.config.known_keys import Level
-from archroute_edge.config.reader import POLICIES
+from archroute_edge.config import Level
+from archroute_edge.config import _known_keys as known_keys
+from archroute_edge.config._reader import POLICIES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 LEVELS = [each for each in vars(known_keys).values() if isinstance(each, Level)]

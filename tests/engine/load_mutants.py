@@ -12,10 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from archroute_edge.engine.completion import CompletionEngine, EngineSettings
-from archroute_edge.engine.embedding import EmbeddingEngine
-from archroute_edge.engine.interface import sequence_batch
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.engine import CompletionEngine, EmbeddingEngine, EngineSettings, LoadedModel, sequence_batch
 from archroute_edge.errors import ArchRouteError
 from tests.engine.gguf_file import read_gguf
 from tests.engine.mutants import mutant

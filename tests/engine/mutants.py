@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from archroute_edge.engine.gguf_header import TENSOR_TYPES
+from archroute_edge.engine import TENSOR_TYPES
 from tests.engine.gguf_file import ARRAY, BOOL, FLOAT32, INT32, STRING, UINT32, GGUFFile, Tensor
 
 _NUMBERS = (0, 1, 2, 3, 5, 7, 8, 31, 32, 33, 64, 65, 127, 256, 511, 512, 513, 4096, 65535, 2**31 - 1, 2**31, 2**32 - 1)

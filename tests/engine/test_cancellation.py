@@ -9,10 +9,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from archroute_edge.engine.cancellation import ABORT_CALLBACK, Cancellation
-from archroute_edge.engine.completion import GPU_N_BATCH, CompletionEngine, EngineSettings
-from archroute_edge.engine.interface import BatchToken, Logits, sequence_batch
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.engine import (
+    BatchToken,
+    Cancellation,
+    CompletionEngine,
+    EngineSettings,
+    LoadedModel,
+    Logits,
+    sequence_batch,
+)
+from archroute_edge.engine._cancellation import ABORT_CALLBACK
+from archroute_edge.engine._completion import GPU_N_BATCH
 from archroute_edge.errors import DecisionCancelledError, EvaluationStoppedError
 from tests.gate import our_threads
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archroute_edge.engine.completion import N_BATCH, N_SEQUENCES, CompletionEngine, EngineSettings
-from archroute_edge.engine.interface import BatchToken, Logits, sequence_batch
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.engine import N_SEQUENCES, BatchToken, CompletionEngine, EngineSettings, LoadedModel, Logits, sequence_batch
+from archroute_edge.engine._completion import N_BATCH
 from archroute_edge.errors import ContextOverflowError, EngineError
 from tests.engine.gguf_file import GGUFFile
 from tests.small_model import small_vocabulary, write_small_model

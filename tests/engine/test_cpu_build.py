@@ -7,14 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.engine import backend
-from archroute_edge.engine.cpu_build import (
-    compiler_of_build,
-    describe_features,
-    features_of_build,
-    is_portable,
-    required_features,
-)
+from archroute_edge.engine import _backend as backend
+from archroute_edge.engine import compiler_of_build, describe_features, features_of_build, required_features
+from archroute_edge.engine._cpu_build import is_portable
 from tests.engine.elf_writer import elf
 
 AARCH64 = 183

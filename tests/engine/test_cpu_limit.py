@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.engine.cpu_limit import cpu_limit
+from archroute_edge.engine._cpu_limit import cpu_limit
 
 
 def limit(root: Path, membership: str, files: dict[str, str]) -> int | None:
@@ -55,7 +55,7 @@ def test_no_groups_at_all(tmp_path: Path) -> None:
 
 
 def test_the_engine_uses_no_more_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    from archroute_edge.engine import backend
+    from archroute_edge.engine import _backend as backend
 
     monkeypatch.setattr(backend, "cpu_limit", lambda: 1)
     assert backend.physical_cores.__wrapped__() == 1

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archroute_edge.engine.embedding import N_TEXTS, N_UBATCH, EmbeddingEngine
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.engine import N_TEXTS, EmbeddingEngine, LoadedModel
+from archroute_edge.engine._embedding import N_UBATCH
 from archroute_edge.errors import EngineError, ModelFileError
 from tests.convert import numpy_bert
-from tests.convert.bert_checkpoints import BertShape, write_bert
-from tests.convert.texts import texts
 from tests.engine.gguf_file import ARRAY, BOOL, INT32, UINT32, GGUFFile, read_gguf
 from tests.engine.mutants import lay_out
 from tests.engine.test_model_check import refusal
 from tools.convert.conversion import convert_checkpoint
+from tools.fixtures.bert_checkpoints import BertShape, write_bert
+from tools.fixtures.texts import texts
 
 TEXTS = ("please help me to translate a text", "cook a dinner", "fix this bug", "", "日本語 é नमस्ते 안녕", "it's 12345 o'clock!")
 

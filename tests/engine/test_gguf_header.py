@@ -11,7 +11,7 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from archroute_edge.engine.gguf_header import TENSOR_TYPES, MetadataArray, read_header, read_texts
+from archroute_edge.engine import TENSOR_TYPES, MetadataArray, read_header, read_texts
 from archroute_edge.errors import ModelError, ModelFileError, ModelNotFoundError
 from tests.engine.gguf_file import ARRAY, INT32, STRING, UINT32, UINT64, Entry, GGUFFile, Tensor, read_gguf
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from archroute_edge.cli import doctor
-from archroute_edge.engine.gpus import AMD, INTEL, NVIDIA, GPUVendor, gpus, unused_gpus
+from archroute_edge.engine import unused_gpus
+from archroute_edge.engine._gpus import AMD, INTEL, NVIDIA, GPUVendor, gpus
 
 
 @pytest.fixture(autouse=True)

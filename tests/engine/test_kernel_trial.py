@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from archroute_edge import Route, Router
-from archroute_edge.engine import cpu_key, kernel_trial
-from archroute_edge.engine.kernel_trial import KernelVerdict, TrialRun, chosen_kernels, run_worker, try_kernels
+from archroute_edge.engine import KernelVerdict, chosen_kernels
+from archroute_edge.engine import _cpu_key as cpu_key
+from archroute_edge.engine import _kernel_trial as kernel_trial
+from archroute_edge.engine._kernel_trial import TrialRun, run_worker, try_kernels
 from archroute_edge.errors import EngineError, SettingsError
-from archroute_edge.folders import cache_folder
+from archroute_edge.system import cache_folder
 
 DYING_WORKER = Path(__file__).parent / "dying_worker"
 PROGRAM = [sys.executable, "-m", "archroute_edge.cli"]
@@ -226,7 +228,7 @@ def test_another_program_in_the_place_of_python_proves_nothing(monkeypatch: pyte
 def test_python_raises_an_engine_error(fresh_verdicts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_trial, "run_worker", None)
     monkeypatch.setattr(kernel_trial, "try_kernels", lambda wanted: try_kernels(wanted, start=lambda *_: died(-4)))
-    from archroute_edge.engine import backend
+    from archroute_edge.engine import _backend as backend
 
     backend.initialise.cache_clear()
     with pytest.raises(EngineError, match=r"SIGILL.*pip install"):

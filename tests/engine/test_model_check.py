@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.engine.gguf_header import read_header
-from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.engine.model_check import check_model_file, model_fingerprint
+from archroute_edge.engine import LoadedModel, check_model_file, model_fingerprint, read_header
 from archroute_edge.errors import ModelFileError, ModelLoadError, ModelNotFoundError, PromptFormatError
-from archroute_edge.prompt import PromptBuilder
-from archroute_edge.prompt_formats import prompt_format
+from archroute_edge.prompts import PromptBuilder, prompt_format
 from tests.engine.gguf_file import ARRAY, BOOL, FLOAT32, INT32, STRING, UINT32, GGUFFile
 from tests.engine.load_mutants import use
 from tests.engine.mutants import as_architecture, lay_out

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from archroute_edge.errors import ModelFileError, PromptFormatError
-from archroute_edge.router import Router
 from archroute_edge.routes import Route
+from archroute_edge.routing import Router
 from tests.engine.gguf_file import STRING, GGUFFile
 
 

@@ -12,10 +12,9 @@ import httpx
 import pytest
 
 from archroute_edge.config import RoutingConfig, parse_config
-from archroute_edge.router import Router
-from archroute_edge.server.app import ServerApp
-from archroute_edge.server.settings import ServerSettings
-from archroute_edge.service import RoutingService
+from archroute_edge.routing import Router, RoutingService
+from archroute_edge.server import ServerSettings
+from archroute_edge.server.http._app import ServerApp
 from tests.conftest import EXAMPLE_ROUTES
 from tools.measure.server_process import ServerProcess
 

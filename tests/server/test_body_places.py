@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from archroute_edge.server import body_places
-from archroute_edge.server.app import ServerApp
-from archroute_edge.server.body_places import LEAST_RATE, WINDOW_S, BodyPlaces, Place
-from archroute_edge.server.settings import ServerSettings
-from archroute_edge.service import RoutingService
+from archroute_edge.routing import RoutingService
+from archroute_edge.server import ServerSettings
+from archroute_edge.server.http import _body_places as body_places
+from archroute_edge.server.http._app import ServerApp
+from archroute_edge.server.http._body_places import LEAST_RATE, WINDOW_S, BodyPlaces, Place
 from tests.server.conftest import Client
 
 App = Callable[..., Client]

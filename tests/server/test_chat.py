@@ -9,9 +9,10 @@ import pytest
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.conversation import Turn
-from archroute_edge.prompt_formats import CARD, ORCHESTRATOR, PROMPT_FORMATS, PromptFormat
+from archroute_edge.prompts import CARD, PROMPT_FORMATS, PromptFormat
+from archroute_edge.prompts._prompt_formats import ORCHESTRATOR
 from archroute_edge.routes import OTHER, Route, RouteTable
-from archroute_edge.service import RoutingService
+from archroute_edge.routing import RoutingService
 from tests.server.conftest import Client
 
 PATH = "/v1/chat/completions"

@@ -16,16 +16,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from archroute_edge.router import Router
-from archroute_edge.server import connections, run
-from archroute_edge.server.connections import (
+from archroute_edge.routing import Router
+from archroute_edge.server import ServerSettings
+from archroute_edge.server.http import _connections as connections
+from archroute_edge.server.http import _run as run
+from archroute_edge.server.http._connections import (
     ConnectionBook,
     ConnectionLimits,
     OncePerMinute,
     connection_limits,
     descriptor_limit,
 )
-from archroute_edge.server.settings import ServerSettings
 from tests.server.conftest import CONFIG
 
 PATIENCE_S = 30.0

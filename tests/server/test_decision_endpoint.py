@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from archroute_edge.config import RoutingConfig, parse_config
-from archroute_edge.server.affinity import AffinityStore, Pin
-from archroute_edge.server.app import ServerApp
-from archroute_edge.server.settings import ServerSettings
-from archroute_edge.service import RoutingService
+from archroute_edge.routing import RoutingService
+from archroute_edge.server import ServerSettings
+from archroute_edge.server.http._affinity import AffinityStore, Pin
+from archroute_edge.server.http._app import ServerApp
 from tests.server.conftest import Client, StuckService, configure
 
 PATH = "/routing/v1/chat/completions"

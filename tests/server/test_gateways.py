@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from archroute_edge.config import RoutingConfig, parse_config
-from archroute_edge.service import RoutingService
+from archroute_edge.routing import RoutingService
 from tests.server.conftest import CONFIG, Client, configure
 
 CLIENTS = Path(__file__).parents[2] / "docs" / "clients.md"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from archroute_edge.errors import SettingsError
-from archroute_edge.server.settings import ServerSettings
-from archroute_edge.service import RoutingService
+from archroute_edge.routing import RoutingService
+from archroute_edge.server import ServerSettings
 from tests.server.conftest import Client
 
 KEY = "s3cret-key"

@@ -10,8 +10,8 @@ import pytest
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.conversation import Turn
-from archroute_edge.prompt_formats import CARD, PROMPT_FORMATS
-from archroute_edge.router import Router
+from archroute_edge.prompts import CARD, PROMPT_FORMATS
+from archroute_edge.routing import Router
 from tests.conftest import CARD_MESSAGE
 from tools.measure.server_process import ServerProcess
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from archroute_edge.service import RoutingService
+from archroute_edge.routing import RoutingService
 from tests.server.conftest import Client
 from tests.server.test_guard import App
 from tools.measure.server_fuzz import Findings, fuzz_decisions, fuzz_document

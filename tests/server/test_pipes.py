@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from archroute_edge.server.pipes import LineWriter, read_lines
+from archroute_edge.server.stdio._pipes import LineWriter, read_lines
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.server.app import ServerApp
-from archroute_edge.server.reload import ConfigReload
-from archroute_edge.server.settings import ServerSettings
-from archroute_edge.service import RoutingService
+from archroute_edge.routing import RoutingService
+from archroute_edge.server import ServerSettings
+from archroute_edge.server.http._app import ServerApp
+from archroute_edge.server.http._reload import ConfigReload
 from tests.server.conftest import CONFIG, Client, configure
 
 NEW = """\

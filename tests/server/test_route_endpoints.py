@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from archroute_edge.config import RoutingConfig
 from archroute_edge.conversation import Turn
 from archroute_edge.decision import Decision, Timings, TokenCounts
-from archroute_edge.prompt_formats import CARD, ORCHESTRATOR
-from archroute_edge.server import reply_bodies
-from archroute_edge.service import RoutingService
+from archroute_edge.prompts import CARD
+from archroute_edge.prompts._prompt_formats import ORCHESTRATOR
+from archroute_edge.routing import RoutingService
+from archroute_edge.server.http import _reply_bodies as reply_bodies
 from tests.server.conftest import Client, StuckService
 from tests.server.test_guard import App
 

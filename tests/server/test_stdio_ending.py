@@ -11,12 +11,11 @@ from typing import cast
 
 import pytest
 
-from archroute_edge.child_process import ParentProcess
-from archroute_edge.router import Router
-from archroute_edge.server import stdio
-from archroute_edge.server.settings import StdioSettings
+from archroute_edge.routing import Router, RoutingService
+from archroute_edge.server import StdioSettings
 from archroute_edge.server.stdio import Host, serve_stdio
-from archroute_edge.service import RoutingService
+from archroute_edge.server.stdio import _run as stdio
+from archroute_edge.system import ParentProcess
 from tests.server.conftest import CONFIG
 from tests.server.stdio_host import request
 

@@ -20,7 +20,7 @@ from tests.server.stdio_host import StdioHost, request, routes
 NOISY = """\
 import os
 from archroute_edge.cli import main
-from archroute_edge.router import Router
+from archroute_edge import Router
 
 route = Router.route
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from archroute_edge.decision import Decision, Timings, TokenCounts, Warmup
 from archroute_edge.errors import EngineError
-from archroute_edge.server.settings import StdioSettings
-from archroute_edge.server.stdio_session import Session
-from archroute_edge.service import RoutingService
+from archroute_edge.routing import RoutingService
+from archroute_edge.server import StdioSettings
+from archroute_edge.server.stdio._session import Session
 
 DECISION = Decision(
     *("other", False, None, (), 1.0, None, TokenCounts(1, 0, 1, 0, 1), Timings(1.0, 0.0, 0.0, 1.0, 0.0)),

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from archroute_edge.errors import CheckpointError
-from archroute_edge.file_kinds import kind_of_file, kind_of_folder
+from archroute_edge.system import kind_of_file, kind_of_folder
 from tools.convert.json_files import Settings, read_object, read_settings
 from tools.convert.safetensors_files import StoredTensor, read_index
 

@@ -19,11 +19,10 @@ import click
 import numpy as np
 import yaml
 
-from archroute_edge.engine.embedding import EmbeddingEngine, Vectors
-from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.quantization import quantized_types
-from tests.convert.texts import is_settled
-from tests.convert.texts import texts as awkward_texts
+from archroute_edge.engine import EmbeddingEngine, LoadedModel, Vectors
+from archroute_edge.quantize import quantized_types
+from tools.fixtures.texts import is_settled
+from tools.fixtures.texts import texts as awkward_texts
 
 N_TEXTS = 1000
 LEAST_COSINE = {False: 0.9999, True: 0.998}

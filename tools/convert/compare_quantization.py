@@ -16,10 +16,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from archroute_edge.engine.gguf_header import GGUFHeader, read_header
-from archroute_edge.imatrix import Imatrix, read_imatrix, write_imatrix
-from archroute_edge.quantization import quantize
-from archroute_edge.quantization_levels import LEVELS, Level, level_named
+from archroute_edge.engine import GGUFHeader, read_header
+from archroute_edge.models import LEVELS, Level, level_named
+from archroute_edge.quantize import Imatrix, quantize, read_imatrix, write_imatrix
 from tools.convert.imatrix_command import collect_with_progress
 
 

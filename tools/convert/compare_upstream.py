@@ -5,7 +5,7 @@
 SCRIPT lies in ``vendor/llama.cpp`` of llama-cpp-python's source archive; PYTHON is an interpreter with torch,
 transformers and sentencepiece; VOCAB.gguf is a GGUF with Qwen2's vocabulary, which llama.cpp keeps among its
 ``models/ggml-vocab-*``: upstream knows pre-tokenizers by vocabulary, so a small one will not do. FOLDER is a checkpoint of
-sentence-transformers with uncased BERT's vocabulary (``tools/mini/published.py`` fetches one); it is compared itself, and
+sentence-transformers with uncased BERT's vocabulary (``training/mini/published.py`` fetches one); it is compared itself, and
 random checkpoints with its vocabulary are. Without one of the two options its cases are left out.
 """
 
@@ -23,12 +23,12 @@ from typing import Any
 import click
 import tokenizers
 
-from archroute_edge.engine.gguf_header import GGUFHeader, MetadataArray, read_header
+from archroute_edge.engine import GGUFHeader, MetadataArray, read_header
 from archroute_edge.errors import ArchRouteError
-from tests.convert.bert_checkpoints import BertShape, write_bert
-from tests.convert.checkpoints import change_json, write_checkpoint
 from tools.convert.conversion import convert_checkpoint
 from tools.convert.upstream_cases import Case, cases, encoder_cases, qwen2_tokenizer
+from tools.fixtures.bert_checkpoints import BertShape, write_bert
+from tools.fixtures.checkpoints import change_json, write_checkpoint
 
 EXPECTED_KEYS = ("qwen2.", "qwen3.", "bert.", "tokenizer.")
 EXPECTED_GENERAL = ("general.architecture", "general.file_type", "general.quantization_version")

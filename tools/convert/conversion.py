@@ -10,7 +10,7 @@ from typing import Final, Literal
 import gguf
 
 from archroute_edge.errors import CheckpointError
-from archroute_edge.whole_files import replaced_when_whole
+from archroute_edge.system import replaced_when_whole
 from tools.convert.architectures import PlacedTensor, architecture_of, place_tensors
 from tools.convert.checkpoint import open_checkpoint
 from tools.convert.gguf_output import Progress, write_gguf

@@ -12,9 +12,8 @@ import click
 
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
-from archroute_edge.imatrix import read_imatrix, write_imatrix
-from archroute_edge.quantization import quantize, refuse_without_imatrix
-from archroute_edge.quantization_levels import LEVELS, level_named
+from archroute_edge.models import LEVELS, level_named
+from archroute_edge.quantize import quantize, read_imatrix, refuse_without_imatrix, write_imatrix
 from tools.convert.conversion import OutType, convert_checkpoint
 from tools.convert.distribution_comparison import Observation
 from tools.convert.hub_checkpoint import CheckpointSource, find_checkpoint

@@ -10,13 +10,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.decoding import AnswerSet, SpeculativeDecoder
-from archroute_edge.engine.backend import physical_cores
-from archroute_edge.engine.completion import CompletionEngine, EngineSettings
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.decoding import AnswerSet, PrefixCache, SpeculativeDecoder
+from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, physical_cores
 from archroute_edge.errors import QuantizationError
-from archroute_edge.model_store import AUTO
-from archroute_edge.prefix_cache import PrefixCache
+from archroute_edge.models import AUTO
 from tools.convert.routing_prompts import RoutingCase, prompt_builder, tokenize_cases
 
 _CELLS_BESIDE_THE_PROMPTS: Final = 256

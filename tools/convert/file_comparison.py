@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.engine.gguf_header import TENSOR_TYPES, GGUFHeader, MetadataArray, TensorEntry
+from archroute_edge.engine import TENSOR_TYPES, GGUFHeader, MetadataArray, TensorEntry
 from archroute_edge.errors import QuantizationError
 
 Progress = Callable[[int, int], None]

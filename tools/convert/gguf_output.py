@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 import gguf
 import numpy as np
 
-from archroute_edge.engine.gguf_header import GGUFHeader, read_header
+from archroute_edge.engine import GGUFHeader, read_header
 from archroute_edge.errors import CheckpointError
 from tools.convert.architectures import PlacedTensor
 from tools.convert.number_types import ELEMENT_BYTES, NumberType, convert

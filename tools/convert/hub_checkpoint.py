@@ -10,7 +10,7 @@ from typing import Final
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.pull_view import PullView
 from archroute_edge.errors import CheckpointError, DownloadError
-from archroute_edge.model_downloads import PulledModel, pull_checkpoint
+from archroute_edge.models import PulledModel, pull_checkpoint
 from tools.convert.model_card import read_card
 
 _HUB_ID: Final = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")

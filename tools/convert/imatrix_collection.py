@@ -15,10 +15,10 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.engine import backend
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.engine import LoadedModel
+from archroute_edge.engine import _backend as backend
 from archroute_edge.errors import EngineError, ImatrixError, ModelLoadError
-from archroute_edge.imatrix import Imatrix, Importance
+from archroute_edge.quantize import Imatrix, Importance
 from tools.convert.graph_tensors import GraphTensor, is_f32, operation_name, read_rows, weight_name
 from tools.convert.routing_prompts import CALIBRATION, prompt_builder, read_cases, shipped_cases, tokenize_cases
 

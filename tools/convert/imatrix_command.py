@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.engine import LoadedModel
 from archroute_edge.errors import ImatrixError
-from archroute_edge.imatrix import Imatrix, write_imatrix
-from archroute_edge.model_store import AUTO
-from archroute_edge.prompt_formats import PROMPT_FORMATS
+from archroute_edge.models import AUTO
+from archroute_edge.prompts import PROMPT_FORMATS
+from archroute_edge.quantize import Imatrix, write_imatrix
 from tools.convert.imatrix_collection import calibration_sequences, collect
 
 

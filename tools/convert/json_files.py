@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge.errors import CheckpointError
-from archroute_edge.file_kinds import kind_of_file
+from archroute_edge.system import kind_of_file
 
 MAX_TEXT_BYTES: Final = 256 << 20
 """Far above any tokenizer.json (Qwen2's has 7 to 11 MB), far below what would exhaust the memory."""

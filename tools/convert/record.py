@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge import __version__
-from archroute_edge.engine.backend import build
+from archroute_edge.engine import build
 from archroute_edge.errors import QuantizationError
-from archroute_edge.imatrix import read_imatrix
-from archroute_edge.whole_files import replaced_when_whole
+from archroute_edge.quantize import read_imatrix
+from archroute_edge.system import replaced_when_whole
 from tools.convert.hub_checkpoint import CheckpointSource
 
 _BLOCK: Final = 1 << 20

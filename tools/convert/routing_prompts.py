@@ -11,11 +11,11 @@ from typing import Any, Final
 import yaml
 
 from archroute_edge.conversation import Turn, read_user_text
-from archroute_edge.deciders.identity import choose_prompt_format
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.deciders import choose_prompt_format
+from archroute_edge.engine import LoadedModel
 from archroute_edge.errors import ArchRouteError, ImatrixError
-from archroute_edge.model_store import AUTO, ModelFile
-from archroute_edge.prompt import PromptBuilder
+from archroute_edge.models import AUTO, ModelFile
+from archroute_edge.prompts import PromptBuilder
 from archroute_edge.routes import OTHER, Route, RouteTable
 
 _FOLDER: Final = Path(__file__).parent / "calibration"

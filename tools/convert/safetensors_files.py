@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from archroute_edge.errors import CheckpointError
-from archroute_edge.file_kinds import ENOUGH_BYTES, SAFETENSORS, other_kind
+from archroute_edge.system import ENOUGH_BYTES, SAFETENSORS, other_kind
 
 MAX_HEADER_BYTES: Final = 100_000_000
 """The limit of the reference implementation."""

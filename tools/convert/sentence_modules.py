@@ -2,7 +2,7 @@
 
 sentence-transformers' ``modules.json`` lists the steps from the tokens' states to a vector; that of pooling has a
 ``config.json`` in its own folder. Older files have a flag for each way of pooling, newer ones its name. Our own
-``archroute.json``, which ``tools/mini`` writes, has the calibration of an encoder that was trained to route, and
+``archroute.json``, which ``training/mini`` writes, has the calibration of an encoder that was trained to route, and
 ``archroute-references.safetensors`` the messages that the hubness of routes is reckoned by.
 """
 
@@ -15,8 +15,15 @@ from typing import Any, Final
 import gguf
 import numpy as np
 
-from archroute_edge.deciders.encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, SWITCH_OVER_KEY, TEXT_FORMAT_KEY
-from archroute_edge.deciders.hubness import HUBNESS_NEIGHBOURS_KEY, HUBNESS_WEIGHT_KEY, REFERENCES_KEY
+from archroute_edge.deciders import (
+    HUBNESS_NEIGHBOURS_KEY,
+    HUBNESS_WEIGHT_KEY,
+    OTHER_COSINE_KEY,
+    REFERENCES_KEY,
+    SCALE_KEY,
+    SWITCH_OVER_KEY,
+    TEXT_FORMAT_KEY,
+)
 from archroute_edge.errors import CheckpointError
 from tools.convert.json_files import Settings, read_settings, read_text
 from tools.convert.safetensors_files import read_index
@@ -110,7 +117,7 @@ def _add_hubness(writer: gguf.GGUFWriter, folder: Path, settings: Settings) -> N
         raise CheckpointError(f"{path}: is missing, and {settings.path.name} says that hubness is reckoned by it")
     stored = read_index(path).get(REFERENCES)
     if stored is None or stored.dtype != "I8" or len(stored.shape) != 2 or not stored.n_elements:
-        raise CheckpointError(f"{path}: has no tensor {REFERENCES!r} of 8-bit rows; make it again with tools/mini")
+        raise CheckpointError(f"{path}: has no tensor {REFERENCES!r} of 8-bit rows; make it again with training/mini")
     numbers = np.frombuffer(b"".join(stored.read()), np.int8).tolist()
     writer.add_float32(HUBNESS_WEIGHT_KEY, settings.number("hubness_weight"))
     writer.add_uint32(HUBNESS_NEIGHBOURS_KEY, settings.integer("hubness_neighbours"))

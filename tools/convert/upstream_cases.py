@@ -11,10 +11,10 @@ from typing import Any
 import gguf
 import tokenizers
 
-from tests.convert.bert_checkpoints import BertShape
-from tests.convert.checkpoints import Shape
-from tests.convert.qwen_tokenizer import add_qwen_tokens, qwen_tokenizer
 from tools.convert.conversion import OutType
+from tools.fixtures.bert_checkpoints import BertShape
+from tools.fixtures.checkpoints import Shape
+from tools.fixtures.qwen_tokenizer import add_qwen_tokens, qwen_tokenizer
 
 FIRST_ADDED = "<|endoftext|>"
 

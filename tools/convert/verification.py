@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from archroute_edge.deciders.identity import choose_prompt_format
-from archroute_edge.engine.model_check import check_model_file
+from archroute_edge.deciders import choose_prompt_format
+from archroute_edge.engine import check_model_file
 from archroute_edge.errors import QuantizationError
-from archroute_edge.model_store import AUTO, ModelFile
+from archroute_edge.models import AUTO, ModelFile
 from tools.convert.conversion import convert_checkpoint
 from tools.convert.distribution_comparison import DistributionComparison, Observation, compare_distributions, observe
 from tools.convert.file_comparison import FileComparison, compare_files

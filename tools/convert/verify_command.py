@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.model_store import AUTO
-from archroute_edge.prompt_formats import PROMPT_FORMATS
+from archroute_edge.models import AUTO
+from archroute_edge.prompts import PROMPT_FORMATS
 from tools.convert.hub_checkpoint import find_checkpoint
 from tools.convert.verification import MAX_MEAN_KL, Limits, Verification, reference_file, verify
 

@@ -1,7 +1,7 @@
 """BERT's tokenizer, WordPiece, as llama.cpp has it: with its normaliser and pre-tokenizer built in.
 
 A vocabulary marks pieces inside a word (``##ing``); llama.cpp's marks those that begin one (``▁walk``). How llama.cpp's
-own tokenizer differs from BERT's, and who cuts texts for an encoder here, says ``archroute_edge/engine/wordpiece.py``.
+own tokenizer differs from BERT's, and who cuts texts for an encoder here, says ``archroute_edge/engine/_wordpiece.py``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m tools.measure.attention random-1.5B-Q4_0.gguf --depths 190,1000,3000,6000 --foreign 0,3000
 
-The figures behind ``FLASH_ATTENTION_DEPTH`` (archroute_edge/engine/completion.py). Rounds are interleaved.
+The figures behind ``FLASH_ATTENTION_DEPTH`` (archroute_edge/engine/_completion.py). Rounds are interleaved.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from archroute_edge.engine.backend import physical_cores
-from archroute_edge.engine.completion import CompletionEngine, EngineSettings
-from archroute_edge.engine.interface import sequence_batch
-from archroute_edge.engine.loaded_model import LoadedModel
+from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, physical_cores, sequence_batch
 
 N_NEW = 185
 _PREFIX, _FOREIGN, _WORK = 0, 1, 2

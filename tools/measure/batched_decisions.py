@@ -23,12 +23,8 @@ import numpy as np
 from archroute_edge.cli.options import read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.conversation import Turn
-from archroute_edge.engine.backend import physical_cores
-from archroute_edge.engine.completion import CompletionEngine, EngineSettings
-from archroute_edge.engine.interface import Logits, sequence_batch
-from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.prompt import PromptBuilder
-from archroute_edge.prompt_formats import CARD
+from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, Logits, physical_cores, sequence_batch
+from archroute_edge.prompts import CARD, PromptBuilder
 from tools.measure.peers.question import fresh_messages
 
 _N_CTX = 8192

@@ -22,7 +22,7 @@ import click
 import platformdirs
 
 from archroute_edge.errors import PeerError
-from archroute_edge.whole_files import replaced_when_whole
+from archroute_edge.system import replaced_when_whole
 
 PACKAGE = "llama-cpp-python"
 PROGRAMS = ("llama-server", "llama-bench", "llama-quantize", "llama-imatrix")

@@ -24,8 +24,7 @@ import click
 
 from archroute_edge import Router
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.engine.backend import physical_cores
-from archroute_edge.engine.gguf_header import read_header
+from archroute_edge.engine import physical_cores, read_header
 from tools.measure.peers.ours import EXAMPLE, ArchRoute, route_table
 from tools.measure.peers.question import fresh_messages
 

@@ -18,11 +18,10 @@ from pathlib import Path
 import click
 
 from archroute_edge import Router
-from archroute_edge.benchmark.cases import Case, read_cases, shipped_cases
-from archroute_edge.benchmark.evaluation import CaseResult, evaluate, largest_table
-from archroute_edge.benchmark.page import COLOURS, figure
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.whole_files import replaced_when_whole
+from archroute_edge.evaluation import Case, CaseResult, evaluate, largest_table, read_cases, shipped_cases
+from archroute_edge.report import COLOURS, figure
+from archroute_edge.system import replaced_when_whole
 
 _THRESHOLDS = tuple(number / 20 for number in range(21))
 

@@ -24,13 +24,12 @@ import click
 import httpx
 
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.config import RoutingConfig, parse_config
+from archroute_edge.config import RoutingConfig, parse_config, read_routes
 from archroute_edge.conversation import read_messages
 from archroute_edge.errors import ArchRouteError
-from archroute_edge.json_requests import read_routes
-from archroute_edge.prompt_formats import PROMPT_FORMATS
-from archroute_edge.router import Router
+from archroute_edge.prompts import PROMPT_FORMATS
 from archroute_edge.routes import OTHER
+from archroute_edge.routing import Router
 from tools.measure.door_cases import Case, make_cases
 from tools.measure.server_process import PROGRAM, ServerProcess
 

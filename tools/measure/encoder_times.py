@@ -23,8 +23,8 @@ import click
 from archroute_edge import Router, RouteTable
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.conversation import Turn
-from archroute_edge.deciders.encoder import EncoderDecider
-from archroute_edge.engine.backend import physical_cores
+from archroute_edge.deciders import EncoderDecider
+from archroute_edge.engine import physical_cores
 from tools.measure.peers.ours import table_of
 
 _LENGTHS = (16, 24, 64, 128)

@@ -17,16 +17,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, SpeculativeDecoder
-from archroute_edge.engine.backend import physical_cores
-from archroute_edge.engine.completion import CompletionEngine, EngineSettings
-from archroute_edge.engine.grammar_sampler import GrammarSampler
-from archroute_edge.engine.loaded_model import LoadedModel
-from archroute_edge.grammar import to_gbnf
-from archroute_edge.prefix_cache import PrefixCache
-from archroute_edge.prompt import PromptBuilder
-from archroute_edge.prompt_formats import PROMPT_FORMATS
-from tests.route_tables import random_conversation, random_table
+from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, PrefixCache, SpeculativeDecoder
+from archroute_edge.engine import CompletionEngine, EngineSettings, GrammarSampler, LoadedModel, physical_cores
+from archroute_edge.prompts import PROMPT_FORMATS, PromptBuilder, to_gbnf
+from tools.fixtures.route_tables import random_conversation, random_table
 
 
 def compare_allowed(engine: CompletionEngine, answers: AnswerSet, draw: random.Random) -> tuple[int, int]:

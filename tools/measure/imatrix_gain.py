@@ -22,10 +22,9 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.engine.gguf_header import read_header
-from archroute_edge.imatrix import Imatrix, Importance, write_imatrix
-from archroute_edge.quantization import quantize, quantized_types
-from archroute_edge.quantization_levels import level_named
+from archroute_edge.engine import read_header
+from archroute_edge.models import level_named
+from archroute_edge.quantize import Imatrix, Importance, quantize, quantized_types, write_imatrix
 from archroute_edge.routes import OTHER
 from tools.convert.distribution_comparison import Observation, compare_distributions, divergences, observe
 from tools.convert.imatrix_command import collect_with_progress

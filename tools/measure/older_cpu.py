@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 
-from archroute_edge.engine.cpu_build import describe_features, features_beyond_portable
+from archroute_edge.engine import describe_features, features_beyond_portable
 
 _CLONE = Path(__file__).parents[2]
 _MESSAGE = "my test fails with an IndexError"

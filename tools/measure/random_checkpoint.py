@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from tests.convert.checkpoints import Shape, write_checkpoint
 from tools.convert.upstream_cases import qwen2_tokenizer
+from tools.fixtures.checkpoints import Shape, write_checkpoint
 
 _N_VOCAB = 151936
 

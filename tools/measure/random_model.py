@@ -16,7 +16,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.quantization import quantize
+from archroute_edge.quantize import quantize
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import click
 
-from archroute_edge import kept_sequences
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.engine.backend import physical_cores
+from archroute_edge.decoding import _kept_sequences as kept_sequences
+from archroute_edge.engine import physical_cores
 from tools.measure.peers.ours import EXAMPLE, ArchRoute
 from tools.measure.peers.question import fresh_messages
 

@@ -37,7 +37,7 @@ from schemathesis.specs.openapi.checks import (
 
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.conversation import Turn
-from archroute_edge.prompt_formats import PROMPT_FORMATS
+from archroute_edge.prompts import PROMPT_FORMATS
 from archroute_edge.routes import OTHER, Route, RouteTable
 from tools.measure.server_process import ServerProcess
 

@@ -18,8 +18,8 @@ import click
 
 from archroute_edge.cli.options import read_config
 from archroute_edge.conversation import Turn
-from archroute_edge.prompt_formats import PROMPT_FORMATS
-from archroute_edge.router import Router
+from archroute_edge.prompts import PROMPT_FORMATS
+from archroute_edge.routing import Router
 from tools.measure.server_process import ServerProcess
 
 _MESSAGES = ("my test fails with an IndexError", "write a function that reverses a list", "thanks, that is all for today")

@@ -24,11 +24,11 @@ from urllib.parse import urlsplit
 import click
 import psutil
 
-from archroute_edge.benchmark.workload import conversation
+from archroute_edge.bench import conversation
 from archroute_edge.cli.options import read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.conversation import read_messages
-from archroute_edge.prompt_formats import PROMPT_FORMATS
+from archroute_edge.prompts import PROMPT_FORMATS
 from archroute_edge.routes import OTHER
 from tools.measure.server_process import ServerProcess
 

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 import click
 
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.engine.backend import physical_cores
+from archroute_edge.engine import physical_cores
 
 _VALUES = ("300000", "30000", "10000", "3000", "1000")
 _WORKER = "from tools.measure.spinning import work; work()"

@@ -1,6 +1,6 @@
 """Runs in a bundled program before the program itself: lets its executable run this package's workers.
 
-``archroute_edge.child_process.start_module`` starts ``sys.executable -m MODULE``, which here is the program itself.
+``archroute_edge.system.start_module`` starts ``sys.executable -m MODULE``, which here is the program itself.
 """
 
 

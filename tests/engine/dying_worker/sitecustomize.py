@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
-WORKER = "archroute_edge.engine.kernel_trial_worker"
+WORKER = "archroute_edge.engine._kernel_trial_worker"
 
 
 def die(how: str) -> None:
@@ -39,7 +39,7 @@ class RenamingFinder:
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
-        if name != "archroute_edge.engine.weight_buffers":
+        if name != "archroute_edge.engine._weight_buffers":
             return None
         spec = PathFinder.find_spec(name, path)
         assert spec is not None and spec.origin is not None
@@ -52,7 +52,7 @@ class DyingFinder:
 
     @staticmethod
     def find_spec(name: str, _path: object = None, _target: object = None) -> None:
-        if name == "archroute_edge.engine.matrix_products":
+        if name == "archroute_edge.engine._matrix_products":
             die(deaths[kernels])
 
 

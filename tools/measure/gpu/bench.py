@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from archroute_edge.whole_files import replaced_when_whole
+from archroute_edge.system import replaced_when_whole
 
 LEVELS = ("F16", "Q8_0", "Q4_K_M")
 _SCENARIOS = ("first-turn", "tables", "second-process", "prefill")

@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from archroute_edge import RoutingService
-from archroute_edge.engine.backend import physical_cores
+from archroute_edge.engine import physical_cores
 from tools.measure.peers.llama_server import LlamaServer
 from tools.measure.peers.ours import EXAMPLE, ArchRoute, agreeing
 from tools.measure.peers.question import Question, fresh_messages

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.engine.backend import build, physical_cores
+from archroute_edge.engine import build, physical_cores
 from archroute_edge.errors import ArchRouteError
 from tools.measure.peers import report
 from tools.measure.peers.scenarios import SCENARIOS, Setting

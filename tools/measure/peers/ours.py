@@ -13,10 +13,9 @@ import yaml
 
 from archroute_edge import Route, Router, RouteTable, load_config
 from archroute_edge.conversation import Turn
-from archroute_edge.deciders.generative import GenerativeDecider
-from archroute_edge.engine.completion import CompletionEngine
-from archroute_edge.engine.interface import BatchToken, Logits
-from archroute_edge.prompt_formats import CARD
+from archroute_edge.deciders import GenerativeDecider
+from archroute_edge.engine import BatchToken, CompletionEngine, Logits
+from archroute_edge.prompts import CARD
 from tools.measure.peers.question import Question, Reply
 
 EXAMPLE = "example"

@@ -1,0 +1,103 @@
+"""For which CPUs the installed llama.cpp was compiled, and by which compiler.
+
+None of its code runs here, since the code of a build for another CPU ends the process: its libraries are read as files.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from archroute_edge.engine._cpu_key import library_folder
+from archroute_edge.engine._elf_file import AARCH64, X86_64, ElfFile, NotElfError
+
+# What -DGGML_NATIVE=OFF compiles for on x86-64, and what every 64-bit ARM has.
+_PORTABLE: Final = frozenset({"SSE3", "SSSE3", "AVX", "AVX2", "F16C", "FMA", "BMI2", "NEON", "ARM_FMA"})
+# The first Apple Silicon has these, and its compiler uses them unasked.
+_PORTABLE_APPLE: Final = frozenset({"DOTPROD", "FP16_VA"})
+
+# What llama_print_system_info names beside the CPU's features: libraries, kernels, and sizes of registers.
+_NO_FEATURES: Final = frozenset({"LLAMAFILE", "ACCELERATE", "CPU_HBM", "OPENMP", "KLEIDIAI", "REPACK", "SVE_CNT", "RVV_VLEN"})
+
+# libggml-cpu exports a function for each feature that returns 1 if it was compiled for it and 0 if not:
+# "mov eax, 1; ret" or "xor eax, eax; ret", perhaps with a mark for jumps before it and a stack frame around it.
+_ANSWERS: Final = "ggml_cpu_has_"
+_X86_FRAME: Final = rb"(?:\xf3\x0f\x1e\xfa)?(?:\x55\x48\x89\xe5)?%b\x5d?\xc3"
+_ARM_FRAME: Final = rb"(?:\x5f\x24\x03\xd5)?%b\xc0\x03\x5f\xd6"
+_YES: Final = {X86_64: _X86_FRAME % rb"\xb8\x01\0\0\0", AARCH64: _ARM_FRAME % rb"\x20\0\x80\x52"}
+_NO: Final = {
+    X86_64: _X86_FRAME % rb"(?:\x31\xc0|\xb8\0\0\0\0)",
+    AARCH64: _ARM_FRAME % rb"(?:\0\0\x80\x52|\xe0\x03\x1f\x2a)",
+}
+
+
+def compiler_of_build() -> str | None:
+    """The compiler of llama.cpp's CPU kernels, as "gcc 12.2.0"; None if the library does not say (macOS, Windows)."""
+    library = _cpu_library()
+    return _compiler(library.section(".comment")) if library is not None else None
+
+
+def features_of_build() -> tuple[str, ...] | None:
+    """The CPU features that the kernels were compiled for, in llama.cpp's words; None if that cannot be read from the file."""
+    library = _cpu_library()
+    if library is None or library.machine not in _YES:
+        return None
+    found = []
+    functions = library.exported_code(_ANSWERS)
+    for function, code in functions.items():
+        name = function.removeprefix(_ANSWERS).upper()
+        if re.fullmatch(_YES[library.machine], code):
+            if name not in _NO_FEATURES:
+                found.append(name)
+        elif not re.fullmatch(_NO[library.machine], code):
+            return None
+    return tuple(sorted(found)) if functions else None
+
+
+def required_features(system_info: str) -> tuple[str, ...]:
+    """The CPU features in what ``llama_print_system_info`` says; those of other backends are left out."""
+    # "CUDA : ARCHS = 890 | CPU : SSE3 = 1 | AVX = 1 | ": one backend after another.
+    _, _, words = system_info.partition("CPU : ")
+    pairs = (word.partition(" = ") for word in words.split(" : ")[0].split("|"))
+    return tuple(sorted(name.strip() for name, _, value in pairs if value.strip() == "1" and name.strip() not in _NO_FEATURES))
+
+
+def features_beyond_portable(features: Iterable[str]) -> tuple[str, ...]:
+    """Those that a build for any CPU of this architecture would do without."""
+    portable = _PORTABLE | _PORTABLE_APPLE if sys.platform == "darwin" else _PORTABLE
+    return tuple(name for name in features if name not in portable)
+
+
+def is_portable(system_info: str) -> bool:
+    """Whether a build that says this of itself runs on CPUs other than the one that it was compiled on."""
+    return not features_beyond_portable(required_features(system_info))
+
+
+def describe_features(features: Iterable[str]) -> str:
+    """One line about a build compiled for these: native or portable, and which CPUs it needs."""
+    features = tuple(features)
+    if beyond := features_beyond_portable(features):
+        return f"native: needs a CPU with {', '.join(beyond)}"
+    # Each includes those after it; llama.cpp has no name for SSE4.2, which is the step below AVX.
+    steps = {"AVX2": "AVX2", "AVX": "AVX", "SSSE3": "SSE4.2"}
+    newest = next((text for name, text in steps.items() if name in features), None)
+    return f"portable: any x86-64 CPU with {newest}" if newest else "portable: any CPU of this architecture"
+
+
+def _cpu_library() -> ElfFile | None:
+    folder = library_folder()
+    try:
+        return ElfFile(folder / "libggml-cpu.so") if folder is not None else None
+    except (OSError, NotElfError):
+        return None
+
+
+def _compiler(comment: bytes) -> str | None:
+    """The compiler in a section of comments, in which the linker has gathered one of each object file."""
+    texts = [text.decode("utf-8", "replace") for text in comment.split(b"\0") if text]
+    clang = [f"clang {match[1]}" for text in texts if (match := re.search(r"clang version (\S+)", text))]
+    gcc = [f"gcc {match[1]}" for text in texts if (match := re.match(r"GCC: \(.*\) (\S+)", text))]
+    # The C library's objects were made by gcc, also where clang compiled everything else.
+    return ", ".join(dict.fromkeys(clang or gcc or texts)) or None

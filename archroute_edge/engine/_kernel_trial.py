@@ -1,0 +1,287 @@
+"""Which of llama.cpp's CPU kernels are safe on this machine: tried in a child process before this one depends on them.
+
+A build of llama.cpp may hold instructions that this CPU lacks, or kernels that a compiler has spoilt (gcc before 13.3 and
+AMX). Such code ends the process with a signal. So the first time a build meets a CPU, a child process multiplies weights of
+every common type and evaluates the bundled models. If it dies, the next safer kernels are tried. The verdict is kept in the
+user's cache folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import archroute_edge
+from archroute_edge.engine._cpu_key import cpu, libraries
+from archroute_edge.errors import ArchRouteError, EngineError, SettingsError
+from archroute_edge.system import bundled_folder, cache_folder, check_private, replaced_when_whole
+
+logger = logging.getLogger(__name__)
+
+KERNELS: Final = ("amx", "repack", "plain")
+"""amx: all kernels that the build has, llama.cpp's own choice; repack: all but those for AMX; plain: for weights as they lie
+in the file, and no others."""
+
+VARIABLE: Final = "ARCHROUTE_CPU_KERNELS"
+AUTO: Final = "auto"
+TIME_LIMIT_S: Final = 120.0
+"""A child that has not ended by then hangs. It takes half a second, and under an emulator a hundred times as long."""
+
+_MODELS: Final = ("mini-Q8_0.gguf", "tiny-Q8_0.gguf")
+_WORKER: Final = "archroute_edge.engine._kernel_trial_worker"
+# NTSTATUS, as a process's exit code on Windows.
+_WINDOWS_DEATHS: Final = {
+    0xC0000005: "access violation",
+    0xC000001D: "illegal instruction",
+    0xC0000096: "privileged instruction",
+    0xC0000409: "abort",
+}
+
+
+@dataclass(frozen=True)
+class KernelVerdict:
+    """Which kernels are used, and what became of the others.
+
+    Args:
+        kernels: one of :data:`KERNELS`, or empty if none can be used.
+        proved: whether a child process has computed with them.
+        ruled_out: other kernels, each with the reason.
+        buffers: llama.cpp's buffers for weights beside ordinary memory, as far as a child came to tell.
+        features: llama.cpp's own line on the instructions that it was compiled for.
+    """
+
+    kernels: str
+    proved: bool
+    ruled_out: Mapping[str, str] = field(default_factory=dict)
+    buffers: tuple[str, ...] = ()
+    features: str = ""
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """What one child process did: its steps with their details, and how it ended."""
+
+    steps: Mapping[str, Mapping[str, Any]]
+    exit_code: int
+    hung: bool = False
+
+    @property
+    def began(self) -> bool:
+        """Whether it came to run our code at all, with a llama.cpp that it could import."""
+        return "python" in self.steps and "failed" not in self.steps
+
+    @property
+    def end(self) -> str:
+        """How it ended, in a few words."""
+        if self.hung:
+            return f"hung for {TIME_LIMIT_S:.0f} s"
+        if "unsound" in self.steps:
+            return str(self.steps["unsound"]["what"])
+        if self.exit_code < 0:
+            return _signal_name(-self.exit_code)
+        return _WINDOWS_DEATHS.get(self.exit_code & 0xFFFFFFFF, f"ended with exit code {self.exit_code}")
+
+
+StartTrial = Callable[[str, bool], TrialRun | None]
+"""Tries kernels (and, on True, AMX behind them) in a child process; None if no child can be started."""
+
+
+def run_worker(kernels: str, amx_as_well: bool) -> TrialRun | None:
+    """Try ``kernels`` in a child process, and wait for its end."""
+    # Here, since nearly every process finds a verdict and starts no other.
+    import subprocess
+
+    from archroute_edge.system import start_module
+
+    models = [str(path) for path in (bundled_folder() / name for name in _MODELS) if path.is_file()]
+    task = {"kernels": kernels, "amx_as_well": amx_as_well, "models": models, "path": [str(each) for each in sys.path]}
+    try:
+        process = start_module(
+            _WORKER, json.dumps(task), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+    except (OSError, ValueError, SettingsError) as exc:
+        logger.debug("no child process can be started: %s", exc)
+        return None
+    hung = False
+    with process:
+        try:
+            output, _ = process.communicate(timeout=TIME_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+            hung = True
+        except BaseException:
+            process.kill()
+            raise
+    steps = {}
+    for line in output.splitlines():
+        try:
+            entry = json.loads(line)
+            steps[entry.pop("step")] = entry
+        except (ValueError, KeyError, AttributeError):
+            # Not ours: what was started is another program.
+            continue
+    logger.debug("trial of the %s kernels: %s, exit code %d", kernels, steps, process.returncode)
+    return TrialRun(steps, process.returncode, hung)
+
+
+def try_kernels(wanted: str = AUTO, start: StartTrial = run_worker) -> KernelVerdict:
+    """Find the fastest kernels that a child process survives.
+
+    Args:
+        wanted: kernels to prove and use, whatever else there is; :data:`AUTO` goes from repack to plain, and takes AMX if
+            it is sound and faster.
+    """
+    ruled_out: dict[str, str] = {}
+    told: Mapping[str, Any] = {}
+    for kernels in ("repack", "plain") if wanted == AUTO else (wanted,):
+        run = start(kernels, wanted == AUTO and kernels == "repack")
+        if run is None or not run.began:
+            reason = run.steps["failed"]["what"] if run is not None and "failed" in run.steps else "no child process"
+            untried = ("amx", "repack") if wanted == AUTO else ()
+            safest = "plain" if wanted == AUTO else wanted
+            return KernelVerdict(safest, proved=False, ruled_out=dict.fromkeys(untried, f"not tried ({reason})"))
+        told = run.steps.get("library", told)
+        if "models" not in run.steps:
+            ruled_out[kernels] = run.end
+            continue
+        if wanted == AUTO and told["has_amx"]:
+            race = run.steps.get("amx")
+            if kernels != "repack":
+                ruled_out["amx"] = "not tried"
+            elif race is None:
+                ruled_out["amx"] = run.end
+            elif race["faster"]:
+                kernels = "amx"
+            else:
+                ruled_out["amx"] = f"not faster ({race['gain']:.2f} times as fast)"
+        return KernelVerdict(kernels, True, ruled_out, tuple(told["buffers"]), told["features"])
+    return KernelVerdict("", True, ruled_out, tuple(told.get("buffers", ())), told.get("features", ""))
+
+
+def wanted_kernels() -> str:
+    """What the environment asks for.
+
+    Raises:
+        SettingsError: it is none of those.
+    """
+    wanted = os.environ.get(VARIABLE, "").strip().lower() or AUTO
+    if wanted not in (AUTO, *KERNELS):
+        raise SettingsError(f"{VARIABLE} is {wanted!r}; it can be {', '.join((AUTO, *KERNELS[:-1]))} or {KERNELS[-1]}")
+    return wanted
+
+
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    # The thread that held it, perhaps for seconds, has stayed in the process that this one was forked from.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def chosen_kernels() -> KernelVerdict:
+    """The kernels to use in this process: proved now, or by an earlier one.
+
+    Raises:
+        EngineError: llama.cpp's evaluation ends the process with every choice; the message has the command that rebuilds it.
+        SettingsError: the environment asks for kernels that do not exist.
+    """
+    with _lock:
+        verdict = _verdict_for(wanted_kernels())
+    if not verdict.kernels:
+        raise EngineError(_no_kernels(verdict))
+    return verdict
+
+
+@functools.cache
+def _verdict_for(wanted: str) -> KernelVerdict:
+    path = _kept_in(wanted)
+    verdict = _read(path) if path is not None else None
+    if verdict is None:
+        logger.info("trying llama.cpp's kernels on this CPU")
+        verdict = try_kernels(wanted)
+        # No child process may be due to what this program is embedded in, and a hang or a kill of all to what else runs here.
+        by_chance = not verdict.kernels and any("hung" in end or "SIGKILL" in end for end in verdict.ruled_out.values())
+        if path is not None and verdict.proved and not by_chance:
+            _write(path, verdict)
+    return verdict
+
+
+def _kept_in(wanted: str) -> Path | None:
+    """The file of the verdict on this build, on this CPU; None if there is no folder for it that can be trusted."""
+    try:
+        folder = cache_folder()
+        if folder.exists():
+            check_private(folder)
+        key = json.dumps([archroute_edge.__version__, wanted, cpu(), libraries()])
+    except (ArchRouteError, OSError, RuntimeError, KeyError) as exc:
+        logger.debug("the trial of the kernels is not kept: %s", exc)
+        return None
+    return folder / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _read(path: Path) -> KernelVerdict | None:
+    try:
+        values = json.loads(path.read_bytes())
+        verdict = KernelVerdict(**{**values, "buffers": tuple(values["buffers"]), "ruled_out": dict(values["ruled_out"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return verdict if verdict.kernels in ("", *KERNELS) else None
+
+
+def _write(path: Path, verdict: KernelVerdict) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with replaced_when_whole(path) as partial:
+            partial.write_text(json.dumps(asdict(verdict)), "utf-8")
+    except OSError as exc:
+        logger.debug("the trial of the kernels is not kept: %s", exc)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def rebuild_command() -> str:
+    """The command that compiles llama.cpp again, for the CPU of this machine."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        pinned = f"llama-cpp-python=={version('llama-cpp-python')}"
+    except PackageNotFoundError:
+        pinned = "llama-cpp-python"
+    return f"pip install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python {pinned}"
+
+
+def _no_kernels(verdict: KernelVerdict) -> str:
+    ends = list(dict.fromkeys(verdict.ruled_out.values()))
+    said = f"llama.cpp cannot compute on this machine: it ends in its first evaluation ({', '.join(ends)})"
+    wanted = wanted_kernels()
+    if wanted not in (AUTO, "plain"):
+        return f"{said} with {VARIABLE}={wanted}; unset {VARIABLE}"
+    from archroute_edge.engine._cpu_build import features_beyond_portable, features_of_build
+
+    beyond = features_beyond_portable(features_of_build() or ())
+    needed = f", one with {', '.join(beyond)}" if beyond else ""
+    cause = f"it was compiled for another CPU{needed}, or by a compiler with a known defect"
+    if getattr(sys, "frozen", False):
+        return f"{said}; {cause}; this program has to be bundled with a portable build of llama-cpp-python"
+    return f"{said}; {cause}; build it on this machine: {rebuild_command()}"

@@ -1,0 +1,121 @@
+"""A model's weights and vocabulary in memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from archroute_edge.engine import _backend as backend
+from archroute_edge.engine._cancellation import Cancellation
+from archroute_edge.engine._forked_threads import note_use, was_used_before_fork
+from archroute_edge.engine._gguf_header import GGUFHeader
+from archroute_edge.engine._model_check import ModelKind, check_model_file, model_fingerprint, model_kind
+from archroute_edge.engine._vocabulary import Vocabulary
+from archroute_edge.errors import EngineError, ForkedProcessError, ModelFileError, ModelLoadError
+from archroute_edge.system import OwnProcess
+
+
+class LoadedModel:
+    """A model's weights and vocabulary in memory; contexts are made from it.
+
+    Args:
+        path: the GGUF file.
+        n_gpu_layers: layers to put on the GPU; negative means all.
+        vocabulary_only: load no weights; enough to write prompts, not to evaluate them.
+        wanted: the kind of model that will do.
+        cancellation: stops the loading.
+
+    Raises:
+        DecisionCancelledError: ``cancellation`` was set.
+        ModelNotFoundError: there is no such file.
+        ModelFileError: the file is damaged or of another kind.
+        ModelLoadError: llama.cpp refused it; the message has llama.cpp's reason.
+        ForkedProcessError: this build computes on GPUs, and was used before this process was forked.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        n_gpu_layers: int = -1,
+        vocabulary_only: bool = False,
+        wanted: ModelKind | None = "generative",
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.header: GGUFHeader = check_model_file(self.path, wanted)
+        self.kind: ModelKind = model_kind(self.header)
+        self.fingerprint = model_fingerprint(self.header)
+        if was_used_before_fork() and backend.build().gpu_offload:
+            raise ForkedProcessError(
+                "llama.cpp was used before this process was forked, and its GPU cannot be used here; "
+                "start processes with spawn, or make no router before the fork"
+            )
+        backend.initialise()
+        note_use()
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload else 0
+        params.vocab_only = vocabulary_only
+        self.n_gpu_layers = int(params.n_gpu_layers)
+        cancellation = cancellation or Cancellation()
+        # llama.cpp asks before each tensor.
+        params.progress_callback = llama_cpp.llama_progress_callback(lambda _progress, _data: not cancellation.cancelled)
+        backend.take_last_error()
+        self._handle: Any = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
+        if not self._handle:
+            cancellation.check()
+            reason = backend.take_last_error() or "no reason given"
+            raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}")
+        # Also frees the weights when the last reference goes, or at exit.
+        self._free = weakref.finalize(self, _free_model, self._handle, OwnProcess())
+        for kind in ("recurrent", "hybrid", "diffusion"):
+            if getattr(llama_cpp, f"llama_model_is_{kind}")(self._handle):
+                self._free()
+                raise ModelFileError(f"{self.path}: a {kind} model, whose cache cannot be cut back; use a plain transformer")
+        self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(self._handle))
+        self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._handle)
+        self.description = self._text(llama_cpp.llama_model_desc)
+
+    def _text(self, read: Any) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        read(self._handle, buffer, 256)
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template stored in the file, or None."""
+        return self.header.text("tokenizer.chat_template")
+
+    @property
+    def handle(self) -> Any:
+        """The ``llama_model *``.
+
+        Raises:
+            EngineError: the model has been closed.
+        """
+        if not self._handle:
+            raise EngineError(f"{self.path}: the model has been closed")
+        return self._handle
+
+    def close(self) -> None:
+        """Free the weights. Every context made from the model must be closed before."""
+        self._free()
+        self._handle = None
+        self.vocabulary.close()
+
+    def __enter__(self) -> LoadedModel:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def _free_model(handle: Any, process: OwnProcess) -> None:
+    # In a forked process it is a copy; a GPU's memory is not even that.
+    if process.is_this:
+        llama_cpp.llama_model_free(handle)

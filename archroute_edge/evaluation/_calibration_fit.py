@@ -1,0 +1,256 @@
+"""Fitting a calibration to labelled decisions, and measuring it on decisions that it was not fitted to."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from archroute_edge.deciders import SMALLEST_PROBABILITY, TEMPERATURE_LIMITS, Calibration, tempered
+from archroute_edge.errors import CalibrationError
+from archroute_edge.evaluation._cases import Case
+from archroute_edge.evaluation._confidence_metrics import N_BINS, expected_calibration_error, negative_log_likelihood
+from archroute_edge.evaluation._evaluation import CaseResult
+from archroute_edge.evaluation._metrics import Share
+from archroute_edge.routes import OTHER
+
+_SEVERAL_TABLES: Final = 3
+_CHANCE: Final = 0.05
+_DIGITS: Final = 6
+
+
+RIGHT_WHERE_SURE: Final = 0.95
+"""Of the decisions that a cascade leaves to its encoder, the share that is to be right."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A temperature, and the calibrated confidence below which ``other`` is the better answer (0 for none).
+
+    ``switch_over`` is the calibrated confidence from which on a decision may be left to the model (1 for never).
+    """
+
+    temperature: float
+    other_below: float
+    switch_over: float = 1.0
+
+
+@dataclass(frozen=True)
+class SureDecisions:
+    """Of decisions that were held out: how many are sure enough to be left to the model, and how many of those are right."""
+
+    share: Share
+    accuracy: Share
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Accuracy, mean negative log likelihood (nats) and calibration error (ten bins of equal width) of decisions."""
+
+    accuracy: Share
+    nll: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Figures of decisions, each calibrated with what was fitted to the other folds.
+
+    ``before`` is without calibration, ``temperature`` with the temperature alone, ``after`` with the bound as well.
+    ``by`` says what was kept in one fold: ``route table`` or ``conversation``. ``sure`` is what a cascade leaves to the model
+    at the switch-over of the other folds.
+    """
+
+    folds: tuple[int, ...]
+    by: str
+    fits: tuple[Fit, ...]
+    before: Figures
+    temperature: Figures
+    after: Figures
+    sure: SureDecisions
+
+    def to_dict(self, *, with_switch_over: bool = False) -> dict[str, Any]:
+        """What is kept in the calibration's file, of an encoder ``with_switch_over``."""
+        sure = {"decided": self.sure.share.share, "accuracy": self.sure.accuracy.share}
+        stages = {"before": self.before, "with_temperature": self.temperature, "with_temperature_and_bound": self.after}
+        return {
+            "folds": len(self.fits),
+            "by": self.by,
+            "ece_bins": N_BINS,
+            **{
+                name: {
+                    "accuracy": round(figures.accuracy.right / figures.accuracy.total, _DIGITS),
+                    "nll": round(figures.nll, _DIGITS),
+                    "ece": round(figures.ece, _DIGITS),
+                }
+                for name, figures in stages.items()
+            },
+            **({"above_switch_over": {k: v and round(v, _DIGITS) for k, v in sure.items()}} if with_switch_over else {}),
+        }
+
+
+def fit_temperature(scores: Sequence[Mapping[str, float]], expected: Sequence[str]) -> float:
+    """The temperature, from 0.05 to 20, whose calibrated probabilities have the least mean negative log likelihood.
+
+    With b = 1/T that is convex, and its derivative, the mean of E[ln P] under P^b minus ln P(expected), grows with b: the
+    root is bisected.
+    """
+    n_most = max(len(each) for each in scores)
+    logs = np.full((len(scores), n_most), -np.inf)
+    wanted = np.empty(len(scores))
+    for row, (each, name) in enumerate(zip(scores, expected, strict=True)):
+        logs[row, : len(each)] = [math.log(max(score, SMALLEST_PROBABILITY)) for score in each.values()]
+        wanted[row] = math.log(max(each[name], SMALLEST_PROBABILITY))
+    missing = np.isneginf(logs)
+    finite = np.where(missing, 0.0, logs)
+
+    def slope(inverse: float) -> float:
+        powers = inverse * finite
+        weights = np.where(missing, 0.0, np.exp(powers - np.where(missing, -np.inf, powers).max(axis=1, keepdims=True)))
+        return float(np.mean((weights * finite).sum(axis=1) / weights.sum(axis=1) - wanted))
+
+    low, high = 1 / TEMPERATURE_LIMITS[1], 1 / TEMPERATURE_LIMITS[0]
+    if slope(high) <= 0:
+        return TEMPERATURE_LIMITS[0]
+    if slope(low) >= 0:
+        return TEMPERATURE_LIMITS[1]
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / math.sqrt(low * high)
+
+
+def fit_other_bound(confidence: Sequence[float], decided: Sequence[str], expected: Sequence[str]) -> float:
+    """The confidence below which answering ``other`` instead makes most decisions right; 0 where it does not help.
+
+    It helps where the cases it mends outnumber those it spoils by more than chance would (sign test, one-sided, 5 %).
+    """
+    changes = sorted(
+        (sure, (right == OTHER) - (answer == right))
+        for sure, answer, right in zip(confidence, decided, expected, strict=True)
+        if answer != OTHER
+    )
+    best, bound, gain, mended, spoiled = 0, 0.0, 0, 0, 0
+    for place, (sure, change) in enumerate(changes):
+        gain += change
+        mended += change > 0
+        spoiled += change < 0
+        following = changes[place + 1][0] if place + 1 < len(changes) else 1.0
+        if gain > best and following > sure and _by_chance(mended, spoiled) < _CHANCE:
+            best, bound = gain, (sure + following) / 2
+    return bound
+
+
+def fit_switch_over(confidence: Sequence[float], right: Sequence[bool]) -> float:
+    """The least confidence from which on :data:`RIGHT_WHERE_SURE` of the decisions are right; 1 where there is none."""
+    found, n_right = 1.0, 0
+    ranked = sorted(zip(confidence, right, strict=True), reverse=True)
+    for number, (sure, is_right) in enumerate(ranked, start=1):
+        n_right += is_right
+        # Decisions of equal confidence are on one side.
+        last = number == len(ranked) or ranked[number][0] < sure
+        if last and n_right >= RIGHT_WHERE_SURE * number:
+            found = sure
+    return found
+
+
+def fit(results: Sequence[CaseResult]) -> Fit:
+    """Temperature first, then the bound on the confidences it gives, then the switch-over on what comes of both.
+
+    Args:
+        results: decisions without calibration, one at least.
+    """
+    expected = [each.expected for each in results]
+    temperature = round(fit_temperature([each.scores for each in results], expected), _DIGITS)
+    confidence = [tempered(each.scores, temperature)[each.decided] for each in results]
+    decided = [each.decided for each in results]
+    bound = round(fit_other_bound(confidence, decided, expected), _DIGITS)
+    answers = [Calibration(temperature, bound, "", "", "").apply(each.decided, each.scores) for each in results]
+    right = [answer.route == name for answer, name in zip(answers, expected, strict=True)]
+    return Fit(temperature, bound, round(fit_switch_over([answer.confidence for answer in answers], right), _DIGITS))
+
+
+def cross_validate(cases: Sequence[Case], results: Sequence[CaseResult], n_folds: int = 5) -> CrossValidation:
+    """Figures of calibrations fitted without the cases they are measured on.
+
+    Where there are three route tables or more, all cases of a table are in one fold, otherwise all turns of a
+    conversation: what is alike is on one side.
+
+    Raises:
+        CalibrationError: there are fewer than two such groups.
+    """
+    groups, by = _groups(cases)
+    folds = assign_folds(groups, n_folds)
+    n_used = max(folds) + 1
+    if n_used < 2:
+        raise CalibrationError(
+            f"{len(cases)} cases of one {by} cannot be calibrated on: held-out figures need two conversations at least"
+        )
+    fits = tuple(fit([each for each, other in zip(results, folds, strict=True) if other != fold]) for fold in range(n_used))
+    plain = Fit(1.0, 0.0)
+    alone = [Fit(fits[fold].temperature, 0.0) for fold in folds]
+    whole = [fits[fold] for fold in folds]
+    return CrossValidation(
+        tuple(folds),
+        by,
+        fits,
+        _figures(results, [plain] * len(results)),
+        _figures(results, alone),
+        _figures(results, whole),
+        _sure(results, whole),
+    )
+
+
+def assign_folds(groups: Sequence[Hashable], n_folds: int) -> list[int]:
+    """A fold for each member, those of one group together, folds of about equal size: the largest group goes first."""
+    sizes = Counter(groups)
+    load = [0] * min(n_folds, len(sizes))
+    fold_of = {}
+    for group, size in sorted(sizes.items(), key=lambda item: -item[1]):
+        fold_of[group] = load.index(min(load))
+        load[fold_of[group]] += size
+    return [fold_of[group] for group in groups]
+
+
+def _groups(cases: Sequence[Case]) -> tuple[list[Hashable], str]:
+    if len({case.table for case in cases}) >= _SEVERAL_TABLES:
+        return [case.table for case in cases], "route table"
+    alone = [place if case.conversation_id is None else case.conversation_id for place, case in enumerate(cases)]
+    return list(alone), "conversation"
+
+
+def _figures(results: Sequence[CaseResult], fits: Sequence[Fit]) -> Figures:
+    answers = [
+        Calibration(fitted.temperature, fitted.other_below, "", "", "").apply(each.decided, each.scores)
+        for each, fitted in zip(results, fits, strict=True)
+    ]
+    expected = [each.expected for each in results]
+    right = [answer.route == name for answer, name in zip(answers, expected, strict=True)]
+    nll = negative_log_likelihood([answer.scores for answer in answers], expected)
+    ece = expected_calibration_error([answer.confidence for answer in answers], right)
+    assert nll is not None
+    assert ece is not None
+    return Figures(Share(sum(right), len(right)), nll, ece)
+
+
+def _sure(results: Sequence[CaseResult], fits: Sequence[Fit]) -> SureDecisions:
+    answers = [
+        (
+            Calibration(fitted.temperature, fitted.other_below, "", "", "").apply(each.decided, each.scores),
+            fitted,
+            each.expected,
+        )
+        for each, fitted in zip(results, fits, strict=True)
+    ]
+    kept = [answer.route == expected for answer, fitted, expected in answers if answer.confidence >= fitted.switch_over]
+    return SureDecisions(Share(len(kept), len(results)), Share(sum(kept), len(kept)))
+
+
+def _by_chance(mended: int, spoiled: int) -> float:
+    """P(X >= mended) of X ~ Binomial(mended + spoiled, 1/2)."""
+    changed = mended + spoiled
+    return sum(math.comb(changed, k) for k in range(mended, changed + 1)) / (1 << changed)

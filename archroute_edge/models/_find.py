@@ -1,0 +1,219 @@
+"""Where the files of models are on this machine. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from archroute_edge.errors import ModelNotFoundError
+from archroute_edge.models._catalogue import CHECKPOINT, CatalogueEntry, read_catalogue
+from archroute_edge.models._hub_cache import cached_checkpoint, cached_file
+from archroute_edge.models._levels import LEVELS
+from archroute_edge.system import bundled_folder, expanded, is_file_here, kind_of_folder, own_folder
+
+__all__ = [
+    "AUTO",
+    "BUNDLED",
+    "BUNDLED_ENCODER",
+    "PREFERRED",
+    "CatalogueEntry",
+    "ModelFile",
+    "catalogue_entry",
+    "find_checkpoint",
+    "find_language_model",
+    "find_model",
+    "how_to_get",
+    "locate",
+    "model_folders",
+    "models_on_this_machine",
+    "read_catalogue",
+    "user_folder",
+]
+
+AUTO = "auto"
+"""Names the best model on this machine: Arch-Router where it is, else the bundled encoder."""
+
+PREFERRED = "arch-router"
+BUNDLED_ENCODER = "mini"
+"""The sentence encoder that comes with this package, which ``auto`` falls back on."""
+BUNDLED_LANGUAGE_MODEL = "tiny"
+"""The small language model that comes with this package."""
+BUNDLED = (BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model's file on this machine: what it is called, where it is, and the prompt format the catalogue states."""
+
+    name: str
+    path: Path
+    prompt_format: str | None = None
+
+
+def user_folder() -> Path:
+    """Where a user's own models are."""
+    return own_folder("data") / "models"
+
+
+def model_folders() -> list[Path]:
+    """Folders in which model files are looked for by name, in this order."""
+    override = os.environ.get("ARCHROUTE_MODELS_DIR")
+    return [*([Path(override)] if override else []), bundled_folder(), user_folder()]
+
+
+def catalogue_entry(name: str, catalogue: Mapping[str, CatalogueEntry] | None = None) -> tuple[CatalogueEntry, str | None]:
+    """The entry that ``NAME`` or ``NAME:LEVEL`` means, and the level in the catalogue's spelling, None where there is none.
+
+    Raises:
+        ModelNotFoundError: no such model or level.
+        ConfigError: the catalogue cannot be read.
+    """
+    catalogue = read_catalogue() if catalogue is None else catalogue
+    entry_name, _, level = name.partition(":")
+    entry = catalogue.get(entry_name)
+    if entry is None:
+        raise ModelNotFoundError(f"no model is called {entry_name!r}; there are {', '.join(catalogue)}, or name a .gguf file")
+    if level.lower() == CHECKPOINT and entry.checkpoint is not None:
+        return entry, CHECKPOINT
+    if level and level.upper() not in entry.file_names:
+        known = ", ".join(entry.file_names) or "none"
+        raise ModelNotFoundError(f"model {entry_name!r} has no level {level!r}; its levels: {known}")
+    return entry, level.upper() or None
+
+
+def find_model(name: str | Path) -> ModelFile:
+    """The file of a model: a path, ``auto``, or a catalogue name with an optional level (``arch-router:Q4_K_M``).
+
+    Raises:
+        ModelNotFoundError: no such name, or no such file here; the message has the command that gets it.
+        ConfigError: the catalogue cannot be read.
+    """
+    catalogue = read_catalogue()
+    if not str(name):
+        raise ModelNotFoundError(f"the name of the model is empty; there are {', '.join(catalogue)}, or name a .gguf file")
+    if str(name) == AUTO:
+        preferred = catalogue.get(PREFERRED)
+        found = locate(preferred, None) if preferred else None
+        return found or find_model(BUNDLED_ENCODER)
+    try:
+        path = expanded(name)
+        if str(name).partition(":")[0] not in catalogue or path.is_file():
+            return _by_path(path, catalogue)
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise ModelNotFoundError(f"{str(name)[:200]!r}: no such model file: {' '.join(str(exc).split())[:200]}") from exc
+    entry, level = catalogue_entry(str(name), catalogue)
+    if level == CHECKPOINT:
+        raise ModelNotFoundError(f"{name} is what GGUFs are made from, and cannot be routed with; name a level")
+    found = locate(entry, level)
+    if found is None:
+        raise ModelNotFoundError(how_to_get(entry, level))
+    return found
+
+
+def find_language_model(name: str | Path) -> ModelFile:
+    """As :func:`find_model`, for what only a language model can do: ``auto`` comes down to the bundled one of those.
+
+    Raises:
+        ModelNotFoundError: no such name, or no such file here; the message has the command that gets it.
+        ConfigError: the catalogue cannot be read.
+    """
+    found = find_model(name)
+    return find_model(BUNDLED_LANGUAGE_MODEL) if str(name) == AUTO and found.name == BUNDLED_ENCODER else found
+
+
+def find_checkpoint(entry: CatalogueEntry) -> Path:
+    """The folder of an entry's checkpoint, as far as it was pulled whole.
+
+    Raises:
+        ModelNotFoundError: the entry has none, or it is not here; the message has the command that gets it.
+    """
+    if entry.checkpoint is None:
+        raise ModelNotFoundError(f"the catalogue knows no checkpoint of {entry.name}")
+    found = cached_checkpoint(entry.checkpoint.repo, entry.checkpoint.revision)
+    if found is None:
+        raise ModelNotFoundError(how_to_get(entry, CHECKPOINT))
+    return found
+
+
+def how_to_get(entry: CatalogueEntry, level: str | None) -> str:
+    """That a model is not on this machine, and the command that changes it, in one line."""
+    if entry.file is not None:
+        if entry.name in BUNDLED:
+            return f"{entry.file} is missing from {bundled_folder()}; install archroute-edge again"
+        return f"{entry.name} is not on this machine; put {entry.file} into {user_folder()}"
+    wanted = level or entry.usual_level
+    missing = f"{entry.name}{f':{level}' if level else ''} is not on this machine, and nothing is downloaded unasked"
+    if wanted == CHECKPOINT:
+        return f"{missing}; get it with: archroute models pull {entry.name}:{CHECKPOINT}"
+    if wanted in entry.files:
+        return f"{missing}; get it with: archroute models pull {entry.name} --quant {wanted}"
+    return (
+        f"{entry.name}{f':{level}' if level else ''} is not on this machine, and has to be made from its checkpoint, "
+        f"in a clone of archroute-edge: {_how_to_make(entry, wanted or 'Q4_K_M')}"
+    )
+
+
+def _how_to_make(entry: CatalogueEntry, level: str) -> str:
+    assert entry.checkpoint is not None
+    source = entry.checkpoint.repo + (f"@{entry.checkpoint.revision}" if entry.checkpoint.revision else "")
+    asked = ["--prompt-format", entry.prompt_format] if entry.prompt_format else []
+    words = ["python", "-m", "tools.convert", source, *asked, "--quantize", level]
+    if LEVELS[level].needs_imatrix:
+        words += ["--imatrix", "auto"]
+    return shlex.join([*words, "-o", f"models/{entry.file_names[level]}"])
+
+
+def _by_path(path: Path, catalogue: Mapping[str, CatalogueEntry]) -> ModelFile:
+    if path.exists() or path.suffix or os.sep in str(path):
+        if not path.exists():
+            raise ModelNotFoundError(f"{path}: no such model file; names that are known: {', '.join(catalogue)}")
+        if path.is_dir():
+            raise ModelNotFoundError(f"{path}: {_about_folder(path)}")
+        known = [
+            entry.prompt_format
+            for entry in catalogue.values()
+            if path.name == entry.file or path.name in entry.file_names.values()
+        ]
+        return ModelFile(path.name, path, known[0] if known else None)
+    raise ModelNotFoundError(f"no model is called {str(path)!r}; there are {', '.join(catalogue)}, or name a .gguf file")
+
+
+def _about_folder(path: Path) -> str:
+    if kind := kind_of_folder(path):
+        return f"a folder, not a model file: {kind}"
+    if is_file_here(path / "config.json"):
+        return f"a checkpoint's folder; make a GGUF of it: {shlex.join(['python', '-m', 'tools.convert', str(path)])} -o FILE"
+    return "a folder, not a model file; name the .gguf file in it"
+
+
+def locate(entry: CatalogueEntry, level: str | None) -> ModelFile | None:
+    """The file of a model at ``level``; without one its usual level, or else the first that is here."""
+    if entry.file is not None:
+        return _in_folders(entry, entry.name, entry.file)
+    names = entry.file_names
+    levels = [level] if level else sorted(names, key=lambda each: each != entry.usual_level)
+    for each in levels:
+        found = _in_folders(entry, f"{entry.name}:{each}", names[each])
+        if found is None and entry.repo is not None and each in entry.files:
+            cached = cached_file(entry.repo, names[each], entry.revision)
+            found = ModelFile(f"{entry.name}:{each}", cached, entry.prompt_format) if cached else None
+        if found:
+            return found
+    return None
+
+
+def _in_folders(entry: CatalogueEntry, name: str, file: str) -> ModelFile | None:
+    paths = (folder / file for folder in model_folders())
+    return next((ModelFile(name, path, entry.prompt_format) for path in paths if is_file_here(path)), None)
+
+
+def models_on_this_machine() -> list[ModelFile]:
+    """Every model of the catalogue, at every level, whose file is here."""
+    found = []
+    for entry in read_catalogue().values():
+        levels: list[str | None] = [*entry.file_names] or [None]
+        found += [file for level in levels if (file := locate(entry, level))]
+    return found

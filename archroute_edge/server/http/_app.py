@@ -1,0 +1,131 @@
+"""The application: all endpoints behind the guard, and an OpenAPI document that says what they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from starlette.types import ASGIApp
+
+from archroute_edge import __version__
+from archroute_edge.errors import ArchRouteError, DecisionCancelledError, QueueFullError
+from archroute_edge.routing import RoutingService
+from archroute_edge.server import ServerSettings
+from archroute_edge.server.http import _chat as chat
+from archroute_edge.server.http import _decision_endpoint as decision_endpoint
+from archroute_edge.server.http import _docs_page as docs_page
+from archroute_edge.server.http import _health as probes
+from archroute_edge.server.http import _route_endpoints as route_endpoints
+from archroute_edge.server.http._api_errors import add_error_handlers
+from archroute_edge.server.http._http_guard import OPEN_PATHS, Guard
+from archroute_edge.server.http._metrics import Metrics
+from archroute_edge.server.http._reload import ConfigReload
+from archroute_edge.server.http._serving import Serving
+
+logger = logging.getLogger(__name__)
+
+OPENAPI_PATH = "/openapi.json"
+_PATHS = (chat.PATH, *decision_endpoint.PATHS, *route_endpoints.PATHS, *probes.PATHS, OPENAPI_PATH, docs_page.PATH)
+_WARM_AGAIN_S = 0.2
+
+
+class ServerApp:
+    """One service as an ASGI application.
+
+    Args:
+        service: taken over: it is closed when the application shuts down.
+        settings: who may ask, and how much.
+        config_path: the file to watch; None where there is none.
+    """
+
+    def __init__(self, service: RoutingService, settings: ServerSettings, config_path: Path | None = None) -> None:
+        metrics = Metrics(service, _PATHS)
+        self.settings = settings
+        self.serving = Serving(service, settings, metrics)
+        self.reload = ConfigReload(config_path, self.serving)
+        self.api = self._api()
+        self.guard = Guard(self.api, settings, metrics.answered)
+        self.asgi: ASGIApp = self.guard
+
+    def _api(self) -> FastAPI:
+        api = FastAPI(
+            title="archroute-edge",
+            version=__version__,
+            description="Decides on this machine which route a conversation belongs to.",
+            lifespan=self._lifespan,
+            # FastAPI's own pages load scripts from elsewhere.
+            docs_url=None,
+            redoc_url=None,
+            openapi_url=OPENAPI_PATH,
+        )
+        add_error_handlers(api)
+        for endpoints in (
+            chat.chat_endpoint,
+            decision_endpoint.decision_endpoint,
+            route_endpoints.route_endpoints,
+            probes.probes,
+        ):
+            api.include_router(endpoints(self.serving))
+
+        @api.get(docs_page.PATH, include_in_schema=False)
+        async def docs() -> HTMLResponse:
+            return HTMLResponse(docs_page.docs_page(api.openapi()))
+
+        def document() -> dict[str, Any]:
+            if api.openapi_schema is None:
+                api.openapi_schema = self._document(api)
+            return api.openapi_schema
+
+        # The way to replace the document that FastAPI's documentation gives.
+        api.openapi = document  # type: ignore[method-assign]
+        return api
+
+    def _document(self, api: FastAPI) -> dict[str, Any]:
+        found = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
+        for path, operations in found["paths"].items():
+            for operation in operations.values():
+                # FastAPI's own answer to a body of the wrong shape, which is a 400 here.
+                operation["responses"].pop("422", None)
+                if self.settings.api_key is not None and path not in OPEN_PATHS:
+                    operation["security"] = [{"key": []}]
+        schemas = found["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        if self.settings.api_key is not None:
+            found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        return found
+
+    @asynccontextmanager
+    async def _lifespan(self, _api: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(self._warm()), asyncio.create_task(self.reload.run())]
+        try:
+            yield
+        finally:
+            self.serving.is_closing = True
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+            drain = not self.serving.is_forced
+            await asyncio.to_thread(self.serving.service.close, drain=drain, timeout=self.settings.timeout)
+
+    async def _warm(self) -> None:
+        """Evaluate the routes; decisions come first, and evaluate them as well."""
+        while not self.serving.is_warm:
+            try:
+                await asyncio.wrap_future(self.serving.service.warm(caller="start"))
+            except (DecisionCancelledError, QueueFullError):
+                await asyncio.sleep(_WARM_AGAIN_S)
+                continue
+            except ArchRouteError as exc:
+                logger.error("the routes could not be evaluated: %s", exc)
+                return
+            self.serving.is_warm = True

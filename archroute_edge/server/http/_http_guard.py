@@ -1,0 +1,220 @@
+"""What stands before the application: who may ask, from where, and how much they may send."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from archroute_edge.server import ServerSettings
+from archroute_edge.server.http._api_errors import ApiError, unavailable
+from archroute_edge.server.http._body_places import BodyPlaces, Place, Stopped
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""Paths that need no API key, since what looks after processes has none."""
+
+# An address in brackets or a name, and a port. Nothing else: what is behind "@" or before "#" is no name.
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
+# A client that still sends does not read. What it sends is thrown away for so long, so that it comes to read its answer.
+_DRAIN_S = 5.0
+_DRAIN_BYTES = 64 << 20
+_MOST_BESIDE_THE_QUEUE = 64
+
+
+class Guard:
+    """ASGI middleware: checks ``Host``, ``Origin`` and the key, and reads the body within bounds of size and time.
+
+    Args:
+        app: what stands behind.
+        settings: the server's.
+        observe: told the path and the status of each answer.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, observe: Callable[[str, int], None]) -> None:
+        self._app = app
+        self._settings = settings
+        self._observe = observe
+        self._hosts = settings.host_names
+        self._key = settings.api_key.encode("ascii") if settings.api_key is not None else None
+        self.bodies = BodyPlaces(settings.queue_limit + _MOST_BESIDE_THE_QUEUE)
+        """Bodies that are being read, and those of requests that are being answered."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or hand it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._observe(path, message["status"])
+                kept = [header for header in message.get("headers", ()) if header[0].lower() != b"cache-control"]
+                message["headers"] = [*kept, (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+            await send(message)
+
+        headers = _Headers(scope)
+        try:
+            self._check(headers, path)
+            found = await self._read(headers, receive, (scope.get("client") or ("",))[0])
+        except ApiError as exc:
+            await exc.response()(scope, receive, watched)
+            return
+        except _ClientLeftError:
+            return
+        if found is None:
+            await self._app(scope, receive, watched)
+            return
+        body, place = found
+        try:
+            await self._app(scope, _replayed(body, receive), watched)
+        finally:
+            self.bodies.free(place)
+
+    def _check(self, headers: _Headers, path: str) -> None:
+        host = headers.only(b"host")
+        if host is None:
+            raise ApiError(400, "one Host header is needed", code="invalid_host")
+        if self._hosts is not None and _name(host) not in self._hosts:
+            raise ApiError(
+                403, "this server does not answer to the name in the Host header; see --allowed-host", code="host_not_allowed"
+            )
+        origin = headers.only(b"origin", default="")
+        # A page's own server is not foreign to it; "null" is what sandboxed pages and files send.
+        if origin is None or (origin and _netloc(origin) != host.lower()):
+            raise ApiError(403, "requests of web pages from elsewhere are not answered", code="origin_not_allowed")
+        if self._key is not None and path not in OPEN_PATHS:
+            scheme, _, key = (headers.only(b"authorization", default="") or "").partition(" ")
+            # Compared as a whole whatever was sent, so that the time it takes says nothing about the key.
+            if not hmac.compare_digest(key.strip().encode("latin-1"), self._key) or scheme.lower() != "bearer":
+                challenge = {"WWW-Authenticate": "Bearer"}
+                raise ApiError(
+                    401, "send the server's API key: Authorization: Bearer KEY", code="invalid_api_key", headers=challenge
+                )
+
+    async def _read(self, headers: _Headers, receive: Receive, address: str) -> tuple[bytes, Place] | None:
+        """The whole body, and its place, to be given back with the answer; None if the request has none."""
+        length = headers.only(b"content-length", default="0") or ""
+        chunked = headers.only(b"transfer-encoding", default="") != ""
+        if length == "0" and not chunked:
+            return None
+        limit = self._settings.max_body
+        if not chunked and length.isdecimal() and int(length) > limit:
+            if headers.only(b"expect", default="") == "":
+                await _drain(receive)
+            raise self._too_large()
+        place = self.bodies.take(address)
+        if place is None:
+            raise ApiError(429, "too many requests at once; try again", code="queue_full", headers={"Retry-After": "1"})
+        try:
+            reading = asyncio.ensure_future(self._collect(receive, limit, place))
+            return await place.read(reading, self._settings.timeout), place
+        except BaseException as exc:
+            self.bodies.free(place)
+            error = _not_read(exc, place)
+            if error is None:
+                raise
+            raise error from exc
+
+    async def _collect(self, receive: Receive, limit: int, place: Place) -> bytes:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientLeftError
+            part = message.get("body", b"")
+            place.received(len(part))
+            body += part
+            if len(body) > limit:
+                if message.get("more_body", False):
+                    await _drain(receive)
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_large(self) -> ApiError:
+        return ApiError(
+            413,
+            f"the body is larger than the {self._settings.max_body:,} bytes that this server takes; see --max-body",
+            code="body_too_large",
+            headers={"Connection": "close"},
+        )
+
+
+def _not_read(exc: BaseException, place: Place) -> ApiError | None:
+    """What a client is answered whose body was not read; None if that is not known here."""
+    close = {"Connection": "close"}
+    if isinstance(exc, asyncio.TimeoutError) or place.stopped is Stopped.TOO_SLOW:
+        return ApiError(408, "the body did not arrive in time", code="timeout", headers=close)
+    if place.stopped is Stopped.NO_PLACE:
+        message = "the body stands still, and others need its place; send it at once"
+        return ApiError(408, message, code="timeout", headers=close)
+    if place.stopped is Stopped.CLOSING:
+        error = unavailable("the server is shutting down", "shutting_down")
+        error.headers = {**(error.headers or {}), **close}
+        return error
+    return None
+
+
+class _ClientLeftError(Exception):
+    """The client went away while it was sending."""
+
+
+class _Headers:
+    """The headers of a request, by their names in lower case."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._values: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            self._values.setdefault(name, []).append(value)
+
+    def only(self, name: bytes, default: str | None = None) -> str | None:
+        """The value of a header that may stand once; ``default`` where it is missing, None where it stands twice."""
+        values = self._values.get(name)
+        if values is None:
+            return default
+        return values[0].decode("latin-1").strip() if len(values) == 1 else None
+
+
+def _name(host: str) -> str:
+    """The name in a ``Host`` header in lower case, without brackets and port; empty where it is no such header."""
+    found = _HOST.fullmatch(host.lower())
+    return found[1] or found[2] if found else ""
+
+
+def _netloc(origin: str) -> str:
+    """Host and port of an origin in lower case; empty where it has none, as ``null`` has."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that gives the body that was read, and then what else comes."""
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
+
+
+async def _drain(receive: Receive) -> None:
+    async def throw_away() -> None:
+        left = _DRAIN_BYTES
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                return
+
+    try:
+        await asyncio.wait_for(throw_away(), _DRAIN_S)
+    except asyncio.TimeoutError:
+        return

@@ -1,0 +1,116 @@
+"""What ``/metrics`` shows, in Prometheus' text format. Texts that a client chooses are never a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from archroute_edge.decision import Decision
+from archroute_edge.routing import RoutingService
+
+INLINE = "inline"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_PHASES = ("total", "wait", "prompt", "evaluate", "score")
+_TOKENS = ("prompt", "reused", "evaluated", "answer")
+
+
+class Metrics:
+    """Counters of one server, apart from any other in the process.
+
+    Args:
+        service: asked for its own figures whenever they are read.
+        paths: the paths that requests are counted by; all others are counted together.
+    """
+
+    def __init__(self, service: RoutingService, paths: Iterable[str]) -> None:
+        self.registry = CollectorRegistry()
+        self._paths = frozenset(paths)
+        self._requests = Counter(
+            "archroute_http_requests", "Answers by path and status.", ("path", "status"), registry=self.registry
+        )
+        self._decisions = Counter(
+            "archroute_decisions",
+            "Decisions by route; those on routes that came with a request are counted together.",
+            ("table", "route"),
+            registry=self.registry,
+        )
+        self._fallbacks = Counter(
+            "archroute_fallbacks", "Decisions in which the fallback stood in.", ("reason",), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "archroute_decision_seconds", "Time by phase.", ("phase",), buckets=_SECONDS, registry=self.registry
+        )
+        self._tokens = Counter("archroute_tokens", "Tokens of decisions.", ("kind",), registry=self.registry)
+        self._timeouts = Counter("archroute_timeouts", "Requests given up at the time limit.", registry=self.registry)
+        self._pinned = Counter(
+            "archroute_pinned_decisions", "Requests answered with an earlier decision of their session.", registry=self.registry
+        )
+        self._reloads = Counter(
+            "archroute_config_reloads", "New configurations, taken or refused.", ("outcome",), registry=self.registry
+        )
+        self.sessions = Gauge("archroute_affinity_sessions", "Sessions remembered.", registry=self.registry)
+        # So that rates are 0 and not missing until the first of a kind.
+        for phase in _PHASES:
+            self._seconds.labels(phase)
+        for kind in _TOKENS:
+            self._tokens.labels(kind)
+        for outcome in ("taken", "refused"):
+            self._reloads.labels(outcome)
+        self.registry.register(_ServiceCollector(service))
+        ProcessCollector(registry=self.registry)
+
+    def answered(self, path: str, status: int) -> None:
+        """Count an answer to a request."""
+        self._requests.labels(path if path in self._paths else "other", str(status)).inc()
+
+    def decided(self, decision: Decision, *, is_inline: bool) -> None:
+        """Count a decision, on the server's own routes or on inline ones."""
+        table, route = (INLINE, INLINE) if is_inline else ("config", decision.route)
+        self._decisions.labels(table, route).inc()
+        if decision.reason is not None:
+            self._fallbacks.labels(decision.reason).inc()
+        for phase in _PHASES:
+            self._seconds.labels(phase).observe(getattr(decision.timings, f"{phase}_ms") / 1000)
+        for kind in _TOKENS:
+            self._tokens.labels(kind).inc(getattr(decision.tokens, kind))
+
+    def timed_out(self) -> None:
+        """Count a request given up at the time limit."""
+        self._timeouts.inc()
+
+    def pinned(self) -> None:
+        """Count a decision that was repeated for its session."""
+        self._pinned.inc()
+
+    def reloaded(self, *, taken: bool) -> None:
+        """Count a new configuration."""
+        self._reloads.labels("taken" if taken else "refused").inc()
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _ServiceCollector(Collector):
+    """The service's own figures, as they are when asked."""
+
+    def __init__(self, service: RoutingService) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._service.stats()
+        yield GaugeMetricFamily("archroute_queue_waiting", "Requests that wait.", value=stats.waiting)
+        yield GaugeMetricFamily("archroute_running", "Decisions being made.", value=stats.running)
+        for name, text, value in (
+            ("archroute_queue_refused", "Requests that found the queue full.", stats.refused),
+            ("archroute_deadlines", "Decisions answered at their deadline.", stats.deadlines),
+            ("archroute_cancelled", "Requests called off, such as by a client that went away.", stats.cancelled),
+            ("archroute_warmups", "Warm-ups finished.", stats.warmed),
+            ("archroute_warmups_preempted", "Warm-ups stopped by a decision.", stats.preempted),
+            ("archroute_evictions", "Sequences that gave way to others in the KV cache.", stats.evictions),
+        ):
+            yield CounterMetricFamily(name, text, value=value)

@@ -1,0 +1,175 @@
+"""What all endpoints share: the service, its limits, and waiting for it on behalf of a client that may go away."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from archroute_edge.config import RoutingConfig
+from archroute_edge.conversation import Messages
+from archroute_edge.deciders import CASCADE
+from archroute_edge.decision import Decision
+from archroute_edge.errors import DecisionCancelledError
+from archroute_edge.routes import RouteTable
+from archroute_edge.routing import RoutingService
+from archroute_edge.server import ServerSettings, check_inline_table
+from archroute_edge.server.http._affinity import AffinityStore
+from archroute_edge.server.http._api_errors import ClientGoneError, unavailable
+from archroute_edge.server.http._metrics import Metrics
+from archroute_edge.server.http._reply_bodies import ErrorReply
+
+Result = TypeVar("Result")
+
+_DESCRIPTIONS = {
+    400: "The request cannot be used: not JSON, not of this shape, or nothing in it to route.",
+    401: "The API key is missing or wrong.",
+    403: "The Host or Origin header names something foreign.",
+    404: "There is no such thing.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
+    429: "Too many requests wait; try again after `Retry-After` seconds.",
+    503: "No decision in time, the engine failed, or the server is shutting down.",
+}
+
+_WITH_BODY = tuple(status for status in _DESCRIPTIONS if status != 404)
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Error answers for an endpoint's description; those of every endpoint with a body where none are named."""
+    return {status: {"model": ErrorReply, "description": _DESCRIPTIONS[status]} for status in statuses or _WITH_BODY}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A decision, and what it was chosen from."""
+
+    decision: Decision
+    config: RoutingConfig
+    is_inline: bool
+
+
+class Serving:
+    """One service with the server's limits around it.
+
+    Args:
+        service: owns the router.
+        settings: limits.
+        metrics: what is counted.
+    """
+
+    def __init__(self, service: RoutingService, settings: ServerSettings, metrics: Metrics) -> None:
+        self.service = service
+        self.settings = settings
+        self.metrics = metrics
+        self.affinity = AffinityStore(settings.max_affinity, settings.affinity_ttl)
+        self.is_warm = False
+        self.is_closing = False
+        self.is_forced = False
+        """Whether it is to end without finishing what runs."""
+
+    @property
+    def config(self) -> RoutingConfig:
+        """The configuration that new requests are decided by."""
+        return self.service.router.config
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the service's thread has ended though the server has not."""
+        return self.service.is_closed and not self.is_closing
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called; of a cascade both, as ``--model`` has it."""
+        return CASCADE.join(file.name for file in self.service.router.model_files)
+
+    def inline(self, routes: RouteTable | None) -> RouteTable | None:
+        """The routes of a request; None where they are the configuration's own, as a gateway sends them.
+
+        Raises:
+            RouteTableError: they are too large to be kept.
+        """
+        # Its own have names in the metrics, and a warm-up of them serves decisions on them.
+        if routes is None or _asks_the_same(routes, self.config.table):
+            return None
+        return check_inline_table(routes)
+
+    async def decide(
+        self,
+        request: Request,
+        messages: Messages,
+        *,
+        routes: RouteTable | None = None,
+        scores: bool = False,
+        key: str | None = None,
+        deadline: float | None = None,
+        user: str | None = None,
+    ) -> Answered:
+        """The decision on ``messages``, or the fallback at the deadline.
+
+        Raises:
+            ApiError: 503 when the server's time limit has passed.
+            ClientGoneError: the client went away; the decision has been called off.
+            ArchRouteError: as :meth:`RoutingService.submit`.
+        """
+        config = self.config
+        routes = self.inline(routes)
+        deadlines = [each for each in (deadline, self.settings.deadline) if each is not None]
+        future = self.service.submit(
+            messages,
+            routes=routes,
+            scores=scores,
+            key=key,
+            deadline=min(deadlines) if deadlines else None,
+            caller=caller_of(request, user),
+        )
+        decision = await self.wait(request, future)
+        self.metrics.decided(decision, is_inline=routes is not None)
+        return Answered(decision, config, routes is not None)
+
+    async def wait(self, request: Request, future: Future[Result]) -> Result:
+        """The result of ``future``, unless the client goes away or the time limit passes before; it is cancelled then.
+
+        Raises:
+            ApiError: 503 when the server's time limit has passed.
+            ClientGoneError: the client went away.
+            DecisionCancelledError: the service called it off.
+        """
+        answer = asyncio.wrap_future(future)
+        gone = asyncio.ensure_future(_until_gone(request))
+        try:
+            either: set[asyncio.Future[Any]] = {answer, gone}
+            await asyncio.wait(either, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if answer.cancelled():
+                raise DecisionCancelledError("the service called it off")
+            if answer.done():
+                return answer.result()
+            if gone.done():
+                raise ClientGoneError
+            self.metrics.timed_out()
+            raise unavailable(f"no decision within {self.settings.timeout:g} s", "timeout")
+        finally:
+            gone.cancel()
+            answer.cancel()
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def caller_of(request: Request, user: str | None) -> str:
+    """Who asks: what the request says, else the machine that it comes from."""
+    return f"user {user}" if user else f"host {request.client.host if request.client else ''}"
+
+
+def _asks_the_same(one: RouteTable, other: RouteTable) -> bool:
+    """Whether two tables make the same prompts: the models behind their routes are no part of those."""
+    # Routes that name models of their own are answered with those.
+    if any(route.models for route in one):
+        return False
+    return [(route.name, route.description) for route in one] == [(route.name, route.description) for route in other]

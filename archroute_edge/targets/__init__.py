@@ -1,0 +1,22 @@
+"""From a route to the models that may answer, in order, and the reason for the first one.
+
+In this room *target* means an LLM that a conversation is routed to, never the router's own model.
+
+Used by: ``routing`` and ``cli``. Other rooms import only the names below; modules with an underscore belong to this room.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archroute_edge._exports import lazily
+
+if TYPE_CHECKING:
+    from archroute_edge.targets._outcome import decide_many, fallback_decision, make_decision, no_text_decision
+else:
+    __getattr__, __all__ = lazily(
+        __name__,
+        {
+            "_outcome": "decide_many fallback_decision make_decision no_text_decision",
+        },
+    )

@@ -1,0 +1,99 @@
+"""From what a decider found, or did not find in time, to the decision: calibration, and the models of the route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from archroute_edge.config import RoutingConfig
+from archroute_edge.conversation import Turn
+from archroute_edge.deciders import Calibration
+from archroute_edge.decision import Decision, Reason, Timings, TokenCounts, Verdict
+from archroute_edge.routes import OTHER
+from archroute_edge.targets._selection import select_models
+
+
+def make_decision(
+    config: RoutingConfig, calibration: Calibration | None, verdict: Verdict, key: str | None, scores: bool
+) -> Decision:
+    """The decision that ``verdict`` comes to.
+
+    Args:
+        config: routes and models.
+        calibration: what it makes of the verdict's scores, which must be there then.
+        verdict: what was found.
+        key: names the conversation, where models share a route by weight.
+        scores: whether the decision has all scores.
+    """
+    route, confidence, found = verdict.route, verdict.confidence, verdict.scores
+    reason: Reason | None = verdict.reason
+    if calibration is not None:
+        assert found is not None
+        answer = calibration.apply(route, found)
+        route, confidence, found, reason = answer.route, answer.confidence, answer.scores, answer.reason
+    chosen = select_models(config, route, key=key)
+    return Decision(
+        route=route,
+        matched=route != OTHER,
+        model=chosen.first,
+        models=chosen.models,
+        confidence=confidence,
+        scores=found if scores else None,
+        tokens=verdict.tokens,
+        timings=verdict.timings,
+        trimmed=bool(verdict.dropped_turns or verdict.cut_turns),
+        dropped_turns=verdict.dropped_turns,
+        cut_turns=verdict.cut_turns,
+        decided_by=verdict.decided_by,
+        prompt_format=verdict.prompt_format,
+        reason=reason,
+    )
+
+
+def decide_many(
+    config: RoutingConfig,
+    conversations: Sequence[Sequence[Turn]],
+    keys: Sequence[str | None],
+    decide: Callable[[Sequence[Sequence[Turn]]], Sequence[Verdict]],
+    make: Callable[[Verdict, str | None], Decision],
+) -> list[Decision]:
+    """The decisions on ``conversations``: those without turns get no match, and ``decide`` is asked about the others.
+
+    Args:
+        config: routes and models.
+        conversations: the turns of each.
+        keys: a name for each.
+        decide: gives the verdicts on conversations with turns; not called if there are none.
+        make: gives the decision that a verdict and a key come to.
+    """
+    read = [turns for turns in conversations if turns]
+    verdicts = iter(decide(read) if read else ())
+    return [
+        make(next(verdicts), key) if turns else no_text_decision(config, key)
+        for turns, key in zip(conversations, keys, strict=True)
+    ]
+
+
+def no_text_decision(config: RoutingConfig, key: str | None) -> Decision:
+    """What a conversation without user text comes to, and no model has to be asked: ``other``, and the default model."""
+    return fallback_decision(config, key, 0.0, "no_user_text")
+
+
+def fallback_decision(config: RoutingConfig, key: str | None, total_ms: float, reason: Reason = "deadline") -> Decision:
+    """What stands in for a decision that no model made: ``other``, and the default model."""
+    chosen = select_models(config, OTHER, key=key)
+    return Decision(
+        route=OTHER,
+        matched=False,
+        model=chosen.first,
+        models=chosen.models,
+        confidence=0.0,
+        scores=None,
+        tokens=TokenCounts(0, 0, 0, 0, 0),
+        timings=Timings(total_ms, 0.0, 0.0, 0.0, 0.0),
+        trimmed=False,
+        dropped_turns=0,
+        cut_turns=0,
+        decided_by=None,
+        prompt_format=None,
+        reason=reason,
+    )

@@ -1,0 +1,277 @@
+"""``archroute models``: what it prints where, its exit codes, and what it deletes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from archroute_edge.cli import main
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.models import find_model, pull_checkpoint, pull_model
+from archroute_edge.models._find import user_folder
+from archroute_edge.system import bundled_folder
+from tests.models.hub_server import COMMIT, Hub
+
+
+def models(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["models", *arguments], input=stdin)
+
+
+@pytest.fixture
+def own(hub: Hub, random_model: Path) -> Path:
+    """A model in the user's folder."""
+    path = user_folder() / "mine.gguf"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(random_model.read_bytes())
+    return path
+
+
+class TestList:
+    def test_what_there_is_and_what_is_here(self, own: Path) -> None:
+        """One look shows names to type, sizes to expect, licences, and what needs no download."""
+        pulled = pull_model("small:F16")
+        rows = {row["name"]: row for row in json.loads(models("list", "--json").stdout)}
+        assert {"tiny", "arch-router:Q4_K_M", "arch-router:checkpoint", "plano-orchestrator:checkpoint", "mine"} < set(rows)
+        assert rows["small:F16"]["path"] == str(pulled.path)
+        assert rows["small:F16"]["bytes"] == pulled.n_bytes
+        assert rows["small:Q4_0"]["path"] is None
+        assert rows["mine"]["path"] == str(own)
+        assert rows["arch-router:Q4_K_M"]["approximate_size"] == "986 MB"
+        assert rows["arch-router:Q4_K_M"]["licence"] == "katanemo-research"
+        table = models("list")
+        assert table.exit_code == 0
+        line = next(line for line in table.stdout.splitlines() if line.startswith("small:F16"))
+        assert line.split()[-1] == str(pulled.path)
+        usual = next(line for line in table.stdout.splitlines() if line.startswith("arch-router:Q4_K_M (usual) "))
+        assert usual.split()[2:] == ["~986", "MB", "katanemo-research", "no"]
+
+    def test_a_level_that_was_made_here(self, hub: Hub, random_model: Path) -> None:
+        """Whoever quantized a level that nobody publishes calls it by name like any other."""
+        path = user_folder() / "small-Q6_K.gguf"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(random_model.read_bytes())
+        rows = {row["name"]: row for row in json.loads(models("list", "--json").stdout)}
+        assert rows["small:Q6_K"]["path"] == str(path)
+        assert "small:Q5_K_M" not in rows
+        assert find_model("small:q6_k").path == path
+
+
+class TestPull:
+    def test_the_path_alone_is_on_stdout(self, hub: Hub) -> None:
+        """So that `$(archroute models pull small)` is a path."""
+        done = models("pull", "small")
+        assert done.exit_code == 0
+        assert done.stdout == f"{find_model('small').path}\n"
+        assert f"licence of the model: test-licence ({hub.url}/org/small.gguf)\nits full text: " in done.stderr
+        assert "small:Q4_0: downloaded, checked" in done.stderr
+        assert "was here already" in models("pull", "small").stderr
+
+    def test_json(self, hub: Hub) -> None:
+        report = json.loads(models("pull", "small", "--quant", "f16", "--json").stdout)
+        assert report["name"] == "small:F16"
+        assert report["revision"] == COMMIT
+        assert report["path"] == str(find_model("small:F16").path)
+        assert Path(report["licence"]["path"]).read_bytes() == b"Do as you like.\n"
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("small:F16", "--quant", "Q4_0"), "small:F16 names a level already"),
+            (("nothing",), "no model is called 'nothing'"),
+            (("small", "--revision", "v9"), "has no such revision"),
+        ],
+    )
+    def test_errors_are_one_line_and_exit_code_2(self, hub: Hub, arguments: tuple[str, ...], message: str) -> None:
+        done = models("pull", *arguments)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+class TestPath:
+    def test_of_what_is_here(self, own: Path) -> None:
+        assert models("path", "mine").stdout == f"{own}\n"
+
+    def test_of_a_checkpoint(self, hub: Hub) -> None:
+        pulled = pull_model("small:checkpoint")
+        assert models("path", "small:checkpoint").stdout == f"{pulled.path}\n"
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("small", "nothing is downloaded unasked; get it with: archroute models pull small --quant Q4_0"),
+            ("small:checkpoint", "get it with: archroute models pull small:checkpoint"),
+            ("mine", "mine is not on this machine; put mine.gguf into "),
+        ],
+    )
+    def test_of_what_is_not_here_is_the_command_that_gets_it(self, hub: Hub, name: str, message: str) -> None:
+        done = models("path", name)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert message in done.stderr
+        assert hub.asked == []
+
+
+class TestVerify:
+    def test_sound(self, own: Path) -> None:
+        """What was checked is said: where no hash is known, nothing proves that the weights are the right ones."""
+        pull_model("small")
+        pull_model("small:checkpoint")
+        done = models("verify", "small")
+        assert (done.exit_code, done.stdout) == (
+            0,
+            "small:Q4_0: sound (hash and structure)\nsmall:checkpoint: sound (hash and structure)\n",
+        )
+        assert models("verify", "mine").stdout == "mine: sound (structure only, no hash of it is known)\n"
+
+    def test_a_changed_byte(self, hub: Hub) -> None:
+        path = pull_model("small").path.resolve()
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        done = models("verify", "small:Q4_0", "--json")
+        assert done.exit_code == 2
+        (report,) = json.loads(done.stdout)
+        assert "is damaged or was changed" in report["problem"]
+
+    def test_a_truncated_file_without_a_known_hash(self, own: Path) -> None:
+        own.write_bytes(own.read_bytes()[:-100])
+        done = models("verify", "mine")
+        assert done.exit_code == 2
+        assert done.stdout.startswith(f"mine: {own}: ")
+
+    def test_a_hash_of_ones_own_catalogue(self, own: Path, tmp_path: Path) -> None:
+        """Whoever hands a model on can hand its hash on."""
+        catalogue = tmp_path / "catalogue.yaml"
+        catalogue.write_text(catalogue.read_text() + f"    sha256: {'0a' * 32}\n")
+        assert "is damaged or was changed" in models("verify", "mine").stdout
+
+
+class TestRemove:
+    def test_one_level_of_two(self, hub: Hub, cache: Path) -> None:
+        """Link and data go, and nothing else does."""
+        gone, kept = pull_model("small:F16"), pull_model("small:Q4_0")
+        blob = gone.path.resolve()
+        done = models("remove", "small:F16", "--yes")
+        assert done.exit_code == 0
+        assert set(done.stdout.split()) == {str(gone.path), str(blob)}
+        assert not gone.path.is_symlink()
+        assert not blob.exists()
+        assert find_model("small").path == kept.path
+        assert kept.licence.path is not None
+        assert kept.licence.path.exists()
+
+    def test_data_that_two_names_share(self, hub: Hub) -> None:
+        """The other name must not be left without its data."""
+        files = hub.repos["org/small.gguf"]
+        files["small.gguf"] = files["small-Q4_0.gguf"]
+        kept, gone = pull_model("small:Q4_0"), pull_model("small:F16")
+        assert models("remove", "small:F16", "--yes").stdout == f"{gone.path}\n"
+        assert kept.path.read_bytes() == files["small.gguf"]
+
+    def test_a_bare_name_removes_everything_of_it(self, hub: Hub, cache: Path) -> None:
+        for name in ("small:F16", "small:Q4_0", "small:checkpoint"):
+            pull_model(name)
+        assert models("remove", "small", "--yes", "--json").exit_code == 0
+        assert [path for path in cache.rglob("*") if path.name.startswith(("small.", "small-", "model."))] == []
+        assert list(cache.glob("*/blobs/*")) != []  # the licence of the GGUFs
+        assert not (cache / "models--org--small").exists()
+
+    def test_another_repository_with_the_same_commits_stays(self, hub: Hub) -> None:
+        """A copy of a repository has its history, and so its commits."""
+        for number in range(8):
+            hub.repos[f"org/copy-{number}"] = hub.repos["org/small"]
+        copies = [pull_checkpoint(f"org/copy-{number}").path for number in range(8)]
+        pull_model("small:checkpoint")
+        assert models("remove", "small:checkpoint", "--yes").exit_code == 0
+        assert all((path / "model.safetensors").is_file() for path in copies)
+
+    def test_the_users_own_file(self, own: Path) -> None:
+        assert models("remove", "mine", "--yes").stdout == f"{own}\n"
+        assert not own.exists()
+
+    @pytest.mark.parametrize("folder", [None, "models", "docs/../models"])
+    def test_the_bundled_model_stays(self, hub: Hub, folder: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where its folder is named as the user's own: nothing brings it back but a new installation."""
+        monkeypatch.chdir(bundled_folder().parent)
+        if folder is not None:
+            monkeypatch.setenv("ARCHROUTE_MODELS_DIR", folder)
+        deleted: list[Path] = []
+        monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: deleted.append(self))
+        done = models("remove", "tiny", "--yes")
+        assert done.exit_code == 2
+        assert "lies beside the bundled model" in done.stderr
+        assert deleted == []
+
+    def test_nothing_goes_unasked(self, own: Path) -> None:
+        """In a script, where nobody can answer, deleting has to be said on the command line."""
+        done = models("remove", "mine")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "add --yes" in done.stderr
+        assert own.exists()
+
+    @pytest.mark.parametrize(("answer", "goes"), [("y", True), ("n", False), ("", False)])
+    def test_asking_on_a_terminal(self, own: Path, answer: str, goes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("archroute_edge.cli.models._can_answer", lambda: True)
+        done = models("remove", "mine", stdin=f"{answer}\n")
+        assert f"mine: {own} (" in done.stderr
+        assert own.exists() is not goes
+        assert (done.exit_code == 0) is goes
+
+    def test_what_is_not_here(self, hub: Hub) -> None:
+        assert models("remove", "small", "--yes").exit_code == 2
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class TestProgress:
+    def test_time_left_counts_from_where_the_step_began(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A download that goes on at 90 % would otherwise promise to be done at once."""
+        now = [1000.0]
+        monkeypatch.setattr("archroute_edge.cli.progress.time.monotonic", lambda: now[0])
+        terminal = _Terminal()
+        with ProgressLine(terminal) as line:
+            line("downloading x", 900, 1000)
+            now[0] += 10
+            line("downloading x", 950, 1000)
+            assert terminal.getvalue().split("\r")[-1].strip() == "downloading x  95%  0:10 left"
+        assert terminal.getvalue().split("\r")[-1] == ""
+
+    def test_a_step_says_how_long_it_took(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After a quarter in 30 seconds, 90 are left."""
+        now = [1000.0]
+        monkeypatch.setattr("archroute_edge.cli.progress.time.monotonic", lambda: now[0])
+        terminal = _Terminal()
+        with ProgressLine(terminal) as line, line.step("converting x") as progress:
+            now[0] += 30
+            progress(25, 100)
+            assert terminal.getvalue().split("\r")[-1].strip() == "converting x  25%  1:30 left"
+            now[0] += 1
+        assert terminal.getvalue().split("\r")[-1] == "converting x  done in 0:31\n"
+
+    def test_a_step_that_failed_is_not_done(self) -> None:
+        """Nobody should read that a failed conversion was done."""
+        terminal = _Terminal()
+        with pytest.raises(ZeroDivisionError), ProgressLine(terminal) as line, line.step("converting x"):
+            raise ZeroDivisionError
+        assert "done" not in terminal.getvalue()
+
+    def test_elsewhere_a_line_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A log must not fill with thousands of redrawn lines."""
+        now = [1000.0]
+        monkeypatch.setattr("archroute_edge.cli.progress.time.monotonic", lambda: now[0])
+        log = io.StringIO()
+        with ProgressLine(log) as line:
+            for done in range(0, 4000, 10):
+                line("downloading x", done, 8000)
+                now[0] += 0.1
+        assert log.getvalue().splitlines() == [
+            "downloading x  12%  1:10 left",
+            "downloading x  25%  1:00 left",
+            "downloading x  37%  0:50 left",
+        ]

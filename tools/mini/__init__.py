@@ -1,1 +1,0 @@
-"""The bundled encoder's training, and the published sentence encoder that it and `tools.tiny` start from."""

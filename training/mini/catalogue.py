@@ -1,0 +1,160 @@
+"""What routes can be about: single kinds of request, and categories of many kinds, with what is kept out of a training.
+
+`domains/*.yaml` holds kinds of our own by domain (`names`, `descriptions`, `kinds`: id -> names, about, ask);
+`categories.yaml` holds schemes of categories (names, about, members, ask). A phrasing's `{word}` is filled from
+`domains/slots.yaml`, a `{passage}` from `passages.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from training.tiny.conversations import phrases
+from training.tiny.kinds_bank import Kind, load_banks, split_phrasings
+from training.tiny.public_data import PublicData, load_public
+
+_HERE = Path(__file__).parent
+# Kinds that a training leaves out when it is there to steer by: whole domains, services, intents and kinds of LLM request.
+_HELD_OUT = [
+    "clinc150:work", "clinc150:auto_and_commute", "telecom/*", "city_services/*", "payroll_hr/*", "car_workshop_garage/*",
+    "ride_hailing/*", "event_tickets/*", "ferry_line/*", "savings_deposits/*", "photo_gallery_app/*",
+    "sgd/Homes.*", "sgd/Events.*", "sgd/Buses.*", "sgd/Weather.*", "sgd/Dentist.*",
+    "banking77/Refund_not_showing_up", "banking77/atm_support", "banking77/card_delivery_estimate",
+    "banking77/direct_debit_payment_not_recognised", "banking77/getting_spare_card", "banking77/passcode_forgotten",
+    "banking77/pin_blocked", "banking77/transaction_charged_twice", "banking77/verify_my_identity",
+    "job_interview_prep", "study_plan", "fitness_workouts", "poetry_lyrics", "presentation_slides", "regex",
+    "definition_lookup", "contract_legal_questions", "quiz_flashcard_generation", "product_descriptions",
+]  # fmt: skip
+# Half of the messages outside every intent are left out too.
+_HELD_OUT_SCOPELESS = 2
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a route is about: its wordings and the ids of the kinds that belong to it."""
+
+    id: str
+    names: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    kinds: frozenset[str]
+
+
+@dataclass
+class Catalogue:
+    """Kinds by id, categories by scheme, and messages that belong to none of the everyday categories.
+
+    `closings` end a conversation in which nothing is asked any more; `reopenings` go before one more request.
+    `held_out` are ids of kinds that the training leaves out.
+    """
+
+    kinds: dict[str, Kind]
+    schemes: dict[str, list[Subject]]
+    scopeless: list[str]
+    held_scopeless: list[str]
+    closings: list[str]
+    held_closings: list[str]
+    reopenings: list[str]
+    held_out: frozenset[str] = field(default_factory=frozenset)
+
+    def subject(self, kind: str) -> Subject:
+        """A single kind as what a route is about."""
+        known = self.kinds[kind]
+        names = dict.fromkeys(known.names)
+        return Subject(kind, tuple(names), tuple(dict.fromkeys(known.descriptions)), frozenset({kind}))
+
+
+def matches(kind: Kind, patterns: Iterable[str]) -> bool:
+    """Whether a kind is meant: by its id, or by source and domain as `source:domain`."""
+    return any(fnmatchcase(kind.id, p) or fnmatchcase(f"{kind.source}:{kind.domain}", p) for p in patterns)
+
+
+def load_catalogue(data: Path, steer: bool) -> Catalogue:
+    """Everything that routes can be about; with `steer` some of it is marked as held out of the training.
+
+    Raises FileNotFoundError for a public data set that is not in the folder `data`.
+    """
+    return build_catalogue(load_public(data), steer)
+
+
+def build_catalogue(public: PublicData, steer: bool) -> Catalogue:
+    """The same of public data that is loaded already; raises ValueError for a category whose members name no kind."""
+    slots = _slots()
+    kinds = load_banks() | public.kinds
+    departments: list[Subject] = []
+    for path in sorted((_HERE / "domains").glob("*.yaml")):
+        if path.stem != "slots":
+            departments.append(_read_domain(path, kinds, slots))
+    schemes = _read_schemes(kinds, slots)
+    schemes["departments"] = departments
+    own, held_own = split_phrasings(_yaml("out_of_scope.yaml"))
+    scopeless, held_scopeless = public.out_of_scope + own, public.held_out_of_scope + held_own
+    held_out: frozenset[str] = frozenset()
+    if steer:
+        held_out = frozenset(k.id for k in kinds.values() if matches(k, _HELD_OUT))
+        held_scopeless += scopeless[::_HELD_OUT_SCOPELESS]
+        scopeless = [text for text in scopeless if text not in set(held_scopeless)]
+    endings = _yaml("endings.yaml")
+    closings, held_closings = split_phrasings(endings["closings"])
+    return Catalogue(kinds, schemes, scopeless, held_scopeless, closings, held_closings, endings["reopenings"], held_out)
+
+
+def anchors() -> list[str]:
+    """Texts of other languages and of a general kind, for which the encoder is to stay as it was published."""
+    passages = [passage["text"] for passage in _yaml("passages.yaml")]
+    return [*_yaml("anchors.yaml"), *phrases("foreign"), *passages]
+
+
+def _yaml(name: str) -> Any:
+    return yaml.safe_load((_HERE / name).read_text(encoding="utf-8"))
+
+
+def _slots() -> dict[str, list[str]]:
+    slots: dict[str, list[str]] = _yaml("domains/slots.yaml")
+    passages = _yaml("passages.yaml")
+    slots["passage"] = [passage["text"] for passage in passages]
+    asked = [(question, passage["text"]) for passage in passages for question in passage["questions"]]
+    layouts = ["{} {}", "{}\n\n{}", "Given the text below, answer: {}\n{}", "{} Answer from this text only: {}"]
+    slots["passage_question"] = [layouts[n % 4].format(question, text) for n, (question, text) in enumerate(asked)]
+    slots["passage_question"] += [f"{text}\n{question}" for question, text in asked]
+    return slots
+
+
+def _read_domain(path: Path, kinds: dict[str, Kind], slots: dict[str, list[str]]) -> Subject:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    members = [f"{path.stem}/{name}" for name in content["kinds"]]
+    for name, words in content["kinds"].items():
+        train, held = split_phrasings(words["ask"])
+        kind = Kind(f"{path.stem}/{name}", path.stem, [name, *words["names"]], words["about"], train, held, slots=slots)
+        kind.domain = path.stem
+        kind.near = set(members) - {kind.id}
+        kinds[kind.id] = kind
+    return Subject(path.stem, tuple(content["names"]), tuple(content["descriptions"]), frozenset(members))
+
+
+def _read_schemes(kinds: dict[str, Kind], slots: dict[str, list[str]]) -> dict[str, list[Subject]]:
+    known = list(kinds.values())
+    schemes: dict[str, list[Subject]] = {}
+    for scheme, categories in _yaml("categories.yaml").items():
+        schemes[scheme] = []
+        for name, words in categories.items():
+            members = {kind.id for kind in known if matches(kind, words["members"])}
+            if not members:
+                raise ValueError(f"categories.yaml: {scheme}: {name}: no kind among its members; check their ids")
+            if words.get("ask"):
+                own = _own_kind(f"{scheme}={name}", words, slots)
+                kinds[own.id] = own
+                members.add(own.id)
+            subject = Subject(f"{scheme}={name}", tuple(words["names"]), tuple(words["about"]), frozenset(members))
+            schemes[scheme].append(subject)
+    return schemes
+
+
+def _own_kind(identity: str, words: Mapping[str, Any], slots: dict[str, list[str]]) -> Kind:
+    train, held = split_phrasings(words["ask"])
+    return Kind(identity, "category", list(words["names"]), list(words["about"]), train, held, slots=slots)

@@ -1,0 +1,177 @@
+"""What the encoder is judged by: sets of questions like those that a router meets, most about what it was never trained on.
+
+Needs a catalogue loaded to steer by. Every set but the second has no message that belongs to no route; the second has
+no other.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from archroute_edge.conversation import read_messages
+from archroute_edge.deciders import conversation_text, route_text
+from archroute_edge.routes import OTHER, Route
+from training.mini.catalogue import Catalogue
+from training.mini.tables import finished_talk
+from training.tiny.conversations import Messages, of_dialogue
+from training.tiny.kinds_bank import Kind
+from training.tiny.public_data import words_of
+from training.tiny.questions import card_questions
+
+_HERE = Path(__file__).parent
+_SEED = 417
+_BASE_TALLY = 20
+Routes = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Routes as texts by their names, the text of a conversation, the right name or `other`, and the set it is of."""
+
+    routes: dict[str, str]
+    text: str
+    label: str
+    group: str
+
+
+def _text(messages: Messages) -> str:
+    return conversation_text(read_messages(messages))
+
+
+def _single(text: str) -> str:
+    return _text([{"role": "user", "content": text}])
+
+
+def questions(catalogue: Catalogue) -> list[Question]:
+    """All sets, the same ones every time."""
+    made = [*_ten_domains(catalogue), *_scopeless(catalogue)]
+    for domain in ("work", "auto_and_commute"):
+        kinds = [k for k in catalogue.kinds.values() if k.domain == domain and k.source == "clinc150"]
+        made += _names_only(catalogue, kinds, len(kinds), f"intents of {domain}, names only", 150)
+    bank = [k for k in catalogue.kinds.values() if k.source == "banking77" and k.id in catalogue.held_out]
+    made += _names_only(catalogue, bank, 8, "bank intents, names only", 180)
+    made += _chat_categories(catalogue)
+    made += _tasks(catalogue)
+    made += _services(catalogue)
+    card = card_questions(catalogue.kinds)
+    routes = {r["name"]: route_text(Route(r["name"], r["description"])) for r in card[0].routes}
+    made += [Question(routes, _text(q.messages), q.label, "card's five routes") for q in card]
+    for domain in ("telecom", "ferry_line", "savings_deposits", "photo_gallery_app"):
+        kinds = [k for k in catalogue.kinds.values() if k.domain == domain]
+        made += _names_only(catalogue, kinds, len(kinds), "intents of four domains, names only", 100)
+    return made + _finished(catalogue)
+
+
+def _listed(catalogue: Catalogue, group: str) -> tuple[Routes, dict[str, list[Kind]]]:
+    """Route texts of a listed table, and the kinds of each route."""
+    listed: dict[str, list[str]] = yaml.safe_load((_HERE / "harness_routes.yaml").read_text(encoding="utf-8"))[group]
+    subjects = {subject.id: subject for subjects in catalogue.schemes.values() for subject in subjects}
+    routes = {name: route_text(Route(name, description)) for name, (_, description) in listed.items()}
+    members = {name: [catalogue.kinds[k] for k in sorted(subjects[identity].kinds)] for name, (identity, _) in listed.items()}
+    return routes, members
+
+
+def _unseen(catalogue: Catalogue, kind: Kind) -> list[str]:
+    """Phrasings that the training does not see."""
+    return kind.train + kind.held if kind.id in catalogue.held_out else kind.held
+
+
+def _ten_domains(catalogue: Catalogue) -> list[Question]:
+    routes, members = _listed(catalogue, "ten domains")
+    rng = random.Random(_SEED)
+    made: list[Question] = []
+    for name, kinds in members.items():
+        group = "ten domains, never trained" if kinds[0].id in catalogue.held_out else "ten domains"
+        # Our own narrow domains would crowd the public data out.
+        asked = [k for k in kinds if k.source != k.domain and (_unseen(catalogue, k) or k.held_dialogues)]
+        for _ in range(_BASE_TALLY if group == "ten domains" else 2 * _BASE_TALLY):
+            kind = rng.choice(asked)
+            pool = _unseen(catalogue, kind)
+            text = kind.fill(rng.choice(pool), rng) if pool else _first_user_message(rng.choice(kind.held_dialogues))
+            made.append(Question(routes, _single(text), name, group))
+    return made
+
+
+def _first_user_message(dialogue: tuple[Any, int, int]) -> str:
+    recorded, begun, _ = dialogue
+    return str(recorded[begun]["content"])
+
+
+def _scopeless(catalogue: Catalogue) -> list[Question]:
+    routes, _ = _listed(catalogue, "ten domains")
+    return [Question(routes, _single(text), OTHER, "out of scope") for text in catalogue.held_scopeless]
+
+
+def _names_only(catalogue: Catalogue, kinds: Sequence[Kind], size: int, group: str, count: int) -> list[Question]:
+    rng = random.Random(f"{_SEED} {group} {kinds[0].id}")
+    made: list[Question] = []
+    for number in range(count):
+        kind = kinds[number % len(kinds)]
+        others = rng.sample([k for k in kinds if k is not kind], size - 1)
+        names = [words_of(k.id.split("/")[-1]) for k in (kind, *others)]
+        routes = {name: route_text(Route(name)) for name in rng.sample(names, len(names))}
+        text = kind.fill(rng.choice(_unseen(catalogue, kind)), rng)
+        made.append(Question(routes, _single(text), names[0], group))
+    return made
+
+
+def _chat_categories(catalogue: Catalogue) -> list[Question]:
+    routes, _ = _listed(catalogue, "chat categories")
+    lines = (_HERE / "chat_messages.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [Question(routes, _single(row["text"]), row["category"], "chat categories") for row in rows]
+
+
+def _tasks(catalogue: Catalogue) -> list[Question]:
+    """Kinds of LLM request that were never trained on, each among seven others drawn by chance."""
+    rng = random.Random(_SEED + 1)
+    banks = [k for k in catalogue.kinds.values() if not k.domain and k.source not in ("category", "banking77")]
+    asked = [k for k in banks if k.id in catalogue.held_out]
+    made: list[Question] = []
+    for kind in asked:
+        for _ in range(_BASE_TALLY):
+            near = kind.near
+            others = rng.sample([k for k in banks if k is not kind and k.id not in near], 7)
+            routes = {k.id: route_text(Route(k.id, rng.choice(k.descriptions))) for k in rng.sample([kind, *others], 8)}
+            made.append(Question(routes, _single(kind.request(rng, held=rng.random() < 0.2)), kind.id, "kinds of LLM task"))
+    return made
+
+
+def _services(catalogue: Catalogue) -> list[Question]:
+    rng = random.Random(_SEED + 2)
+    kinds = [k for k in catalogue.kinds.values() if k.source == "sgd" and k.id in catalogue.held_out and k.dialogues]
+    made: list[Question] = []
+    for number in range(200):
+        kind = kinds[number % len(kinds)]
+        chosen = rng.sample([kind, *rng.sample([k for k in kinds if k is not kind], 7)], 8)
+        routes = {k.id: route_text(Route(words_of(k.id.split(".")[-1]) + " " + k.domain, k.descriptions[-1])) for k in chosen}
+        made.append(Question(routes, _text(of_dialogue(kind, rng, held=False)), kind.id, "services never trained"))
+    return made
+
+
+def _finished(catalogue: Catalogue) -> list[Question]:
+    """Conversations about one or two of eight routes, in which nothing is asked any more."""
+    rng = random.Random(_SEED + 3)
+    domains = {k.domain for k in catalogue.kinds.values() if k.id in catalogue.held_out and k.source == k.domain}
+    made: list[Question] = []
+    for domain in sorted(domains):
+        kinds = [k for k in catalogue.kinds.values() if k.domain == domain]
+        for _ in range(_BASE_TALLY):
+            chosen = rng.sample(kinds, 8)
+            routes = {k.id: route_text(Route(words_of(k.names[0]), rng.choice(k.descriptions))) for k in chosen}
+            messages = finished_talk(rng.sample(chosen, rng.choice([1, 2])), rng, held=True)
+            messages[-1]["content"] = rng.choice(catalogue.held_closings)
+            made.append(Question(routes, _text(messages), OTHER, "finished conversations"))
+    return made
+
+
+def distinct(found: Iterable[str]) -> list[str]:
+    """Texts without repetitions, in order."""
+    return list(dict.fromkeys(found))

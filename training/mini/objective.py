@@ -1,0 +1,66 @@
+"""The loss: the right answer among a table's routes and `other`, the right route among a whole batch's, and back."""
+
+# Without PyTorch its classes have no types.
+# mypy: disallow-subclassing-any=False
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.mini.batches import Batch
+from training.mini.pairs import Pairs
+
+_START_SCALE, _START_OTHER = 20.0, 0.30
+
+
+class Answers(nn.Module):
+    """What is learned beside the encoder: the scale of the logits, and the cosine that `other` stands for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(_START_SCALE).log())
+        self.other = nn.Parameter(torch.tensor(_START_OTHER))
+
+    def forward(self, cosines: Tensor) -> Tensor:
+        """Logits (C, R + 1) of cosines (C, R); `other` is the last one."""
+        whole = torch.cat([cosines, self.other.expand(len(cosines), 1)], dim=1)
+        return whole * self.log_scale.exp()
+
+
+def loss_of(conversations: Tensor, routes: Tensor, batch: Batch, answers: Answers) -> tuple[Tensor, float]:
+    """The loss of a batch's unit vectors (C, D) and (R, D), and the share of conversations answered rightly."""
+    own, foreign = torch.from_numpy(batch.own), torch.from_numpy(batch.foreign)
+    target = torch.from_numpy(batch.target)
+    n_routes = len(routes)
+    logits = answers(conversations @ routes.T)
+    table = logits.masked_fill(functional.pad(~own, (0, 1)), -torch.inf)
+    wanted = target.masked_fill(target < 0, n_routes)
+    in_table = functional.cross_entropy(table, wanted)
+    # Whole other tables as wrong answers teach far more differences than a table alone does.
+    asked = target >= 0
+    among_all = logits[:, :n_routes].masked_fill(~(own | foreign), -torch.inf)
+    in_batch = functional.cross_entropy(among_all[asked], target[asked])
+    # A message that belongs nowhere in its table stays below `other` for the routes of other tables too.
+    others = functional.cross_entropy(logits.masked_fill(functional.pad(~foreign, (0, 1)), -torch.inf)[~asked], wanted[~asked])
+    backwards = _backwards(among_all, target)
+    right = float((table.argmax(1) == wanted).float().mean())
+    return in_table + 0.5 * in_batch + 0.1 * others.nan_to_num(0.0) + 0.25 * backwards, right
+
+
+def loss_of_pairs(requests: Tensor, routes: Tensor, pairs: Pairs, answers: Answers) -> Tensor:
+    """The loss of unit vectors (N, D) and (N, D): each request's route among all, and each route's request."""
+    scores = (requests @ routes.T) * answers.log_scale.exp()
+    scores = scores.masked_fill(torch.from_numpy(pairs.open), -torch.inf)
+    target = torch.arange(len(scores))
+    return functional.cross_entropy(scores, target) + 0.5 * functional.cross_entropy(scores.T, target)
+
+
+def _backwards(among_all: Tensor, target: Tensor) -> Tensor:
+    """For each route the conversations that belong to it, against all that certainly do not."""
+    here = target[:, None] == torch.arange(among_all.shape[1])
+    asked = here.any(0)
+    columns = among_all[:, asked]
+    belongs = columns.masked_fill(~here[:, asked], -torch.inf).logsumexp(0)
+    return (columns.logsumexp(0) - belongs).mean()

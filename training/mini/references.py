@@ -1,0 +1,67 @@
+"""The messages that the hubness of routes is reckoned by: one of every kind that was trained on.
+
+What is done with them is in `archroute_edge/deciders/_hubness.py`. Their vectors are kept beside the checkpoint as 8-bit
+whole numbers, from where the conversion takes them into the GGUF.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from archroute_edge.deciders import Hubness
+from tools.convert.sentence_modules import REFERENCES, REFERENCES_FILE
+from training.mini.catalogue import Catalogue
+from training.mini.embedding import Encoder
+
+_SEED = 61
+_MAX_TOKENS = 96
+# Of all references so many count as the nearest: a kind's own, and those of some kinds around it.
+_NEIGHBOURS = 0.025
+_LARGEST = 127
+
+
+def reference_texts(catalogue: Catalogue) -> list[str]:
+    """A message of each kind that is not held out."""
+    rng = random.Random(_SEED)
+    kinds = [kind for kind in catalogue.kinds.values() if kind.train and kind.id not in catalogue.held_out]
+    return [kind.request(rng, held=False) for kind in kinds]
+
+
+@dataclass(frozen=True)
+class References:
+    """Vectors (messages, width) in 8-bit whole numbers, each row in steps of a size of its own."""
+
+    rows: Tensor
+
+    @property
+    def neighbours(self) -> int:
+        """How many count as the nearest."""
+        return max(1, round(_NEIGHBOURS * len(self.rows)))
+
+    def hubness(self, routes: Tensor) -> Tensor:
+        """What a weight of 1 takes off the cosines of routes (N, width): (N,)."""
+        rows = self.rows.numpy().astype(np.float32)
+        reckoned = Hubness(1.0, self.neighbours, rows / np.linalg.norm(rows, axis=1, keepdims=True))
+        return torch.from_numpy(reckoned.of(routes.numpy())).float()
+
+    def write(self, folder: Path) -> None:
+        """Keep them beside a checkpoint."""
+        save_file({REFERENCES: self.rows.contiguous()}, folder / REFERENCES_FILE)
+
+
+def compute_references(encoder: Encoder, texts: list[str]) -> References:
+    """What an encoder makes of the messages."""
+    vectors = encoder.embed(texts, _MAX_TOKENS)
+    return References((vectors / vectors.abs().amax(1, keepdim=True) * _LARGEST).round().to(torch.int8))
+
+
+def read_references(folder: Path) -> References:
+    """Those beside a checkpoint; raises FileNotFoundError where there are none."""
+    return References(load_file(folder / REFERENCES_FILE)[REFERENCES])

@@ -1,0 +1,37 @@
+"""Which kinds could pass for one another, so that none of them is ever a wrong answer by mistake."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from training.mini.catalogue import Catalogue
+from training.mini.embedding import Encoder
+from training.tiny.conversations import of_dialogue
+from training.tiny.kinds_bank import Kind
+
+_PHRASINGS = 12
+# Of the published encoder's cosines between two kinds' mean vectors; chosen by reading the pairs around it.
+_CLOSE = 0.58
+_MAX_TOKENS = 48
+
+
+def _texts(kind: Kind, rng: random.Random) -> list[str]:
+    if kind.dialogues:
+        return [of_dialogue(kind, rng, held=False)[-1]["content"] for _ in range(_PHRASINGS)]
+    return [kind.request(rng, held=False) for _ in range(_PHRASINGS)]
+
+
+def related_kinds(catalogue: Catalogue, encoder: Encoder, seed: int) -> dict[str, frozenset[str]]:
+    """For every kind those that are near by definition, and those whose phrasings the encoder puts close to its own."""
+    rng = random.Random(seed)
+    kinds = [kind for kind in catalogue.kinds.values() if kind.train or kind.dialogues]
+    texts = [text for kind in kinds for text in _texts(kind, rng)]
+    vectors = encoder.embed(texts, _MAX_TOKENS).view(len(kinds), _PHRASINGS, -1).mean(1)
+    cosines = torch.nn.functional.normalize(vectors, dim=-1)
+    close = (cosines @ cosines.T) > _CLOSE
+    return {
+        kind.id: frozenset(kinds[int(n)].id for n in close[row].nonzero()) - {kind.id} | frozenset(kind.near)
+        for row, kind in enumerate(kinds)
+    }

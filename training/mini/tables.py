@@ -1,0 +1,273 @@
+"""Route tables with conversations, drawn at random from the catalogue: what the encoder is trained on.
+
+Each conversation's label is the index of its route, or the number of routes where it belongs to none of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from archroute_edge.deciders import route_text
+from archroute_edge.routes import OTHER, Route
+from training.mini.catalogue import Catalogue, Subject
+from training.tiny import conversations as talk
+from training.tiny.kinds_bank import Kind
+from training.tiny.noise import STYLES, disturb, restyle
+from training.tiny.sampling import CARD_KINDS, CHAT_KINDS, SHORT_INTENTS
+
+# How often a table comes from each source.
+SOURCES = {
+    "clinc150": 0.19, "banking77": 0.10, "sgd": 0.11, "bank": 0.12, "domains": 0.18, "everyday": 0.10, "chat": 0.05,
+    "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.03, "any": 0.03,
+}  # fmt: skip
+_PUBLIC = ("clinc150", "banking77", "sgd")
+# The everyday categories beside which a message outside every intent of CLINC150 belongs to none of them.
+_CORE = {
+    f"everyday={name}"
+    for name in (
+        "banking", "credit cards", "kitchen and dining", "home", "auto and commute", "travel", "utility", "work",
+        "small talk", "meta",
+    )
+}  # fmt: skip
+_OPAQUE = ["route", "option", "team", "r", "class", "agent", "model"]
+_NAME_ONLY, _WITH_EXAMPLES, _OPAQUE_NAMES = 0.50, 0.10, 0.03
+# How often the names alone are all the terse ones of a data set or of ours, as programmers name things.
+_TERSE = 0.6
+_SHARE_OTHER = 0.2
+# How often a conversation was about something else before, where it can have been, and how often what the assistant said
+# in it has words of its subject, as answers have.
+_CHANGE_OF_SUBJECT = 0.3
+_ANSWER_HAS_WORDS = 0.6
+_TRIES = 30
+# How often a conversation ends with a closing written for this training.
+_OWN_CLOSING = 0.7
+
+
+@dataclass
+class Table:
+    """Routes as texts with what they are about; conversations with the kind of each ("" for none) and its label."""
+
+    routes: list[str]
+    subjects: list[Subject]
+    conversations: list[talk.Messages]
+    kinds: list[str]
+    labels: list[int]
+
+
+@dataclass
+class TableSampler:
+    """Draws tables of the kinds that are not held out.
+
+    `related` says for a kind which others could pass for it: they are never a reason to answer `other`.
+    """
+
+    catalogue: Catalogue
+    related: Mapping[str, frozenset[str]]
+
+    def __post_init__(self) -> None:
+        kinds = self.catalogue.kinds.values()
+        trained = [k for k in kinds if k.id not in self.catalogue.held_out and (k.train or k.dialogues)]
+        self.trained = {kind.id: kind for kind in trained}
+        self.pools: dict[str, list[Kind]] = {"any": trained, "bank": [], "domains": []}
+        for kind in trained:
+            if kind.source in _PUBLIC:
+                self.pools.setdefault(kind.source, []).append(kind)
+            elif kind.source == kind.domain:
+                self.pools["domains"].append(kind)
+            elif kind.source != "category":
+                self.pools["bank"].append(kind)
+        self.schemes = {
+            name: [s for s in subjects if any(k in self.trained for k in s.kinds)]
+            for name, subjects in self.catalogue.schemes.items()
+        }
+
+    def draw(self, rng: random.Random, conversations: int) -> Table:
+        """A table of a random source."""
+        return self.table(rng, rng.choices(list(SOURCES), list(SOURCES.values()))[0], conversations)
+
+    def table(self, rng: random.Random, source: str, conversations: int) -> Table:
+        """A table of `source` (one of SOURCES) with so many conversations, every route asked for about equally often."""
+        subjects = self._choose(rng, source)
+        table = Table([], subjects, [], [], [])
+        table.routes = self.describe(subjects, rng)
+        order = rng.sample(range(len(subjects)), len(subjects))
+        present = frozenset(kind for subject in subjects for kind in subject.kinds)
+        while len(table.conversations) < conversations:
+            if rng.random() < _SHARE_OTHER:
+                self._add_other(table, present, rng)
+                continue
+            index = order[len(table.labels) % len(order)]
+            kind = self._member(subjects, index, rng)
+            if kind is not None:
+                table.conversations.append(self._talk(kind, subjects, rng, present))
+                table.kinds.append(kind.id)
+                table.labels.append(index)
+            else:
+                order[len(table.labels) % len(order)] = rng.randrange(len(subjects))
+        return table
+
+    def _choose(self, rng: random.Random, source: str) -> list[Subject]:
+        size = rng.choice([3, 5, 5, 8, 8, 10, 10, 12, 15, 15, 20])
+        if source == "card":
+            return [self.catalogue.subject(kind) for kind in rng.sample(CARD_KINDS, rng.choice([4, 5, 5, 5]))]
+        if source in self.schemes:
+            return self._categories(rng, source, max(4, size))
+        pool = self.pools[source]
+        first = rng.choice(pool)
+        chosen = [first]
+        if rng.random() < 0.75:
+            near = [k for k in pool if k.id in first.near]
+            chosen += rng.sample(near, min(len(near), rng.randrange(1, size + 1), size - 1))
+        rest = [k for k in pool if k not in chosen]
+        chosen += rng.sample(rest, min(len(rest), size - len(chosen)))
+        subjects = [self.catalogue.subject(kind.id) for kind in chosen]
+        if rng.random() < 0.12:
+            subjects += self._unrelated_categories(rng, subjects)
+        return rng.sample(subjects, len(subjects))
+
+    def _categories(self, rng: random.Random, scheme: str, size: int) -> list[Subject]:
+        pool = self.schemes[scheme]
+        if scheme == "everyday" and rng.random() < 0.6:
+            pool = [subject for subject in pool if subject.id in _CORE]
+        return rng.sample(pool, min(len(pool), size))
+
+    def _unrelated_categories(self, rng: random.Random, subjects: list[Subject]) -> list[Subject]:
+        """Some broad routes beside narrow ones, as a table of an application has them."""
+        taken = set().union(*(subject.kinds for subject in subjects))
+        close = taken.union(*(self.related.get(kind, frozenset()) for kind in taken))
+        every = [s for scheme in ("everyday", "departments", "tasks") for s in self.schemes[scheme]]
+        found: list[Subject] = []
+        for subject in rng.sample(every, 6):
+            if len(found) < 3 and not subject.kinds & close:
+                found.append(subject)
+                close |= subject.kinds
+        return found
+
+    def _member(self, subjects: list[Subject], index: int, rng: random.Random) -> Kind | None:
+        """A kind of that subject which belongs to no other of the table."""
+        elsewhere = {kind for n, subject in enumerate(subjects) if n != index for kind in subject.kinds}
+        open_to = [self.trained[k] for k in subjects[index].kinds if k in self.trained and k not in elsewhere]
+        if not open_to:
+            return None
+        open_to.sort(key=lambda kind: kind.id)
+        # Messages of the category itself are few kinds' worth and would drown among its members.
+        own = [kind for kind in open_to if kind.source == "category"]
+        return rng.choice(own) if own and rng.random() < 0.3 else rng.choice(open_to)
+
+    def _talk(self, kind: Kind, subjects: list[Subject], rng: random.Random, present: frozenset[str]) -> talk.Messages:
+        before = None
+        if rng.random() < 0.7:
+            before = self.trained[rng.choice(sorted(present & self.trained.keys()))]
+        if before is kind or (before is not None and before.dialogues):
+            before = None
+        if before is not None and kind.train and rng.random() < _CHANGE_OF_SUBJECT:
+            return self._after_another(kind, before, rng)
+        short_replies = not any(k.split("/")[-1] in SHORT_INTENTS for k in present)
+        return talk.of_kind(kind, before, rng, held=False, short_replies=short_replies)
+
+    def _after_another(self, kind: Kind, before: Kind, rng: random.Random) -> talk.Messages:
+        """A request of `kind` behind a conversation about `before`."""
+        messages = talk.finished(before, rng, held=False)
+        answer_with_words(messages, before, rng)
+        # What follows on an answer does so with a word of thanks, or without.
+        *rest, thanks = messages
+        request = kind.request(rng, held=False)
+        way = rng.random()
+        if way < 0.3:
+            request = f"{rng.choice(self.catalogue.reopenings)} {request}"
+        elif way < 0.5:
+            request = f"{thanks['content']}{rng.choice(['. ', ', ', '! ', ' '])}{request}"
+        return [*rest[-rng.choice([2, 2, 4, 5]) :], {"role": "user", "content": disturb(request, rng)}]
+
+    def _add_other(self, table: Table, present: frozenset[str], rng: random.Random) -> None:
+        found = self._absent(table.subjects, present, rng)
+        if found is not None:
+            table.conversations.append(found[0])
+            table.kinds.append(found[1])
+            table.labels.append(len(table.subjects))
+
+    def _absent(self, subjects: list[Subject], present: frozenset[str], rng: random.Random) -> tuple[talk.Messages, str] | None:
+        """A conversation that fits none of the subjects, and its kind; None where this draw found none."""
+        quiet = not any(k.split("/")[-1] in CHAT_KINDS or k.startswith(("chat=", "tasks=chat")) for k in present)
+        draw = rng.random()
+        if draw < 0.30:
+            known = sorted(k for k in present & self.trained.keys() if not self.trained[k].dialogues)
+            if not quiet or not known:
+                return None
+            about = rng.sample(known, min(len(known), rng.choice([1, 1, 2, 3])))
+            messages = finished_talk([self.trained[kind] for kind in about], rng, held=False)
+            if rng.random() < _OWN_CLOSING:
+                messages[-1]["content"] = disturb(rng.choice(self.catalogue.closings), rng)
+            return messages, ""
+        if draw < 0.37:
+            return (talk.english_chatter(rng, held=False), "") if quiet else None
+        if draw < 0.60 and (
+            all(subject.id in _CORE for subject in subjects)
+            or all(self.catalogue.kinds[k].source in _PUBLIC for k in present if k in self.catalogue.kinds)
+        ):
+            return [{"role": "user", "content": rng.choice(self.catalogue.scopeless)}], ""
+        pool = "any" if draw < 0.80 else rng.choice(["clinc150", "banking77", "sgd", "bank", "domains"])
+        stranger = rng.choice(self.pools[pool])
+        if stranger.id in present or self.related.get(stranger.id, frozenset()) & present:
+            return None
+        return talk.of_kind(stranger, None, rng, held=False), stranger.id
+
+    def describe(self, subjects: list[Subject], rng: random.Random) -> list[str]:
+        """Texts of routes for these subjects, in one way of writing names and of describing picked for the table."""
+        style = rng.choice(STYLES)
+        way = rng.random()
+        # Names alone are as often written in words as in code style.
+        if way < _NAME_ONLY and rng.random() < 0.5:
+            style = rng.choice(["spaces", "keep", "title"])
+        terse = way < _NAME_ONLY and rng.random() < _TERSE
+        taken = {OTHER}
+        texts: list[str] = []
+        for subject in subjects:
+            named = replace(subject, names=subject.names[:1]) if terse else subject
+            name = _free_name(named, lambda name: restyle(name, style), taken, rng)
+            description = ""
+            if way >= _NAME_ONLY:
+                description = self._description(subject, rng, way > 1 - _WITH_EXAMPLES)
+                if _NAME_ONLY <= way < _NAME_ONLY + _OPAQUE_NAMES:
+                    name = _free_name(subject, lambda _: f"{rng.choice(_OPAQUE)}_{rng.randrange(100)}", taken, rng)
+            taken.add(name)
+            texts.append(route_text(Route(name, description)))
+        return texts
+
+    def _description(self, subject: Subject, rng: random.Random, with_examples: bool) -> str:
+        text = rng.choice(subject.descriptions)
+        if with_examples:
+            members = [self.trained[k] for k in sorted(subject.kinds) if k in self.trained and self.trained[k].train]
+            if members:
+                kinds = [rng.choice(members) for _ in range(rng.choice([1, 2, 3]))]
+                quoted = ", ".join(f"'{kind.request(rng, held=False)[:80]}'" for kind in kinds)
+                text = rng.choice(["e.g. {}", "{}", "messages like {}", "such as {}", text + ", for example {}"]).format(quoted)
+        if rng.random() < 0.4:
+            text = (str.upper if rng.random() < 0.5 else str.lower)(text[:1]) + text[1:]
+        return text.rstrip(".") + "." if rng.random() < 0.15 else text
+
+
+def finished_talk(about: Sequence[Kind], rng: random.Random, held: bool) -> talk.Messages:
+    """A conversation about these kinds, one after the other, that ends with thanks for all of it."""
+    messages: talk.Messages = []
+    for kind in about:
+        part = talk.finished(kind, rng, held)
+        answer_with_words(part, kind, rng)
+        messages = [*messages[:-1], *part]
+    return messages
+
+
+def answer_with_words(messages: talk.Messages, kind: Kind, rng: random.Random) -> None:
+    """Let the last answer of a conversation on `kind` say something of its subject, more often than not."""
+    if rng.random() < _ANSWER_HAS_WORDS and kind.train:
+        messages[-2] = {**messages[-2], "content": f"{messages[-2]['content']} {kind.request(rng, held=False)}"}
+
+
+def _free_name(subject: Subject, write: Callable[[str], str], taken: set[str], rng: random.Random) -> str:
+    for _ in range(_TRIES):
+        name = write(rng.choice(subject.names))
+        if name not in taken:
+            return name
+    return f"{name} {len(taken)}"

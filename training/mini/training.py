@@ -1,0 +1,218 @@
+"""The fine-tuning: fixed seeds, progress with the time left, resumable at any save."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from training.data_parallel import average_gradients, has_bfloat16, run_workers
+from training.mini.batches import Batch, batches
+from training.mini.embedding import Encoder
+from training.mini.objective import Answers, loss_of, loss_of_pairs
+from training.mini.pairs import Pairs
+from training.mini.tables import TableSampler
+from training.tiny.checkpoint import save_state
+
+CONVERSATION_TOKENS = 160
+ROUTE_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what comes out of a training, beside the data. `minutes`, where given, decide the steps."""
+
+    steps: int = 600
+    minutes: float | None = None
+    workers: int = 2
+    tables: int = 4
+    conversations: int = 10
+    pairs: int = 144
+    pairs_weight: float = 1.0
+    seed: int = 23
+    rate: float = 8e-5
+    answer_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.06
+    anchors: int = 8
+    anchor_weight: float = 1.0
+    save_every: int = 100
+
+
+ADDED = Recipe(steps=300, rate=5e-5, seed=29)
+"""What follows on a training that held something out: everything, that included, in fewer and smaller steps."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training from the encoder in `start` to a checkpoint in `out`.
+
+    `anchors` are texts whose vectors are kept where that encoder puts them.
+    """
+
+    sampler: TableSampler
+    anchors: Sequence[str]
+    start: Path
+    out: Path
+    recipe: Recipe
+    resume: bool
+
+    @property
+    def state_file(self) -> Path:
+        """Where the state stands from which an interrupted training goes on."""
+        return self.out.with_name(self.out.name + ".state.pt")
+
+
+def rate(progress: float, recipe: Recipe) -> float:
+    """Factor of the learning rates: a linear warm-up, then half a cosine down to nothing."""
+    if progress < recipe.warmup:
+        return max(progress, 0.002) / recipe.warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - recipe.warmup) / (1 - recipe.warmup))))
+
+
+def train(job: Job) -> None:
+    """Train and write the checkpoint, one process a core: each takes its share of every batch."""
+    torch.set_num_threads(1)
+    run_workers(_work, job, job.recipe.workers)
+
+
+def _trainable(encoder: Encoder) -> list[torch.nn.Parameter]:
+    """The layers. The word vectors stay: most words, and all other languages, are in none of the data."""
+    encoder.model.requires_grad_(False)
+    encoder.model.encoder.requires_grad_(True)
+    return [p for p in encoder.model.parameters() if p.requires_grad]
+
+
+def _work(rank: int, job: Job) -> None:
+    recipe = job.recipe
+    torch.manual_seed(recipe.seed)
+    encoder, answers = Encoder(job.start), Answers()
+    kept = _Anchors(encoder, job.anchors, recipe)
+    layers = _trainable(encoder)
+    groups = [
+        {"params": [p for p in layers if p.ndim > 1], "rate": recipe.rate, "weight_decay": recipe.weight_decay},
+        {"params": [p for p in layers if p.ndim == 1], "rate": recipe.rate, "weight_decay": 0.0},
+        {"params": list(answers.parameters()), "rate": recipe.answer_rate, "weight_decay": 0.0},
+    ]
+    stepper = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), fused=True)
+    first, before = 0, 0.0
+    if job.resume:
+        state = torch.load(job.state_file, weights_only=True)
+        encoder.model.load_state_dict(state["encoder"])
+        answers.load_state_dict(state["answers"])
+        stepper.load_state_dict(state["optimizer"])
+        first, before = state["step"], state["seconds"]
+    watch = _Watch(recipe, first, before)
+    trained = [*layers, *answers.parameters()]
+    span = (first, recipe.steps if recipe.minutes is None else sys.maxsize)
+    shape = (recipe.tables, recipe.conversations, recipe.pairs)
+    for step, (batch, pairs) in enumerate(batches(job.sampler, shape, recipe.seed, span, rank), first):
+        progress = watch.progress(step)
+        for group in stepper.param_groups:
+            group["lr"] = group["rate"] * rate(progress, recipe)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+            loss, right = _loss(encoder, answers, batch)
+            loss = loss + recipe.pairs_weight * _loss_of_pairs(encoder, answers, pairs)
+            loss = loss + recipe.anchor_weight * kept.moved(encoder, step * recipe.workers + rank)
+        loss.backward()
+        average_gradients(trained, recipe.workers)
+        stepper.step()
+        stepper.zero_grad(set_to_none=True)
+        finished = step + 1 == recipe.steps if recipe.minutes is None else watch.progress(step + 1) >= 1.0
+        if rank == 0:
+            watch.report(step + 1, float(loss.detach()), right, answers)
+            if finished or (step + 1) % recipe.save_every == 0:
+                _save(job, encoder, answers, stepper, step + 1, watch.seconds())
+        if finished:
+            break
+
+
+def _loss(encoder: Encoder, answers: Answers, batch: Batch) -> tuple[Tensor, float]:
+    conversations = encoder.vectors(batch.conversations, CONVERSATION_TOKENS)
+    routes = encoder.vectors(batch.routes, ROUTE_TOKENS)
+    with torch.autocast("cpu", enabled=False):
+        return loss_of(conversations.float(), routes.float(), batch, answers)
+
+
+def _loss_of_pairs(encoder: Encoder, answers: Answers, pairs: Pairs) -> Tensor:
+    requests = encoder.vectors(pairs.requests, ROUTE_TOKENS)
+    routes = encoder.vectors(pairs.routes, ROUTE_TOKENS)
+    with torch.autocast("cpu", enabled=False):
+        return loss_of_pairs(requests.float(), routes.float(), pairs, answers)
+
+
+class _Anchors:
+    """Texts of a general kind, and of other languages, with the published encoder's vectors for them."""
+
+    def __init__(self, encoder: Encoder, texts: Sequence[str], recipe: Recipe) -> None:
+        self.texts, self.at_once, self.seed = texts, recipe.anchors, recipe.seed
+        self.vectors = encoder.embed(texts, CONVERSATION_TOKENS)
+
+    def moved(self, encoder: Encoder, number: int) -> Tensor:
+        """How far some of them have moved, as one minus the cosine."""
+        chosen = random.Random(self.seed + number).sample(range(len(self.texts)), self.at_once)
+        now = encoder.vectors([self.texts[n] for n in chosen], CONVERSATION_TOKENS)
+        return (1 - (now.float() * self.vectors[chosen]).sum(1)).mean()
+
+
+def _save(job: Job, encoder: Encoder, answers: Answers, stepper: torch.optim.Optimizer, step: int, seconds: float) -> None:
+    state: dict[str, Any] = {
+        "encoder": encoder.model.state_dict(),
+        "answers": answers.state_dict(),
+        "optimizer": stepper.state_dict(),
+        "step": step,
+        "seconds": seconds,
+    }
+    save_state(job.state_file, state)
+    encoder.write(job.out)
+
+
+class _Watch:
+    """Where a training stands: by steps, or by the clock of the first worker, which all share."""
+
+    def __init__(self, recipe: Recipe, first: int, before: float) -> None:
+        self.recipe, self.first, self.before = recipe, first, before
+        self.started = time.monotonic()
+        self.loss = self.right = math.nan
+
+    def seconds(self) -> float:
+        """The time spent in training, earlier runs included."""
+        return self.before + time.monotonic() - self.started
+
+    def progress(self, step: int) -> float:
+        """The part of the training that is done before `step`."""
+        if self.recipe.minutes is None:
+            return step / self.recipe.steps
+        part = torch.tensor(self.seconds() / 60 / self.recipe.minutes)
+        dist.broadcast(part, 0)
+        return float(part)
+
+    def report(self, step: int, loss: float, right: float, answers: Answers) -> None:
+        """A line on stderr, every tenth step."""
+        for name, value in (("loss", loss), ("right", right)):
+            old = getattr(self, name)
+            setattr(self, name, value if math.isnan(old) else 0.97 * old + 0.03 * value)
+        if step % 10:
+            return
+        pace = (time.monotonic() - self.started) / (step - self.first)
+        if self.recipe.minutes is None:
+            left = pace * (self.recipe.steps - step) / 60
+        else:
+            left = self.recipe.minutes - self.seconds() / 60
+        scale, other = float(answers.log_scale.detach().exp()), float(answers.other.detach())
+        print(
+            f"\rstep {step}  loss {self.loss:.3f}  right {self.right:.1%}  scale {scale:.1f}, other {other:.3f}"
+            f"  {pace:.2f} s a step, {max(0.0, left):.0f} min left ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )

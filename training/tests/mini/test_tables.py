@@ -1,0 +1,149 @@
+"""Tables for the encoder's training: what is called right is right, and what is called wrong is not right after all."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from archroute_edge.conversation import read_messages
+from training.mini.batches import collate
+from training.mini.catalogue import Catalogue, build_catalogue
+from training.mini.pairs import Pairs, draw_pairs
+from training.mini.tables import SOURCES, Table, TableSampler
+from training.tiny.kinds_bank import Kind
+from training.tiny.public_data import PublicData
+
+DOMAINS = ["utility", "small_talk", "work", "credit_cards", "meta", "home", "auto_and_commute"]
+SERVICES = ["Banks", "Buses", "Flights", "Homes", "Hotels", "RentalCars", "Restaurants", "Travel", "Doctor", "Movies"]
+
+
+def kind(source: str, name: str, domain: str = "") -> Kind:
+    """A kind whose every phrasing says which kind it is of."""
+    identity = f"{source}/{name}"
+    texts = [f"{identity} request {number}" for number in range(6)]
+    return Kind(identity, source, [name], [f"about {name}"], texts, ["held"], domain=domain)
+
+
+@pytest.fixture(scope="module")
+def public() -> PublicData:
+    kinds = [kind("clinc150", f"{domain}_{number}", domain) for domain in DOMAINS for number in range(4)]
+    for one in kinds:
+        one.near = {other.id for other in kinds if other.domain == one.domain} - {one.id}
+    kinds += [kind("banking77", f"question_{number}") for number in range(6)]
+    kinds += [kind("sgd", f"{service}.Do{number}", service) for service in SERVICES for number in range(2)]
+    return PublicData({k.id: k for k in kinds}, [f"scopeless {number}" for number in range(20)], ["scopeless held"])
+
+
+@pytest.fixture(scope="module")
+def steered(public: PublicData) -> Catalogue:
+    return build_catalogue(public, steer=True)
+
+
+def tables(catalogue: Catalogue) -> list[Table]:
+    rng = random.Random(3)
+    sampler = TableSampler(catalogue, {k.id: frozenset(k.near) for k in catalogue.kinds.values()})
+    return [sampler.table(rng, source, 10) for source in SOURCES for _ in range(12)]
+
+
+def test_a_label_is_the_one_route_its_kind_belongs_to(steered: Catalogue) -> None:
+    """A message that two routes of its table could claim would teach the model noise."""
+    for table in tables(steered):
+        assert len(table.routes) == len(table.subjects) == len(set(table.routes))
+        for name, label in zip(table.kinds, table.labels, strict=True):
+            owners = [number for number, subject in enumerate(table.subjects) if name in subject.kinds]
+            assert owners == ([] if label == len(table.routes) else [label])
+
+
+def test_nothing_related_is_answered_by_other(steered: Catalogue) -> None:
+    """The absent sibling of an intent that is there is a matter of taste, so nothing is taught about it."""
+    for table in tables(steered):
+        present = {name for subject in table.subjects for name in subject.kinds}
+        for name, label in zip(table.kinds, table.labels, strict=True):
+            if name and label == len(table.routes):
+                assert not steered.kinds[name].near & present
+
+
+def test_what_is_held_out_never_takes_part(steered: Catalogue) -> None:
+    """Otherwise the figures that steer the training would flatter it."""
+    assert {"clinc150/work_0", "sgd/Homes.Do1", "telecom/roaming", "regex"} <= steered.held_out
+    seen = {name for table in tables(steered) for name in table.kinds}
+    assert seen.isdisjoint(steered.held_out)
+    said = {messages[-1]["content"] for table in tables(steered) for messages in table.conversations}
+    assert said.isdisjoint([*steered.held_closings, *steered.held_scopeless]) and not said.isdisjoint(steered.closings)
+    routed = {name for table in tables(steered) for s in table.subjects if len(s.kinds) == 1 for name in s.kinds}
+    assert routed.isdisjoint(steered.held_out)
+
+
+def test_a_training_on_everything_holds_nothing_out(public: PublicData) -> None:
+    assert build_catalogue(public, steer=False).held_out == frozenset()
+
+
+def test_a_category_without_members_is_refused(public: PublicData) -> None:
+    """A misspelt member would silently empty a category."""
+    without = PublicData({k: v for k, v in public.kinds.items() if v.domain != "meta"}, [], [])
+    with pytest.raises(ValueError, match="meta: no kind among its members"):
+        build_catalogue(without, steer=False)
+
+
+def test_a_batch_calls_no_possible_answer_wrong(steered: Catalogue) -> None:
+    """Routes of other tables are wrong answers only where they cannot be right; the right one is in the own table."""
+    found = [table for table in tables(steered) if table.conversations][:8]
+    related = {k.id: frozenset(k.near) for k in steered.kinds.values()}
+    batch = collate(found, related)
+    assert not (batch.own & batch.foreign).any()
+    names = [name for table in found for name in table.kinds]
+    subjects = [subject for table in found for subject in table.subjects]
+    for row, name in enumerate(names):
+        if batch.target[row] >= 0:
+            assert batch.own[row, batch.target[row]]
+            assert name in subjects[batch.target[row]].kinds
+        for column in np.flatnonzero(batch.foreign[row]):
+            assert name and not subjects[column].kinds & (related[name] | {name})
+
+
+def test_a_pair_is_a_request_and_its_own_route_and_no_possible_answer_counts_as_wrong(steered: Catalogue) -> None:
+    """The kinds of a pair are found again by their texts: each phrasing of the public kinds here names its kind."""
+    alike = {"clinc150/home_0": frozenset({"clinc150/utility_1"}), "clinc150/utility_1": frozenset({"clinc150/home_0"})}
+    sampler = TableSampler(steered, {k.id: alike.get(k.id, frozenset()) | k.near for k in steered.kinds.values()})
+    drawn = [draw_pairs(sampler, 64, random.Random(seed)) for seed in range(40)]
+    public = [pairs for pairs in drawn if any(request.startswith("clinc150/") for request in pairs.requests)]
+    assert public and len(drawn) > len(public)
+    for pairs in drawn:
+        assert len(pairs.requests) == len(pairs.routes) == len(pairs.open)
+        assert not pairs.open.diagonal().any() and (pairs.open == pairs.open.T).all()
+        same = np.array(pairs.routes)[:, None] == np.array(pairs.routes)[None, :]
+        assert (pairs.open | ~same | np.eye(len(same), dtype=bool)).all()
+    for pairs in public:
+        _check_public(pairs)
+
+
+def _check_public(pairs: Pairs) -> None:
+    kinds = [request.split(" request ")[0].split("/")[-1] for request in pairs.requests]
+    touched = [number for number, kind in enumerate(kinds) if pairs.routes[number].split(":")[0] != kind.replace("_", " ")]
+    assert len(touched) < len(kinds) / 3  # Noise may have hit the word that names the kind.
+    row, column = kinds.index("home_0"), kinds.index("utility_1")
+    assert pairs.open[row, column]
+    assert not pairs.open[row, kinds.index("home_1")]
+
+
+def test_a_finished_conversation_belongs_to_none_of_its_routes(steered: Catalogue) -> None:
+    """Whatever it was about: a routed message that asks for nothing starts work that nobody wants."""
+    closings = set(steered.closings)
+    ends = [
+        (table.kinds[number], table.labels[number] == len(table.routes), messages)
+        for table in tables(steered)
+        for number, messages in enumerate(table.conversations)
+        if messages[-1]["content"] in closings
+    ]
+    assert any(len(messages) > 4 for _, _, messages in ends)
+    for kind, other, messages in ends:
+        assert (kind, other) == ("", True)
+        assert [message["role"] for message in messages[-2:]] == ["assistant", "user"]
+
+
+def test_conversations_are_ones_that_a_router_reads(steered: Catalogue) -> None:
+    for table in tables(steered):
+        for messages in table.conversations:
+            assert read_messages(messages)[-1].role == "user"
