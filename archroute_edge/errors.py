@@ -28,7 +28,6 @@
     ├── BenchmarkError           a measurement that could not be made
     │   └── MeasuringProcessError    the process that measured died
     ├── CaseError                a file of labelled cases that cannot be used, with file and line
-    ├── DataSetError             a public data set that cannot be fetched, read or drawn from
     ├── CalibrationError         a calibration that cannot be read, fitted or written, or is another model's
     ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
     ├── PeerError                a program measured beside ours that is missing, fails, or cannot be understood
@@ -203,10 +202,6 @@ class MeasuringProcessError(BenchmarkError):
 
 class CaseError(ArchRouteError):
     """A file of labelled cases cannot be used; the message has file and line."""
-
-
-class DataSetError(ArchRouteError):
-    """A public data set cannot be fetched, is not laid out as published, or holds less than is asked for."""
 
 
 class CalibrationError(ArchRouteError):

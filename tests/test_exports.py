@@ -80,7 +80,7 @@ def test_names_are_known_before_they_are_imported() -> None:
     """``dir`` is what a Python prompt completes from, and a module is an attribute, as type checkers take it to be."""
     code = (
         "import archroute_edge as package; assert {*package.__all__} <= {*dir(package)}; "
-        "assert package.errors.ArchRouteError is package.ArchRouteError; assert package.engine.cancellation; "
+        "assert package.errors.ArchRouteError is package.ArchRouteError; assert package.engine.Cancellation; "
         "assert package.Router is package.Router; print(hasattr(package, 'Ruoter'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

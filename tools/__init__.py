@@ -1,1 +1,1 @@
-"""Developer's tools: converting checkpoints, measuring, installing, checking documents and releases. The package imports none."""
+"""Developer tools: converting checkpoints, measuring, installing, checking documents and releases."""

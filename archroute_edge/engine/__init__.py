@@ -1,4 +1,4 @@
-"""The seam to llama.cpp: tokens in, logits or vectors out. The only room that imports ``llama_cpp``.
+"""The seam to llama.cpp: tokens in, logits or vectors out. Only ``quantize`` imports ``llama_cpp`` beside it.
 
 It checks a GGUF before llama.cpp opens it, chooses CPU kernels that are safe and fast, loads models, evaluates tokens or
 texts, copies and saves sequences, and stops an evaluation that is cancelled or past its deadline.

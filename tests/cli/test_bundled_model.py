@@ -16,7 +16,7 @@ from tests.conftest import CARD_MESSAGE
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that wait for one another make tests slow where others use the cores too."""
     for decider in ("table_context", "encoder"):
-        monkeypatch.setattr(f"archroute_edge.deciders.{decider}.physical_cores", lambda: 1)
+        monkeypatch.setattr(f"archroute_edge.deciders._{decider}.physical_cores", lambda: 1)
 
 
 def test_the_model_cards_example_is_a_bug_to_fix(run: Run, bundled_model: Path) -> None:

@@ -158,7 +158,7 @@ def test_locks_that_the_parents_threads_held(random_model: Path) -> None:
     """Would break if anything waited in the child for a lock that a thread had when its process was forked."""
     lines = run(
         """
-from archroute_edge.engine import kernel_trial
+from archroute_edge.engine import _kernel_trial as kernel_trial
 service = RoutingService(Router(ROUTES, **SETTINGS))
 router = Router(ROUTES, **SETTINGS)
 decider, worker = router.decider, service._worker

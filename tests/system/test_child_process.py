@@ -16,7 +16,7 @@ from archroute_edge.system import start_module
 def test_a_bundle_without_a_python_refuses_to_start_itself_again(monkeypatch: pytest.MonkeyPatch, random_model: Path) -> None:
     """Its executable ignores ``-m``: quantizing would open a second window of the application."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    with pytest.raises(SettingsError, match=r"^archroute_edge\.quantization_worker needs a process of its own, .*PyInstaller"):
+    with pytest.raises(SettingsError, match=r"^archroute_edge\.quantize\._worker needs a process of its own, .*PyInstaller"):
         predict_size(random_model, "Q8_0")
 
 

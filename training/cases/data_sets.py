@@ -19,8 +19,8 @@ from typing import Final
 
 import platformdirs
 
-from archroute_edge.errors import DataSetError
 from archroute_edge.system import replaced_when_whole
+from training.cases.errors import DataSetError
 
 PUBLISHED_AT: Final = "https://raw.githubusercontent.com"
 _MEGABYTE: Final = 1 << 20

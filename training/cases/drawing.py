@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import yaml
 
-from archroute_edge.errors import DataSetError
 from archroute_edge.routes import OTHER
+from training.cases.errors import DataSetError
 from training.cases.published_intents import LabelledMessages
 
 _DESCRIPTIONS: Final = Path(__file__).parent / "intents.yaml"

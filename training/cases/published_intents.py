@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archroute_edge.errors import DataSetError
+from training.cases.errors import DataSetError
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from archroute_edge.errors import DataSetError
 from archroute_edge.routes import OTHER
 from training.cases.drawing import words_of
+from training.cases.errors import DataSetError
 from training.cases.published_intents import find, read_json
 
 _NONE: Final = "NONE"

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from archroute_edge.errors import DataSetError
 from archroute_edge.evaluation import Case, read_cases
 from training.cases.cli import commands
 from training.cases.data_sets import BANKING77, CLINC150
 from training.cases.drawing import Drawing, descriptions, draw_cases
+from training.cases.errors import DataSetError
 from training.cases.published_intents import read_banking77, read_clinc150
 from training.tests.cases.conftest import DOMAINS
 

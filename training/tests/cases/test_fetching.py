@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from archroute_edge.errors import DataSetError
 from archroute_edge.evaluation import read_cases
 from training.cases import data_sets
 from training.cases.cli import commands
 from training.cases.data_sets import CLINC150, SCHEMA_GUIDED, DataSet, cache_folder, fetch
+from training.cases.errors import DataSetError
 
 
 @dataclass

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from archroute_edge.errors import DataSetError
 from archroute_edge.evaluation import Case, read_cases
 from training.cases.cli import commands
+from training.cases.errors import DataSetError
 from training.cases.schema_guided import conversation_cases, read_schema_guided
 from training.tests.cases.conftest import DIALOGUES, SCHEMA
 

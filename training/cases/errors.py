@@ -1,0 +1,9 @@
+"""What the commands of the labelled cases raise."""
+
+from __future__ import annotations
+
+from archroute_edge.errors import ArchRouteError
+
+
+class DataSetError(ArchRouteError):
+    """A public data set cannot be fetched, is not laid out as published, or holds less than is asked for."""
