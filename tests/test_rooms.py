@@ -105,3 +105,8 @@ def test_only_the_engine_and_quantization_import_llama_cpp() -> None:
             if any(name.split(".")[0] == "llama_cpp" for name in names):
                 found.add(room_of(path))
     assert found == {"engine", "quantize"}
+
+
+def test_the_picture_shows_every_room() -> None:
+    picture = (PACKAGE.parent / "docs" / "rooms.svg").read_text(encoding="utf-8")
+    assert [room for room in ROOMS if room != "server" and f">{room}</text>" not in picture] == []
