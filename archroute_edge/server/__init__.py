@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
-    from archroute_edge.server._limits import MAX_PIN_BYTES, bytes_in_memory, check_inline_table
     from archroute_edge.server._settings import (
         DEFAULT_AFFINITY_TTL_S,
         DEFAULT_HOST,
@@ -23,17 +22,20 @@ if TYPE_CHECKING:
         DEFAULT_QUEUE,
         DEFAULT_TIMEOUT_S,
         MAX_BATCH,
+        MAX_PIN_BYTES,
         ServerSettings,
         StdioSettings,
+        bytes_in_memory,
+        check_inline_table,
     )
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_limits": "MAX_PIN_BYTES bytes_in_memory check_inline_table",
             "_settings": (
                 "DEFAULT_AFFINITY_TTL_S DEFAULT_HOST DEFAULT_MAX_AFFINITY DEFAULT_MAX_BODY DEFAULT_PORT "
-                "DEFAULT_QUEUE DEFAULT_TIMEOUT_S MAX_BATCH ServerSettings StdioSettings"
+                "DEFAULT_QUEUE DEFAULT_TIMEOUT_S MAX_BATCH MAX_PIN_BYTES ServerSettings StdioSettings bytes_in_memory "
+                "check_inline_table"
             ),
         },
     )

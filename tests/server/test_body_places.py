@@ -10,9 +10,9 @@ import pytest
 
 from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings
-from archroute_edge.server.http import _body_places as body_places
+from archroute_edge.server.http import _guard as guard
 from archroute_edge.server.http._app import ServerApp
-from archroute_edge.server.http._body_places import LEAST_RATE, WINDOW_S, BodyPlaces, Place
+from archroute_edge.server.http._guard import LEAST_RATE, WINDOW_S, BodyPlaces, Place
 from tests.server.conftest import Client
 
 App = Callable[..., Client]
@@ -67,7 +67,7 @@ def test_a_body_that_stands_still_gives_its_place_to_one_that_comes(
 ) -> None:
     """Would break if a hundred clients that send one byte each kept everybody out."""
     app = ServerApp(service, ServerSettings(queue_limit=1))
-    monkeypatch.setattr(body_places, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(guard, "_PATIENCE_S", 0.0)
 
     async def attacked() -> None:
         stalled = [Sender(app) for _ in range(65)]
@@ -118,7 +118,7 @@ def test_the_address_with_most_bodies_pays() -> None:
 @pytest.mark.parametrize(("n_bytes", "is_read"), [(0, False), (1, False), (LEAST_RATE, True)])
 def test_a_body_has_a_least_rate(monkeypatch: pytest.MonkeyPatch, n_bytes: int, is_read: bool) -> None:
     """Would break if a client that sends a byte now and then held its place for the whole time limit."""
-    monkeypatch.setattr(body_places, "WINDOW_S", 0.02)
+    monkeypatch.setattr(guard, "WINDOW_S", 0.02)
     looked = asyncio.Event()
 
     async def read() -> bytes:

@@ -1,17 +1,19 @@
-"""The application: all endpoints behind the guard, and an OpenAPI document that says what they answer."""
+"""The application: all endpoints behind the guard, those for what looks after a server, and the OpenAPI document."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
 
 from archroute_edge import __version__
@@ -20,20 +22,23 @@ from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http import _chat as chat
 from archroute_edge.server.http import _decision_endpoint as decision_endpoint
-from archroute_edge.server.http import _docs_page as docs_page
-from archroute_edge.server.http import _health as probes
 from archroute_edge.server.http import _route_endpoints as route_endpoints
-from archroute_edge.server.http._api_errors import add_error_handlers
-from archroute_edge.server.http._http_guard import OPEN_PATHS, Guard
+from archroute_edge.server.http._api_errors import ApiError, add_error_handlers
+from archroute_edge.server.http._guard import OPEN_PATHS, Guard
 from archroute_edge.server.http._metrics import Metrics
 from archroute_edge.server.http._reload import ConfigReload
-from archroute_edge.server.http._serving import Serving
+from archroute_edge.server.http._reply_bodies import ModelReply, ModelsReply, StatusReply
+from archroute_edge.server.http._serving import Serving, error_responses
 
 logger = logging.getLogger(__name__)
 
 OPENAPI_PATH = "/openapi.json"
-_PATHS = (chat.PATH, *decision_endpoint.PATHS, *route_endpoints.PATHS, *probes.PATHS, OPENAPI_PATH, docs_page.PATH)
+PROBES = ("/v1/models", "/healthz", "/readyz", "/metrics")
+_PATHS = (chat.PATH, *decision_endpoint.PATHS, *route_endpoints.PATHS, *PROBES, OPENAPI_PATH)
 _WARM_AGAIN_S = 0.2
+_METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 
 
 class ServerApp:
@@ -70,13 +75,9 @@ class ServerApp:
             chat.chat_endpoint,
             decision_endpoint.decision_endpoint,
             route_endpoints.route_endpoints,
-            probes.probes,
+            probes,
         ):
             api.include_router(endpoints(self.serving))
-
-        @api.get(docs_page.PATH, include_in_schema=False)
-        async def docs() -> HTMLResponse:
-            return HTMLResponse(docs_page.docs_page(api.openapi()))
 
         def document() -> dict[str, Any]:
             if api.openapi_schema is None:
@@ -129,3 +130,50 @@ class ServerApp:
                 logger.error("the routes could not be evaluated: %s", exc)
                 return
             self.serving.is_warm = True
+
+
+def probes(serving: Serving) -> APIRouter:
+    """The endpoints over ``serving``."""
+    router = APIRouter(tags=["the server"])
+    started = int(time.time())
+
+    def described() -> dict[str, Any]:
+        return {"id": serving.model_name, "object": "model", "created": started, "owned_by": "archroute-edge"}
+
+    @router.get("/v1/models", response_model=ModelsReply, responses=error_responses(401, 403))
+    async def models() -> Response:
+        """The model that decides."""
+        return JSONResponse({"object": "list", "data": [described()]})
+
+    @router.get("/v1/models/{model_id:path}", response_model=ModelReply, responses=error_responses(401, 403, 404))
+    async def model(model_id: str) -> Response:
+        """The model that decides, by its name."""
+        if model_id != serving.model_name:
+            raise ApiError(404, f"there is no such model; this server has {serving.model_name}", code="model_not_found")
+        return JSONResponse(described())
+
+    def status_reply(description: str) -> dict[int | str, dict[str, Any]]:
+        return {503: {"model": StatusReply, "description": description}, **error_responses(403)}
+
+    @router.get("/healthz", response_model=StatusReply, responses=status_reply("It decides no more: start it again."))
+    async def healthz() -> Response:
+        """Whether the server lives. Needs no key."""
+        return JSONResponse({"status": "failed"}, 503) if serving.has_failed else JSONResponse({"status": "ok"})
+
+    @router.get("/readyz", response_model=StatusReply, responses=status_reply("Not ready, shutting down, or failed."))
+    async def readyz() -> Response:
+        """Whether the routes are evaluated, so that decisions come at their usual speed. Needs no key."""
+        if serving.is_closing:
+            status = "shutting down"
+        elif serving.has_failed:
+            status = "failed"
+        else:
+            status = "ok" if serving.is_warm else "starting"
+        return JSONResponse({"status": status}, 200 if status == "ok" else 503)
+
+    @router.get("/metrics", response_class=Response, responses=_METRICS | error_responses(401, 403))
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(serving.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

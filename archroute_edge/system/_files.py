@@ -1,18 +1,76 @@
-"""What a file or folder is that stands where a model is wanted, told by how it begins, and what to do about it."""
+"""Files: hashes, files that appear whole or not at all, and what a file is that stands where a model is wanted."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 ENOUGH_BYTES: Final = 512
-"""How much of a file's beginning is needed."""
+"""How much of a file's beginning :func:`other_kind` needs."""
 
 SAFETENSORS: Final = (
     "a safetensors file; a GGUF is made from the folder of its checkpoint: python -m tools.convert FOLDER -o FILE"
 )
 """What :func:`other_kind` says of these."""
+
+_BLOCK: Final = 1 << 20
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
+_counter = itertools.count()
+
+
+def is_digest(text: str) -> bool:
+    """Whether ``text`` is a hash as the hub writes them: SHA-256 for large files, git's SHA-1 for small ones."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def file_digest(path: Path, like: str, on_bytes: Callable[[int], None] = lambda done: None) -> str:
+    """Hash a file in the way in which ``like`` was made.
+
+    Args:
+        like: 64 hexadecimal digits stand for SHA-256, 40 for git's SHA-1 over ``blob SIZE``, a zero byte and the file.
+        on_bytes: called with the bytes done so far.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256() if len(like) == 64 else hashlib.sha1(usedforsecurity=False)
+    if len(like) != 64:
+        digest.update(b"blob %d\0" % path.stat().st_size)
+    done = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            done += len(block)
+            on_bytes(done)
+    return digest.hexdigest()
+
+
+@contextmanager
+def replaced_when_whole(target: Path) -> Iterator[Path]:
+    """Give a path beside ``target`` to write to, and move it onto ``target`` when the block ends without an exception.
+
+    The file is flushed to the disk before it is moved. On any exception, an interrupt included, it is removed and
+    ``target`` stays as it was.
+
+    Raises:
+        OSError: the file cannot be flushed or moved.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}-{next(_counter)}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
 
 _ARCHIVES: Final = {
     b"\x1f\x8b": "gzip",
