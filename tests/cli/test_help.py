@@ -16,10 +16,6 @@ from tests.cli.conftest import Run
 COMMANDS = sorted(main.commands)
 
 
-def test_the_commands() -> None:
-    assert {"check", "demo", "doctor", "grammar", "prompt", "route", "serve"} <= set(COMMANDS)
-
-
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_the_list_of_commands_has_whole_lines(run: Run, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
@@ -79,15 +75,6 @@ def test_options_for_language_models_stand_apart(run: Run) -> None:
     assert "--n-ctx" in for_language_models
     assert "--threads" in general
     assert "<=x" not in text
-
-
-def test_route_has_the_options_it_is_known_for(run: Run) -> None:
-    text = run("route", "--help").stdout
-    for option in (
-        *("--config", "--model", "--messages", "--batch", "--json", "--scores", "--decoder", "--prompt-format"),
-        *("--n-ctx", "--threads", "--gpu-layers", "--no-prefix-cache"),
-    ):
-        assert option in text
 
 
 def test_version(run: Run) -> None:

