@@ -19,16 +19,19 @@ if TYPE_CHECKING:
         BUNDLED,
         BUNDLED_ENCODER,
         PREFERRED,
+        InstalledModel,
         ModelFile,
         catalogue_entry,
         find_checkpoint,
         find_language_model,
         find_model,
+        installed,
         locate,
         model_folders,
         models_on_this_machine,
+        remove,
+        verify,
     )
-    from archroute_edge.models._installed import InstalledModel, installed, remove, verify
     from archroute_edge.models._levels import LEVELS, Level, level_named
     from archroute_edge.models._pull import Licence, PulledModel, PullListener, pull_checkpoint, pull_model
 else:
@@ -37,10 +40,9 @@ else:
         {
             "_catalogue": "CHECKPOINT CatalogueEntry read_catalogue",
             "_find": (
-                "AUTO BUNDLED BUNDLED_ENCODER ModelFile PREFERRED catalogue_entry find_checkpoint "
-                "find_language_model find_model locate model_folders models_on_this_machine"
+                "AUTO BUNDLED BUNDLED_ENCODER InstalledModel ModelFile PREFERRED catalogue_entry find_checkpoint "
+                "find_language_model find_model installed locate model_folders models_on_this_machine remove verify"
             ),
-            "_installed": "InstalledModel installed remove verify",
             "_levels": "LEVELS Level level_named",
             "_pull": "Licence PullListener PulledModel pull_checkpoint pull_model",
         },

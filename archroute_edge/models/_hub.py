@@ -1,4 +1,4 @@
-"""The seam to huggingface_hub: what a repository has, and getting a file of it, in pieces if need be.
+"""The seam to huggingface_hub: its settings, what a repository has, and getting a file of it, in pieces if need be.
 
 The client's session, headers, tokens and settings are used (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``), and its
 failures become :class:`~archroute_edge.errors.DownloadError`. Files are streamed here and not by its own
@@ -8,6 +8,8 @@ nothing in the next process.
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-# First: it reads the client's settings, or says which it cannot.
-from archroute_edge.models._hub_settings import check_settings, constants, proxy_in_use
+from archroute_edge.errors import DownloadError, HubUnreachableError
+from archroute_edge.models._hub_cache import hub_settings
+from archroute_edge.system import is_digest
 
-# isort: split
-from huggingface_hub import HfApi, get_hf_file_metadata, get_session, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import (
+constants, _UNREADABLE = hub_settings()
+
+from huggingface_hub import HfApi, get_hf_file_metadata, get_session, get_token, hf_hub_download, hf_hub_url  # noqa: E402
+from huggingface_hub.errors import (  # noqa: E402
     GatedRepoError,
     HfHubHTTPError,
     OfflineModeIsEnabled,
@@ -29,16 +35,17 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
-
-from archroute_edge.errors import DownloadError, HubUnreachableError
-from archroute_edge.system import is_digest
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # noqa: E402
 
 # The bases of the client's own error: that of its HTTP library, which differs between versions, and OSError.
 _FAILURES: Final = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _PAUSES_S: Final = (0.5, 1, 2, 4, 8)
 _WORTH_ANOTHER_TRY: Final = (408, 429, 500, 502, 503, 504)
+_TIMEOUTS: Final = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
+_LONGEST_TIMEOUT_S: Final = 86_400
+_PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
+_CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ def read_repo(repo: str, revision: str | None) -> RemoteRepo:
         DownloadError: no such repository or revision, no access, no connection, or a setting of the client that makes no
             sense.
     """
-    check_settings()
+    _check_settings()
     with _translated(repo, f"revision {revision!r}" if revision else "the list of its files"):
         try:
             info = HfApi(endpoint=constants.ENDPOINT).model_info(
@@ -144,8 +151,8 @@ def link_into_cache(file: RemoteFile) -> Path:
 
 
 def _no_hub(what: str, reason: str) -> str:
-    proxy = proxy_in_use(constants.ENDPOINT)
-    suspects = f"HF_ENDPOINT right, and the proxy of {proxy}" if proxy else "HF_ENDPOINT right"
+    proxy = _through_proxy().removeprefix(" through ")
+    suspects = f"HF_ENDPOINT right, and {proxy}" if proxy else "HF_ENDPOINT right"
     return f"{constants.ENDPOINT} does not describe {what} as a Hugging Face hub does; is {suspects}? ({reason})"
 
 
@@ -226,10 +233,100 @@ def _translated(repo: str, what: str) -> Iterator[None]:
         raise HubUnreachableError(f"{place} cannot be reached for {repo} ({what}){_through_proxy()}: {reason}") from exc
 
 
+def _check_settings() -> None:
+    """Check what the client would fail on when it asks the hub.
+
+    Raises:
+        DownloadError: a setting makes no sense; the message names the variable.
+    """
+    for name, value in _UNREADABLE.items():
+        raise DownloadError(f"{name} is {value[:80]!r}, which huggingface_hub cannot read; correct or unset it")
+    for name in _TIMEOUTS:
+        if not 0 < (seconds := getattr(constants, name)) <= _LONGEST_TIMEOUT_S:
+            raise DownloadError(f"{name} is {seconds}; write seconds from 1 to {_LONGEST_TIMEOUT_S}, or unset it")
+    if constants.HF_HUB_CACHE.startswith("~"):
+        raise DownloadError("no home folder is known to keep models in; set HF_HOME to a folder of your own")
+    endpoint = _address(constants.ENDPOINT)
+    if endpoint is None or endpoint.scheme not in ("http", "https"):
+        shown = repr(constants.ENDPOINT[:200])
+        raise DownloadError(f"HF_ENDPOINT is {shown}, which is no address; write it like https://huggingface.co")
+    for name, value in _proxies():
+        _check_proxy(name, value)
+    _check_token()
+    _check_client()
+
+
+def _address(url: str) -> SplitResult | None:
+    """The parts of an address; None if it is none."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _proxies() -> Iterator[tuple[str, str]]:
+    """The variables of proxies that hold, with their values: of two spellings the small letters, as everywhere."""
+    for scheme, value in getproxies_environment().items():
+        names = [name for name, set_to in os.environ.items() if name.lower() == f"{scheme}_proxy" and set_to == value]
+        if scheme in ("http", "https", "all") and value and names:
+            yield names[0], value
+
+
+def _check_proxy(name: str, value: str) -> None:
+    scheme = value.partition("://")[0].lower() if "://" in value else "http"
+    if scheme not in _PROXY_SCHEMES:
+        how = ", ".join(f"{each}://" for each in _PROXY_SCHEMES)
+        raise DownloadError(f"{name} is {_without_password(value)}, of a kind that cannot be used; write one of {how}")
+    if _address(value if "://" in value else f"http://{value}") is None:
+        raise DownloadError(f"{name} is {_without_password(value)}, which is no address; write it like http://host:3128")
+    if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        raise DownloadError(f"{name} is a SOCKS proxy, which needs one more package: pip install socksio")
+
+
 def _through_proxy() -> str:
-    """Where a proxy stands between, it may be what is wrong, and the address of the hub right."""
-    proxy = proxy_in_use(constants.ENDPOINT)
+    """Where a proxy stands between, it may be at fault, and the address of the hub right: `` through the proxy of ...``."""
+    parts = urlsplit(constants.ENDPOINT)
+    if not parts.hostname or proxy_bypass_environment(parts.hostname):
+        return ""
+    found = {name.lower().partition("_")[0]: f"{name} ({_without_password(value)})" for name, value in _proxies()}
+    proxy = found.get(parts.scheme) or found.get("all")
     return f" through the proxy of {proxy}" if proxy else ""
+
+
+def _without_password(url: str) -> str:
+    start, at, rest = url[:200].rpartition("@")
+    scheme, slashes, _ = start.rpartition("://")
+    return f"{scheme}{slashes}...@{rest}" if at else rest
+
+
+def _check_token() -> None:
+    name = next((each for each in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if os.environ.get(each)), None)
+    place = name or str(constants.HF_TOKEN_PATH)
+    try:
+        token = get_token() or ""
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise DownloadError(
+            f"{constants.HF_TOKEN_PATH}: the token cannot be read ({reason}); set HF_HOME to a folder of your own"
+        ) from exc
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise DownloadError(f"{place}: the token has characters that no token has; copy it anew")
+
+
+def _check_client() -> None:
+    """Make the client's session, which reads proxies and certificates."""
+    try:
+        get_session()
+    except OSError as exc:
+        named = [f"{name} ({os.environ[name]})" for name in _CERTIFICATES if os.environ.get(name)]
+        raise DownloadError(f"the certificates of {' or '.join(named) or 'this machine'} cannot be read: {exc}") from exc
+    except Exception as exc:
+        names = [name for name in os.environ if name.lower().endswith("_proxy")]
+        reason = " ".join(str(exc).split())[:200]
+        raise DownloadError(
+            f"the hub's client cannot be set up; are {', '.join(names) or 'its settings'} right? ({reason})"
+        ) from exc
 
 
 def _one_line(exc: Exception) -> str:

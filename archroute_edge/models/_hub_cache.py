@@ -3,28 +3,64 @@
 Its layout, one folder ``models--OWNER--NAME`` a repository: ``blobs/`` has files named by their hash,
 ``snapshots/COMMIT/`` links to them under their names, ``refs/`` says which commit a branch or tag was last seen at.
 
-Finding a model is part of every start, and the hub's client takes a tenth of a second to import: only what deletes needs it.
-Its settings alone are imported by whoever asks for a model of the hub.
+Finding a model is part of every start, and the hub's client takes a tenth of a second to import: only deleting needs it.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
+import importlib
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from archroute_edge.system import expanded, is_digest, is_file_here
+from archroute_edge.system import expanded, file_digest, is_digest, is_file_here
 
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+Progress = Callable[[str, int, int], None]
+"""Called with a step, such as ``checking x.gguf``, and with the bytes done and in all."""
+
+_TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_VARIABLES: Final = ("HF_", "HUGGING", "TRANSFORMERS_")
+
+
+@functools.cache
+def hub_settings() -> tuple[Any, Mapping[str, str]]:
+    """The client's settings (``huggingface_hub.constants``), and the variables that it cannot read, each with its value.
+
+    The client reads its variables once, when it is imported, and fails there on those that it cannot read. What needs no
+    hub must not: they are left out for the import. So this comes before any other import of the client.
+    """
+    unreadable: dict[str, str] = {}
+    try:
+        urlsplit(os.environ.get("HF_ENDPOINT", ""))
+    except ValueError:
+        unreadable["HF_ENDPOINT"] = os.environ.pop("HF_ENDPOINT")
+    try:
+        while True:
+            try:
+                return importlib.import_module("huggingface_hub.constants"), unreadable
+            except (ValueError, TypeError, OverflowError) as exc:
+                # The message of a failed conversion ends in the text that was to be converted.
+                named = [
+                    name
+                    for name, value in os.environ.items()
+                    if name.startswith(_VARIABLES) and value and repr(value) in str(exc)
+                ]
+                if not named:
+                    raise
+                unreadable.update((name, os.environ.pop(name)) for name in named)
+    finally:
+        os.environ.update(unreadable)
 
 
 def repo_folder(repo: str) -> Path:
     """The folder of a repository in the cache, whether it is there or not."""
-    from archroute_edge.models._hub_settings import constants
-
-    return expanded(constants.HF_HUB_CACHE) / "--".join(["models", *repo.split("/")])
+    return expanded(hub_settings()[0].HF_HUB_CACHE) / "--".join(["models", *repo.split("/")])
 
 
 def snapshots(repo: str, revision: str | None = None) -> list[Path]:
@@ -76,6 +112,16 @@ def digest_in_cache(path: Path) -> str | None:
     return blob.name if blob.parent.name == "blobs" and is_digest(blob.name) else None
 
 
+def digest_of(path: Path, like: str, on_progress: Progress, name: str | None = None) -> str:
+    """The hash of a file in the way in which ``like`` was made; ``on_progress`` is told what is checked.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    step, size = f"checking {name or path.name}", path.stat().st_size
+    return file_digest(path, like, lambda done: on_progress(step, done, size))
+
+
 def remove_from_cache(repo: str, names: set[str] | None) -> list[Path]:
     """Delete files of a repository at all its commits, with the data that nothing else in the cache uses.
 
@@ -88,9 +134,8 @@ def remove_from_cache(repo: str, names: set[str] | None) -> list[Path]:
     Raises:
         OSError: a file cannot be deleted.
     """
-    from archroute_edge.models._hub_settings import constants
+    constants, _ = hub_settings()
 
-    # isort: split
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

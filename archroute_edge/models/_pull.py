@@ -1,28 +1,46 @@
-"""Getting models of the catalogue from the Hugging Face hub into its cache on this machine."""
+"""Getting models of the catalogue from the Hugging Face hub into its cache on this machine.
+
+A file is downloaded beside its final name, checked, and only then named.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from archroute_edge.engine import check_model_file
-from archroute_edge.errors import DownloadError, HubUnreachableError, ModelNotFoundError
+from archroute_edge.errors import DownloadError, HubUnreachableError, ModelError, ModelNotFoundError
 from archroute_edge.models._catalogue import CHECKPOINT, CataloguedFile, CatalogueEntry, Checkpoint, read_catalogue
 from archroute_edge.models._find import catalogue_entry, how_to_get
-from archroute_edge.models._hub import RemoteFile, RemoteRepo, is_offline, read_file_facts, read_repo
-from archroute_edge.models._hub_cache import cached_checkpoint, cached_file, digest_in_cache
-from archroute_edge.models._hub_files import check_room, is_here, note_revision, obtain
-from archroute_edge.models._hub_settings import constants
-from archroute_edge.system import file_digest
+from archroute_edge.models._hub import (
+    RemoteFile,
+    RemoteRepo,
+    constants,
+    fetch,
+    is_offline,
+    link_into_cache,
+    read_file_facts,
+    read_repo,
+)
+from archroute_edge.models._hub_cache import cached_checkpoint, cached_file, digest_in_cache, digest_of, repo_folder
+from archroute_edge.system import expanded, replaced_when_whole
+
+# isort: split
+# Behind the seam, which reads the client's settings, or says which it cannot.
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 logger = logging.getLogger(__name__)
 
 _LICENCE_FILE: Final = re.compile(r"(licen[cs]e|copying)(\.\w+)?", re.IGNORECASE)
 _REVISION: Final = re.compile(r"\w[\w./-]*")
+_PATIENCE_S: Final = 0.2
 # Never pickles: they can run code when they are read.
 _CHECKPOINT_FILES: Final = re.compile(
     r"[^/]+\.(safetensors|json|jinja)|\d+_Pooling/config\.json|merges\.txt|tokenizer\.model|README\.md"
@@ -170,14 +188,14 @@ def _from_hub(source: _Source, listener: PullListener) -> PulledModel:
     files = [read_file_facts(remote, name) for name in _names(source, remote)]
     licence_name = next((name for name in remote.names if _LICENCE_FILE.fullmatch(name)), None)
     licence_file = read_file_facts(remote, licence_name) if licence_name else None
-    missing = [file for file in files if not is_here(file, listener)]
-    check_room([*missing, *([licence_file] if licence_file else [])])
-    licence = source.licence(obtain(licence_file, listener) if licence_file else None)
+    missing = [file for file in files if not _is_here(file, listener)]
+    _check_room([*missing, *([licence_file] if licence_file else [])])
+    licence = source.licence(_obtain(licence_file, listener) if licence_file else None)
     listener.licence(licence)
     sha256 = source.file.sha256 if source.file else None
     for file in missing:
-        obtain(file, listener, sha256)
-    note_revision(remote, source.revision)
+        _obtain(file, listener, sha256)
+    _note_revision(remote, source.revision)
     return PulledModel(
         name=source.label,
         path=_path(source, remote, files),
@@ -223,7 +241,8 @@ def _from_cache(source: _Source, listener: PullListener, obstacle: str) -> Pulle
     listener.licence(licence)
     files = [path] if source.file else [each for each in sorted(path.iterdir()) if _CHECKPOINT_FILES.fullmatch(each.name)]
     for file in files:
-        if not _is_intact(file, listener):
+        digest = digest_in_cache(file)
+        if digest is not None and digest_of(file, digest, listener.progress) != digest:
             raise DownloadError(f"{file}: is damaged, and {obstacle} to get {source.label} again")
     commit = path.relative_to(next(each for each in path.parents if each.name == "snapshots")).parts[0]
     n_bytes = sum(file.stat().st_size for file in files)
@@ -231,8 +250,121 @@ def _from_cache(source: _Source, listener: PullListener, obstacle: str) -> Pulle
     return PulledModel(source.label, path, source.repo, commit, n_bytes, sha256, licence, downloaded=False)
 
 
-def _is_intact(file: Path, listener: PullListener) -> bool:
-    digest, size = digest_in_cache(file), file.stat().st_size
-    if digest is None:
-        return True
-    return file_digest(file, digest, lambda done: listener.progress(f"checking {file.name}", done, size)) == digest
+def _is_here(file: RemoteFile, listener: PullListener) -> bool:
+    """Whether the cache has the file under its name, with the hash that the hub says."""
+    path = cached_file(file.repo, file.name, file.commit)
+    return path is not None and _is_intact(path, file, listener)
+
+
+def _check_room(files: Iterable[RemoteFile]) -> None:
+    """Check that the disk has room for what is still to be downloaded of ``files``.
+
+    Raises:
+        DownloadError: it has not; the message gives both sizes.
+    """
+    partials = {file: _partial(file) for file in files}
+    needed = sum(file.size - (partial.stat().st_size if partial.exists() else 0) for file, partial in partials.items())
+    folder = expanded(constants.HF_HUB_CACHE)
+    existing = next((path for path in (folder, *folder.parents) if path.is_dir()), folder)
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise DownloadError(
+            f"{folder}: {needed / 1e6:,.0f} MB are to be downloaded, and {free / 1e6:,.0f} MB are free; "
+            "make room, or set HF_HOME to a folder on a larger disk"
+        )
+
+
+def _obtain(file: RemoteFile, listener: PullListener, sha256: str | None = None) -> Path:
+    """Download a file if the cache has not got it whole, and return its path there.
+
+    Args:
+        sha256: the hash that it must have beside the hub's, if any.
+
+    Raises:
+        DownloadError: it cannot be fetched, or what came is not what the hub, the catalogue or a GGUF promises.
+        OSError: the cache cannot be written.
+    """
+    if sha256 is not None and len(file.digest) == 64 and file.digest != sha256:
+        raise DownloadError(
+            f"{file.name}: the file that {file.repo} has (sha256 {file.digest}) is not the one of the catalogue ({sha256})"
+        )
+    blob = repo_folder(file.repo) / "blobs" / file.digest
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(file, listener):
+        if not _is_intact(blob, file, listener):
+            named = cached_file(file.repo, file.name, file.commit)
+            partial = _partial(file)
+            fetch(file, partial, lambda done: listener.progress(f"downloading {file.name}", done, file.size))
+            _check(partial, file, listener, sha256)
+            with partial.open("rb+") as written:
+                os.fsync(written.fileno())
+            if named is not None:  # damaged: without links this is the data itself
+                named.unlink()
+            partial.replace(blob)
+    return link_into_cache(file)
+
+
+def _note_revision(repo: RemoteRepo, revision: str | None) -> None:
+    """Write down in the cache which commit a branch or tag was at, so that it is found by that name offline.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    reference = repo_folder(repo.repo) / "refs" / (revision or "main")
+    if revision == repo.commit:
+        return
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_when_whole(reference) as partial:
+        partial.write_text(repo.commit, encoding="utf-8")
+
+
+def _partial(file: RemoteFile) -> Path:
+    # Named by the hash, so that what an earlier process has left is the beginning of the same file.
+    return repo_folder(file.repo) / "blobs" / f"{file.digest}.archroute.incomplete"
+
+
+def _is_intact(path: Path, file: RemoteFile, listener: PullListener) -> bool:
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    return digest_of(path, file.digest, listener.progress, file.name) == file.digest
+
+
+def _check(partial: Path, file: RemoteFile, listener: PullListener, sha256: str | None) -> None:
+    """Refuse and delete a file that is not what it should be."""
+    expected = [file.digest, *([sha256] if sha256 and sha256 != file.digest else [])]
+    try:
+        for digest in expected:
+            found = digest_of(partial, digest, listener.progress, file.name)
+            if found != digest:
+                raise DownloadError(
+                    f"{file.name}: what came is not what {constants.ENDPOINT} says it is (hash {found}, not {digest}); "
+                    "nothing was kept, try again"
+                )
+        if file.name.endswith(".gguf"):
+            try:
+                check_model_file(partial)
+            except ModelError as exc:
+                reason = str(exc).replace(str(partial), file.name)
+                raise DownloadError(f"{reason}; it is the file that {file.repo} has, and nothing was kept") from exc
+    except DownloadError:
+        partial.unlink()
+        raise
+
+
+@contextmanager
+def _locked(file: RemoteFile, listener: PullListener) -> Iterator[None]:
+    """Keep other processes from downloading the same file; the lock is the one that huggingface_hub takes."""
+    folder = repo_folder(file.repo)
+    lock = folder.parent / ".locks" / folder.name / f"{file.digest}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    patience: float | None = _PATIENCE_S
+    while True:
+        try:
+            with WeakFileLock(lock, timeout=patience):
+                yield
+            return
+        except TimeoutError:
+            if patience is None:
+                raise
+            listener.waiting(file.name)
+            patience = None

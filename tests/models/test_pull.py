@@ -12,8 +12,15 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from archroute_edge.errors import DownloadError, ModelNotFoundError
-from archroute_edge.models import Licence, PullListener, find_checkpoint, find_model, pull_checkpoint, pull_model
-from archroute_edge.models._find import read_catalogue
+from archroute_edge.models import (
+    Licence,
+    PullListener,
+    find_checkpoint,
+    find_model,
+    pull_checkpoint,
+    pull_model,
+    read_catalogue,
+)
 from tests.models.conftest import REPO, named_files, partials
 from tests.models.hub_server import COMMIT, Hub
 
