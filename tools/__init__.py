@@ -1,1 +1,1 @@
-"""Developer tools: converting checkpoints, measuring, installing, checking documents and releases."""
+"""Developer tools: convert checkpoints, measure, install, check documents and releases."""

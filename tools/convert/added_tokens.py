@@ -1,4 +1,4 @@
-"""Tokens that were added to the vocabulary: control tokens such as ``<|im_end|>``, and ordinary ones."""
+"""Tokens added to the vocabulary: control tokens such as ``<|im_end|>``, and ordinary ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What is particular to an architecture: how its tensors are called and shaped, and its hyperparameters.
+"""The particulars of each architecture: names and shapes of its tensors, and its hyperparameters.
 
-A further architecture is one more entry in :data:`ARCHITECTURES`. GGUF names and keys:
-https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; which tensors llama.cpp expects: its ``src/models/``.
+A new architecture is one more entry in :data:`ARCHITECTURES`. GGUF names and keys:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the tensors that llama.cpp expects: its ``src/models/``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compare a GGUF's sentence vectors with those of sentence-transformers (a developer's command).
+"""Compare a GGUF's sentence vectors with those of sentence-transformers.
 
 ``python -m tools.convert.compare_embeddings CHECKPOINT MODEL.gguf ... --python PYTHON``
 

@@ -1,9 +1,9 @@
-"""Compare importance matrices and quantized files with llama.cpp's own tools of the pinned version (a developer's command).
+"""Compare importance matrices and quantized files with those of llama.cpp's own tools, in the pinned version.
 
 ``python -m tools.convert.compare_quantization MODEL.gguf --text FILE --tools DIR``
 
-DIR holds ``llama-imatrix`` and ``llama-quantize``, built from ``vendor/llama.cpp`` of llama-cpp-python's source archive;
-MODEL is an F32, F16 or BF16 GGUF; FILE is a text of two chunks (1,024 tokens) or more.
+DIR holds ``llama-imatrix`` and ``llama-quantize``, built from ``vendor/llama.cpp`` of llama-cpp-python's source archive.
+MODEL is an F32, F16 or BF16 GGUF. FILE is a text of two chunks (1,024 tokens) or more.
 """
 
 from __future__ import annotations

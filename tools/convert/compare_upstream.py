@@ -1,12 +1,15 @@
-"""Compare our conversion with llama.cpp's ``convert_hf_to_gguf.py`` of the pinned version (a developer's command).
+"""Compare our conversion with llama.cpp's ``convert_hf_to_gguf.py``, in the pinned version.
 
 ``python -m tools.convert.compare_upstream SCRIPT --python PYTHON --vocabulary VOCAB.gguf --encoder FOLDER``
 
-SCRIPT lies in ``vendor/llama.cpp`` of llama-cpp-python's source archive; PYTHON is an interpreter with torch,
-transformers and sentencepiece; VOCAB.gguf is a GGUF with Qwen2's vocabulary, which llama.cpp keeps among its
-``models/ggml-vocab-*``: upstream knows pre-tokenizers by vocabulary, so a small one will not do. FOLDER is a checkpoint of
-sentence-transformers with uncased BERT's vocabulary (``training/mini/published.py`` fetches one); it is compared itself, and
-random checkpoints with its vocabulary are. Without one of the two options its cases are left out.
+SCRIPT: in ``vendor/llama.cpp`` of llama-cpp-python's source archive.
+PYTHON: an interpreter with torch, transformers and sentencepiece.
+VOCAB.gguf: a GGUF with Qwen2's vocabulary, among llama.cpp's ``models/ggml-vocab-*``. Upstream recognises pre-tokenizers by
+their vocabulary, so a small one will not do.
+FOLDER: a checkpoint of sentence-transformers with uncased BERT's vocabulary (``training/mini/published.py`` fetches one). It is
+compared, and so are random checkpoints with its vocabulary.
+
+Without one of the last two options, its cases are left out.
 """
 
 from __future__ import annotations

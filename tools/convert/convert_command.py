@@ -1,4 +1,4 @@
-"""``python -m tools.convert convert``: from a checkpoint to quantized files, checked and with a record beside them."""
+"""``python -m tools.convert convert``: from a checkpoint to quantized, checked and recorded files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two models on the same routing prompts: how far apart their next-token distributions are, and which routes they decide."""
+"""Two models on the same routing prompts: the distance of their next-token distributions, and their decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two GGUF files of one model side by side: their tensors, whatever the levels, and their metadata."""
+"""Two GGUF files of one model side by side: their tensors, at any levels, and their metadata."""
 
 from __future__ import annotations
 

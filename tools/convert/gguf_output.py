@@ -1,4 +1,4 @@
-"""Writing a GGUF of which no tensor is ever held in memory whole."""
+"""Write a GGUF without ever holding a whole tensor in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at the tensors of llama.cpp's compute graph from its evaluation callback.
+"""Read the tensors of llama.cpp's compute graph in its evaluation callback.
 
 The structure is ``struct ggml_tensor`` of ggml.h in the llama.cpp that llama-cpp-python 0.3.36 is built from.
 """

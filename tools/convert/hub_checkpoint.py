@@ -1,4 +1,4 @@
-"""A checkpoint named as the Hugging Face hub names it: pulled into the hub's cache, the files that are needed and no others."""
+"""Pull a checkpoint on the Hugging Face hub into the hub's cache: the needed files and no others."""
 
 from __future__ import annotations
 

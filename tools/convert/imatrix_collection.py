@@ -1,7 +1,7 @@
-"""Collecting an importance matrix: what flows into each weight matrix while the model reads calibration text.
+"""Collect an importance matrix: the inputs of each weight matrix while the model reads calibration text.
 
-Counts and sums as llama.cpp's ``llama-imatrix`` defines them (tools/imatrix): each matrix product of a ``blk.*`` weight is
-watched through ``llama_context_params.cb_eval``, and the squares of its inputs are summed a channel.
+Counts and sums are defined as in llama.cpp's ``llama-imatrix`` (tools/imatrix): each matrix product of a ``blk.*`` weight is
+watched through ``llama_context_params.cb_eval``, and the squares of its inputs are summed per channel.
 """
 
 from __future__ import annotations

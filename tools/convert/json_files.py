@@ -1,4 +1,4 @@
-"""Reading the JSON and text files of a checkpoint, which come from strangers."""
+"""Read a checkpoint's JSON and text files, which are untrusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``general.*`` metadata: what the model is called, whose licence it has, how its authors sample from it."""
+"""``general.*`` metadata: the model's name, its licence, its authors' sampling defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""f32, f16 and bf16 into one another, in pieces, refusing what would not survive.
+"""Convert between f32, f16 and bf16, in pieces, refusing values that would not survive.
 
 Rounding is to nearest, ties to even, as in ``ggml_compute_fp32_to_bf16`` and in IEEE 754's own conversion to half.
 """

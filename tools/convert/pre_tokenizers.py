@@ -1,12 +1,11 @@
-"""Recognising a pre-tokenizer by what it does.
+"""Recognise a pre-tokenizer by its behaviour.
 
-llama.cpp cuts text with a pre-tokenizer of its own, chosen by the name in ``tokenizer.ggml.pre``; a wrong name gives
-wrong token ids, quietly. The name is found in two ways:
+llama.cpp splits text with a pre-tokenizer of its own, chosen by the name in ``tokenizer.ggml.pre``; a wrong name silently gives
+wrong token ids. The name is found in two ways:
 
-- by the token ids of a check text, as llama.cpp's ``convert_hf_to_gguf.py`` does it (``get_vocab_base_pre``; the text
-  and the digests are from there): this tells known vocabularies, also those that cut alike under different names;
-- by the pieces into which text is cut, compared with a reference for each pre-tokenizer: this needs no known
-  vocabulary.
+- by the token ids of a check text, as in llama.cpp's ``convert_hf_to_gguf.py`` (``get_vocab_base_pre``, the source of text and
+  digests): this distinguishes known vocabularies, even those that split alike under different names;
+- by the pieces into which text is split, compared with a reference for each pre-tokenizer: this needs no known vocabulary.
 """
 
 from __future__ import annotations

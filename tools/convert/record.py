@@ -1,4 +1,4 @@
-"""The small JSON file beside a model that says how it was made."""
+"""The small JSON file beside a model that records how it was made."""
 
 from __future__ import annotations
 

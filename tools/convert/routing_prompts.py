@@ -1,4 +1,4 @@
-"""Routing prompts to calibrate and to compare models on: route tables with conversations, each with its right answer."""
+"""Routing prompts to calibrate and to compare models on: route tables with conversations and their right answers."""
 
 from __future__ import annotations
 

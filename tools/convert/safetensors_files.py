@@ -1,4 +1,4 @@
-"""Reading safetensors files: every number in the header is checked before anything is read or allocated on its word.
+"""Read safetensors files: every number in the header is checked before anything is read or allocated because of it.
 
 Format: https://huggingface.co/docs/safetensors/index#format - eight bytes with the header's length N (little endian),
 N bytes of JSON (name -> dtype, shape, data_offsets), then the data, which the tensors cover without gap or overlap.

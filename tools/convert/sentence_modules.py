@@ -1,9 +1,9 @@
-"""What is kept beside the checkpoint of a sentence encoder: how its vectors are made, and how to route by them.
+"""The files beside a sentence encoder's checkpoint: how its vectors are made, and how to route by them.
 
-sentence-transformers' ``modules.json`` lists the steps from the tokens' states to a vector; that of pooling has a
+sentence-transformers' ``modules.json`` lists the steps from the tokens' states to a vector; the pooling step has a
 ``config.json`` in its own folder. Older files have a flag for each way of pooling, newer ones its name. Our own
-``archroute.json``, which ``training/mini`` writes, has the calibration of an encoder that was trained to route, and
-``archroute-references.safetensors`` the messages that the hubness of routes is reckoned by.
+``archroute.json``, written by ``training/mini``, has the calibration of an encoder that was trained to route, and
+``archroute-references.safetensors`` the messages from which the hubness of routes is computed.
 """
 
 from __future__ import annotations

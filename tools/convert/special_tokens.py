@@ -1,4 +1,4 @@
-"""The tokens with a role (end of text, padding ...), and which of them are put around every text."""
+"""Tokens with a role (end of text, padding ...), and those that are put around every text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tokenizer's files, read into one shape: tokenizer.json, or for byte-level BPE vocab.json with merges.txt."""
+"""The tokenizer's files in one shape: tokenizer.json, or vocab.json with merges.txt for byte-level BPE."""
 
 from __future__ import annotations
 

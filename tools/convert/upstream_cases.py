@@ -1,4 +1,4 @@
-"""What ``compare_upstream`` compares: checkpoints with every combination that takes another path, and tokenizers for them."""
+"""The cases of ``compare_upstream``: checkpoints with every combination that takes another path, and their tokenizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a GGUF what it claims to be made from? Tensors, metadata and next-token distributions, and a verdict."""
+"""Check a GGUF against its source: tensors, metadata and next-token distributions, and a verdict."""
 
 from __future__ import annotations
 

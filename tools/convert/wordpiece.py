@@ -1,7 +1,7 @@
 """BERT's tokenizer, WordPiece, as llama.cpp has it: with its normaliser and pre-tokenizer built in.
 
-A vocabulary marks pieces inside a word (``##ing``); llama.cpp's marks those that begin one (``▁walk``). How llama.cpp's
-own tokenizer differs from BERT's, and who cuts texts for an encoder here, says ``archroute_edge/engine/_wordpiece.py``.
+A vocabulary marks pieces inside a word (``##ing``); llama.cpp's marks those that begin one (``▁walk``). The WordPiece module of
+``archroute_edge.engine`` says how llama.cpp's own tokenizer differs from BERT's, and how text is split for an encoder here.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Keeps README.md and docs/ true: runs what they show, and writes what is made from the code.
+"""Keep README.md and docs/ true: run the commands that they show, and write the pages made from the code.
 
-``python -m tools.docs check`` says where a page and the program differ; ``python -m tools.docs write`` puts it right.
+``python -m tools.docs check`` reports where a page and the program differ; ``python -m tools.docs write`` corrects it.
 
-- ``console``: every command is run and its output compared, but for times, sizes and the like (:mod:`.outputs`);
-- ``python``: the blocks of a page are run one after another, as one program;
-- ``yaml``: ``archroute check`` has nothing to say against it; ``json`` can be parsed;
-- links and pictures lead somewhere.
+- ``console``: every command is run and its output compared, except for times, sizes and the like (:mod:`.outputs`);
+- ``python``: a page's blocks are run one after another, as one program;
+- ``yaml``: ``archroute check`` finds no error; ``json`` can be parsed;
+- links and pictures have targets.
 
-A block that cannot be run here says so in an HTML comment above it, ``<!-- not run: why -->``. One without is an error if it
-cannot be run, so that no block goes unchecked by oversight.
+A block that cannot be run says so in an HTML comment above it, ``<!-- not run: why -->``. Any other block that cannot be run is
+an error, so that none goes unchecked by oversight.
 """

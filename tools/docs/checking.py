@@ -1,4 +1,4 @@
-"""What is wrong with a page, and the page as it should be."""
+"""The errors of a page, and the page as it should be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running the commands of a page, in a folder of its own, as a reader with a fresh installation would."""
+"""Run the commands of a page, in a folder of its own, as a reader with a fresh installation would."""
 
 from __future__ import annotations
 

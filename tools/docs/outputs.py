@@ -1,13 +1,13 @@
-"""Comparing the output that a page shows with the one that a command gave.
+"""Compare the output that a page shows with a command's.
 
-Some of an output is another each time or on each machine, and is not compared:
+Some of an output varies from run to run or from machine to machine, and is not compared:
 
-- times and sizes (a number before ``ms``, ``s``, ``MB``, ``GiB`` ..., or behind ``_ms``), however wide they are;
+- times and sizes (a number before ``ms``, ``s``, ``MB``, ``GiB`` ..., or after ``_ms``), at any width;
 - versions, ports, dates and long hexadecimal numbers;
-- a probability's second decimal. Kernels for different CPUs add numbers up in another order and round activations to 8 bits at
-  another place, which moves a probability a little; routes and token counts stay what they are.
+- a probability's second decimal. Kernels for different CPUs add numbers in another order and round activations to 8 bits at
+  another place, which moves a probability a little; routes and token counts stay the same.
 
-In a shown output ``...`` stands for any text in a line, and for any lines if it is a line of its own.
+In a shown output ``...`` stands for any text in a line, and, on a line of its own, for any lines.
 """
 
 from __future__ import annotations

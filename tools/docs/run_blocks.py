@@ -1,4 +1,4 @@
-"""Runs blocks of Python as one program: ``run_blocks.py PAGE CODE ...``; ``await`` may stand outside of functions."""
+"""Run blocks of Python as one program: ``run_blocks.py PAGE CODE ...``; ``await`` may stand outside functions."""
 
 from __future__ import annotations
 

@@ -2,6 +2,6 @@
 
     python -m tools.install [EXTRA] [--gpu cuda|metal|rocm|sycl|vulkan]
 
-The Makefile runs it with the environment's own Python before anything is installed there, so it needs the standard library
-alone. What is up to date stays as it is, which takes a moment.
+The Makefile runs it with the environment's own Python before anything is installed there, so it uses the standard library
+only. Up-to-date parts stay as they are, which takes a moment.
 """

@@ -1,4 +1,4 @@
-"""What the user asked of the build of llama-cpp-python, and what follows from it on this machine."""
+"""The build settings of llama-cpp-python that the user asked for, and their consequences on this machine."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The C and C++ compilers that cmake will use, and the defect that some of them have.
+"""The C and C++ compilers that cmake will use, and a defect that some of them have.
 
 ggml's code for AMX keeps a tile configuration on the stack. gcc before 13.3 writes ``_tile_loadconfig`` as inline assembly
 that names 8 of the 64 bytes it reads, so the optimiser drops the stores of the others, and the first evaluation ends with a
-signal. A build without AMX is sound, and was faster where both were measured.
+signal. A build without AMX is sound, and was faster on each machine where both were measured.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The virtual environment: what is installed in it, and what has to be."""
+"""The virtual environment: the packages it has, and those it needs."""
 
 from __future__ import annotations
 

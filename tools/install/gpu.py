@@ -1,6 +1,6 @@
-"""What a build for each kind of GPU needs: settings for cmake, and the vendor's tools.
+"""The needs of a build for each kind of GPU: settings for cmake, and the vendor's tools.
 
-The tools are looked for first, since cmake finds out what is missing only after minutes, or in pages of output.
+The tools are looked for first, because cmake reports a missing one only after minutes, or in pages of output.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs of pip: its output goes to a log, the user sees how far it is, and after a failure the lines that say why."""
+"""Run pip: its output goes to a log; the user sees the progress and, after a failure, the lines that explain it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far an installation is: read from what pip and the build print, shown on stderr."""
+"""The progress of an installation, read from the output of pip and the build, shown on stderr."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Developer's commands that measure and prove what the tests cannot: the real vocabulary, the real model's shape."""
+"""Developer commands that measure and prove what tests cannot: the real vocabulary, the real model's shape."""

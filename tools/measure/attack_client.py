@@ -1,4 +1,4 @@
-"""What the attacks on a server are made of: plain sockets, and requests of several kinds."""
+"""The parts of attacks on a server: plain sockets, and requests of several kinds."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Clients that mean ill, one after another, and what a polite one sees meanwhile: a verdict for each attack.
+"""Attack a server in one way after another, watch what a polite client sees meanwhile, and give a verdict for each.
 
     python -m tools.measure.attacks
     python -m tools.measure.attacks --only idle --only bodies
 
-Starts ``archroute serve`` with a bundled model, on loopback alone, and ends it. Each attack is bounded in time and in number.
+Starts ``archroute serve`` with a bundled model, on loopback only, and ends it. Each attack is bounded in time and in number.
 The exit code is 1 if one of them does harm.
 """
 

@@ -2,7 +2,7 @@
 
     python -m tools.measure.attention random-1.5B-Q4_0.gguf --depths 190,1000,3000,6000 --foreign 0,3000
 
-The figures behind ``FLASH_ATTENTION_DEPTH`` (archroute_edge/engine/_completion.py). Rounds are interleaved.
+The figures behind the engine's ``FLASH_ATTENTION_DEPTH``. Rounds are interleaved.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""First-turn decisions that wait together: as one evaluation of as many sequences, against one after another.
+"""Waiting first-turn decisions: one evaluation of several sequences, against one after another.
 
     python -m tools.measure.batched_decisions random-1.5B-Q4_0.gguf --sizes 2,4,8 --rounds 5
 
-Both ways evaluate the same tokens behind one static prefix, the conversation with its closing instructions and the
-guessed beginning of the answer, and ask for the same logits. Rounds are interleaved; which way begins changes from one to
-the next. The largest difference of a logit says what being in a batch does to a decision.
+Both ways evaluate the same tokens behind one static prefix (the conversation with its closing instructions and the guessed
+beginning of the answer), and ask for the same logits. Rounds are interleaved, and alternate which way begins. The largest
+difference of a logit shows the effect of a batch on a decision.
 """
 
 from __future__ import annotations

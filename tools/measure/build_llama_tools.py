@@ -1,10 +1,10 @@
-"""Build llama-server, llama-bench and others of exactly the llama.cpp that the installed llama-cpp-python wraps.
+"""Build llama-server, llama-bench and others from exactly the llama.cpp that the installed llama-cpp-python wraps.
 
     python -m tools.measure.build_llama_tools
 
-They come from llama-cpp-python's source archive, which pip fetches from the package index; the wheel lacks them. The
-folder that holds them is printed. It is kept in the user's cache (or in ``$ARCHROUTE_CACHE_DIR``), one for each version,
-and an interrupted build goes on where it was. Needed are a C++ compiler and cmake (extra: peers).
+They come from llama-cpp-python's source archive, which pip fetches from the package index; the wheel lacks them. The command
+prints the folder that holds them: in the user's cache (or in ``$ARCHROUTE_CACHE_DIR``), one for each version. An interrupted
+build resumes. Needs a C++ compiler and cmake (extra: peers).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Decisions with two builds of llama.cpp, interleaved: this environment's, and that beside another interpreter.
+"""Decisions with two builds of llama.cpp, interleaved: this environment's, and another interpreter's.
 
     python -m tools.measure.builds OTHER_PYTHON models/mini-Q8_0.gguf models/tiny-Q8_0.gguf random-1.5B-Q4_0.gguf
 
-Warm decisions on new conversations of one message, over the five example routes; a language model is held to the answer that
-a trained one would give. Medians in milliseconds, and the ratio of the other build's to this one's: of the time on the clock,
-and of the processor's time, which tells more if other programs use the cores (then with `--threads 1`: threads that wait for
-each other spin). The other environment has archroute-edge's dependencies; the package itself is taken from this clone.
+Warm decisions on new one-message conversations over the five example routes; a language model is held to the answer that a
+trained one would give. Prints medians in milliseconds, and the ratio of the other build's to this one's: of wall-clock time,
+and of processor time, which says more if other programs use the cores (then with `--threads 1`: threads that wait for each
+other spin). The other environment has archroute-edge's dependencies; the package itself is taken from this clone.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A cascade over every switch-over: what the encoder decides, how much is right, and how long it takes.
+"""A cascade at every switch-over: the share that the encoder decides, the accuracy, and the time.
 
     python -m tools.measure.cascade_curve models/mini-Q8_0.gguf models/tiny-Q8_0.gguf --svg docs/cascade.svg
 
-Both models decide every case alone (the shipped ones unless CASES is given); from that follows the cascade at any
-switch-over: the encoder's answer where its confidence is at least that, else the language model's, whose time comes on top.
-A language model with random weights says nothing of answers, and its times are right for prefill.
+Both models decide every case alone (the shipped ones by default). The cascade at any switch-over follows: the encoder's answer
+if its confidence is at least that, else the language model's, whose time is added. A language model with random weights says
+nothing about accuracy; its times are right for prefill.
 """
 
 from __future__ import annotations

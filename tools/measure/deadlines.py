@@ -1,9 +1,9 @@
-"""Requests fired together at a service, each with a deadline: how late is the latest answer?
+"""Requests sent together to a service, each with a deadline: how late is the latest answer?
 
     python -m tools.measure.deadlines random-1.5B-Q4_0.gguf --deadline 0.3 --requests 50
 
-The routes are evaluated before (``--cold`` leaves that out), so that some requests are decided in time; the others have to
-be answered without. Lateness is measured where the caller sees it: when the future has its answer.
+The routes are evaluated before (not with ``--cold``), so that some requests are decided in time; the others get the fallback.
+Lateness is measured at the caller: when the future has its answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Made-up conversations and route tables, sound and broken, as JSON values: what ``tools.measure.doors`` asks every door."""
+"""Made-up conversations and route tables, sound and broken, as JSON values: the cases of ``tools.measure.doors``."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The same made-up conversations and tables through every door: one decision, or one error, whichever way they come.
+"""The same made-up conversations and tables through every door: the same decision, or the same error.
 
     python -m tools.measure.doors --count 5000
 
-Python, ``archroute route --batch``, ``archroute serve --stdio`` and ``archroute serve`` are asked, each a process of its own
-over the same model. Errors are compared word for word but for the place in front. Over HTTP the decision endpoint and, where
-a conversation can be written into one, a router prompt are asked, too. The exit code is 1 where two doors differ.
+Asks Python, ``archroute route --batch``, ``archroute serve --stdio`` and ``archroute serve``, each a process of its own over
+the same model. Errors are compared word for word, except for the place in front. Over HTTP, it also asks the decision endpoint
+and, if a conversation can be written into a router prompt, the router model. The exit code is 1 if two doors differ.
 """
 
 from __future__ import annotations

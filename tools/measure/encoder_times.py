@@ -1,10 +1,9 @@
-"""How long decisions of an encoder take: by length of the message, by number of routes, and from the start of a process.
+"""How long an encoder's decisions take: by length of the message, by number of routes, and from the start of a process.
 
     python -m tools.measure.encoder_times models/mini-Q8_0.gguf --rounds 60
 
-Warm decisions, fresh messages of so many tokens, interleaved over lengths and tables; medians and 95th percentiles in
-milliseconds. The first decision is that of a Python program whose route vectors were saved by an earlier run of it, from the
-start of its process to the moment it has the decision.
+Warm decisions on fresh messages, interleaved over lengths and tables; medians and 95th percentiles in milliseconds. The first
+decision is that of a Python program, from the start of its process to the decision; an earlier run has saved the route vectors.
 """
 
 from __future__ import annotations

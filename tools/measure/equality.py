@@ -1,4 +1,4 @@
-"""Both decoders on many route tables: the same tokens allowed at every step, and the same route wherever it is clear.
+"""Both decoders on many route tables: the same tokens allowed at every step, and the same route unless two tie.
 
     python -m tools.measure.random_model --shape small --level F32 --vocabulary qwen2-vocab.gguf -o small.gguf
     python -m tools.measure.equality small.gguf

@@ -1,13 +1,13 @@
-"""What an importance matrix gains: mean KL divergence of quantized models against their source, without one and with one.
+"""The gain of an importance matrix: mean KL divergence of quantized models from their source, without one and with one.
 
     python -m tools.measure.imatrix_gain models/tiny-Q8_0.gguf
 
-SOURCE is an F16, BF16 or F32 GGUF, or a quantized one, which is taken as its F16 (the bundled model is there as Q8_0
-alone). The matrix is collected over the shipped calibration prompts; the divergences are taken over the shipped
-verification conversations, each with every verification table (a conversation of another table belongs on no route);
-they share neither tables nor conversations with the calibration. A level that cannot be made without a matrix is made
-with one in which every channel weighs the same. `gain` is how much lower the mean divergence is with the matrix, and its
-standard error, reckoned over prompts, tells a gain from chance.
+SOURCE is an F16, BF16 or F32 GGUF, or a quantized one, which is taken as its F16 (the bundled model exists only as Q8_0). The
+matrix is collected over the shipped calibration prompts. The divergences are taken over the shipped verification conversations,
+each with every verification table (a conversation of another table belongs on no route); they share neither tables nor
+conversations with the calibration. A level that cannot be made without a matrix is made with one in which every channel weighs
+the same. `gain` is the decrease of the mean divergence with the matrix; its standard error, computed over prompts, tells a gain
+from chance.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Decisions on an older CPU, emulated: with a portable build of llama.cpp, and with the one of this environment.
+"""Decisions on an emulated older CPU: with a portable build of llama.cpp, and with this environment's.
 
     python -m tools.measure.older_cpu --portable PYTHON
 
 PYTHON is the interpreter of a virtual environment with archroute-edge's dependencies and a portable build of llama.cpp
-(docs/apps.md has the recipe); the package itself is taken from this clone. With that build each model has to decide. This
-environment's own, compiled for a newer CPU than the emulated one, has to end with one line and exit status 2. Exits with 1 if
-anything is otherwise. Needs qemu-x86_64 7.2 or newer (Debian: apt install qemu-user).
+(docs/apps.md has the recipe); the package itself is taken from this clone. With that build, each model must decide. This
+environment's own build, compiled for a newer CPU than the emulated one, must end with one line and exit status 2. Exits with 1
+otherwise. Needs qemu-x86_64 7.2 or newer (Debian: apt install qemu-user).
 """
 
 from __future__ import annotations

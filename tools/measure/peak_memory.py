@@ -1,9 +1,9 @@
-"""Run a command and say how long it took and how much memory its processes held at most (Linux).
+"""Run a command and print its time and the peak memory of its processes (Linux).
 
     python -m tools.measure.peak_memory python -m tools.convert CHECKPOINT -o FILE.gguf
 
-Each process is asked ten times a second; `private_mb` is its resident memory less what it shares with others or maps from
-files, so weights that are mapped do not count there.
+Each process is sampled ten times a second. `private_mb` is its resident memory without pages that are shared or mapped from
+files, so mapped weights do not count there.
 """
 
 from __future__ import annotations

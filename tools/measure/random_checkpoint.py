@@ -1,8 +1,8 @@
-"""A random-weights checkpoint of exactly Arch-Router-1.5B's layout: what conversion at the real size is measured on.
+"""A random-weights checkpoint of exactly Arch-Router-1.5B's layout, to measure conversion at the real size.
 
     python -m tools.measure.random_checkpoint --vocabulary qwen2-vocab.gguf -o CHECKPOINT
 
-One float16 safetensors file of 3.09 GB with the sizes of its config.json. All of it is held in memory, as float32 too,
+Writes one float16 safetensors file of 3.09 GB with the sizes of its config.json. All of it is held in memory, as float32 too,
 while it is made.
 """
 

@@ -1,8 +1,8 @@
-"""A random-weights GGUF of a Qwen2 model's shape: what speed and exactness can be measured on without real weights.
+"""A random-weights GGUF of a Qwen2 model's shape, to measure speed and exactness without real weights.
 
     python -m tools.measure.random_model --vocabulary qwen2-vocab.gguf -o random-1.5B-Q4_0.gguf
 
-Prefill costs what it costs with real weights of that shape; answers mean nothing.
+Prefill costs the same as with real weights of that shape; answers mean nothing.
 """
 
 from __future__ import annotations

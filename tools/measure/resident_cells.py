@@ -1,8 +1,8 @@
-"""What other conversations cost a decision: alone, with others parked as usual, and with others left in the KV cache.
+"""The cost of other conversations to a decision: alone, with others parked as usual, and with others left in the KV cache.
 
     python -m tools.measure.resident_cells random-1.5B-Q4_0.gguf --rounds 7
 
-Three routers, interleaved, medians. All are held to the answer's canonical tokens, as a trained model would take them.
+Three routers, interleaved, medians. All are held to the answer's canonical tokens, which a trained model would take.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m tools.measure.server_fuzz --cases 2000
 
-Starts ``archroute serve`` with the bundled model. Half of the requests that schemathesis makes follow the document, half
-break it. Failures are answers that the document does not describe, broken requests that are not refused, any 5xx but
-the documented 503, and routes that are in no table. The exit code is 1 where there is one.
+Starts ``archroute serve`` with the bundled model. Half of the requests that schemathesis makes follow the document, half break
+it. These count as failures: answers that the document does not describe, broken requests that are accepted, any 5xx except the
+documented 503, and routes that are in no table. The exit code is 1 if there is a failure.
 """
 
 from __future__ import annotations

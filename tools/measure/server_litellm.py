@@ -1,4 +1,4 @@
-"""LiteLLM against a server: plain, streaming and async, in every prompt format, beside what the router itself says.
+"""LiteLLM against a server: plain, streaming and async, in every prompt format, beside the router's own answers.
 
     python -m venv build/litellm && build/litellm/bin/pip install litellm
     python -m tools.measure.server_litellm build/litellm/bin/python

@@ -1,10 +1,10 @@
-"""Many clients at once for a while: errors, decisions against a quiet run's, memory, response times.
+"""Many clients at once for a while: errors, decisions compared with a quiet run's, memory, response times.
 
     python -m tools.measure.server_load --clients 16 --seconds 60
 
-Starts ``archroute serve`` with the bundled model and the example routes. Each client sends its next request when it has its
-answer, through one endpoint after another, and waits a tenth of a second after a 429. The decisions of the quiet run come
-first, one request at a time.
+Starts ``archroute serve`` with the bundled model and the example routes. The quiet run comes first, one request at a time. Then
+each client sends its next request when it has its answer, to one endpoint after another, and waits a tenth of a second after
+a 429.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m tools.measure.spinning random-1.5B-Q4_0.gguf --rounds 15
     python -m tools.measure.spinning models/tiny-Q8_0.gguf --busy 2 --rounds 40
 
-GNU OpenMP reads the variable when it is loaded, so there is a process for each value; `--busy` starts as many processes
-beside them that do nothing but compute. Medians in milliseconds, and their ratio to that of the first value.
+GNU OpenMP reads the variable when it is loaded, so each value gets its own process; `--busy` starts as many other processes
+that only compute. Prints medians in milliseconds, and their ratio to the first value's.
 """
 
 from __future__ import annotations

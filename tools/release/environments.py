@@ -1,4 +1,4 @@
-"""Virtual environments of their own, in which nothing is but what is asked for; llama.cpp is not compiled again."""
+"""Virtual environments that hold only the requested packages; llama.cpp is not compiled again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wheel of what is installed, made of its files again: a compiled package gets into another environment as it is.
+"""Rebuild a wheel from an installed package's files, to install a compiled package into another environment as it is.
 
 llama-cpp-python takes minutes to compile, and pip's cache may be off, or hold a build with other settings.
 """

@@ -1,4 +1,4 @@
-"""Which of the Pythons that the package is for are on this machine: on PATH, or installed by pyenv."""
+"""The supported Pythons on this machine: on PATH, or installed by pyenv."""
 
 from __future__ import annotations
 

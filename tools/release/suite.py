@@ -2,9 +2,8 @@
 
     python -m tools.release.suite [--python 3.10]... [--ends-of huggingface-hub] [-- PYTEST ARGUMENTS]
 
-Without ``--python`` it is the Python that runs this; ``--python all`` is every one that the package is for and that is on this
-machine. Each run has an environment of
-its own, made anew under build/. The exit code is 0 if all passed, 1 if one did not, 2 if there was nothing to run.
+The default is the Python that runs this; ``--python all`` means every supported one on this machine. Each run has its own
+environment, made anew under build/. The exit code is 0 if all passed, 1 if one failed, 2 if there was nothing to run.
 """
 
 from __future__ import annotations

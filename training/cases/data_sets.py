@@ -1,7 +1,7 @@
-"""The public data sets that cases can be made of: where they are published, under which licence, and fetching them.
+"""The public data sets that cases can be made from: where they are published, under which licence, and how to fetch them.
 
-Nothing of them is part of this project. What is fetched goes to ``datasets`` in ``$ARCHROUTE_CACHE_DIR``, or in the user's
-cache folder, laid out as it is published, and is not fetched again.
+None of their data is part of this project. Fetched files go to ``datasets`` in ``$ARCHROUTE_CACHE_DIR``, or in the user's cache
+folder, laid out as published, and are not fetched again.
 """
 
 from __future__ import annotations

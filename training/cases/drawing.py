@@ -1,4 +1,4 @@
-"""Cases of messages with intents: route tables drawn from the intents, and messages drawn for each table."""
+"""Cases from messages with intents: route tables drawn from the intents, and messages drawn for each table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands of the labelled cases raise."""
+"""Errors of the commands for labelled cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m training.cases load``: files of cases made of public data sets."""
+"""``python -m training.cases load``: files of cases from public data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing a file of cases."""
+"""Write a file of cases."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The bundled encoder's training, and the published sentence encoder that it and `training.tiny` start from."""
+"""Training of the bundled encoder, and the published sentence encoder that it and `training.tiny` start from."""

@@ -1,1 +1,1 @@
-"""Build and train the bundled model: a small Qwen2-architecture router (needs PyTorch; nothing imports this)."""
+"""Build and train the bundled model: a small Qwen2-architecture router (needs PyTorch)."""

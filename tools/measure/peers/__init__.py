@@ -1,4 +1,4 @@
-"""Decisions beside those of other ways to run the same model: ``python -m tools.measure.peers``."""
+"""Compare decisions with other ways to run the same model: ``python -m tools.measure.peers``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m tools.measure.peers``: a decision beside those of llama-server, llama-cpp-python and transformers."""
+"""``python -m tools.measure.peers``: decisions beside those of llama-server, llama-cpp-python and transformers."""
 
 from __future__ import annotations
 

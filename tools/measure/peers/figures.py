@@ -1,4 +1,4 @@
-"""Medians beside each other: ratios, how sure they are, and the bars that they are held against."""
+"""Medians beside each other: ratios, their intervals, and the bars that they are held against."""
 
 from __future__ import annotations
 

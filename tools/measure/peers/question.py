@@ -1,4 +1,4 @@
-"""What every peer is asked, and what comes back. Imports nothing, since peers' processes must not be changed by ours."""
+"""The question to every peer, and its answer. Imports nothing, so that peers' processes stay as they are alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: each scenario starts its peers, asks them in turn, and ends them."""
+"""The scenarios: each starts its peers, asks them in turn, and ends them."""
 
 from __future__ import annotations
 
