@@ -1,4 +1,4 @@
-// Routing from Node: starts `archroute serve --stdio` and asks it over its pipes. No packages are needed.
+// Route from Node: start `archroute serve --stdio` and ask it over its pipes. Needs no packages.
 //
 //   node examples/stdio_host.mjs "my test fails with an IndexError" "how do I call the Slack API?"
 
@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
-/** An error of archroute: `type` is its class, such as ConversationError or QueueFullError. */
+/** An error from archroute; `type` is its class, such as ConversationError or QueueFullError. */
 export class ArchRouteError extends Error {
   constructor({ code, message, data }) {
     super(message);
@@ -26,7 +26,7 @@ export class ArchRoute {
   constructor(options = [], command = "archroute") {
     this.#child = spawn(command, ["serve", "--stdio", ...options], { stdio: ["pipe", "pipe", "inherit"] });
     createInterface({ input: this.#child.stdout }).on("line", (line) => this.#onReply(JSON.parse(line)));
-    // A child that is gone is told of below, so what cannot be written to it need not be an error of its own.
+    // The end of the child is reported below; a failed write need not be an error of its own.
     this.#child.stdin.on("error", () => {});
     this.#ended = new Promise((resolve) => {
       const end = (why, status) => {
@@ -40,17 +40,17 @@ export class ArchRoute {
     });
   }
 
-  /** Where a text, or a list of {role, content} messages, belongs. Parameters: routes, scores, key, deadline, signal. */
+  /** Route a text, or a list of {role, content} messages. Parameters: routes, scores, key, deadline, signal. */
   route(messages, { signal, ...params } = {}) {
     return this.request("route", { messages, ...params }, signal);
   }
 
-  /** Evaluates ahead of time what the user has typed so far. */
+  /** Evaluate ahead of time the text that the user has typed so far. */
   warm(messages, params = {}) {
     return this.request("warm", { messages, ...params });
   }
 
-  /** Any method of docs/stdio.md. An AbortSignal calls it off. */
+  /** Call any method of docs/stdio.md. An AbortSignal cancels it. */
   request(method, params = {}, signal = undefined) {
     if (this.#over) return Promise.reject(this.#over);
     const id = this.#nextId++;
@@ -62,7 +62,7 @@ export class ArchRoute {
     });
   }
 
-  /** Lets it finish what it was asked, and ends it; resolves to its exit status. */
+  /** End the child once it has answered every request; resolves to its exit status. */
   close() {
     this.#child.stdin.end();
     return this.#ended;

@@ -1,8 +1,8 @@
-"""A window that shows where a message belongs while it is being typed: ``python examples/typing_app.py``.
+"""Show the route of a message while the user types it: ``python examples/typing_app.py``.
 
-Typing a letter costs nothing. After a tenth of a second without one, what is there is evaluated ahead of time; after a
-third of a second, or on Enter, it is routed, which has little left to do then. All of that happens in the service's thread,
-so the window never waits: it looks for results with ``after``.
+Typing a letter costs nothing. A tenth of a second after the last letter, the text so far is evaluated ahead of time; after a
+third of a second, or on Enter, it is routed, which has little left to do. The service's thread does all of it, so the window
+never waits: it looks for results with ``after``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXAMPLE_ROUTES = resources.files("archroute_edge") / "data" / "example_routes.ya
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours: of texts, of surfaces, of lines, and of what is chosen."""
+    """Colours of texts, surfaces, lines and the chosen route."""
 
     ink: str
     quiet: str
@@ -46,7 +46,7 @@ DARK = Palette("#e6edf3", "#8b949e", "#ff7b72", "#0d1117", "#161b22", "#30363d",
 
 
 def pixels(widget: tk.Misc, n: int) -> int:
-    """``n`` pixels of a usual screen on the screen of ``widget``."""
+    """``n`` pixels at 96 dpi, scaled to the screen of ``widget``."""
     return round(n * widget.winfo_fpixels("1i") / 96)
 
 
@@ -54,13 +54,13 @@ class TypingApp(ttk.Frame):
     """The window's contents.
 
     Args:
-        root: the window; closing it calls off what is under way.
-        open_service: makes the service; called in a thread, since a model takes time to load.
-        palette: the colours, those that were given to :func:`style`.
+        root: the window; closing it cancels open requests.
+        open_service: makes the service; called in a thread, because a model takes time to load.
+        palette: the same colours as for :func:`style`.
     """
 
-    # Tcl aborts where its interpreter is freed by another thread than the one that made it, and Python clears away what is
-    # left over in whatever thread it happens to be. So windows are kept until the program ends.
+    # Tcl aborts if another thread than its own frees the interpreter, and Python's garbage collector runs in any thread. So
+    # windows are kept until the program ends.
     _windows: ClassVar[list[tk.Tk]] = []
 
     def __init__(self, root: tk.Tk, open_service: Callable[[], RoutingService], palette: Palette = LIGHT) -> None:
@@ -94,7 +94,7 @@ class TypingApp(ttk.Frame):
         answer = ttk.Frame(self)
         answer.grid(row=2, column=0, sticky="ew", pady=(px(14), 0))
         answer.columnconfigure(0, weight=1)
-        # Texts are set on the labels: a tkinter variable that Python clears away in another thread would wait for this one.
+        # Labels get their texts directly: a tkinter variable collected in another thread would wait for this one.
         self.route_name = ttk.Label(answer, style="Route.TLabel")
         self.route_name.grid(row=0, column=0, sticky="w")
         self.confidence = ttk.Progressbar(answer, maximum=1.0, style="Confidence.Horizontal.TProgressbar")
@@ -114,7 +114,7 @@ class TypingApp(ttk.Frame):
         self.status = ttk.Label(self, text="loading the model …", style="Quiet.TLabel")
         self.status.grid(row=3, column=0, columnspan=2, sticky="ew", pady=(px(14), 0))
 
-    # The model, loaded in a thread of its own.
+    # Loading the model, in a thread of its own.
 
     def _open(self, open_service: Callable[[], RoutingService]) -> None:
         try:
@@ -136,10 +136,10 @@ class TypingApp(ttk.Frame):
         self.status["text"] = f"{service.router.model_file.name} is ready"
         self._wait_for_a_pause()
 
-    # What is typed.
+    # Input.
 
     def _on_typed(self, _event: object) -> None:
-        # Taking the mark back is a modification, too.
+        # Resetting the flag is a modification too.
         if self.entry.edit_modified():
             self.entry.edit_modified(False)
             self._wait_for_a_pause()
@@ -150,7 +150,7 @@ class TypingApp(ttk.Frame):
         self._timers = [self.after(WARM_AFTER_MS, self._warm), self.after(ROUTE_AFTER_MS, self.route)]
 
     def _on_enter(self, event: tk.Event[tk.Text]) -> str | None:
-        if int(event.state) & 1:  # with Shift it is a line break
+        if int(event.state) & 1:  # Shift: a line break
             return None
         self.route()
         return "break"
@@ -164,7 +164,7 @@ class TypingApp(ttk.Frame):
             self.service.warm(self._text)
 
     def route(self) -> None:
-        """Ask for the route of what is typed; a question that is still open is called off."""
+        """Ask for the route of the text; cancel an open request."""
         for timer in self._timers:
             self.after_cancel(timer)
         if self._asked is not None:
@@ -182,7 +182,7 @@ class TypingApp(ttk.Frame):
         # Called in the service's thread, which must not touch the window.
         asked.add_done_callback(lambda done: self._results.put(lambda: self._on_decided(done)))
 
-    # What comes back.
+    # Results.
 
     def _look(self) -> None:
         while True:
