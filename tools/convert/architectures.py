@@ -186,7 +186,7 @@ def sizes(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, int]:
 
 
 def place_tensors(checkpoint: Checkpoint, architecture: Architecture) -> list[PlacedTensor]:
-    """Every tensor of the model with its GGUF name, in the order they are written: embeddings, blocks, what is behind them.
+    """Every tensor of the model with its GGUF name, in the order they are written: embeddings, blocks, the rest.
 
     Raises:
         CheckpointError: a tensor is missing, unknown, or of another shape than config.json implies.
@@ -217,7 +217,7 @@ def place_tensors(checkpoint: Checkpoint, architecture: Architecture) -> list[Pl
 
 
 def _check_tied_head(checkpoint: Checkpoint) -> None:
-    """Of a stored head that config.json calls tied, transformers takes the embedding and llama.cpp the head."""
+    """If a head is stored though config.json calls it tied, transformers uses the embedding and llama.cpp the head."""
     head = checkpoint.tensors.get("lm_head.weight")
     if head is None or not checkpoint.config.get("tie_word_embeddings", False):
         return
@@ -239,7 +239,7 @@ def _expected(checkpoint: Checkpoint, architecture: Architecture) -> Iterator[tu
         for source_name, (name, axes) in architecture.block.items():
             yield f"{architecture.blocks}{block}.{source_name}", (f"blk.{block}.{name}", axes)
     yield from architecture.after.items()
-    # A tied model may still store its head; llama.cpp takes it where it is there, and the embedding where it is not.
+    # A tied model may still store its head; llama.cpp uses it if it is there, else the embedding.
     tied = checkpoint.config.get("tie_word_embeddings", False) and "lm_head.weight" not in checkpoint.tensors
     if not architecture.encodes and not tied:
         yield "lm_head.weight", ("output.weight", ("vocabulary", "hidden"))

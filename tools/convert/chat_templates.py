@@ -16,7 +16,7 @@ def read_chat_template(folder: Path, settings: Settings) -> ChatTemplate:
     """From tokenizer_config.json (``settings``), else chat_template.jinja, else chat_template.json.
 
     Raises:
-        CheckpointError: what is there is no template.
+        CheckpointError: it is not a template.
     """
     template = settings.get("chat_template")
     if template is None:

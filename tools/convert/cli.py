@@ -36,7 +36,7 @@ for command in (convert, imatrix, verify_command):
 
 def main() -> None:
     """Run the command; a failure is one line on stderr and exit status 2, an interrupt is status 130."""
-    # Ended politely, too, it clears up behind itself.
+    # SIGTERM cleans up too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = commands(prog_name="python -m tools.convert", standalone_mode=False)

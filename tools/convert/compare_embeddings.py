@@ -72,7 +72,7 @@ def reference_vectors(checkpoint: Path, texts: list[str], interpreter: str) -> V
 @click.option("--python", "interpreter", default=sys.executable, show_default=True, help="It has sentence-transformers.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 def main(checkpoint: Path, models: tuple[Path, ...], interpreter: str, threads: int) -> None:
-    """Say how far each model's vectors are from those of CHECKPOINT; exit with 1 where one is too far."""
+    """Print how far each model's vectors are from those of CHECKPOINT; exit with 1 if one is too far."""
     texts = comparison_texts()
     expected = reference_vectors(checkpoint, texts, interpreter)
     failed = False

@@ -41,7 +41,7 @@ def _data(header: GGUFHeader, name: str) -> bytes:
 
 
 def largest_difference(ours: Imatrix, theirs: Imatrix) -> float:
-    """The largest difference of a channel's mean square, as a part of its matrix's largest; infinite where names differ."""
+    """The largest difference of a channel's mean square, relative to its matrix's largest; infinite if names differ."""
     if ours.entries.keys() != theirs.entries.keys():
         return float("inf")
     return max(

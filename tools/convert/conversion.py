@@ -31,7 +31,7 @@ _FILE_TYPE: Final[dict[NumberType, int]] = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was made. ``n_parameters`` counts numbers, ``n_bytes`` is the size of the file."""
+    """The result. ``n_parameters`` counts numbers, ``n_bytes`` is the size of the file."""
 
     path: Path
     architecture: str

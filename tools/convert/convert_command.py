@@ -27,7 +27,7 @@ COLLECT: Final = "auto"
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the options ask for beyond the checkpoint and the targets."""
+    """The options beyond the checkpoint and the targets."""
 
     outtype: OutType
     about: dict[str, str | None]

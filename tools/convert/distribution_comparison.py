@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Observation:
-    """What a model made of a prompt: the route it decides, and the natural logarithms of the next-token probabilities
+    """A model's results on a prompt: the route it decides, and the natural logarithms of the next-token probabilities
     after the prompt and after each token of the right answer but its last, (tokens of the answer, vocabulary).
     """
 
@@ -102,10 +102,10 @@ def divergences(reference: npt.NDArray[np.float32], model: npt.NDArray[np.float3
 def compare_distributions(
     model: Sequence[Observation], reference: Sequence[Observation], cases: Sequence[RoutingCase]
 ) -> DistributionComparison:
-    """Compare what two models made of the same cases.
+    """Compare two models' results on the same cases.
 
     Raises:
-        QuantizationError: their tokenizers or templates give other tokens, so that there is nothing to compare.
+        QuantizationError: their tokenizers or templates give different tokens, so nothing can be compared.
     """
     for one, two in zip(model, reference, strict=True):
         if one.prompt != two.prompt or one.log_probabilities.shape != two.log_probabilities.shape:

@@ -28,9 +28,10 @@ _ROUNDING_OF: Final = {"F32": 0.0, "F16": 1e-3, "BF16": 1e-2}
 
 @dataclass
 class TypeErrors:
-    """Of all tensors of one type: ``largest`` is the largest absolute error, ``relative`` the largest root mean square of a
-    tensor's errors, as a part of that of its weights, and ``worst`` that tensor. ``allowed`` is what the type's precision
-    lets ``relative`` be.
+    """Errors of all tensors of one type.
+
+    ``largest`` is the largest absolute error, ``relative`` the largest root mean square of a tensor's errors relative to that
+    of its weights, and ``worst`` that tensor. ``allowed`` is the bound on ``relative`` at the type's precision.
     """
 
     n_tensors: int = 0
@@ -61,9 +62,9 @@ class FileComparison:
 
 
 def allowed_error(type_name: str) -> float:
-    """What the relative error of a whole tensor may be: eight quantization steps' share, for heavy tails, and below 0.9.
+    """The largest relative error allowed for a tensor: eight quantization steps' share, for heavy tails, and below 0.9.
 
-    Normally distributed weights come to about a quarter of it. A tensor that is not the same one has 1.4.
+    Normally distributed weights come to about a quarter of it. An unrelated tensor has 1.4.
     """
     if type_name in _ROUNDING_OF:
         return _ROUNDING_OF[type_name]
@@ -73,7 +74,7 @@ def allowed_error(type_name: str) -> float:
 
 
 def compare_files(model: GGUFHeader, reference: GGUFHeader, on_progress: Progress = lambda done, total: None) -> FileComparison:
-    """Compare ``model`` with what it was made from.
+    """Compare ``model`` with its source.
 
     Raises:
         QuantizationError: a tensor has a type that the gguf package cannot read.
@@ -154,7 +155,7 @@ def _compare_metadata(model: GGUFHeader, reference: GGUFHeader, result: FileComp
 
 
 def value_of(header: GGUFHeader, key: str) -> Any:
-    """A metadata value with its type; of an array its length and its bytes. Types are compared, too."""
+    """A metadata value with its type; for an array, its length and bytes. Types are compared too."""
     value = header.metadata.get(key)
     if not isinstance(value, MetadataArray):
         return type(value), value

@@ -28,7 +28,7 @@ _ADDED_TO_ACTIVATIONS: Final = ("position_embd.weight", "token_types.weight")
 
 
 def number_type_of(tensor: PlacedTensor, wanted: NumberType) -> NumberType:
-    """The type in which a tensor is written: what is added to F32 activations stays F32, as llama.cpp's graphs expect."""
+    """The type in which a tensor is written. Tensors added to F32 activations stay F32, as llama.cpp's graphs expect."""
     stays = len(tensor.source.shape) == 1 or tensor.name.endswith("_norm.weight") or tensor.name in _ADDED_TO_ACTIVATIONS
     return "F32" if stays else wanted
 

@@ -59,7 +59,7 @@ def operation_name(op: int) -> str:
 
 
 def weight_name(tensor: GraphTensor) -> str:
-    """A tensor's name without what the scheduler puts around it: ``CUDA0#blk.0.attn_k.weight#0``."""
+    """A tensor's name without the scheduler's additions: ``CUDA0#blk.0.attn_k.weight#0``."""
     name = bytes(tensor.name).decode("utf-8", "replace")
     parts = name.split("#")
     return parts[1] if len(parts) > 1 else name

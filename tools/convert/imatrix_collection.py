@@ -71,7 +71,7 @@ class InputSquares:
         self.counts[name] = self.counts.get(name, 0) + len(rows)
 
     def imatrix(self, dataset: str, chunk_size: int) -> Imatrix:
-        """What was counted, in the shape of the file."""
+        """The counts, in the shape of the file."""
         entries = {
             name: Importance(sums.astype(np.float32)[None, :], np.array([self.counts[name]], np.float32))
             for name, sums in self.sums.items()

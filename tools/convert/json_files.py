@@ -22,7 +22,7 @@ class Settings:
     values: dict[str, Any]
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value at ``key``; ``default`` where it is missing or null."""
+        """The value at ``key``; ``default`` if it is missing or null."""
         value = self.values.get(key)
         return default if value is None else value
 
@@ -93,5 +93,5 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_settings(path: Path, *, required: bool = True) -> Settings:
-    """Like :func:`read_object`; where the file is not ``required``, an absent one reads as empty."""
+    """Like :func:`read_object`; unless the file is ``required``, an absent one reads as empty."""
     return Settings(path, read_object(path) if required or path.is_file() else {})

@@ -24,7 +24,7 @@ _SAMPLING: Final = {
 def add_general(
     writer: gguf.GGUFWriter, checkpoint: Checkpoint, n_parameters: int, *, name: str | None, licence: str | None
 ) -> None:
-    """Write name, size, licence and sampling defaults. ``name`` and ``licence`` win over what the checkpoint says."""
+    """Write name, size, licence and sampling defaults. ``name`` and ``licence`` override the checkpoint's."""
     card = read_card(checkpoint.folder)
     writer.add_type(gguf.GGUFType.MODEL)
     # The name of a folder may be bytes that are no text.

@@ -58,7 +58,7 @@ def byte_level(pattern: str) -> pre_tokenizers.PreTokenizer:
 
 
 Pieces = list[tuple[str, tuple[int, int]]]
-"""Texts in the byte-level alphabet, each with where it begins and ends."""
+"""Texts in the byte-level alphabet, each with its begin and end."""
 _REFERENCES: Final = {"qwen2": byte_level(QWEN2_PATTERN)}
 
 
@@ -69,7 +69,7 @@ def recognise_vocabulary(tokenizer: tokenizers.Tokenizer) -> str | None:
 
 
 def recognise(tokenizer: tokenizers.Tokenizer) -> str | None:
-    """The name llama.cpp has for what ``tokenizer`` does before merging, or None where it has none that we know."""
+    """llama.cpp's name for the pre-tokenizer of ``tokenizer``, or None if no known one matches."""
     known = recognise_vocabulary(tokenizer)
     if known is not None:
         return known
@@ -96,7 +96,7 @@ def _probes() -> Iterator[str]:
 
 
 def recognise_normalizer(tokenizer: tokenizers.Tokenizer) -> str | None:
-    """``"nfc"`` or ``"none"`` by what the normaliser does to a check text, or None where it does something else."""
+    """``"nfc"`` or ``"none"``, by the normaliser's effect on a check text, or None if it has another effect."""
     normalizer: normalizers.Normalizer | None = tokenizer.normalizer
     text = _PIECES_CHECK_TEXT + "e\u0301\u0323 \u1e0b\u0323 ｶﾞ ﬁ İ ẞ A\u030a \uac00\u11a8"
     normalised = text if normalizer is None else normalizer.normalize_str(text)

@@ -33,7 +33,7 @@ def sha256_of(path: Path) -> str:
 
 
 def describe_source(source: CheckpointSource) -> dict[str, Any]:
-    """What a model was made from: its name, the hub's commit, and the SHA-256 of the weights and of the tokenizer."""
+    """A model's source: its name, the hub's commit, and the SHA-256 of the weights and of the tokenizer."""
     files = sorted([*source.folder.glob("*.safetensors"), *source.folder.glob("tokenizer.json")])
     return {"checkpoint": source.name, "revision": source.revision, "sha256": {path.name: sha256_of(path) for path in files}}
 

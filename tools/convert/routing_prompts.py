@@ -26,7 +26,7 @@ _KEYS: Final = {"messages", "routes", "route"}
 
 @dataclass(frozen=True)
 class RoutingCase:
-    """A table, a conversation, and the name of the route it belongs on, where that is known."""
+    """A table, a conversation, and the name of its route, if that is known."""
 
     table: RouteTable
     turns: tuple[Turn, ...]
@@ -89,7 +89,7 @@ def _case_of_line(line: str, place: str) -> RoutingCase:
 
 @dataclass(frozen=True)
 class RoutingPrompt:
-    """Token ids of a case as a model reads it. ``answer`` is empty where the right route is not known."""
+    """Token ids of a case as a model reads it. ``answer`` is empty if the right route is not known."""
 
     case: RoutingCase
     prompt: list[int]

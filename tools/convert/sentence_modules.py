@@ -40,11 +40,11 @@ REFERENCES: Final = "references"
 """The one tensor in there: (messages, width), 8-bit whole numbers; a row is a vector's direction."""
 _ROUTING_KEYS: Final = {"scale": SCALE_KEY, "other_cosine": OTHER_COSINE_KEY, "switch_over": SWITCH_OVER_KEY}
 _STEPS: Final = ("Transformer", "Pooling", "Normalize")
-"""Those that can be had of a GGUF: whoever compares vectors by their angle normalises them anyway."""
+"""The steps that a GGUF can express; code that compares vectors by angle normalises them anyway."""
 
 
 def read_pooling(folder: Path) -> gguf.PoolingType | None:
-    """How the vector of a sentence is made of its tokens', or None where the checkpoint is no sentence encoder.
+    """How a sentence's vector is made from its tokens', or None if the checkpoint is not a sentence encoder.
 
     Raises:
         CheckpointError: a file is malformed, or has a step or a way of pooling that llama.cpp does not compute.

@@ -93,7 +93,7 @@ def read_vocabulary(checkpoint: Checkpoint, architecture: Architecture) -> Vocab
         further = {TYPE_COUNT_KEY: checkpoint.config.integer("type_vocab_size"), **read_normalizer(definition)}
     else:
         pre_tokenizer, normalizer = _recognise_byte_level(definition, tokenizer)
-        # llama.cpp does not normalise, so whoever tokenizes has to know.
+        # llama.cpp does not normalise, so the caller must.
         further = {"archroute.normalizer": normalizer}
     added = read_added_tokens(definition, settings)
     tokens, types = _tokens(checkpoint, definition.vocabulary, added)

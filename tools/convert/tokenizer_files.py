@@ -78,7 +78,7 @@ def read_definition(folder: Path, settings: Settings) -> Definition:
 
 
 def load(definition: Definition) -> tokenizers.Tokenizer:
-    """The tokenizer itself, to ask what it does.
+    """The tokenizer itself, to observe its behaviour.
 
     Raises:
         CheckpointError: the ``tokenizers`` package refuses it.

@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """What is demanded of the distributions: mean KL divergence in nats at most, share of equal decisions at least."""
+    """Bounds on the distributions: the largest mean KL divergence in nats, the smallest share of equal decisions."""
 
     mean_kl: float = MAX_MEAN_KL
     equal_decisions: float = 0.0
@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verification:
-    """``distributions`` is None where the files differ so much that running them would tell nothing."""
+    """``distributions`` is None if the files differ so much that running them would show nothing."""
 
     model: Path
     reference: str
@@ -92,7 +92,7 @@ def verify(
     """Compare the GGUF ``model`` with the GGUF ``reference``, which is called ``name`` in the verdict.
 
     Args:
-        asked_before: what the reference made of the prompts, by prompt format; filled here, so that it is asked once for
+        asked_before: the reference's results on the prompts, by prompt format; filled here, so that it is asked once for
             several models.
 
     Raises:

@@ -37,10 +37,10 @@ def verify_command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Compare a model with what it was made from.
+    """Compare a model with its source.
 
     MODEL is a GGUF. Tensors, metadata and next-token distributions are compared; the last line is the verdict, and the
-    exit status is 1 where the model is not sound.
+    exit status is 1 if the model is not sound.
     """
     source = find_checkpoint(against)
     reference, name = source.folder, source.name

@@ -22,7 +22,7 @@ _BEGINNING: Final = "▁"
 
 
 def with_word_beginnings(tokens: Sequence[str], types: Sequence[int], definition: Definition) -> list[str]:
-    """``tokens`` marked where words begin instead of where they go on; control tokens stay as they are.
+    """``tokens`` marked at the beginning of words instead of at continuations; control tokens stay as they are.
 
     Raises:
         CheckpointError: two tokens become one.
@@ -40,10 +40,10 @@ def _mark(token: str, kind: int) -> str:
 
 
 def read_normalizer(definition: Definition) -> dict[str, bool]:
-    """What the normaliser does to letters, as keys of a GGUF.
+    """The normaliser's treatment of letters, as keys of a GGUF.
 
     Raises:
-        CheckpointError: text is normalised or cut in another way than BERT's.
+        CheckpointError: text is normalised or split in another way than BERT's.
     """
     normalizer, cutter = (definition.content.get(key) or {} for key in ("normalizer", "pre_tokenizer"))
     whole = normalizer.get("clean_text", True) and normalizer.get("handle_chinese_chars", True)

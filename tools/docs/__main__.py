@@ -19,7 +19,7 @@ def main() -> None:
 @main.command()
 @click.argument("pages", nargs=-1, type=click.Path(path_type=Path))
 def check(pages: tuple[Path, ...]) -> None:
-    """Say where PAGES, all by default, differ from what the program does."""
+    """Report where PAGES, all by default, differ from the program."""
     found = [check_page(page) for page in _chosen(pages)]
     differences = [text for page in found for text in page.differences]
     problems = [text for page in found for text in page.problems]
@@ -33,7 +33,7 @@ def check(pages: tuple[Path, ...]) -> None:
 @main.command()
 @click.argument("pages", nargs=-1, type=click.Path(path_type=Path))
 def write(pages: tuple[Path, ...]) -> None:
-    """Write the outputs that differ into PAGES, all by default; say what has to be put right by hand."""
+    """Write differing outputs into PAGES, all by default; report problems to correct by hand."""
     left = False
     for page in _chosen(pages):
         found = check_page(page)

@@ -28,12 +28,12 @@ _DIFFERING_LINES: Final = 30
 
 @dataclass
 class Findings:
-    """What is wrong with a page.
+    """The errors of a page.
 
     Args:
-        differences: outputs that are not what commands print now, which ``text`` puts right.
-        problems: everything else, to be put right by hand.
-        text: the page with the outputs that commands give now.
+        differences: outputs that differ from the commands' present ones; ``text`` corrects them.
+        problems: everything else, to be corrected by hand.
+        text: the page with the commands' present outputs.
     """
 
     differences: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Findings:
 
 
 def check_page(path: Path) -> Findings:
-    """Check one page of the repository, running what it shows; a page that is made as a whole is compared."""
+    """Check one page of the repository by running its blocks; a generated page is compared."""
     if path in GENERATED:
         made, there = GENERATED[path](), path.read_text(encoding="utf-8") if path.exists() else ""
         differs = [f"{path.relative_to(ROOT)}: made now, it would be another:\n{_difference(there, made)}"]
@@ -145,7 +145,7 @@ def _is_run_as_python(block: Block) -> bool:
 
 
 def _write_files(folder: Path, page: Page) -> None:
-    """What the commands of a page may read: examples and models, the files that README.md shows, and the page's own."""
+    """Provide the files that a page's commands may read: examples and models, those shown in README.md, and the page's own."""
     for name in ("examples", "models"):
         (folder / name).symlink_to(ROOT / name)
     for source in (Page.read(PAGES[0]), page):

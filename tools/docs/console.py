@@ -69,7 +69,7 @@ class Shell:
         self.environment = {
             **kept,
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-            # Without the models and settings of whoever runs this, and without a network.
+            # Without the user's models and settings, and without a network.
             "HOME": home,
             "USERPROFILE": home,
             "HF_HUB_OFFLINE": "1",
@@ -90,10 +90,10 @@ class Shell:
         self._stop_server()
 
     def run(self, text: str) -> str:
-        """What a command prints, errors included, in the order in which they come.
+        """The output of a command, stderr included, in order.
 
         Raises:
-            NotRunnable: it is none of those that are run here, or does not end.
+            NotRunnable: it is not one that is run here, or does not end.
         """
         try:
             words = shlex.split(text, comments=True)

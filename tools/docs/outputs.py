@@ -31,7 +31,7 @@ _ANYTHING: Final = re.compile(r" ?\.\.\. ?")
 
 
 def matches(shown: str, given: str) -> bool:
-    """Whether ``given`` is what the page shows, but for what changes each time."""
+    """Whether ``given`` equals ``shown``, except for the varying parts."""
     shown, given = _masked(shown), _masked(given)
     found = re.fullmatch(_pattern(shown), given)
     if found is None:

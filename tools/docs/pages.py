@@ -1,4 +1,4 @@
-"""A Markdown page taken apart: its fenced blocks, what the comments above them say, and its links."""
+"""A Markdown page taken apart: its fenced blocks, the comments above them, and its links."""
 
 from __future__ import annotations
 

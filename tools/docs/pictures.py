@@ -30,7 +30,7 @@ _LONGEST_S: Final = 30
 
 
 def make_pictures(folder: Path) -> dict[Path, str]:
-    """Write both pictures into ``folder``; returns what the status line of each says, its time among it."""
+    """Write both pictures into ``folder``; returns each one's status line, which has the time."""
     with _virtual_screen() as display:
         return {folder / name: _picture(display, folder / name, palette) for name, palette in PICTURES.items()}
 

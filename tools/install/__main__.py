@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("extra", nargs="?", default="", help="an extra of the package (dev, convert, peers)")
     parser.add_argument("--gpu", default="", help="build llama.cpp for cuda, metal, rocm, sycl or vulkan")
     arguments = parser.parse_args()
-    # Ended politely, or with its terminal, it ends what it started, too.
+    # SIGTERM, or the end of its terminal, also ends its child processes.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     line = progress.Line()

@@ -15,7 +15,7 @@ from tools.install import compilers, gpu
 
 PACKAGE = "llama-cpp-python"
 
-#: Variables of the environment that change what is built.
+#: Environment variables that change the build.
 _VARIABLES = (
     *("CMAKE_ARGS", "CMAKE_GENERATOR", "CMAKE_TOOLCHAIN_FILE", "SKBUILD_CMAKE_ARGS", "SKBUILD_CMAKE_DEFINE"),
     *("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAARCHS", "CUDAFLAGS", "HIPCXX", "HIPFLAGS"),
@@ -26,7 +26,7 @@ _CPU_LINES = ("model name", "flags", "CPU part", "Features", "isa")
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for: a version, a GPU, and the variables of the environment that are set."""
+    """The user's request: a version, a GPU, and the environment variables that are set."""
 
     version: str
     gpu: str = ""
@@ -44,7 +44,7 @@ class Request:
 
     @property
     def must_compile(self) -> bool:
-        """Whether a ready-made package cannot be what was asked for."""
+        """Whether a ready-made package cannot satisfy the request."""
         return bool(self.gpu or "CMAKE_ARGS" in self.variables)
 
     @property
@@ -59,13 +59,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Build:
-    """How to build what was asked for."""
+    """How to build for a request."""
 
     environment: dict[str, str]
     #: Builds with the same key are the same.
     key: str
     has_compilers: bool
-    #: What the user should know about it; empty if nothing.
+    #: A note to the user about it, or empty.
     remark: str
 
 
@@ -103,7 +103,7 @@ def settle(request: Request, environment: Mapping[str, str]) -> Build:
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """The user's cache folder of this project, where the package itself looks, too (platformdirs is not installed yet)."""
+    """This project's user cache folder, the same as the package's own (platformdirs is not installed yet)."""
     override = environment.get("ARCHROUTE_CACHE_DIR")
     if override:
         return Path(override).expanduser()

@@ -89,13 +89,13 @@ def words(environment: Mapping[str, str], variable: str) -> list[str]:
 
 
 def version(command: Sequence[str]) -> str:
-    """The first line of what a program says about its version; empty if it says nothing."""
+    """The first line of a program's version output; empty if there is none."""
     return (output([*command, "--version"]).splitlines() or [""])[0]
 
 
 def has_amx_defect(macros: Mapping[str, str]) -> bool:
     """Whether a compiler with these predefined macros compiles AMX code, and wrongly."""
-    # clang and Intel's compilers call themselves gcc 4.2 or later, too.
+    # clang and Intel's compilers also call themselves gcc 4.2 or later.
     if "__GNUC__" not in macros or "__clang__" in macros or "__x86_64__" not in macros:
         return False
     release = int(macros["__GNUC__"]), int(macros.get("__GNUC_MINOR__", "0"))
@@ -128,7 +128,7 @@ def needed_options(commands: Mapping[str, Sequence[str]], environment: Mapping[s
 
 
 def output(command: Sequence[str]) -> str:
-    """What a program prints; empty if it fails, since the build will say more about why."""
+    """A program's output; empty if it fails, because the build will say more about why."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PROBE_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

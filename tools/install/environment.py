@@ -37,7 +37,7 @@ class Environment:
         self._log = prefix / _LOG
 
     def ensure(self, extra: str, gpu: str) -> None:
-        """Install what is missing, or was built for other settings.
+        """Install packages that are missing or were built with other settings.
 
         Raises:
             InstallError: it cannot be done.
@@ -53,7 +53,7 @@ class Environment:
         if is_built and is_complete:
             return
         self._log.unlink(missing_ok=True)
-        # Filled by hand, and nothing asked for: what is there is as good as what would be put there.
+        # Filled by hand, and nothing asked for: the installed build will do.
         is_foreign = record is None and request.is_plain and _installed_version() == request.version
         if not is_built and not is_foreign:
             self._replace_llama_cpp(request, record or {})

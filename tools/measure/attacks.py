@@ -41,7 +41,7 @@ class Verdict:
 
     Args:
         held: whether the harm stayed within its bound.
-        seen: what was measured, against its bound.
+        seen: the measurement, against its bound.
     """
 
     held: bool

@@ -52,7 +52,7 @@ class _Decisions:
         self.engine.evaluate(sequence_batch(0, self._prefix, 0))
 
     def new_tokens(self, message: str) -> list[int]:
-        """What a decision on ``message`` evaluates behind the static prefix."""
+        """The tokens that a decision on ``message`` evaluates after the static prefix."""
         prompt = self._prompt.tokens(self._table, [Turn("user", message)])
         assert tuple(prompt[: len(self._prefix)]) == self._prefix
         return [*prompt[len(self._prefix) :], *self._guess]

@@ -92,7 +92,7 @@ def fetch_source(folder: Path, version: str) -> Path:
 
 
 def _run(command: Sequence[str]) -> None:
-    """Run a step, what it prints going to standard error."""
+    """Run a step; its output goes to stderr."""
     print(" ".join(command), file=sys.stderr)
     try:
         done = subprocess.run(command, stdout=sys.stderr, check=False)

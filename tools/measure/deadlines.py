@@ -47,7 +47,7 @@ def main(
     cold: bool,
     allowed_ms: float,
 ) -> None:
-    """Print how late the answers came as JSON; exit with 1 where one was later than allowed."""
+    """Print the answers' lateness as JSON; exit with 1 if one was later than allowed."""
     router = Router(config=read_config(None).config, model=model, threads=threads, prefix_cache=False)
     if not cold:
         router.warm()
@@ -109,7 +109,7 @@ def _fire(router: Router, service: RoutingService | None, messages: list[str], d
             futures.append(Future())
             threading.Thread(target=ask, args=(number, futures[-1])).start()
     wait(futures)
-    # A callback runs just after whoever waits is woken.
+    # A callback runs just after the waiting thread is woken.
     while not all(ended):
         time.sleep(0.001)
     return [

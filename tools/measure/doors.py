@@ -52,7 +52,7 @@ Report = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found."""
+    """The findings of a run."""
 
     decided: int
     refused: int
@@ -158,14 +158,14 @@ def _through_http(client: httpx.Client, case: Case) -> tuple[Any, ...]:
 
 
 def _body(value: Any) -> dict[str, Any]:
-    # httpx writes what is not ASCII as it is, which half a surrogate pair has no way to be.
+    # httpx writes non-ASCII text as it is, which half a surrogate pair cannot be.
     return {"content": json.dumps(value).encode(), "headers": {"Content-Type": "application/json"}}
 
 
 def _neighbours(
     client: httpx.Client, config: RoutingConfig, case: Case, expected: tuple[Any, ...], number: int
 ) -> Iterator[str]:
-    """What is wrong with the answers of the endpoints in the shapes of other programs, for a case that has a decision."""
+    """Errors in the answers of the endpoints in the shapes of other programs, for a case that has a decision."""
     if expected[0] != "decision":
         return
     route, models = (expected[1 + _COMPARED.index(name)] for name in ("route", "models"))

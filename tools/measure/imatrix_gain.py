@@ -46,7 +46,7 @@ def crossed(cases: list[RoutingCase]) -> list[RoutingCase]:
 
 
 def wide_source(source: Path, scratch: Path) -> Path:
-    """`source` itself, or, where it is quantized, its F16 in the folder `scratch`."""
+    """`source` itself, or its F16 in the folder `scratch` if it is quantized."""
     if not quantized_types(read_header(source)):
         return source
     params = llama_cpp.llama_model_quantize_default_params()

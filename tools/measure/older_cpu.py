@@ -28,7 +28,7 @@ from archroute_edge.engine import describe_features, features_beyond_portable
 _CLONE = Path(__file__).parents[2]
 _MESSAGE = "my test fails with an IndexError"
 _TIME_LIMIT_S = 1800
-# What the emulator says for itself: features of the CPU that it has not, and the signal that ended the program.
+# The emulator's own messages: features of the CPU that it lacks, and the signal that ended the program.
 _OF_QEMU = ("qemu-x86_64: warning: ", "qemu: uncaught target signal ")
 _LOOK = """
 import json, sys
@@ -50,7 +50,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Run:
-    """What a command did. ``errors`` are its lines on stderr, without the emulator's own; a signal is a negative status."""
+    """The result of a command. ``errors``: its lines on stderr, without the emulator's own; a signal is a negative status."""
 
     output: str
     errors: tuple[str, ...]
@@ -86,7 +86,7 @@ def emulated_python(environment: Environment, emulator: list[str], folder: Path)
 
 
 def decide(python: Path, model: str, cache: Path) -> Run:
-    """Run ``archroute route``. The cache folder is the emulated CPU's own, with what was found out about the kernels there."""
+    """Run ``archroute route``. The cache folder is the emulated CPU's own, with its verdict on the kernels."""
     arguments = ("-m", "archroute_edge.cli", "route", _MESSAGE, "--model", model, "--json")
     return _run(str(python), *arguments, ARCHROUTE_CACHE_DIR=str(cache))
 

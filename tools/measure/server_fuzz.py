@@ -58,7 +58,7 @@ Report = Callable[[str], None]
 
 @dataclass
 class Findings:
-    """What a run found."""
+    """The findings of a run."""
 
     cases: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
@@ -82,7 +82,7 @@ class Findings:
 
 
 def fuzz_document(address: str, cases: int, seed: int, findings: Findings, report: Report = lambda _what: None) -> None:
-    """At least ``cases`` requests from the document at ``address``, sent there; what is wrong goes into ``findings``."""
+    """At least ``cases`` requests from the document at ``address``, sent there; failures go into ``findings``."""
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
     with_body = [operation for operation in operations if operation.method == "post"]
@@ -149,7 +149,7 @@ def fuzz_decisions(address: str, cases: int, seed: int, findings: Findings, repo
 
 
 def _run(strategy: st.SearchStrategy[Any], send: Callable[[Any], None], cases: int, seed: int) -> None:
-    # What is wrong is collected, so nothing is ever shrunk or tried again.
+    # Failures are collected, so nothing is ever shrunk or tried again.
     chosen = settings(
         max_examples=cases, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )

@@ -29,7 +29,7 @@ _MESSAGES = ("my test fails with an IndexError", "write a function that reverses
 @click.argument("python", type=click.Path(exists=True))
 @click.option("--model", default="tiny", show_default=True, help="As for archroute serve.")
 def main(python: str, model: str) -> None:
-    """Compare the replies that LiteLLM gets with the router's routes; exit code 1 where they differ."""
+    """Compare the replies that LiteLLM gets with the router's routes; exit code 1 if they differ."""
     config = read_config(None).config
     prompts, expected = [], []
     with Router(config=config, model=model) as router:

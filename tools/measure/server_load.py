@@ -72,7 +72,7 @@ def all_requests() -> list[Request]:
 
 @dataclass
 class Client:
-    """One client's connection, and what it saw."""
+    """One client's connection, and its answers."""
 
     address: str
     statuses: Counter[str] = field(default_factory=Counter)
@@ -84,7 +84,7 @@ class Client:
         self._connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=120)
 
     def send(self, request: Request) -> int:
-        """Send one request and note its answer; the status, 0 where there was none."""
+        """Send one request and note its answer; the status, or 0 if there was none."""
         started = time.perf_counter()
         try:
             self._connection.request("POST", request.path, request.body, {"Content-Type": "application/json"})
@@ -182,7 +182,7 @@ def _figures(quiet: Client, crowd: list[Client], took: float, resident: list[tup
 @click.option("--model", default="tiny", show_default=True, help="As for archroute serve.")
 @click.option("--threads", type=click.IntRange(min=1), help="As for archroute serve.")
 def main(clients: int, seconds: float, queue: int, model: str, threads: int | None) -> None:
-    """Load a server and print the figures as JSON; exit code 1 where there were errors other than 429."""
+    """Load a server and print the figures as JSON; exit code 1 if there were errors other than 429."""
     options = ["--model", model, "--queue", str(queue), *(["--threads", str(threads)] if threads else [])]
     with ServerProcess(*options) as server:
         figures = load(server, clients, seconds)

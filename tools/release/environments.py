@@ -20,7 +20,7 @@ def make_environment(folder: Path, python: Path, requirements: Sequence[str], wh
     This process's pip does it, so that not even pip is in there.
 
     Args:
-        folder: what is there already is deleted.
+        folder: deleted first if it exists.
         python: the interpreter that it is made with.
         requirements: as the command line of pip takes them.
         wheels: a folder for llama-cpp-python's wheel, which is made of the one installed here unless it is there.

@@ -19,7 +19,7 @@ _INSTALLERS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 
 class WheelError(Exception):
-    """An installed package of which no wheel can be made."""
+    """An installed package that cannot be made into a wheel."""
 
 
 def write_wheel(package: str, folder: Path) -> Path:

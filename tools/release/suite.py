@@ -42,7 +42,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What it runs with, for people."""
+        """The Python and versions of a run, for people."""
         return f"Python {self.version}, {self.beside or 'the newest of everything'}"
 
     @property
@@ -106,10 +106,10 @@ def perform(run: Run, shown: Sequence[str], wheels: Path, arguments: Sequence[st
 
 
 def find_pythons(versions: Sequence[str]) -> dict[str, Path]:
-    """The interpreters of minor versions, or of ``all`` that the package is for; what is left out is said.
+    """The interpreters of minor versions, or of ``all`` supported ones; prints those that are missing.
 
     Raises:
-        click.UsageError: a version that was named is not on this machine, or none of all is.
+        click.UsageError: a named version is not on this machine, or none is.
     """
     wanted = declared_versions() if "all" in versions else versions
     found = {version: path for version in wanted if (path := find_python(version)) is not None}

@@ -3,7 +3,7 @@
     python -m tools.measure.gpu.bench --programs work/build/bin --vocabulary ggml-vocab-qwen2.gguf --models work/models \
         --out bench.json
 
-The file is written anew after each step, so that what was measured stays if time runs out. Each step has the card's name and
+The file is written anew after each step, so that finished measurements stay if time runs out. Each step has the card's name and
 clocks.
 """
 
@@ -41,7 +41,7 @@ def card() -> dict[str, str] | None:
 
 
 class Report:
-    """Steps that print JSON, and the file that holds what they printed."""
+    """Steps that print JSON, and the file that collects their output."""
 
     def __init__(self, path: Path, limit_s: float) -> None:
         self._path = path
@@ -50,7 +50,7 @@ class Report:
         self.is_whole = True
 
     def step(self, name: str, module: str, arguments: Sequence[str]) -> None:
-        """Run a tool of this folder or the one above, and add what it printed, with the card and the time it took."""
+        """Run a tool of this folder or the one above, and add its output, with the card and the time it took."""
         command = [sys.executable, "-m", f"tools.measure.{module}", *arguments]
         begun = time.monotonic()
         found: dict[str, Any] = {"step": name, "command": " ".join(command[1:]), "card": card()}

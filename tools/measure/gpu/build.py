@@ -2,9 +2,9 @@
 
     python3 -m tools.measure.gpu.build build/gpu work [--cpu]
 
-It needs the standard library and pip alone. ``work/site`` is then a folder for PYTHONPATH, ``work/build/bin`` holds the
-programs, and ``work/libraries`` has the paths for LD_LIBRARY_PATH, if the GPU's libraries lie where the system does not look.
-A build that was broken off goes on from there.
+Needs only the standard library and pip. ``work/site`` is then a folder for PYTHONPATH, ``work/build/bin`` holds the
+programs, and ``work/libraries`` has the paths for LD_LIBRARY_PATH, if the system does not find the GPU's libraries by itself.
+An interrupted build resumes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def architecture(compute_capability: str) -> str:
     major, dot, minor = compute_capability.strip().partition(".")
     if not (major.isdigit() and dot and minor.isdigit()):
         raise BuildError(f"nvidia-smi named no compute capability, but {compute_capability.strip()!r}")
-    # What is named 9.0a has instructions that no later card has; llama.cpp asks for the plain name.
+    # An architecture such as 9.0a has instructions that no later card has; llama.cpp asks for the plain name.
     return f"{major}{minor}-real"
 
 
@@ -96,7 +96,7 @@ def _run(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> N
 
 
 def main() -> None:
-    """Build, and print what was built as JSON."""
+    """Build, and print the result as JSON."""
     parser = argparse.ArgumentParser(description="Build llama-cpp-python and llama-server from carried files.")
     parser.add_argument("carried", type=Path)
     parser.add_argument("work", type=Path)

@@ -1,9 +1,9 @@
-"""Several callers at once: decisions a second and what each waits, ours and llama-server's with as many slots.
+"""Several callers at once: decisions a second and each caller's wait, ours and llama-server's with as many slots.
 
     python -m tools.measure.gpu.callers random-1.5B-Q8_0.gguf --llama-server work/build/bin/llama-server
 
-Each caller asks its next question when it has its answer. Everybody gets fresh messages over the model card's five routes, all
-of one length, and is held to the same answer (docs/peers.md).
+Each caller asks its next question when it has its answer. All get fresh messages over the model card's five routes, of one
+length, and are held to the same answer (docs/peers.md).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def measure(decide: Callable[[Question, int], object], callers: int, questions: 
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
 def main(model: Path, llama_server: Path | None, callers: int, questions: int, threads: int | None) -> None:
     """Print both sides' figures as JSON."""
-    # Ended politely, it ends the server, too.
+    # SIGTERM ends the server too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     n_threads = threads or physical_cores()
     ours = ArchRoute(str(model), n_threads)

@@ -2,8 +2,8 @@
 
     python -m tools.measure.gpu.prepare build/gpu --python 3.12 --present cmake,numpy,matplotlib,pillow
 
-The source archive is cut to what is compiled for CPU and CUDA, with llama-server and llama-bench. ``--present`` names packages
-that are there already, in versions that will do.
+The source archive is cut to the parts compiled for CPU and CUDA, with llama-server and llama-bench. ``--present`` names
+packages already installed there, in suitable versions.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def is_kept(name: str) -> bool:
 
 
 def cut(source: Path, archive: Path) -> int:
-    """Pack what is kept of an unpacked source archive; the number of files."""
+    """Pack the kept part of an unpacked source archive; returns the number of files."""
     names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
     kept = [name for name in names if is_kept(name)]
     with tarfile.open(archive, "w:xz", preset=9) as packed:

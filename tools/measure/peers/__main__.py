@@ -62,7 +62,7 @@ def command(
 
 def main() -> None:
     """Run the command; a failure is one line on stderr and exit status 2, an interrupt is status 130."""
-    # Ended politely, too, it ends the programs that it started.
+    # SIGTERM also ends the programs that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command(prog_name="python -m tools.measure.peers", standalone_mode=False)

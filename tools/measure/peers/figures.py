@@ -27,7 +27,7 @@ def quartiles(seconds: Sequence[float]) -> Quartiles:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a ratio must reach: ours / theirs at most ``limit``, or theirs / ours at least."""
+    """The bound on a ratio: ours / theirs at most ``limit``, or theirs / ours at least."""
 
     limit: float
     at_least: bool = False
@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """The ratio of the medians: theirs / ours where the bar is a least, else ours / theirs."""
+        """The ratio of the medians: theirs / ours if the bar is a minimum, else ours / theirs."""
         return float(self._ratios(np.array(self.ours)[None], np.array(self.theirs)[None])[0])
 
     @property
@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """``met`` or ``missed``, and whether chance could have made it the other; empty where there is no bar."""
+        """``met`` or ``missed``, and whether chance could have made it the other; empty without a bar."""
         if self.same_answers is False:
             return "other answers"
         if self.bar is None:

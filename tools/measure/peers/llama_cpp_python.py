@@ -25,13 +25,13 @@ class LlamaCppPython:
 
     def __init__(self, model: str, threads: int, chat: bool) -> None:
         self._chat = chat
-        # All layers on the GPU, as everybody has them, if this build has a backend for one.
+        # All layers on the GPU, as for every side, if this build has a backend for one.
         self._llama: Any = llama_cpp.Llama(
             model, n_ctx=_N_CTX, n_threads=threads, n_threads_batch=threads, n_gpu_layers=-1, verbose=False
         )
 
     def decide(self, question: Question) -> Reply:
-        """One completion, as far as end of generation."""
+        """One completion, up to the end of generation."""
         llama = self._llama
         before = llama._input_ids.tolist()
         settings = {
@@ -49,6 +49,6 @@ class LlamaCppPython:
         answer = choice["message"]["content"] if self._chat else choice["text"]
         n_prompt = result["usage"]["prompt_tokens"]
         both = zip(before, llama._input_ids.tolist()[:n_prompt], strict=False)
-        # As Llama.generate does: where the whole prompt is there, its last token is evaluated again.
+        # As Llama.generate does: if the whole prompt is in the cache, its last token is evaluated again.
         n_reused = min(sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both)), n_prompt - 1)
         return Reply(seconds, answer, n_prompt, n_reused, int(llama.n_tokens) - n_reused)

@@ -22,7 +22,7 @@ _SECONDS_TO_ANSWER = 600.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])

@@ -24,8 +24,8 @@ class PeerProcess:
     """A process in a session of its own, so that an interrupt from the terminal reaches us alone; we end it.
 
     Args:
-        name: what it is called in messages.
-        command: what is run.
+        name: its name in messages.
+        command: the command line.
         talks: whether its standard input and output are ours.
 
     Raises:
@@ -90,7 +90,7 @@ class WorkerProcess(PeerProcess):
     """A peer behind ``tools.measure.peers.worker``, loaded once this returns.
 
     Args:
-        name: what it is called in messages.
+        name: its name in messages.
         kind: ``archroute``, ``llama-cpp-python`` or ``transformers``.
         settings: what its class takes.
 
@@ -108,7 +108,7 @@ class WorkerProcess(PeerProcess):
             raise
 
     def call(self, method: str, **arguments: Any) -> Any:
-        """What the peer's ``method`` returns, as JSON values.
+        """The result of the peer's ``method``, as JSON values.
 
         Raises:
             PeerError: the peer failed.

@@ -61,11 +61,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a peer made of a question.
+    """A peer's reply to a question.
 
     Args:
         seconds: wall-clock time, from the call to the answer.
-        answer: its text; None where the peer was not held to one.
+        answer: its text; None if the peer was not held to one.
         n_prompt: tokens of the prompt.
         n_reused: those of them that were not evaluated again.
         n_evaluated: tokens put through the model, the answer's included.

@@ -69,7 +69,7 @@ class Setting:
 
 @dataclass
 class Outcome:
-    """What a scenario found: the replies of each side, and the comparisons between them."""
+    """The result of a scenario: the replies of each side, and the comparisons between them."""
 
     scenario: str
     replies: dict[str, list[Reply]] = field(default_factory=dict)
