@@ -10,7 +10,7 @@ import click
 
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
-from archroute_edge.config import IgnoredKey, advice, load_config, shorten
+from archroute_edge.config import IgnoredKey, load_config, shorten
 
 _MOST_LINES = 8
 """Most lines that are listed of one ignored key; large gateway files have some keys under hundreds of models."""
@@ -27,6 +27,9 @@ def check(file: str, as_json: bool) -> None:
     other programs' files that have no effect here are listed.
     """
     config = load_config(file)
+    # Brings llama.cpp, for which an error in the file need not wait.
+    from archroute_edge.targets import advice
+
     warnings = advice(config)
     if as_json:
         found = {

@@ -1,143 +1,248 @@
-"""From a parsed file to a :class:`RoutingConfig`, for every shape that routes are written in.
+"""From a file's nodes to a :class:`RoutingConfig`, for every shape that routes are written in.
 
 Own files and Plano v0.4.0 hold ``routing_preferences`` at the top level. archgw 0.3.4 to v0.3.0 holds them under
 each model, archgw 0.3.0 to 0.3.3 has a ``usage`` in their place; those are lifted the way Plano's own configuration
 generator does: routes of one name merge their models, the first description wins, and a route at the top level wins
-over lifted ones of its name.
+over lifted ones of its name. huggingface/chat-ui has a list of routes, each with a ``primary_model``.
 """
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast, get_args
 
-from archroute_edge.config._chat_ui import is_chat_ui, read_chat_ui
-from archroute_edge.config._document import Document, Field
-from archroute_edge.config._gateway_routers import named_routers
-from archroute_edge.config._known_keys import INLINE_ROUTE, OF_GATEWAYS, ROUTE, SELECTION_POLICY, TOP
-from archroute_edge.config._model_names import ModelNames
-from archroute_edge.config._model_section import ModelSection, Provider, read_models
-from archroute_edge.config._route_drafts import RouteDraft, add_route, draft_route, make_table, route_key
-from archroute_edge.config._schema import Advice, RoutingConfig, SelectionPolicy
-from archroute_edge.config._yaml_tree import Entries, Items, Value, shorten
+from archroute_edge.config._keys import CHAT_UI_ROUTE, INLINE_ROUTE, OF_GATEWAYS, ROUTE, SELECTION_POLICY, TOP
+from archroute_edge.config._models import ModelNames, ModelSection, Provider, named_routers, read_models
+from archroute_edge.config._node import Keys, Node, shorten
+from archroute_edge.config._schema import Advice, ConfigFormat, RoutingConfig, SelectionPolicy
+from archroute_edge.config._tree import parse_tree, read_text
+from archroute_edge.errors import RouteTableError
+from archroute_edge.routes import Route, RouteTable
 
 POLICIES: tuple[str, ...] = get_args(SelectionPolicy)
+_DEFAULT_ROUTE = "default"
+"""The route whose models chat-ui asks when its router names none of the routes."""
 
 
-def read_config(document: Document) -> RoutingConfig:
-    """Read the routing part of a parsed file.
+def load_config(path: str | os.PathLike[str]) -> RoutingConfig:
+    """Read a configuration file.
+
+    Args:
+        path: a YAML or JSON file in UTF-8, :data:`MAX_BYTES` bytes at most.
 
     Raises:
-        ConfigError: no routes, a wrong type, an unknown key of our own format or an undefined model, with its line.
+        ConfigError: the file cannot be read, or holds no usable routes; names the file and, where there is one, the
+            line.
     """
-    if isinstance(document.root, Items):
-        if is_chat_ui(document.root):
-            return read_chat_ui(replace(document, foreign=True))
-        message = "the configuration must be a mapping (key: value), not a list; write the list under 'routing_preferences'"
-        raise document.error(message, document.root.line)
-    return _Reader(replace(document, foreign=_is_of_a_gateway(document.root))).read()
+    path = Path(path)
+    return parse_config(read_text(path), path=path)
 
 
-def _is_of_a_gateway(root: Value) -> bool:
-    """Whether archgw or Plano reads this file.
+def parse_config(text: str, *, path: str | os.PathLike[str] | None = None) -> RoutingConfig:
+    """Read a configuration from YAML or JSON text; ``path`` is the file it came from, for messages.
 
-    A list of models alone is theirs; beside ``default_model``, which neither of them has, it is ours.
+    Raises:
+        ConfigError: the text is malformed, or holds no usable routes.
     """
-    keys = {key.text for key in root.keys} if isinstance(root, Entries) else set()
-    return not OF_GATEWAYS.isdisjoint(keys) or ("model_providers" in keys and "default_model" not in keys)
+    root = parse_tree(text, path=Path(path) if path is not None else None)
+    if root.kind == "a list":
+        if not any(each.kind == "a mapping" and _has(each, "primary_model") for each in root.content):
+            message = "the configuration must be a mapping (key: value), not a list"
+            raise root.error(f"{message}; write the list under 'routing_preferences'")
+        root.source.foreign = True
+        return _read_chat_ui(root)
+    # A list of models alone is a gateway's; beside `default_model`, which neither archgw nor Plano has, it is ours.
+    root.source.foreign = _has(root, *OF_GATEWAYS) or (_has(root, "model_providers") and not _has(root, "default_model"))
+    return _read_mapping(root)
 
 
-class _Reader:
-    def __init__(self, document: Document) -> None:
-        self.document = document
+def _has(node: Node, *names: str) -> bool:
+    return node.kind == "a mapping" and any(key.content in names for key, _ in node.content)
 
-    def read(self) -> RoutingConfig:
-        top = self.document.fields(self.document.root, TOP)
-        models = read_models(self.document, top)
-        section = top.get("routing_preferences")
-        drafts = self._routes(section, models.names)
-        for provider in models.providers:
-            self._lift(provider, drafts)
-        if self.document.foreign:
-            self._warn_of_routers(drafts, models)
+
+@dataclass
+class RouteDraft:
+    """A route while it is read; ``node`` is its name, or where it stands."""
+
+    name: str
+    node: Node
+    description: str = ""
+    models: list[str] = field(default_factory=list)
+    policy: SelectionPolicy | None = None
+    lifted: bool = False
+
+    @classmethod
+    def read(cls, fields: dict[str, Node]) -> RouteDraft:
+        """A route's name and description.
+
+        Raises:
+            ArchRouteError: one of them is no text.
+        """
+        described = fields["description"].text() if "description" in fields else ""
+        return cls(fields["name"].name(), fields["name"], described)
+
+    def route(self) -> Route:
+        """The route.
+
+        Raises:
+            ArchRouteError: it cannot be used; with its place.
+        """
+        try:
+            return Route(self.name, self.description, tuple(self.models))
+        except RouteTableError as exc:
+            raise self.node.error(str(exc)) from exc
+
+
+class _Drafts:
+    """The routes of a file, by names that are equal after normalisation."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, RouteDraft] = {}
+
+    def __iter__(self) -> Iterator[RouteDraft]:
+        return iter(self._found.values())
+
+    def first(self, draft: RouteDraft) -> RouteDraft:
+        """The first route of that name, which may be ``draft`` itself."""
+        return self._found.setdefault(unicodedata.normalize("NFC", draft.name), draft)
+
+    def add(self, draft: RouteDraft) -> RouteDraft:
+        """Add a route.
+
+        Raises:
+            ConfigError: the name is taken.
+        """
+        first = self.first(draft)
+        if first is not draft:
+            message = f"route {shorten(draft.name)} is defined twice (first on line {first.node.line}); names must be distinct"
+            raise draft.node.error(message)
+        return draft
+
+    def config(self, root: Node, section: Node | None, models: ModelSection, own_format: ConfigFormat) -> RoutingConfig:
+        """The configuration that they make.
+
+        Raises:
+            ConfigError: no routes, or some that cannot be used, alone or together.
+        """
+        if not self._found:
+            message = "no routes; list them under 'routing_preferences', each with a name and a description"
+            raise root.source.error(message, section.line if section else None, root.source.path)
+        try:
+            table = RouteTable([draft.route() for draft in self])
+        except RouteTableError as exc:
+            raise (section or next(iter(self)).node).error(str(exc)) from exc
         return RoutingConfig(
-            table=make_table(self.document, drafts, section.line if section else None),
+            table=table,
             default_model=models.default_model,
             models=models.names.definitions,
             aliases=models.aliases,
-            selection={draft.name: draft.policy for draft in drafts.values() if draft.policy is not None},
-            source=self.document.path,
-            route_lines={draft.name: draft.line for draft in drafts.values()},
-            reading_notes=tuple(self.document.notes),
-            ignored_keys=self.document.ignored_keys(),
-            format="gateway" if self.document.foreign else "own",
+            selection={draft.name: draft.policy for draft in self if draft.policy is not None},
+            source=root.source.path,
+            route_lines={draft.name: draft.node.line or 0 for draft in self},
+            reading_notes=tuple(root.source.notes),
+            ignored_keys=root.source.ignored_keys(),
+            format=own_format,
         )
 
-    def _routes(self, section: Field | None, names: ModelNames) -> dict[str, RouteDraft]:
-        drafts: dict[str, RouteDraft] = {}
-        for value in self.document.items(section.value, "routing_preferences") if section else ():
-            fields = self.document.fields(value, ROUTE)
-            draft = draft_route(self.document, fields, value)
-            add_route(self.document, drafts, draft)
-            what = f"route {shorten(draft.name)}"
-            if "models" in fields:
-                models = self.document.items(fields["models"].value, f"{what}: models")
-                if not models:
-                    raise self.document.error(f"{what}: models is an empty list", fields["models"].line)
-                resolved = (names.resolve(model, f"{what}: a model") for model in models)
-                draft.models = list(dict.fromkeys(resolved))
-            if "selection_policy" in fields:
-                draft.policy = self._policy(fields["selection_policy"], what)
-        return drafts
 
-    def _policy(self, section: Field, what: str) -> SelectionPolicy | None:
-        fields = self.document.fields(section.value, SELECTION_POLICY)
-        expected = f"{what}: selection_policy needs prefer: {', '.join(POLICIES[:-1])} or {POLICIES[-1]}"
-        if "prefer" not in fields:
-            raise self.document.error(expected, section.line)
-        policy = self.document.text(fields["prefer"].value, f"{what}: prefer")
-        if policy in POLICIES:
-            return cast(SelectionPolicy, policy)
-        if not self.document.foreign:
-            raise self.document.error(f"{expected}, not {shorten(policy)}", fields["prefer"].line)
-        message = f"{what} prefers {shorten(policy)}, which is not known here; its models are tried in the order of the file"
-        self.document.notes.append(Advice(message, line=fields["prefer"].line))
-        return None
+def _read_chat_ui(root: Node) -> RoutingConfig:
+    names, drafts = ModelNames(), _Drafts()
+    default: str | None = None
+    for value in root.items():
+        fields = value.fields(CHAT_UI_ROUTE)
+        draft = drafts.add(RouteDraft.read(fields))
+        models = [names.resolve(fields["primary_model"])]
+        if "fallback_models" in fields:
+            models += [names.resolve(each) for each in fields["fallback_models"].items()]
+        draft.models = list(dict.fromkeys(models))
+        if draft.name == _DEFAULT_ROUTE:
+            default = models[0]
+    return drafts.config(root, root, ModelSection((), {}, names, default), "chat-ui")
 
-    def _lift(self, provider: Provider, drafts: dict[str, RouteDraft]) -> None:
-        """Add the routes that stand under one model."""
-        model = provider.definition.model
-        for draft in self._under(provider):
-            first = drafts.setdefault(route_key(draft.name), draft)
-            if first is draft:
-                draft.models = [model]
-                draft.lifted = True
-            elif not first.lifted:
-                self._note(f"stands at the top level too, so its place under {model} adds nothing", draft, first)
-            else:
-                if model not in first.models:
-                    first.models.append(model)
-                if not first.description:
-                    first.description = draft.description
-                elif draft.description not in ("", first.description):
-                    self._note(f"is described again, otherwise than on line {first.line}, which is used", draft, first)
 
-    def _under(self, provider: Provider) -> Iterator[RouteDraft]:
-        if provider.usage:
-            yield RouteDraft(provider.name, provider.name_line, provider.usage)
-        preferences = provider.preferences
-        for value in self.document.items(preferences.value, "routing_preferences") if preferences else ():
-            yield draft_route(self.document, self.document.fields(value, INLINE_ROUTE), value)
+def _read_mapping(root: Node) -> RoutingConfig:
+    top = root.fields(TOP)
+    models = read_models(top)
+    section, drafts = top.get("routing_preferences"), _Drafts()
+    for value in section.items() if section else ():
+        fields = value.fields(ROUTE)
+        draft = drafts.add(RouteDraft.read(fields))
+        if "models" in fields:
+            named = fields["models"].items(f"route {shorten(draft.name)}: a model")
+            draft.models = list(dict.fromkeys(models.names.resolve(each) for each in named))
+        if "selection_policy" in fields:
+            draft.policy = _policy(fields["selection_policy"])
+    for provider in models.providers:
+        _lift(provider, drafts)
+    if root.source.foreign:
+        _warn_of_routers(root, drafts, models)
+    return drafts.config(root, section, models, "gateway" if root.source.foreign else "own")
 
-    def _note(self, message: str, draft: RouteDraft, first: RouteDraft) -> None:
-        self.document.notes.append(Advice(message, first.name, draft.line))
 
-    def _warn_of_routers(self, drafts: dict[str, RouteDraft], section: ModelSection) -> None:
-        """Note the routes to a model that the file also tells the gateway to route with."""
-        routers = {model: each.line for each in named_routers(self.document.root) for model in section.names.means(each.text)}
-        for draft in drafts.values():
-            targets = [target for model in draft.models for target in section.models_of(model)]
-            for model in dict.fromkeys(target for target in targets if target in routers):
-                message = f"names {shorten(model)}, with which the gateway itself routes (line {routers[model]})"
-                self._note(f"{message}; a model that was made for routing answers no user", draft, draft)
+def _policy(section: Node) -> SelectionPolicy | None:
+    fields = section.fields(SELECTION_POLICY)
+    expected = f"{section.what} needs prefer: {', '.join(POLICIES[:-1])} or {POLICIES[-1]}"
+    if "prefer" not in fields:
+        raise section.error(expected)
+    policy = fields["prefer"].text()
+    if policy in POLICIES:
+        return cast(SelectionPolicy, policy)
+    if not section.source.foreign:
+        raise fields["prefer"].error(f"{expected}, not {shorten(policy)}")
+    message = f"{section.what} prefers {shorten(policy)}, which is not known here; models are tried in the order of the file"
+    section.source.notes.append(Advice(message, line=fields["prefer"].line))
+    return None
+
+
+def _lift(provider: Provider, drafts: _Drafts) -> None:
+    """Add the routes that stand under one model."""
+    model = provider.definition.model
+    for draft in _under(provider):
+        first = drafts.first(draft)
+        if first is draft:
+            draft.models = [model]
+            draft.lifted = True
+        elif not first.lifted:
+            _note(f"stands at the top level too, so its place under {model} adds nothing", draft, first)
+        else:
+            if model not in first.models:
+                first.models.append(model)
+            if not first.description:
+                first.description = draft.description
+            elif draft.description not in ("", first.description):
+                line = first.node.line
+                _note(f"is described again, otherwise than on line {line}, which is used", draft, first)
+
+
+def _under(provider: Provider) -> Iterator[RouteDraft]:
+    fields = provider.fields
+    if provider.usage:
+        yield RouteDraft(provider.name, fields.get("name", fields["model"]), provider.usage)
+    for value in fields["routing_preferences"].items() if "routing_preferences" in fields else ():
+        yield RouteDraft.read(value.fields(INLINE_ROUTE))
+
+
+def _note(message: str, draft: RouteDraft, first: RouteDraft) -> None:
+    draft.node.source.notes.append(Advice(message, first.name, draft.node.line))
+
+
+def _warn_of_routers(root: Node, drafts: _Drafts, section: ModelSection) -> None:
+    """Note the routes to a model that the file also tells the gateway to route with."""
+    routers = {model: each.line for each in named_routers(root) for model in section.names.means(each.content)}
+    for draft in drafts:
+        targets = [target for model in draft.models for target in section.models_of(model)]
+        for model in dict.fromkeys(target for target in targets if target in routers):
+            message = f"names {shorten(model)}, with which the gateway itself routes (line {routers[model]})"
+            _note(f"{message}; a model that was made for routing answers no user", draft, draft)
+
+
+def read_route(value: Node, keys: Keys = ROUTE) -> RouteDraft:
+    """A route of a request, with the models that it names."""
+    fields = value.fields(keys)
+    draft = RouteDraft.read(fields)
+    draft.models = [each.name() for each in fields["models"].items()] if "models" in fields else []
+    return draft

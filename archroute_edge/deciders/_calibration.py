@@ -29,7 +29,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from archroute_edge.config import read_text
+from archroute_edge.config import Keys, Node, Source, read_text
 from archroute_edge.errors import CalibrationError, ConfigError
 from archroute_edge.routes import OTHER
 from archroute_edge.system import expanded, replaced_when_whole
@@ -42,17 +42,13 @@ SMALLEST_PROBABILITY: Final = 1e-12
 
 TEMPERATURE_LIMITS: Final = (0.05, 20.0)
 _VERSION: Final = 1
-_KEYS: Final = {
-    "version",
-    "temperature",
-    "other_below",
-    "switch_over",
-    "model",
-    "prompt_format",
-    "n_cases",
-    "created",
-    "cross_validation",
-}
+_NEEDED: Final = ("temperature", "other_below", "model", "prompt_format", "n_cases")
+_KEYS: Final = Keys(
+    "the calibration",
+    read=frozenset({"version", "switch_over", "created", "cross_validation", *_NEEDED}),
+    needed=_NEEDED,
+)
+_MODEL_KEYS: Final = Keys("model", read=frozenset({"name", "fingerprint"}), needed=("name", "fingerprint"))
 
 
 @dataclass(frozen=True)
@@ -199,32 +195,19 @@ def _from_values(values: Any) -> Calibration:
         raise CalibrationError("not a calibration; archroute calibrate writes one")
     if values.get("version") != _VERSION:
         raise CalibrationError(f"version {values.get('version')!r} of a calibration; this program reads version {_VERSION}")
-    if unknown := sorted(map(str, values.keys() - _KEYS)):
-        raise CalibrationError(f"unknown key {unknown[0]!r}; a calibration has {', '.join(sorted(_KEYS))}")
-    model = _read(values, "model", dict)
+    fields = Node.of(values, Source(error=lambda message, *_: CalibrationError(message)), "the calibration").fields(_KEYS)
+    model = fields["model"].fields(_MODEL_KEYS, "model")
+    held_out = fields.get("cross_validation")
+    if held_out is not None and held_out.kind != "a mapping":
+        raise held_out.wrong("a mapping")
     return Calibration(
-        temperature=_number(values, "temperature"),
-        other_below=_number(values, "other_below"),
-        switch_over=_number(values, "switch_over") if "switch_over" in values else None,
-        model=_read(model, "name", str),
-        fingerprint=_read(model, "fingerprint", str),
-        prompt_format=_read(values, "prompt_format", str),
-        n_cases=_read(values, "n_cases", int),
+        temperature=fields["temperature"].number(),
+        other_below=fields["other_below"].number(),
+        switch_over=fields["switch_over"].number() if "switch_over" in fields else None,
+        model=model["name"].text(),
+        fingerprint=model["fingerprint"].text(),
+        prompt_format=fields["prompt_format"].text(),
+        n_cases=fields["n_cases"].whole(),
         created=str(values.get("created", "")),
-        cross_validation=_read(values, "cross_validation", dict) if "cross_validation" in values else {},
+        cross_validation={} if held_out is None else held_out.content,
     )
-
-
-def _read(values: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
-    value = values.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        what = {dict: "a mapping", str: "a text", int: "a whole number"}[kind]
-        raise CalibrationError(f"{key!r} must be {what}, not {value!r:.80}")
-    return value
-
-
-def _number(values: Mapping[str, Any], key: str) -> float:
-    value = values.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise CalibrationError(f"{key!r} must be a number, not {value!r:.80}")
-    return float(value)

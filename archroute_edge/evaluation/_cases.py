@@ -12,17 +12,21 @@ plain string; ``routes`` may be left out where a table is given for the whole fi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from archroute_edge.config import Keys, Node, Source, read_routes
 from archroute_edge.conversation import Messages, read_user_text
-from archroute_edge.errors import ArchRouteError, CaseError
-from archroute_edge.routes import OTHER, Route, RouteTable
+from archroute_edge.errors import CaseError, ConversationError, RouteTableError
+from archroute_edge.routes import OTHER, RouteTable
 
-_KEYS: Final = {"messages", "routes", "route", "conversation_id", "turn", "span", "tags"}
+_CASE: Final = Keys(
+    "a case",
+    read=frozenset({"messages", "routes", "route", "conversation_id", "turn", "span", "tags"}),
+    needed=("messages", "route"),
+)
 
 
 @dataclass(frozen=True)
@@ -81,64 +85,41 @@ def shipped_cases() -> list[Case]:
 
 def _read_case(line: str, place: str, number: int, table: RouteTable | None, tables: dict[str, RouteTable]) -> Case:
     try:
-        fields = json.loads(line)
+        value = json.loads(line)
     except (ValueError, RecursionError) as exc:
         raise CaseError(f"{place}: not JSON: {exc}") from exc
-    if not isinstance(fields, dict):
-        raise CaseError(f'{place}: expected an object with "messages" and "route"')
-    if unknown := sorted(fields.keys() - _KEYS):
-        raise CaseError(f"{place}: unknown key {unknown[0]!r}; a case has {', '.join(sorted(_KEYS))}")
-    if missing := sorted({"messages", "route"} - fields.keys()):
-        raise CaseError(f"{place}: {missing[0]!r} is missing")
+    source = Source(error=lambda message, _place, _path: CaseError(f"{place}: {message}"))
+    fields = Node.of(value, source, "a case").fields(_CASE, "a case")
     try:
-        read_user_text(fields["messages"])
+        read_user_text(fields["messages"].content)
         if "routes" in fields:
             # Cases of one table share one object, so that its prefix is looked up once.
-            key = json.dumps(fields["routes"], sort_keys=True)
-            own = tables.get(key) or tables.setdefault(key, _read_table(fields["routes"]))
+            key = json.dumps(value["routes"], sort_keys=True)
+            own = tables.get(key) or tables.setdefault(key, read_routes(value["routes"]))
         elif table is not None:
             own = table
         else:
-            raise CaseError("has no routes; give them in the case, or a configuration for the whole file")
-    except ArchRouteError as exc:
+            raise fields["route"].error("no routes; give them in the case, or a configuration for the whole file")
+    except (ConversationError, RouteTableError) as exc:
         raise CaseError(f"{place}: {exc}") from exc
-    names = [route.name for route in own]
-    if fields["route"] != OTHER and fields["route"] not in names:
-        raise CaseError(f"{place}: the right route is {fields['route']!r}, but the routes are {', '.join(names)} and {OTHER}")
+    right = fields["route"].text()
+    if right != OTHER and right not in own:
+        problem = f"the right route is {right!r}, but the routes are {', '.join(own.names)} and {OTHER}"
+        raise fields["route"].error(problem)
     return Case(
         number,
-        fields["messages"],
+        fields["messages"].content,
         own,
-        fields["route"],
-        _text(fields, "conversation_id", place),
-        _turn(fields, place),
-        _text(fields, "span", place),
-        _tags(fields, place),
+        right,
+        _label(fields.get("conversation_id")),
+        fields["turn"].whole() if "turn" in fields else 0,
+        _label(fields.get("span")),
+        tuple(each.text() for each in fields["tags"].items()) if "tags" in fields else (),
     )
 
 
-def _read_table(routes: Any) -> RouteTable:
-    if not isinstance(routes, list) or not all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in routes):
-        raise CaseError("routes must be a list of objects with name and description")
-    return RouteTable(Route(each["name"], each.get("description", "")) for each in routes)
-
-
-def _text(fields: dict[str, Any], key: str, place: str) -> str | None:
-    value = fields.get(key)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int))):
-        raise CaseError(f"{place}: {key!r} must be a text or a number, not {value!r}")
-    return None if value is None else str(value)
-
-
-def _turn(fields: dict[str, Any], place: str) -> int:
-    turn = fields.get("turn", 0)
-    if isinstance(turn, bool) or not isinstance(turn, int):
-        raise CaseError(f"{place}: 'turn' must be a whole number, not {turn!r}")
-    return turn
-
-
-def _tags(fields: dict[str, Any], place: str) -> tuple[str, ...]:
-    tags = fields.get("tags", [])
-    if not isinstance(tags, Sequence) or isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
-        raise CaseError(f"{place}: 'tags' must be a list of words, not {tags!r}")
-    return tuple(tags)
+def _label(value: Node | None) -> str | None:
+    """A text, or a number in the place of one."""
+    if value is None:
+        return None
+    return value.text() if value.kind == "text" else str(value.whole())

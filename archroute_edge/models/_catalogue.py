@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
-from archroute_edge.config import Document, Field, Value, read_text, shorten
-from archroute_edge.config import Level as Keys
+from archroute_edge.config import Keys, Node, parse_tree, read_text, shorten
 from archroute_edge.errors import ConfigError
 from archroute_edge.models._levels import LEVELS
 from archroute_edge.prompts import PROMPT_FORMATS
@@ -27,8 +27,8 @@ _ENTRY = Keys(
     ),
     hints={"license": "it is spelled 'licence'", "license_url": "it is spelled 'licence_url'"},
 )
-_FILE = Keys("a file of the catalogue", read=frozenset({"file", "size", "sha256"}))
-_CHECKPOINT = Keys("a checkpoint of the catalogue", read=frozenset({"repo", "revision", "size"}))
+_FILE = Keys("a file of the catalogue", read=frozenset({"file", "size", "sha256"}), needed=("file",))
+_CHECKPOINT = Keys("a checkpoint of the catalogue", read=frozenset({"repo", "revision", "size"}), needed=("repo",))
 
 KINDS = ("generative", "encoder")
 """What a model of the catalogue can be."""
@@ -128,110 +128,96 @@ def _read(path: Path) -> dict[str, CatalogueEntry]:
     text = read_text(path)
     if not text.strip():
         raise ConfigError("the catalogue is empty; it needs a mapping called 'models'", path=path)
-    document = Document.parse(text, path=path)
-    models = document.fields(document.root, _TOP).get("models")
+    root = parse_tree(text, path=path)
+    models = root.fields(_TOP).get("models")
     if models is None:
-        raise document.error("the catalogue needs a mapping called 'models'", document.root.line)
+        raise root.error("the catalogue needs a mapping called 'models'")
     found = {}
-    for key, value in document.entries(models.value, "'models'"):
-        name = document.name(key, "the name of a model")
+    for key, value in models.entries():
+        name = key.content
         if not _NAME.fullmatch(name) or name == "auto":
-            message = f"{shorten(name)} cannot be a model's name: use letters, digits, '.', '_' and '-', and not 'auto'"
-            raise document.error(message, key.line)
-        found[name] = _EntryReader(document, name).read(value)
+            form = "use letters, digits, '.', '_' and '-', and not 'auto'"
+            raise key.error(f"{shorten(name)} cannot be a model's name: {form}")
+        found[name] = _entry(name, value.fields(_ENTRY, f"model {name!r}"), value)
     return found
 
 
-class _EntryReader:
-    """Reads one entry; ``what`` in its messages begins with the model's name."""
+def _entry(name: str, fields: dict[str, Node], value: Node) -> CatalogueEntry:
+    def fail(message: str, key: str = "") -> NoReturn:
+        at = fields.get(key)
+        raise value.error_inside(f"model {name!r}: {message}") if at is None else at.error(f"model {name!r}: {message}")
 
-    def __init__(self, document: Document, name: str) -> None:
-        self._document = document
-        self._name = name
+    kind, prompt_format = _text(fields, "kind") or "generative", _text(fields, "prompt_format")
+    if kind not in KINDS:
+        fail(f"kind {shorten(kind)} is none of {', '.join(KINDS)}", "kind")
+    if kind == "generative" and prompt_format not in PROMPT_FORMATS:
+        fail(f"needs a prompt_format out of {', '.join(PROMPT_FORMATS)}")
+    if kind == "encoder" and prompt_format is not None:
+        fail("an encoder is asked without a prompt; leave out prompt_format", "prompt_format")
+    if ("file" in fields) == ("repo" in fields or "checkpoint" in fields):
+        fail("needs either a file, or a repo with files or a checkpoint")
+    for key, needed in (("repo", "files"), ("files", "repo"), ("revision", "repo"), ("sha256", "file")):
+        if key in fields and needed not in fields:
+            fail(f"has a {key!r} without {needed!r}", key)
+    files = {}
+    for level, item in fields["files"].entries() if "files" in fields else ():
+        if not _LEVEL.fullmatch(level.content):
+            fail(f"{shorten(level.content)} is no quantization level; they are written like Q4_K_M", "files")
+        what = f"model {name!r}: the file of {level.content}"
+        of_file = item.fields(_FILE, what) if item.kind == "a mapping" else {"file": item.called(what)}
+        files[level.content] = CataloguedFile(_file_name(of_file["file"]), _size(of_file), _sha256(of_file))
+    if "files" in fields and not files:
+        fail("files must map levels to file names", "files")
+    default = _text(fields, "default_level")
+    if default is not None and default not in files:
+        fail(f"default_level {shorten(default)} is none of its files: {', '.join(files) or 'none'}", "default_level")
+    checkpoint = None
+    if "checkpoint" in fields:
+        of_checkpoint = fields["checkpoint"].fields(_CHECKPOINT, f"model {name!r}: its checkpoint")
+        checkpoint = Checkpoint(_repo(of_checkpoint) or "", _text(of_checkpoint, "revision"), _size(of_checkpoint))
+    return CatalogueEntry(
+        name=name,
+        description=" ".join((_text(fields, "description") or "").split()),
+        licence=" ".join((_text(fields, "licence") or "").split()),
+        prompt_format=prompt_format,
+        licence_url=_matching(fields, "licence_url", re.compile(r"https?://\S+"), "a link"),
+        file=_file_name(fields["file"]) if "file" in fields else None,
+        sha256=_sha256(fields),
+        repo=_repo(fields),
+        revision=_text(fields, "revision"),
+        files=files,
+        default_level=default,
+        checkpoint=checkpoint,
+    )
 
-    def read(self, value: Value) -> CatalogueEntry:
-        line = value.line
-        fields = self._document.fields(value, _ENTRY)
-        kind, prompt_format = self._text(fields, "kind") or "generative", self._text(fields, "prompt_format")
-        if kind not in KINDS:
-            raise self._error(f"kind {shorten(kind)} is none of {', '.join(KINDS)}", fields["kind"].line)
-        if kind == "generative" and prompt_format not in PROMPT_FORMATS:
-            raise self._error(f"needs a prompt_format out of {', '.join(PROMPT_FORMATS)}", line)
-        if kind == "encoder" and prompt_format is not None:
-            raise self._error("an encoder is asked without a prompt; leave out prompt_format", fields["prompt_format"].line)
-        if ("file" in fields) == ("repo" in fields or "checkpoint" in fields):
-            raise self._error("needs either a file, or a repo with files or a checkpoint", line)
-        for key, needed in (("repo", "files"), ("files", "repo"), ("revision", "repo"), ("sha256", "file")):
-            if key in fields and needed not in fields:
-                raise self._error(f"has a {key!r} without {needed!r}", fields[key].line)
-        files = self._files(fields["files"].value) if "files" in fields else {}
-        default = self._text(fields, "default_level")
-        if default is not None and default not in files:
-            message = f"default_level {shorten(default)} is none of its files: {', '.join(files) or 'none'}"
-            raise self._error(message, fields["default_level"].line)
-        file = self._text(fields, "file")
-        return CatalogueEntry(
-            name=self._name,
-            description=" ".join((self._text(fields, "description") or "").split()),
-            licence=" ".join((self._text(fields, "licence") or "").split()),
-            prompt_format=prompt_format,
-            licence_url=self._matching(fields, "licence_url", re.compile(r"https?://\S+"), "a link"),
-            file=None if file is None else self._file_name(file, fields["file"].line),
-            sha256=self._sha256(fields),
-            repo=self._repo(fields),
-            revision=self._text(fields, "revision"),
-            files=files,
-            default_level=default,
-            checkpoint=self._checkpoint(fields["checkpoint"].value) if "checkpoint" in fields else None,
-        )
 
-    def _files(self, value: Value) -> dict[str, CataloguedFile]:
-        found = {}
-        for key, item in self._document.entries(value, f"model {self._name!r}: files"):
-            if not _LEVEL.fullmatch(key.text):
-                raise self._error(f"{shorten(key.text)} is no quantization level; they are written like Q4_K_M", key.line)
-            if item.kind == "a mapping":
-                fields = self._document.fields(item, _FILE)
-                name = self._text(fields, "file")
-            else:
-                fields, name = {}, self._document.name(item, f"model {self._name!r}: the file of {key.text}")
-            if name is None:
-                raise self._error(f"{key.text} needs a file", key.line)
-            found[key.text] = CataloguedFile(self._file_name(name, item.line), self._size(fields), self._sha256(fields))
-        if not found:
-            raise self._error("files must map levels to file names", value.line)
-        return found
+def _file_name(value: Node) -> str:
+    text = value.name()
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or "\\" in text or path.suffix != ".gguf":
+        problem = f"{shorten(text)} is no file name: it must end in .gguf and stay inside its folder"
+        raise value.error_inside(f"{value.what}: {problem}")
+    return text
 
-    def _checkpoint(self, value: Value) -> Checkpoint:
-        fields = self._document.fields(value, _CHECKPOINT)
-        repo = self._repo(fields)
-        if repo is None:
-            raise self._error("its checkpoint needs a repo", value.line)
-        return Checkpoint(repo, self._text(fields, "revision"), self._size(fields))
 
-    def _file_name(self, text: str, line: int) -> str:
-        path = PurePosixPath(text)
-        if path.is_absolute() or ".." in path.parts or "\\" in text or path.suffix != ".gguf":
-            raise self._error(f"{shorten(text)} is no file name: it must end in .gguf and stay inside its folder", line)
-        return text
+def _repo(fields: Mapping[str, Node]) -> str | None:
+    return _matching(fields, "repo", _REPO, "owner/name")
 
-    def _repo(self, fields: Mapping[str, Field]) -> str | None:
-        return self._matching(fields, "repo", _REPO, "owner/name")
 
-    def _size(self, fields: Mapping[str, Field]) -> str | None:
-        return self._matching(fields, "size", _SIZE, "written like 986 MB")
+def _size(fields: Mapping[str, Node]) -> str | None:
+    return _matching(fields, "size", _SIZE, "written like 986 MB")
 
-    def _sha256(self, fields: Mapping[str, Field]) -> str | None:
-        return self._matching(fields, "sha256", _SHA256, "64 hexadecimal digits in small letters")
 
-    def _matching(self, fields: Mapping[str, Field], key: str, pattern: re.Pattern[str], form: str) -> str | None:
-        text = self._text(fields, key)
-        if text is not None and not pattern.fullmatch(text):
-            raise self._error(f"{key} must be {form}, not {shorten(text)}", fields[key].line)
-        return text
+def _sha256(fields: Mapping[str, Node]) -> str | None:
+    return _matching(fields, "sha256", _SHA256, "64 hexadecimal digits in small letters")
 
-    def _text(self, fields: Mapping[str, Field], key: str) -> str | None:
-        return self._document.name(fields[key].value, f"model {self._name!r}: {key}") if key in fields else None
 
-    def _error(self, message: str, line: int) -> ConfigError:
-        return self._document.error(f"model {self._name!r}: {message}", line)
+def _matching(fields: Mapping[str, Node], key: str, pattern: re.Pattern[str], form: str) -> str | None:
+    text = _text(fields, key)
+    if text is not None and not pattern.fullmatch(text):
+        raise fields[key].error(f"{fields[key].what} must be {form}, not {shorten(text)}")
+    return text
+
+
+def _text(fields: Mapping[str, Node], key: str) -> str | None:
+    return fields[key].name() if key in fields else None

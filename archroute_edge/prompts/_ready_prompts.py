@@ -21,16 +21,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from archroute_edge.config import Entries, Items, Scalar, Value, parse_tree
+from archroute_edge.config import Node, parse_tree, read_routes
 from archroute_edge.conversation import Turn, read_messages
 from archroute_edge.errors import ConfigError, PromptFormatError
 from archroute_edge.prompts._prompt_formats import CARD, ORCHESTRATOR
-from archroute_edge.routes import OTHER, Route, RouteTable
+from archroute_edge.routes import OTHER, RouteTable
 
 
 class ReplyShape(Enum):
@@ -130,12 +130,15 @@ def recognise(text: str) -> ReadyPrompt | None:
     for name in ("routes", "conversation"):
         if name not in found:
             raise PromptFormatError(f"the prompt has no <{name}> block; send routes and conversation in one prompt")
-    routes = [_read_route(record) for record in found["routes"].values]
+    # What else stands there, such as the orchestrator's parameters, says nothing about when to take the route.
+    routes = [
+        {key: each[key] for key in ("name", "description") if key in each} if isinstance(each, dict) else each
+        for each in found["routes"].values
+    ]
     if len(routes) > 1:
         # The reply for no match is there without being a route.
-        routes = [(name, description) for name, description in routes if name != OTHER]
-    table = RouteTable(Route(name, description) for name, description in routes)
-    return ReadyPrompt(_shape("".join(words)), table, read_messages(found["conversation"].values))
+        routes = [each for each in routes if not (isinstance(each, dict) and each.get("name") == OTHER)]
+    return ReadyPrompt(_shape("".join(words)), read_routes(routes), read_messages(found["conversation"].values))
 
 
 def _shape(words: str) -> ReplyShape:
@@ -226,14 +229,14 @@ def _read_yaml_routes(text: str, start: int) -> _Block:
     return _Block(values, end + len("</routes>"))
 
 
-def _records(tree: Value) -> list[Any]:
-    if isinstance(tree, Entries) and len(tree.values) == 1 and isinstance(tree.values[0], Items):
-        tree = tree.values[0]
+def _records(tree: Node) -> list[Any]:
+    if tree.kind == "a mapping" and len(tree.content) == 1 and tree.content[0][1].kind == "a list":
+        tree = tree.content[0][1]
     pairs: list[Any] = []
-    for each in tree.values if isinstance(tree, Items) else [tree]:
-        if not isinstance(each, Entries):
+    for each in tree.content if tree.kind == "a list" else [tree]:
+        if each.kind != "a mapping":
             raise PromptFormatError("a route of the prompt is not a name with a description")
-        fields = {key.text: value.text for key, value in zip(each.keys, each.values, strict=True) if isinstance(value, Scalar)}
+        fields = {key.content: value.content for key, value in each.content if isinstance(value.content, str)}
         if "name" in fields:
             pairs.append(fields)
         else:
@@ -264,14 +267,6 @@ def _read_text_conversation(text: str, start: int) -> _Block:
     if decoded and all(each["content"] is None or isinstance(each["content"], (str, list)) for each in decoded):
         messages = decoded
     return _Block(messages, closing.end())
-
-
-def _read_route(record: Any) -> tuple[Any, Any]:
-    # What else stands there, such as the orchestrator's parameters, says nothing about when to take the route.
-    if not isinstance(record, Mapping) or "name" not in record:
-        raise PromptFormatError("a route of the prompt is not an object with a name and a description")
-    description = record.get("description")
-    return record["name"], "" if description is None else description
 
 
 _READERS: Final[dict[str, Callable[[str, int], _Block]]] = {

@@ -1,4 +1,4 @@
-"""From a route to the models that may answer, in order, and the reason for the first one.
+"""From a route to the models that may answer, in order, and the reason for the first one. Also advice on routes.
 
 In this room *target* means an LLM that a conversation is routed to, never the router's own model.
 
@@ -13,10 +13,12 @@ from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
     from archroute_edge.targets._outcome import decide_many, fallback_decision, make_decision, no_text_decision
+    from archroute_edge.targets._route_advice import advice, bundled_encoder
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
             "_outcome": "decide_many fallback_decision make_decision no_text_decision",
+            "_route_advice": "advice bundled_encoder",
         },
     )

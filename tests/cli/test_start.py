@@ -58,7 +58,7 @@ def at_the_end(note: Path, *arguments: str, expected: int = 0, **settings: str) 
         (("rout",), 2, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.routing._router"}),
         (("route", "--help"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
         (("serve", "--help"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
-        (("check", str(EXAMPLE_ROUTES)), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
+        (("check", str(EXAMPLE_ROUTES)), 0, HTTP | BENCHMARK | LANGUAGE_MODEL | {"huggingface_hub"}),
         (("models", "list"), 0, ENGINE | HTTP | BENCHMARK),
         (("models", "path", "mini"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
         (("grammar", "--model", "tiny"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),

@@ -38,7 +38,6 @@ BAD_FILES = [
     pytest.param(ROUTES + ROUTES, 4, "'routing_preferences' appears twice in one mapping (first on line 1)", id="duplicate"),
     pytest.param(after("tracing: {a: 1, b: 2,\n  a: 3}"), 3, "'a' appears twice", id="duplicate-in-ignored"),
     pytest.param(after("routing_preference: []"), 2, "did you mean 'routing_preferences'?", id="unknown-top"),
-    pytest.param(after("Tracing: {}"), 2, "unknown key 'Tracing' in the configuration; did you mean 'tracing'?", id="case"),
     pytest.param("- {name: a, models: [b/c]}\n", 1, "write the list under 'routing_preferences'", id="list-of-routes"),
     pytest.param(after("default_model: $MODEL"), 2, "default_model: '$MODEL' holds an environment variable", id="env-default"),
     pytest.param("routing_preferences:\n - name: a\n   priority: 1\n", 3, "routes have no priority", id="own-priority"),
@@ -49,21 +48,8 @@ BAD_FILES = [
         id="default_model-makes-it-ours",
     ),
     pytest.param(after("routes: []"), 2, "did you mean 'routing_preferences'?", id="unknown-top-hint"),
-    pytest.param(after("zzz: 1"), 2, "known here: default_model", id="unknown-nothing-close"),
-    pytest.param(after("yes: 1"), 2, 'YAML reads it as true or false: write "yes"', id="key-bool"),
-    pytest.param(after("model_providers: {model: a/b}"), 2, "list of providers must be a list, not a mapping", id="providers"),
-    pytest.param(after("model_providers: [a/b]"), 2, "a model provider must be a mapping", id="provider-text"),
+    pytest.param(after("model_providers: {model: a/b}"), 2, "model_providers must be a list, not a mapping", id="providers"),
     pytest.param(after("model_providers: [{name: x}]"), 2, "without 'model'", id="provider-without-model"),
-    pytest.param(after("model_providers: [{model: 1.5}]"), 2, 'a number: write "1.5"', id="model-number"),
-    pytest.param(after("model_providers: [{model: ''}]"), 2, "a provider's model is empty", id="model-empty"),
-    pytest.param(
-        after("model_providers: [{model: a/b,\n  defualt: true}]"),
-        3,
-        "did you mean 'default'?",
-        id="unknown-provider-key",
-    ),
-    pytest.param(after("model_providers: [{model: a/b, usage: [x]}]"), 2, "a provider's usage must be text", id="usage"),
-    pytest.param(after("model_providers: [{model: a/b, default: 'true'}]"), 2, "must be true or false, not text", id="default"),
     pytest.param(after("model_providers: [{model: a/b},\n  {model: a/b}]"), 3, "defined twice (first on line 2)", id="twice"),
     pytest.param(
         after("model_providers: [{model: a/b, default: true},\n  {model: c/d, default: true}]"),
@@ -93,26 +79,14 @@ BAD_FILES = [
         "not the provider marked as default ('a/b')",
         id="default-differs",
     ),
-    pytest.param(after("default_model: [a/b]"), 2, "default_model must be text, not a list", id="default-list"),
-    pytest.param(after("model_aliases: [a]"), 2, "model_aliases must be a mapping", id="aliases-list"),
-    pytest.param(after("model_aliases: {on: {target: a/b}}"), 2, 'write "on"', id="alias-bool"),
-    pytest.param(after("model_aliases: {'': {target: a}}"), 2, "a key of model_aliases is empty", id="alias-no-name"),
-    pytest.param(after('default_model: "\\udead"'), 2, "lone surrogate", id="model-surrogate"),
-    pytest.param(after("model_aliases: {x: a/b}"), 2, "a model alias must be a mapping", id="alias-text"),
     pytest.param(after("model_aliases: {x: {}}"), 2, "'target' or 'targets'", id="alias-empty"),
     pytest.param(after("model_aliases: {x: {target: a, targets: []}}"), 2, "'target' or 'targets'", id="alias-both"),
-    pytest.param(after("model_aliases: {x: {taget: a/b}}"), 2, "did you mean 'target'?", id="alias-unknown-key"),
     pytest.param(after("model_aliases: {x: {target: y}, y: {target: a}}"), 2, "points to the alias 'y'", id="alias-chain"),
     pytest.param(after("model_aliases: {x: {targets: []}}"), 2, "no target with a weight above 0", id="targets-none"),
-    pytest.param(after("model_aliases: {x: {targets: [{model: a}]}}"), 2, "needs 'model' and 'weight'", id="no-weight"),
     pytest.param(
-        after("model_aliases: {x: {targets: [{model: a, weight: high}]}}"),
-        2,
-        "must be a number, not text",
-        id="weight-text",
+        after("model_aliases: {x: {targets: [{model: a}]}}"), 2, "a target of a model alias without 'weight'", id="no-weight"
     ),
     pytest.param(after("model_aliases: {x: {targets: [{model: a, weight: -1}]}}"), 2, "below 0", id="weight-negative"),
-    pytest.param(after("model_aliases: {x: {targets: [{model: a, weight: .inf}]}}"), 2, "finite", id="weight-inf"),
     pytest.param(
         after("model_aliases: {x: {targets: [{model: a, weight: 1},\n  {model: a, weight: 2}]}}"),
         3,
@@ -125,15 +99,7 @@ BAD_FILES = [
         "the alias 'x': the file defines no model 'gpt-4'",
         id="alias-undefined",
     ),
-    pytest.param("routing_preferences:\n  - math\n", 2, "a route must be a mapping", id="route-text"),
     pytest.param("routing_preferences:\n  - description: d\n", 2, "without 'name'", id="route-no-name"),
-    pytest.param("routing_preferences:\n  - name: ''\n", 2, "a route's name is empty", id="route-empty-name"),
-    pytest.param("routing_preferences:\n  - name: a\n  - name: yes\n", 3, 'true or false: write "yes"', id="name-yes"),
-    pytest.param("routing_preferences: [{name: No}]", 1, 'true or false: write "No"', id="name-no"),
-    pytest.param("routing_preferences: [{name: 1.0}]", 1, 'a number: write "1.0"', id="name-number"),
-    pytest.param("routing_preferences: [{name: 2024-05-01}]", 1, 'a date: write "2024-05-01"', id="name-date"),
-    pytest.param("routing_preferences: [{name: [a]}]", 1, "a route's name must be text, not a list", id="name-list"),
-    pytest.param("routing_preferences:\n - name: a\n   description: 5\n", 3, "route 'a': description must be text", id="d"),
     pytest.param("routing_preferences:\n - name: other\n", 2, "may not be called 'other'", id="reserved"),
     pytest.param('routing_preferences:\n - {name: a}\n - {name: "\\ud800"}\n', 3, "lone surrogate", id="surrogate"),
     pytest.param(
@@ -145,11 +111,7 @@ BAD_FILES = [
     pytest.param(
         'routing_preferences:\n - {name: "\\u00e9"}\n - {name: "e\\u0301"}\n', 3, "defined twice", id="same-after-nfc"
     ),
-    pytest.param("routing_preferences:\n - name: a\n   models: x/y\n", 3, "models must be a list, not text", id="models-text"),
-    pytest.param("routing_preferences:\n - name: a\n   models: []\n", 3, "empty list", id="models-empty"),
-    pytest.param("routing_preferences:\n - name: a\n   models:\n    - 4\n", 4, 'a number: write "4"', id="models-number"),
     pytest.param("routing_preferences:\n - name: a\n   model: x\n", 3, "did you mean 'models'?", id="model-key"),
-    pytest.param("routing_preferences:\n - name: a\n   desciption: x\n", 3, "did you mean 'description'?", id="typo"),
     pytest.param(
         "model_providers: [{model: openai/gpt-4o}]\nrouting_preferences:\n - name: a\n   models: [openai/gpt-40]\n",
         4,
@@ -168,7 +130,6 @@ BAD_FILES = [
         "'x' could be a/x or b/x",
         id="ambiguous-model",
     ),
-    pytest.param("routing_preferences:\n - name: a\n   selection_policy: fastest\n", 3, "must be a mapping", id="policy-text"),
     pytest.param("routing_preferences:\n - name: a\n   selection_policy: {}\n", 3, "needs prefer", id="policy-empty"),
     pytest.param(
         "routing_preferences:\n - name: a\n   selection_policy:\n    prefer: best\n",
@@ -185,7 +146,6 @@ BAD_FILES = [
     pytest.param(
         '{"routing_preferences": [\n{"name": "a", "modles": []}]}', 2, "did you mean 'models'?", id="json-unknown-key"
     ),
-    pytest.param('{"routing_preferences": [\n{"name": true}]}', 2, "YAML reads it as true or false", id="json-bool"),
 ]
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.config import RoutingConfig, advice, load_config, parse_config
+from archroute_edge.config import RoutingConfig, load_config, parse_config
 from archroute_edge.errors import ConfigError
+from archroute_edge.targets import advice
 
 PROVIDERS = """version: v0.4.0
 model_providers:

@@ -44,13 +44,13 @@ def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"temperature": 0}, "the temperature is 0.0; it must be from 0.05 to 20"),
-        ({"temperature": ".nan"}, "'temperature' must be a number"),
-        ({"temperature": float("inf")}, "'temperature' must be a number"),
+        ({"temperature": ".nan"}, "temperature must be a number, not text"),
+        ({"temperature": float("inf")}, "temperature must be a finite decimal number"),
         ({"other_below": 2}, "other_below is 2.0; it must be from 0 to 1"),
-        ({"model": "tiny"}, "'model' must be a mapping, not 'tiny'"),
+        ({"model": "tiny"}, "model must be a mapping"),
         ({"version": 2}, "version 2 of a calibration"),
         ({"temprature": 1}, "unknown key 'temprature'"),
-        ({"n_cases": True}, "'n_cases' must be a whole number"),
+        ({"n_cases": True}, "n_cases must be a whole number"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, change: dict[str, object], said: str) -> None:

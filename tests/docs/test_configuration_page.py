@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.config import Level
-from archroute_edge.config import _known_keys as known_keys
+from archroute_edge.config import Keys
+from archroute_edge.config import _keys as known_keys
 from archroute_edge.config._reader import POLICIES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
-LEVELS = [each for each in vars(known_keys).values() if isinstance(each, Level)]
+LEVELS = [each for each in vars(known_keys).values() if isinstance(each, Keys)]
 
 
 def test_the_levels_are_found() -> None:
@@ -19,19 +19,19 @@ def test_the_levels_are_found() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.what)
-def test_every_key_that_is_read_has_a_row_or_stands_in_one(level: Level) -> None:
+def test_every_key_that_is_read_has_a_row_or_stands_in_one(level: Keys) -> None:
     rows = PAGE.partition("## Every key")[2].partition("\n## ")[0]
     assert [key for key in sorted(level.read) if f"`{key}`" not in rows] == []
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.what)
-def test_every_key_that_is_read_has_an_example(level: Level) -> None:
+def test_every_key_that_is_read_has_an_example(level: Keys) -> None:
     examples = "".join(part for part in PAGE.split("```") if part.startswith(("yaml\n", "json\n"))).replace('":', ":")
     assert [key for key in sorted(level.read) if f"{key}:" not in examples] == []
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.what)
-def test_every_key_that_is_ignored_is_named(level: Level) -> None:
+def test_every_key_that_is_ignored_is_named(level: Keys) -> None:
     ignored = PAGE.partition("## archgw and Plano")[2]
     assert [key for key in sorted(level.ignored) if f"`{key}`" not in ignored] == []
 

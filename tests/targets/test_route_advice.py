@@ -1,0 +1,169 @@
+"""Advice on routes: what the model's authors advise against is a warning, and sound routes in any language are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from archroute_edge.config import Advice, RoutingConfig, load_config, parse_config
+from archroute_edge.engine import Vectors
+from archroute_edge.errors import ModelFileError
+from archroute_edge.evaluation import shipped_cases
+from archroute_edge.routes import Route, RouteTable
+from archroute_edge.targets import _route_advice as route_advice
+from archroute_edge.targets import advice, bundled_encoder
+from archroute_edge.targets._route_advice import Embed
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTHING = [
+    ("translation", "translation of texts between languages"),
+    ("help_desk", "help with broken laptops, printers and passwords"),
+    ("travel", "trips, flights and hotels"),
+    ("qa", "short questions and answers about products"),
+    ("general", "casual conversation, greetings and jokes"),
+    ("SQLTuning", "performance of SQL queries and indexes"),
+    ("reisen", "Fluege und Hotels"),
+    ("翻訳", "文章の翻訳と校正"),
+    ("翻訳", "translation of Japanese texts"),
+    ("перевод", "перевод текстов между языками"),
+]
+
+
+@pytest.fixture(scope="module")
+def embed() -> Iterator[Embed]:
+    with bundled_encoder() as embed:
+        yield embed
+
+
+def advice_on(routes: dict[str, str], embed: Embed) -> list[Advice]:
+    table = RouteTable([Route(name, description) for name, description in routes.items()])
+    return advice(RoutingConfig(table, default_model="a/b"), embed)
+
+
+@pytest.mark.parametrize("path", ["archroute_edge/data/example_routes.yaml", "examples/configs/archgw-v0.1.yaml"])
+def test_shipped_files_follow_the_advice(path: str) -> None:
+    assert advice(load_config(ROOT / path)) == []
+
+
+def test_every_table_of_the_shipped_cases_follows_the_advice(embed: Embed) -> None:
+    """Routes that overlap, or that the model's authors advise against, would make labels disputable."""
+    found = []
+    for table in {case.table for case in shipped_cases()}:
+        found += [item.message.split(";")[0] for item in advice(RoutingConfig(table, default_model="a/b"), embed)]
+    # One large table, on purpose.
+    assert found == ["40 routes are many"]
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "message"),
+    [
+        ("billing", "", "no description"),
+        ("billing", "  \n", "no description"),
+        ("billing", "billing", "very short"),
+        ("billing", "invoice questions", "very short"),
+        ("翻訳", "翻訳", "very short"),
+        ("weather", "flights, hotels and car rental in Europe", "says something else"),
+        ("finance", "recipes, ingredients and cooking times", "says something else"),
+    ],
+)
+def test_wording_that_is_advised_against(embed: Embed, name: str, description: str, message: str) -> None:
+    (only,) = advice_on({name: description}, embed)
+    assert only.route == name
+    assert message in only.message
+
+
+@pytest.mark.parametrize(("name", "description"), NOTHING)
+def test_good_wording_is_left_alone(embed: Embed, name: str, description: str) -> None:
+    assert advice_on({name: description}, embed) == []
+
+
+def test_names_that_fit_each_others_descriptions(embed: Embed) -> None:
+    found = advice_on({"finance": "recipes, meals and ingredients", "cooking": "invoices, budgets and payments"}, embed)
+    assert [item.route for item in found if "says something else" in item.message] == ["finance", "cooking"]
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {"invoices": "questions about invoices, payments and refunds", "payments": "payments, refunds and invoices, questions"},
+        {"letters": "writing of emails and letters", "mail": "composing letters and e-mails"},
+        {"rechnungen": "Fragen zu Rechnungen und Zahlungen", "zahlungen": "Fragen zu Zahlungen und Rechnungen"},
+    ],
+)
+def test_overlapping_descriptions_name_both_routes(embed: Embed, routes: dict[str, str]) -> None:
+    first, second = routes
+    (only,) = advice_on({**routes, "weather": "forecasts of rain and wind"}, embed)
+    assert only.route == second
+    assert f"is described much like {first!r}" in only.message
+
+
+def test_many_routes_described_alike_are_named_once_each(embed: Embed) -> None:
+    """Of 256 routes alike there are 32,640 pairs, and nobody reads so many lines."""
+    found = advice_on({f"invoices_{number}": "questions about invoices, payments and refunds" for number in range(5)}, embed)
+    assert [item.route for item in found if "much like" in item.message] == [f"invoices_{number}" for number in range(1, 5)]
+
+
+def test_an_encoder_that_cannot_be_loaded_costs_the_comparison_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ModelFileError("damaged")
+
+    monkeypatch.setattr(route_advice, "bundled_encoder", fail)
+    (only,) = advice(RoutingConfig(RouteTable([Route("a", "b")]), default_model="a/b"))
+    assert "very short" in only.message
+
+
+def no_vectors(texts: Sequence[str]) -> Vectors:
+    """Every text lies at a right angle to every other one but itself."""
+    import numpy as np
+
+    return np.array([np.eye(512, dtype=np.float32)[hash(text) % 512] for text in texts])
+
+
+def read_advice(text: str) -> list[Advice]:
+    return [item for item in advice(parse_config(text), no_vectors) if "says something else" not in item.message]
+
+
+def test_many_routes_and_no_default_model() -> None:
+    text = "routing_preferences:\n" + "".join(f"  - {{name: r{n}, description: 'about {n} and {n}'}}\n" for n in range(21))
+    assert [item.message.split(";")[0] for item in read_advice(text)][-2:] == [
+        "21 routes are many",
+        "no default model for conversations that fit no route",
+    ]
+
+
+def test_line_and_route_of_advice() -> None:
+    text = (
+        "default_model: a/b\nrouting_preferences:\n  - name: general questions\n    description: questions on any subject\n"
+        "    models: [a/b, c/d]\n    selection_policy: {prefer: cheapest}\n"
+    )
+    (only,) = read_advice(text)
+    assert (only.route, only.line) == ("general questions", 3)
+    assert "'cheapest', which cannot be known offline" in only.message
+    assert read_advice(text.replace(", c/d", "")) == []
+
+
+def test_a_route_without_models_among_routes_with_models() -> None:
+    text = """
+model_providers: [{model: a/b, default: true}]
+routing_preferences:
+  - {name: flights, description: flights and airports of Europe, models: [a/b]}
+  - {name: general, description: casual conversation on any subject}
+"""
+    (only,) = read_advice(text)
+    assert (only.route, only.line) == ("general", 5)
+    assert "the default model serves it" in only.message
+
+
+def test_what_reading_had_to_decide_is_told_in_the_order_of_lines() -> None:
+    text = """
+model_providers:
+  - {model: a/one, default: true, routing_preferences: [{name: flights, description: flights and airports of Europe}]}
+  - {model: b/two, routing_preferences: [{name: flights, description: something else entirely}]}
+routing_preferences:
+  - {name: general, description: chat}
+"""
+    found = read_advice(text)
+    assert [item.line for item in found] == sorted((item.line for item in found), key=lambda line: line or 0)
+    assert [item.route for item in found if "described again" in item.message] == ["flights"]
