@@ -195,9 +195,9 @@ class Node:
             if key.content not in keys.read:
                 self.source.pass_over(key, keys, found)
         found = {key: value for key, value in found.items() if key in keys.read and not value.is_nothing}
-        for key in keys.needed:
-            if key not in found:
-                raise self.error_inside(f"{own or keys.what} without {key!r}")
+        for needed in keys.needed:
+            if needed not in found:
+                raise self.error_inside(f"{own or keys.what} without {needed!r}")
         if own or keys.what.startswith("a "):
             name = found.get("name")
             if not own:
