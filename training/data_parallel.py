@@ -1,4 +1,4 @@
-"""What the trainings on a CPU share: a process a core, and whether to compute in bfloat16."""
+"""Shared by the trainings on a CPU: a process a core, and whether to compute in bfloat16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLINC150 and BANKING77 as they are published: messages by intent, and those that belong to none."""
+"""CLINC150 and BANKING77 as published: messages by intent, and those without one."""
 
 from __future__ import annotations
 

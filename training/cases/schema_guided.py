@@ -1,7 +1,7 @@
-"""Schema-Guided Dialogue as it is published, and its conversations as cases: every user turn is one.
+"""Schema-Guided Dialogue as published, and its conversations as cases: every user turn is one.
 
-The right route is the intent that the data set calls active; of two, the one that the turn brings in. NONE is ``other``,
-and so is a turn that the system has only a goodbye for: the request has been fulfilled then, though often still active.
+The right route is the intent that the data set calls active; of two, the one that the turn brings in. NONE is ``other``, and so
+is a turn that the system answers only with a goodbye: the request is then fulfilled, though often still marked active.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batches of a training, a function of the seed and the step alone, so that a resumed run goes on as it was."""
+"""Batches of a training, a function of the seed and the step alone, so that a resumed run continues identically."""
 
 from __future__ import annotations
 

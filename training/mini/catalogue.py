@@ -1,8 +1,8 @@
-"""What routes can be about: single kinds of request, and categories of many kinds, with what is kept out of a training.
+"""The subjects that routes can have: single kinds of request, and categories of many kinds, with those kept out of training.
 
-`domains/*.yaml` holds kinds of our own by domain (`names`, `descriptions`, `kinds`: id -> names, about, ask);
-`categories.yaml` holds schemes of categories (names, about, members, ask). A phrasing's `{word}` is filled from
-`domains/slots.yaml`, a `{passage}` from `passages.yaml`.
+`domains/*.yaml` holds our own kinds by domain (`names`, `descriptions`, `kinds`: id -> names, about, ask); `categories.yaml`
+holds schemes of categories (names, about, members, ask). A phrasing's `{word}` is filled from `domains/slots.yaml`, a
+`{passage}` from `passages.yaml`.
 """
 
 from __future__ import annotations

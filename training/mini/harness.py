@@ -1,7 +1,7 @@
-"""What the encoder is judged by: sets of questions like those that a router meets, most about what it was never trained on.
+"""The questions that judge the encoder: sets like those that a router meets, most about subjects it was never trained on.
 
-Needs a catalogue loaded to steer by. Every set but the second has no message that belongs to no route; the second has
-no other.
+Needs a catalogue loaded with ``steer``. In *out of scope* and *finished conversations* no message belongs to a route; in the
+other sets every message does, except a tenth of the card's.
 """
 
 from __future__ import annotations

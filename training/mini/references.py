@@ -1,7 +1,7 @@
-"""The messages that the hubness of routes is reckoned by: one of every kind that was trained on.
+"""The messages from which the hubness of routes is computed: one of every kind that was trained on.
 
-What is done with them is in `archroute_edge/deciders/_hubness.py`. Their vectors are kept beside the checkpoint as 8-bit
-whole numbers, from where the conversion takes them into the GGUF.
+The encoder's decider uses them (`archroute_edge.deciders`). Their vectors are kept beside the checkpoint as 8-bit integers; the
+conversion writes them into the GGUF.
 """
 
 from __future__ import annotations

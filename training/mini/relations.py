@@ -1,4 +1,4 @@
-"""Which kinds could pass for one another, so that none of them is ever a wrong answer by mistake."""
+"""Kinds that could pass for one another, so that neither is ever a wrong answer by mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well an encoder answers: right answers by set, and the scale and the cosine of `other` that fit best."""
+"""An encoder's accuracy: right answers by set, and the best-fitting scale and cosine of `other`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a training that held something out decides: how much of the published weights to mix in, hubness, scale, and `other`.
+"""The settings that a training with held-out parts decides: the share of the published weights, hubness, scale, and `other`.
 
-The decisions are kept beside the checkpoint in `archroute.json`, which the conversion writes into the GGUF.
+They are kept beside the checkpoint in `archroute.json`, which the conversion writes into the GGUF.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Route tables with conversations, drawn at random from the catalogue: what the encoder is trained on.
+"""Route tables with conversations, drawn at random from the catalogue: the encoder's training samples.
 
-Each conversation's label is the index of its route, or the number of routes where it belongs to none of them.
+Each conversation's label is the index of its route, or the number of routes if it belongs to none of them.
 """
 
 from __future__ import annotations

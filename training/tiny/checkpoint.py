@@ -1,4 +1,4 @@
-"""Checkpoints: the finished model in Hugging Face's Qwen2 layout, and the state from which a training goes on."""
+"""Checkpoints: the finished model in Hugging Face's Qwen2 layout, and the state from which a training resumes."""
 
 from __future__ import annotations
 

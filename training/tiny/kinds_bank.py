@@ -1,7 +1,7 @@
-"""Kinds of request: what a route can be about, with its names, descriptions and phrasings.
+"""Kinds of request: the subjects of routes, with names, descriptions and phrasings.
 
-A bank (`kinds/*.yaml`) holds `slots` (word -> fillers) and `kinds`; a phrasing is a template whose `{word}` is
-replaced by a filler. Public data sets become kinds of the same shape in `public_data.py`.
+A bank (`kinds/*.yaml`) holds `slots` (word -> fillers) and `kinds`; a phrasing is a template whose `{word}` is replaced by a
+filler. Public data sets become kinds of the same shape in `public_data.py`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""What the training minimises: the answer's tokens, a pointer that shows attention where the answer stands, and what an
-encoder makes of requests and routes."""
+"""The training's losses: the answer's tokens, attention to the position of the answer, and an encoder's vectors."""
 
 # Without PyTorch its classes have no types.
 # mypy: disallow-subclassing-any=False

@@ -1,7 +1,7 @@
-"""The Muon optimiser (Keller Jordan, 2024, https://kellerjordan.github.io/posts/muon/) in float32, its work shared out.
+"""The Muon optimiser (Keller Jordan, 2024, https://kellerjordan.github.io/posts/muon/) in float32, distributed over workers.
 
-PyTorch's own orthogonalises in bfloat16, which a CPU without such instructions emulates at a fraction of the speed,
-and every worker repeats it. Here matrices of one shape are orthogonalised in one batch, and each worker does its share.
+PyTorch's own orthogonalises in bfloat16, which a CPU without such instructions emulates at a fraction of the speed, and every
+worker repeats it. Here matrices of one shape are orthogonalised in one batch, and each worker does its share.
 """
 
 # Without PyTorch its classes have no types.

@@ -1,4 +1,4 @@
-"""Small disturbances of a message, as people's typing has them, and the styles of route names."""
+"""Small disturbances of a message, such as typos, and the styles of route names."""
 
 from __future__ import annotations
 

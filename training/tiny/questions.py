@@ -1,4 +1,4 @@
-"""The questions that a model is judged by: held-back phrasings by source, the card's routes, kinds never trained on."""
+"""The questions that judge a model: held-back phrasings by source, the card's routes, kinds never trained on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Route tables and labelled conversations, drawn at random from the kinds.
 
-A table mixes kinds that are easy to confuse with kinds that are not, under names and descriptions picked per table.
-`other` is the answer where the message's kind is absent and no kind near to it is present.
+A table mixes kinds that are easy to confuse with kinds that are not, under names and descriptions picked per table. `other` is
+the answer if the table has neither the message's kind nor one close to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An endless stream of training batches, a function of the seed and the step alone, so that a resumed run goes on as it was."""
+"""An endless stream of training batches, a function of seed and step alone, so that a resumed run continues identically."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a sentence encoder makes of phrasings and descriptions, for the model to find out too.
+"""A sentence encoder's vectors of phrasings and descriptions, for the model to reproduce.
 
-A label says of a phrasing only which route it belongs to, and a few thousand phrasings can be learned by heart. Where the
-model must also say what the encoder would, it has to read the words.
+A label says only which route a phrasing belongs to, and a few thousand phrasings can be learned by heart. To reproduce the
+encoder's vectors, the model has to read the words.
 """
 
 from __future__ import annotations

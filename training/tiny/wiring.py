@@ -1,13 +1,13 @@
-"""A start for the training that already compares and copies, instead of random attention.
+"""Initial weights that already compare and copy, instead of random attention.
 
-Small models spend most of a training finding out that an answer can be looked up: that the conversation has to be
-summed up, compared with each route, and the name of the best one copied. Rotary attention with biases can be set to
-do so from the beginning, with the token vectors of `word_vectors.py`; the training then only has to make it good.
+Small models spend most of a training finding out that an answer can be looked up: sum up the conversation, compare it with each
+route, copy the name of the best one. Rotary attention with biases can be set to do so from the beginning, with the token
+vectors of `word_vectors.py`; training then only has to improve it.
 
-The residual stream is divided: the sense of a token and then of what stands just before it, the sense of the
-conversation, the identity of the token (what the tied output reads), a hint at the token before, the identity of the
-route's name. Single numbers mark the end of a JSON object, the key `name` and the token three behind it, where the name
-itself starts, and whether an object is a route (has a `description`) or a message (has `content`).
+The residual stream is divided: the sense of a token and of the one just before it, the sense of the conversation, the identity
+of the token (read by the tied output), a hint at the token before, the identity of the route's name. Single numbers mark the
+end of a JSON object, the key `name` and the token three after it, where the name itself starts, and whether an object is a
+route (has a `description`) or a message (has `content`).
 """
 
 from __future__ import annotations
