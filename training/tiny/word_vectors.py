@@ -1,9 +1,9 @@
-"""A first guess of the token embeddings: bags of tokens in which messages lie near what their kind is called.
+"""Initial token embeddings: bags of tokens in which messages lie close to the names of their kinds.
 
-A token's vector is a map of what the published sentence encoder makes of the token's text, the same map for all, plus
-an own part that is kept small. So words that the training hardly holds lie where their neighbours in meaning lie. The
-texts are as they stand in a prompt; tokens of its markup mean nothing. This costs two minutes and saves the
-transformer from finding out what words mean while it learns how to compare.
+A token's vector is a map of the published sentence encoder's vector of the token's text, the same map for all, plus a small
+part of its own. So words that hardly occur in training lie close to their neighbours in meaning. Texts are taken as they stand
+in a prompt; tokens of its markup mean nothing. This costs two minutes and saves the transformer from finding out the meaning of
+words while it learns to compare.
 """
 
 # Without PyTorch its classes have no types.
