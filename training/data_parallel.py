@@ -35,7 +35,7 @@ def _join(rank: int, work: Callable[..., None], job: Any, workers: int, meeting:
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter], workers: int, longest: float = 1.0) -> None:
-    """Replace every worker's gradients by their mean, shortened to the norm `longest` where it is greater."""
+    """Replace every worker's gradients by their mean, clipped to the norm `longest`."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)

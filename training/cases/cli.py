@@ -38,7 +38,7 @@ commands.add_command(load)
 
 def main() -> None:
     """Run the command; a failure is one line on stderr and exit status 2, an interrupt is status 130."""
-    # Ended politely, too, it clears up behind itself.
+    # SIGTERM cleans up too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         commands(prog_name="python -m training.cases", standalone_mode=False)

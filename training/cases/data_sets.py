@@ -32,12 +32,12 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set as it is published.
+    """A data set as published.
 
     Attributes:
-        name: what the command calls it.
+        name: its name in the command.
         repository: its path below :data:`PUBLISHED_AT`, with the branch.
-        files: the files of each split, with the size in bytes beyond which something else must have been sent.
+        files: the files of each split, with the size in bytes above which it must be something else.
         attribution: title, authors and licence, as the licence asks for them to be named.
     """
 
@@ -84,7 +84,7 @@ def cache_folder() -> Path:
 
 
 def fetch(data_set: DataSet, split: str, on_progress: OnProgress) -> Path:
-    """Fetch the files of a split that are not in the cache yet; returns the folder that they are in.
+    """Fetch the files of a split that are not in the cache yet; returns their folder.
 
     Args:
         data_set: which one.
@@ -92,7 +92,7 @@ def fetch(data_set: DataSet, split: str, on_progress: OnProgress) -> Path:
         on_progress: called with a step, the bytes that have come, and the bytes in all (0: not known).
 
     Raises:
-        DataSetError: a file cannot be fetched or kept, or is not what it should be.
+        DataSetError: a file cannot be fetched or kept, or is a different one.
     """
     folder = cache_folder() / data_set.name
     files = data_set.files[split]
@@ -112,7 +112,7 @@ def fetch(data_set: DataSet, split: str, on_progress: OnProgress) -> Path:
 
 
 def _download(url: str, target: Path, limit: int, on_bytes: Callable[[int, int], None]) -> None:
-    """Write what ``url`` answers to ``target``; ``limit`` is in bytes."""
+    """Download ``url`` to ``target``; ``limit`` is in bytes."""
     again = "try again, what is complete is kept; or give --from a folder that has the data"
     try:
         # The scheme is that of PUBLISHED_AT.

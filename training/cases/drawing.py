@@ -21,7 +21,7 @@ _DESCRIPTIONS: Final = Path(__file__).parent / "intents.yaml"
 
 @dataclass(frozen=True)
 class Drawing:
-    """How many of what.
+    """The numbers to draw.
 
     Attributes:
         count: cases in all.

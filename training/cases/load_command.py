@@ -25,12 +25,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def load() -> None:
     """Turn a public data set into a file of cases.
 
-    It is fetched from where it is published, once, unless --from names a folder that has it.
+    It is fetched once, from its publisher, unless --from names a folder that has it.
     """
 
 
 def _options(data_set: DataSet, count: int, what: str) -> Callable[[Command], Command]:
-    """The options that all data sets have; ``what`` says what is counted."""
+    """The options that all data sets have; ``what`` names the counted items."""
     options = [
         click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE",
                      help="The file to write."),

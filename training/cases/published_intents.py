@@ -29,7 +29,7 @@ class LabelledMessages:
 
 
 def find(folder: Path, name: str) -> Path:
-    """The file that a data set publishes as ``name``: below ``folder``, or in it where it is the inner folder itself.
+    """The file that a data set publishes as ``name``: below ``folder``, or in it if that is the inner folder.
 
     Raises:
         DataSetError: neither is there.

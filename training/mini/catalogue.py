@@ -37,7 +37,7 @@ _HELD_OUT_SCOPELESS = 2
 
 @dataclass(frozen=True)
 class Subject:
-    """What a route is about: its wordings and the ids of the kinds that belong to it."""
+    """The subject of a route: its wordings and the ids of the kinds that belong to it."""
 
     id: str
     names: tuple[str, ...]
@@ -63,7 +63,7 @@ class Catalogue:
     held_out: frozenset[str] = field(default_factory=frozenset)
 
     def subject(self, kind: str) -> Subject:
-        """A single kind as what a route is about."""
+        """A single kind as the subject of a route."""
         known = self.kinds[kind]
         names = dict.fromkeys(known.names)
         return Subject(kind, tuple(names), tuple(dict.fromkeys(known.descriptions)), frozenset({kind}))

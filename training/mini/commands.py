@@ -68,7 +68,7 @@ def train(
 @click.argument("checkpoint", type=_FOLDER)
 @_DATA
 def calibrate(checkpoint: Path, data: Path) -> None:
-    """Choose the share of published weights, hubness, scale and the threshold of `other` by what was held out."""
+    """Choose the share of published weights, hubness, scale and the threshold of `other` on held-out data."""
     from training.mini.harness import questions
     from training.mini.references import reference_texts
     from training.mini.steering import show, steer, write_settings
@@ -102,7 +102,7 @@ def evaluate(checkpoint: Path, data: Path, as_json: bool) -> None:
 @click.option("--everything", is_flag=True, help="Nothing was held out of the checkpoint's training.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
 def mix(checkpoint: Path, data: Path, steered: Path, everything: bool, out: Path) -> None:
-    """Mix a trained checkpoint with the published one as a calibration says, and work out what hubness is reckoned by."""
+    """Mix a trained checkpoint with the published one by a calibration, and compute the references for hubness."""
     from training.mini.embedding import Encoder
     from training.mini.references import compute_references, reference_texts
     from training.mini.steering import read_settings, write_settings
@@ -120,7 +120,7 @@ def mix(checkpoint: Path, data: Path, steered: Path, everything: bool, out: Path
 @click.argument("checkpoints", type=_FOLDER, nargs=-1, required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
 def average(checkpoints: tuple[Path, ...], out: Path) -> None:
-    """Average the weights of several trainings, which evens out what each of them is poor at."""
+    """Average the weights of several trainings, which evens out their weaknesses."""
     from training.mini.embedding import Encoder
 
     encoder = Encoder(checkpoints[0])

@@ -35,9 +35,9 @@ class Encoder:
         self.model: Any = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
 
     def vectors(self, texts: Sequence[str], max_tokens: int) -> Tensor:
-        """Unit vectors (N, 384) of texts, with gradients where they are on: the mean over a text's tokens.
+        """Unit vectors (N, 384) of texts, with gradients if enabled: the mean over a text's tokens.
 
-        Texts of like length are computed together, so that little is spent on padding.
+        Texts of similar length are computed together, to save padding.
         """
         order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
         parts = []

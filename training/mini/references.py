@@ -46,7 +46,7 @@ class References:
         return max(1, round(_NEIGHBOURS * len(self.rows)))
 
     def hubness(self, routes: Tensor) -> Tensor:
-        """What a weight of 1 takes off the cosines of routes (N, width): (N,)."""
+        """The amount that a weight of 1 subtracts from the cosines of routes (N, width): (N,)."""
         rows = self.rows.numpy().astype(np.float32)
         reckoned = Hubness(1.0, self.neighbours, rows / np.linalg.norm(rows, axis=1, keepdims=True))
         return torch.from_numpy(reckoned.of(routes.numpy())).float()
@@ -57,11 +57,11 @@ class References:
 
 
 def compute_references(encoder: Encoder, texts: list[str]) -> References:
-    """What an encoder makes of the messages."""
+    """An encoder's vectors of the messages."""
     vectors = encoder.embed(texts, _MAX_TOKENS)
     return References((vectors / vectors.abs().amax(1, keepdim=True) * _LARGEST).round().to(torch.int8))
 
 
 def read_references(folder: Path) -> References:
-    """Those beside a checkpoint; raises FileNotFoundError where there are none."""
+    """Those beside a checkpoint; raises FileNotFoundError if there are none."""
     return References(load_file(folder / REFERENCES_FILE)[REFERENCES])

@@ -57,7 +57,7 @@ def _set_weights(questions: Sequence[Question]) -> dict[str, float]:
 
 
 def _weights(scored: Scored) -> Tensor:
-    """The weight of each question: what its set counts, however many questions that has."""
+    """The weight of each question: that of its set, divided among the questions of the set."""
     groups = [question.group for question in scored.questions]
     of_set = _set_weights(scored.questions)
     return torch.tensor([of_set[group] / groups.count(group) for group in groups])

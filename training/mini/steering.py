@@ -18,7 +18,7 @@ from training.mini.scoring import Calibration, Scored, balanced_accuracy, calibr
 
 SETTINGS = "archroute.json"
 _SHARES = (0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
-# More of it costs tables of few routes that are well described what it gains others.
+# More of it costs tables of few, well-described routes as much as it gains others.
 _HUBNESS_WEIGHTS = (0.0, 0.25, 0.5)
 _MAX_TOKENS = 256
 # Of the decisions that a cascade leaves to the encoder.
@@ -27,7 +27,7 @@ _RIGHT_WHERE_SURE = 0.95
 
 @dataclass(frozen=True)
 class Settings:
-    """The share of the trained weights, and what a decider needs to know."""
+    """The share of the trained weights, and the settings for a decider."""
 
     share: float
     scale: float
@@ -53,7 +53,7 @@ class Figures:
 
 
 def read_settings(checkpoint: Path) -> Settings:
-    """The settings beside a checkpoint; raises FileNotFoundError where it was not calibrated."""
+    """The settings beside a checkpoint; raises FileNotFoundError if it was not calibrated."""
     return Settings(**json.loads((checkpoint / SETTINGS).read_text(encoding="utf-8")))
 
 
@@ -70,7 +70,7 @@ def figures_of(encoder: Encoder, asked: list[Question], references: References, 
 def steer(checkpoint: Path, published: Path, asked: list[Question], messages: list[str]) -> tuple[Figures, Figures]:
     """Figures of the published encoder and of the mixture of it and the trained one that makes the right answers likeliest.
 
-    `messages` are those that hubness is reckoned by; the published encoder is judged without.
+    Hubness is computed from `messages`; the published encoder is judged without it.
     """
     plain = Encoder(published)
     before = _fitted(_scored(plain, asked, compute_references(plain, messages)), 0.0, 0.0, 1)

@@ -47,7 +47,7 @@ _OWN_CLOSING = 0.7
 
 @dataclass
 class Table:
-    """Routes as texts with what they are about; conversations with the kind of each ("" for none) and its label."""
+    """Routes as texts with their subjects; conversations with the kind of each ("" for none) and its label."""
 
     routes: list[str]
     subjects: list[Subject]
@@ -189,7 +189,7 @@ class TableSampler:
             table.labels.append(len(table.subjects))
 
     def _absent(self, subjects: list[Subject], present: frozenset[str], rng: random.Random) -> tuple[talk.Messages, str] | None:
-        """A conversation that fits none of the subjects, and its kind; None where this draw found none."""
+        """A conversation that fits none of the subjects, and its kind; None if this draw found none."""
         quiet = not any(k.split("/")[-1] in CHAT_KINDS or k.startswith(("chat=", "tasks=chat")) for k in present)
         draw = rng.random()
         if draw < 0.30:

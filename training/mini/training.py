@@ -29,7 +29,7 @@ ROUTE_TOKENS = 64
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what comes out of a training, beside the data. `minutes`, where given, decide the steps."""
+    """Everything beside the data that determines a training's result. `minutes`, if given, determine the steps."""
 
     steps: int = 600
     minutes: float | None = None
@@ -56,7 +56,7 @@ ADDED = Recipe(steps=300, rate=5e-5, seed=29)
 class Job:
     """A training from the encoder in `start` to a checkpoint in `out`.
 
-    `anchors` are texts whose vectors are kept where that encoder puts them.
+    `anchors` are texts whose vectors stay where that encoder puts them.
     """
 
     sampler: TableSampler

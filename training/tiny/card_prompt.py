@@ -57,7 +57,7 @@ def conversation(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def answer(name: str) -> str:
-    """What the model replies for a route name."""
+    """The model's reply for a route name."""
     return json.dumps({"route": name})
 
 

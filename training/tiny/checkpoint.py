@@ -47,7 +47,7 @@ def write_checkpoint(folder: Path, model: Qwen2, tokenizer: Tokenizer) -> None:
 
 
 def read_checkpoint(folder: Path) -> tuple[Qwen2, Tokenizer]:
-    """The model and tokenizer of a checkpoint written here; FileNotFoundError where a file is missing."""
+    """The model and tokenizer of a checkpoint written here; FileNotFoundError if a file is missing."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     shape = Shape(**{name: config[name] for name in Shape.__dataclass_fields__})
     model = Qwen2(shape)

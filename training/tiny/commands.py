@@ -36,7 +36,7 @@ def samplers(data: Path) -> tuple[dict[str, Kind], Sampler, Sampler]:
     """All kinds, the sampler of the training and the one of held-back phrasings."""
     public = load_public(data)
     kinds = load_banks() | public.kinds
-    # What a model has not met it is quick to answer by `other`, so that it is taught by fewer of them than it is judged by.
+    # A model is quick to answer `other` for messages that are new to it, so training has fewer of them than evaluation.
     train = Sampler(kinds, public.out_of_scope, held=False, excluded=UNSEEN, other_share=0.11)
     held = Sampler(kinds, public.held_out_of_scope, held=True, excluded=UNSEEN)
     return kinds, train, held

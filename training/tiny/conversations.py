@@ -28,7 +28,7 @@ def _say(messages: Messages, role: str, content: str) -> None:
 
 
 def _ask(messages: Messages, kind: Kind, rng: random.Random, held: bool) -> None:
-    """Add a request of `kind`, and as `phrasing` what it was made of."""
+    """Add a request of `kind`, and its template as `phrasing`."""
     phrasing = kind.phrasing(rng, held)
     messages.append({"role": "user", "content": disturb(kind.fill(phrasing, rng), rng), "phrasing": phrasing})
 
@@ -38,7 +38,7 @@ def _reply(rng: random.Random) -> str:
 
 
 def of_dialogue(kind: Kind, rng: random.Random, held: bool) -> Messages:
-    """A recorded dialogue from where this intent began, or a little before, up to a user turn of it."""
+    """A recorded dialogue from the beginning of this intent, or a little before, up to a user turn of it."""
     pool = kind.held_dialogues if held and kind.held_dialogues else kind.dialogues
     recorded, begun, turn = rng.choice(pool)
     start = max(0, begun - rng.choice([0, 0, 0, 2, 4]))

@@ -28,9 +28,9 @@ def held_back(text: str) -> bool:
 
 @dataclass
 class Kind:
-    """One kind of request. `train` and `held` are phrasings (templates where `slots` is not empty).
+    """One kind of request. `train` and `held` are phrasings (templates unless `slots` is empty).
 
-    `domain` is the part of its source that it belongs to, where the source has such parts.
+    `domain` is its part of the source, if the source has such parts.
     """
 
     id: str
@@ -69,7 +69,7 @@ class Kind:
         return self.fill(self.phrasing(rng, held), rng)
 
     def followup(self, rng: random.Random, held: bool) -> str | None:
-        """A later message of this kind, or None where the kind has none."""
+        """A later message of this kind, or None if the kind has none."""
         pool = self.held_followups if held and self.held_followups else self.followups
         return self.fill(rng.choice(pool), rng) if pool else None
 

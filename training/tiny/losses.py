@@ -39,7 +39,7 @@ class SenseReader(nn.Module):
         self.register_buffer("vectors", vectors, persistent=False)
 
     def forward(self, states: Tensor, rows: Tensor) -> Tensor:
-        """One minus the mean cosine between what is read and the vectors of these rows."""
+        """One minus the mean cosine between the predictions and the vectors of these rows."""
         if not len(rows):
             return states.sum() * 0.0
         read: Tensor = self.map(self.norm(states))

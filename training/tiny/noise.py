@@ -31,7 +31,7 @@ def typo(text: str, rng: random.Random) -> str:
 
 
 def _without_a_word(text: str, rng: random.Random) -> str:
-    """Leave a word out, or put one in its place that nobody knows: what is asked is mostly clear without it."""
+    """Leave a word out, or replace it by an unknown one: the request is mostly clear without it."""
     words = text.split(" ")
     if len(words) < 6:
         return text

@@ -22,7 +22,7 @@ IGNORED = -1
 
 @dataclass
 class Pack:
-    """Token ids with rotary position and segment (0 the table, 1.. a conversation) each, and what is to be learned.
+    """Token ids with rotary position and segment (0 the table, 1.. a conversation) each, and the training targets.
 
     `targets` holds (index, token after it, weight); `pointers` (index where the name starts, index of the last token
     of the right route's description, or 0 for `other`); `senses` (index, row of what an encoder makes of it): at a route's
@@ -122,7 +122,7 @@ def _weights(answer: list[int], answers: list[list[int]], opening: int) -> list[
 
 @dataclass
 class Batch:
-    """Packs side by side: arrays (B, T) and flat lists of what is learned, as indices into B * T."""
+    """Packs side by side: arrays (B, T) and flat lists of the targets, as indices into B * T."""
 
     tokens: np.ndarray
     positions: np.ndarray

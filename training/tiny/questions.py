@@ -76,7 +76,7 @@ def unseen_questions(sampler: Sampler, unseen: frozenset[str], count: int) -> li
 
 
 def tally(questions: list[Question], decisions: list[str]) -> dict[str, dict[str, float]]:
-    """For each group how many questions there are, the share answered rightly, and the same where it is `other`."""
+    """The number of questions and the share of right answers for each group, and the same for `other`."""
     groups: dict[str, list[tuple[Question, str]]] = {}
     for question, decision in zip(questions, decisions, strict=True):
         groups.setdefault(question.group, []).append((question, decision))

@@ -160,7 +160,7 @@ class Sampler:
         return text
 
     def _absent(self, chosen: list[Kind], rng: random.Random) -> talk.Messages | None:
-        """A conversation that fits none of the chosen kinds, or None where this draw found none."""
+        """A conversation that fits none of the chosen kinds, or None if this draw found none."""
         sources = {k.source for k in chosen}
         quiet = not any(k.id.split("/")[-1] in CHAT_KINDS for k in chosen)
         draw = rng.random()

@@ -39,7 +39,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a token; raises ValueError where the vocabulary lacks it."""
+    """The id of a token; raises ValueError if the vocabulary lacks it."""
     number = tokenizer.token_to_id(token)
     if number is None:
         raise ValueError(f"the tokenizer has no entry {token!r}; it was not made by training.tiny")

@@ -27,7 +27,7 @@ from training.tiny.wiring import marks_of, wire
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what comes out of a training, beside the data."""
+    """Everything beside the data that determines a training's result."""
 
     steps: int = 4000
     workers: int = 2
@@ -89,7 +89,7 @@ class Averages:
 
 @dataclass(frozen=True)
 class Job:
-    """A training: data, tokenizer, where the checkpoint goes, and how its quality is watched (on stderr)."""
+    """A training: data, tokenizer, the checkpoint's folder, and how its quality is watched (on stderr)."""
 
     sampler: Sampler
     tokenizer: Tokenizer

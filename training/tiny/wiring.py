@@ -37,7 +37,7 @@ _HALF = 32
 class Marks:
     """Token ids that matter in a prompt: those that can end a route's JSON, and the keys `name` and so on.
 
-    `closing` counts the tokens from the end of a conversation to where the answer's name starts.
+    `closing` counts the tokens from the end of a conversation to the start of the answer's name.
     """
 
     ends: list[int]
@@ -56,7 +56,7 @@ def marks_of(tokenizer: Tokenizer) -> Marks:
 
 
 def wire(model: Qwen2, senses: Tensor, marks: Marks, seed: int) -> None:
-    """Set a fresh model up with token vectors (V, 64) and what `marks` says about the prompt's tokens."""
+    """Set a fresh model up with token vectors (V, 64) and the prompt's tokens in `marks`."""
     generator = torch.Generator().manual_seed(seed)
     table = torch.randn(senses.shape[0], 256, generator=generator) * 0.01
     table[:, _SENSE] += senses
@@ -124,7 +124,7 @@ def _favour(attention: Attention, head: int, mark: int, strength: float, pair: i
 
 
 def _look_back(attention: Attention, head: int, frequencies: Tensor, pairs: range, height: float, distance: int) -> None:
-    """Let a head attend to what stands about `distance` tokens back: a sum of cosines, `height` at that distance.
+    """Let a head attend to the token about `distance` tokens back: a sum of cosines, `height` at that distance.
 
     A negative height makes it look away from there.
     """

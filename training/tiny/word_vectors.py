@@ -81,7 +81,7 @@ def markup_tokens(tokenizer: Tokenizer) -> set[int]:
 
 
 def meanings_of(tokenizer: Tokenizer, encoder: Path) -> Tensor:
-    """What the encoder makes of every token's text: vectors (V, 384) around their mean."""
+    """The encoder's vectors of every token's text (V, 384), around their mean."""
     texts = [tokenizer.decode([token]).strip() or "." for token in range(tokenizer.get_vocab_size())]
     vectors = embed(encoder, texts, _TOKEN_LENGTH)
     return vectors - vectors.mean(0)
