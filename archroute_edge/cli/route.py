@@ -28,6 +28,7 @@ from archroute_edge.cli.options import (
     read_config,
     read_message_options,
 )
+from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import parse_json, read_routes
 from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision
@@ -151,14 +152,14 @@ def _route_lines(router: Router, lines: BinaryIO, scores: bool, deadline: float 
     if lines.seekable() and not isinstance(lines, io.BytesIO):
         n_lines = sum(1 for _ in lines)
         lines.seek(0)
-    shown = bool(n_lines) and sys.stderr.isatty()
     numbered = enumerate(lines, 1)
-    with click.progressbar(length=n_lines or 0, file=sys.stderr, hidden=not shown) as progress:
+    with ProgressLine() as progress:
         while chunk := list(islice(numbered, at_once)):
             for answer in _answer(router, [each for each in chunk if each[1].strip()], scores, deadline):
                 failed |= "error" in answer
                 click.echo(json.dumps(answer))
-            progress.update(len(chunk))
+            if n_lines:
+                progress("deciding", chunk[-1][0], n_lines)
     return failed
 
 

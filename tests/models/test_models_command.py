@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from archroute_edge.cli import main
-from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.models import find_model, pull_checkpoint, pull_model
 from archroute_edge.models._find import user_folder
 from archroute_edge.system import bundled_folder
@@ -222,56 +220,3 @@ class TestRemove:
 
     def test_what_is_not_here(self, hub: Hub) -> None:
         assert models("remove", "small", "--yes").exit_code == 2
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-class TestProgress:
-    def test_time_left_counts_from_where_the_step_began(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A download that goes on at 90 % would otherwise promise to be done at once."""
-        now = [1000.0]
-        monkeypatch.setattr("archroute_edge.cli.progress.time.monotonic", lambda: now[0])
-        terminal = _Terminal()
-        with ProgressLine(terminal) as line:
-            line("downloading x", 900, 1000)
-            now[0] += 10
-            line("downloading x", 950, 1000)
-            assert terminal.getvalue().split("\r")[-1].strip() == "downloading x  95%  0:10 left"
-        assert terminal.getvalue().split("\r")[-1] == ""
-
-    def test_a_step_says_how_long_it_took(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """After a quarter in 30 seconds, 90 are left."""
-        now = [1000.0]
-        monkeypatch.setattr("archroute_edge.cli.progress.time.monotonic", lambda: now[0])
-        terminal = _Terminal()
-        with ProgressLine(terminal) as line, line.step("converting x") as progress:
-            now[0] += 30
-            progress(25, 100)
-            assert terminal.getvalue().split("\r")[-1].strip() == "converting x  25%  1:30 left"
-            now[0] += 1
-        assert terminal.getvalue().split("\r")[-1] == "converting x  done in 0:31\n"
-
-    def test_a_step_that_failed_is_not_done(self) -> None:
-        """Nobody should read that a failed conversion was done."""
-        terminal = _Terminal()
-        with pytest.raises(ZeroDivisionError), ProgressLine(terminal) as line, line.step("converting x"):
-            raise ZeroDivisionError
-        assert "done" not in terminal.getvalue()
-
-    def test_elsewhere_a_line_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A log must not fill with thousands of redrawn lines."""
-        now = [1000.0]
-        monkeypatch.setattr("archroute_edge.cli.progress.time.monotonic", lambda: now[0])
-        log = io.StringIO()
-        with ProgressLine(log) as line:
-            for done in range(0, 4000, 10):
-                line("downloading x", done, 8000)
-                now[0] += 0.1
-        assert log.getvalue().splitlines() == [
-            "downloading x  12%  1:10 left",
-            "downloading x  25%  1:00 left",
-            "downloading x  37%  0:50 left",
-        ]
