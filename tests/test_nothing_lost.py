@@ -23,8 +23,7 @@ NAMES = """
 """
 
 _ENGINE = """
-    --budget --decoder --flash-attention --gpu-layers --kv-type --n-ctx --no-flash-attention --no-prefix-cache --switch-over
-    --threads
+    --budget --decoder --flash-attention --gpu-layers --kv-type --n-ctx --no-flash-attention --no-prefix-cache --threads
 """
 
 COMMANDS = {
@@ -38,7 +37,8 @@ COMMANDS = {
     "archroute demo": "--json",
     "archroute doctor": "--json",
     "archroute eval": f"""
-        FILE --calibration --compare --csv --html --json --limit --model --prompt-format --resume --routes {_ENGINE}
+        FILE --calibration --compare --csv --html --json --limit --model --prompt-format --resume --routes --switch-over
+        {_ENGINE}
     """,
     "archroute grammar": "--config --model --prompt-format",
     "archroute models": "",
@@ -50,11 +50,13 @@ COMMANDS = {
     "archroute prompt": "TEXT --budget --config --json --messages --model --prompt-format --tokens",
     "archroute quantize": "LEVEL SOURCE --dry-run --imatrix --json --output --threads -o",
     "archroute route": f"""
-        TEXT --batch --calibration --config --deadline --json --messages --model --prompt-format --scores {_ENGINE}
+        TEXT --batch --calibration --config --deadline --json --messages --model --prompt-format --scores --switch-over
+        {_ENGINE}
     """,
     "archroute serve": f"""
         --affinity-ttl --allowed-host --api-key --api-key-file --calibration --config --deadline --host --implicit-sessions
-        --max-affinity --max-body --model --port --prompt-format --queue --stdio --timeout {_ENGINE}
+        --max-affinity --max-body --model --port --prompt-format --queue --stdio --switch-over --timeout
+        {_ENGINE}
     """,
 }
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import gc
 import io
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +11,8 @@ from typing import Any
 import click
 
 from archroute_edge import __version__
-from archroute_edge.cli.help import examples
-from archroute_edge.cli.lazy_group import CommandPlace, LazyGroup
-from archroute_edge.cli.termination import interrupt_on_sigterm
+from archroute_edge.cli.help import CommandPlace, LazyGroup, examples
+from archroute_edge.cli.process import drop_unwritten, set_process_up
 from archroute_edge.errors import ArchRouteError
 
 _COMMANDS = {
@@ -29,7 +24,7 @@ _COMMANDS = {
         ("demo", "demo", "demo", "Show what the bundled models decide."),
         ("doctor", "doctor", "doctor", "Show the build, decide with each model, and say what is wrong."),
         ("eval", "evaluate", "eval_command", "Measure how well a model routes labelled cases."),
-        ("grammar", "grammar", "grammar", "Print the GBNF grammar that the model's answer is held to."),
+        ("grammar", "prompt", "grammar", "Print the GBNF grammar that the model's answer is held to."),
         ("models", "models", "models", "List, pull, check and remove models."),
         ("prompt", "prompt", "prompt", "Print the exact prompt that the model would be given."),
         ("quantize", "quantize", "quantize_command", "Quantize a GGUF to one or more levels."),
@@ -59,7 +54,7 @@ class _OneLineErrors(LazyGroup):
     ) -> Any:
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
-        _set_process_up()
+        set_process_up()
         try:
             code = super().main(args, prog_name, complete_var, False, **extra)
         except click.UsageError as exc:
@@ -71,55 +66,9 @@ class _OneLineErrors(LazyGroup):
             sys.exit(130)
         except OSError as exc:
             _complain(str(exc))
-            _drop_unwritten()
+            drop_unwritten()
             sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
-
-
-def _set_process_up() -> None:
-    """Leave out what takes time in a process of our own, and what nothing in it gains from; and end it in order."""
-    _set_streams_up()
-    interrupt_on_sigterm()
-    # OpenBLAS starts a thread a core when NumPy is imported, and they spin for each other. Our products are small.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # All memory goes with the process. To look for cycles in it before takes a tenth of a short command's time.
-    atexit.register(gc.freeze)
-
-
-class _Forgiving(io.FileIO):
-    """A file that loses what it cannot take."""
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data) or len(data)
-        except OSError:
-            return len(data)
-
-
-def _set_streams_up() -> None:
-    """Put the null device in the place of closed streams, and let human text on stderr fail no command."""
-    # Else the next file that is opened gets their numbers, and native code's messages are written into it.
-    for number, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
-        if getattr(sys, name) is None:
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process's life
-    # Not where a program that calls this has put a stream of its own.
-    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
-        raw = _Forgiving(sys.stderr.fileno(), "w", closefd=False)
-        sys.stderr = io.TextIOWrapper(
-            io.BufferedWriter(raw), encoding=sys.stderr.encoding, errors="backslashreplace", line_buffering=True
-        )
-
-
-def _drop_unwritten() -> None:
-    """Where stdout takes no more, what is left in its buffer would fail again at the end, with a traceback and code 120."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
 
 
 def _complain(message: str) -> None:

@@ -1,21 +1,24 @@
-"""``archroute doctor``."""
+"""``archroute doctor``, which decides with each model in a process of its own before it says that all is well."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import re
+import signal
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import psutil
 
 from archroute_edge import __version__
 from archroute_edge.cli.help import examples
-from archroute_edge.cli.options import json_option
-from archroute_edge.cli.trial_decision import decide_with
+from archroute_edge.cli.options import json_option, shown_size
 from archroute_edge.decoding import folder_problem, inspect_folder
 from archroute_edge.engine import (
     KernelVerdict,
@@ -28,15 +31,23 @@ from archroute_edge.engine import (
     unused_gpus,
 )
 from archroute_edge.engine import _backend as backend
-from archroute_edge.errors import ArchRouteError
+from archroute_edge.errors import ArchRouteError, SettingsError
 from archroute_edge.models import BUNDLED, ModelFile, model_folders, models_on_this_machine, read_catalogue
-from archroute_edge.system import bundled_folder, cache_folder
+from archroute_edge.system import bundled_folder, cache_folder, start_module
 
 _COMPUTES_WITH = {
     "amx": "all that the build has, AMX among them",
     "repack": "repacked weights, without AMX",
     "plain": "weights as they are in the file",
 }
+
+TIME_LIMIT_S: Final = 300.0
+"""A large model may have to be read from a slow disk."""
+
+_MESSAGE: Final = "my test fails with an IndexError"
+# llama.cpp's log: where the weights are, and so with which kernels they are computed.
+_BUFFER_LINE: Final = re.compile(r"load_tensors: +(\S+) model buffer size = +([\d.]+) MiB")
+_ERROR_LINE: Final = "archroute: error: "
 
 
 @click.command(epilog=examples("archroute doctor", "archroute doctor --json"))
@@ -60,7 +71,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
         "kernels": _kernels(verdict),
         "devices": [f"{each.name}: {each.description}" for each in devices],
         "threads": backend.physical_cores(),
-        "memory": _gigabytes(psutil.virtual_memory().total),
+        "memory": shown_size(psutil.virtual_memory().total),
         "models": _models(problems, decide=computes),
         "saved_prefixes": _prefixes(problems),
         "advice": _advice([each.name for each in devices], gpu_offload=computes and backend.build().gpu_offload),
@@ -118,7 +129,7 @@ def _models(problems: list[str], *, decide: bool) -> dict[str, str]:
     try:
         catalogue = read_catalogue()
         for file in models_on_this_machine():
-            found[file.name] = f"{file.path} ({_gigabytes(file.path.stat().st_size)})"
+            found[file.name] = f"{file.path} ({shown_size(file.path.stat().st_size)})"
             if decide:
                 found[file.name] += f": {_decide(file, problems)}"
         for entry in catalogue.values():
@@ -161,11 +172,7 @@ def _prefixes(problems: list[str]) -> str:
     problems.extend(f"{each.problem}; delete it" for each in saved if each.problem)
     if problem := folder_problem(folder):
         problems.append(problem)
-    return f"{len(saved)} in {folder} ({_gigabytes(sum(each.n_bytes for each in saved))})"
-
-
-def _gigabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"
+    return f"{len(saved)} in {folder} ({shown_size(sum(each.n_bytes for each in saved))})"
 
 
 def _print(key: str, value: Any) -> None:
@@ -179,3 +186,55 @@ def _print(key: str, value: Any) -> None:
             click.echo(f"  {text}")
     else:
         click.echo(f"{key}: {value}")
+
+
+@dataclass(frozen=True)
+class TrialDecision:
+    """What came of it: a route, the milliseconds of the decision and where the weights were; or what went wrong."""
+
+    route: str = ""
+    milliseconds: float = 0.0
+    buffers: tuple[str, ...] = ()
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        if self.problem is not None:
+            return f"no decision: {self.problem}"
+        return f"decides in {self.milliseconds:.0f} ms, weights in {', '.join(self.buffers)}"
+
+
+def decide_with(model: Path, seconds: float = TIME_LIMIT_S) -> TrialDecision:
+    """Route a message with the model at ``model``, as ``archroute route`` does, and wait for its end."""
+    arguments = ("-v", "route", _MESSAGE, "--model", str(model), "--json", "--no-prefix-cache")
+    try:
+        process = start_module(
+            "archroute_edge.cli", *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    except (OSError, SettingsError) as exc:
+        return TrialDecision(problem=f"no process for it can be started ({exc})")
+    with process:
+        try:
+            output, log = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return TrialDecision(problem=f"it took more than {seconds:.0f} s")
+        except BaseException:
+            process.kill()
+            raise
+    text = log.decode("utf-8", "replace")
+    try:
+        decision = json.loads(output)
+        found = tuple(f"{name} ({shown_size(float(size) * 2**20)})" for name, size in _BUFFER_LINE.findall(text))
+        return TrialDecision(decision["route"], decision["timings"]["total_ms"], found)
+    except (ValueError, KeyError, TypeError):
+        return TrialDecision(problem=_reason(process.returncode, text))
+
+
+def _reason(exit_code: int, log: str) -> str:
+    for line in reversed(log.splitlines()):
+        if line.startswith(_ERROR_LINE):
+            return line.removeprefix(_ERROR_LINE)
+    if exit_code < 0:
+        return f"the process ended with {signal.Signals(-exit_code).name}"
+    return f"the process ended with exit code {exit_code}"

@@ -30,6 +30,7 @@ from archroute_edge.cli.options import (
     model_option,
     note_bundled_model,
     prompt_format_option,
+    switch_over_option,
 )
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
@@ -58,6 +59,7 @@ _MOST_EXAMPLES = 8
 @click.option("--limit", cls=Option, type=click.IntRange(min=1), metavar="N", help="Run only the first N cases.")
 @prompt_format_option
 @engine_options
+@switch_over_option
 @calibration_option
 @resume_option
 @json_option

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from archroute_edge.cli.help import examples
-from archroute_edge.cli.options import json_option
+from archroute_edge.cli.help import examples, option
+from archroute_edge.cli.options import json_option, shown_size
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import SettingsError
 from archroute_edge.models import (
@@ -46,7 +46,7 @@ def list_models(as_json: bool) -> None:
     shown = [("model", "size", "licence", "on this machine")]
     for row in rows:
         size = (
-            _size(row["bytes"])
+            shown_size(row["bytes"])
             if row["bytes"] is not None
             else f"~{row['approximate_size']}"
             if row["approximate_size"]
@@ -88,8 +88,8 @@ def _rows(entry: CatalogueEntry, here: dict[str, InstalledModel]) -> list[dict[s
     epilog=examples("archroute models pull arch-router", "archroute models pull arch-router --quant Q4_K_M"),
 )
 @_NAME
-@click.option("--quant", metavar="LEVEL", help="Quantization level, such as Q4_K_M.  [default: the catalogue's]")
-@click.option("--revision", metavar="REV", help="Branch, tag or commit of the repository.  [default: the catalogue's, or main]")
+@option("--quant", metavar="LEVEL", help="Quantization level, such as Q4_K_M.  [default: the catalogue's]")
+@option("--revision", metavar="REV", help="Branch, tag or commit of the repository.  [default: the catalogue's, or main]")
 @json_option
 def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> None:
     """Download a model from the Hugging Face hub; print its path.
@@ -165,7 +165,7 @@ def verify_models(ctx: click.Context, name: str | None, as_json: bool) -> None:
     name="remove", epilog=examples("archroute models remove arch-router:Q4_K_M", "archroute models remove arch-router --yes")
 )
 @_NAME
-@click.option("--yes", is_flag=True, help="Delete without asking.")
+@option("--yes", is_flag=True, help="Delete without asking.")
 @json_option
 def remove_model(name: str, yes: bool, as_json: bool) -> None:
     """Delete a model from this machine; without LEVEL, all its levels.
@@ -175,7 +175,7 @@ def remove_model(name: str, yes: bool, as_json: bool) -> None:
     """
     found = installed(name)
     for model in found:
-        click.echo(f"{model.name}: {model.path} ({_size(model.n_bytes)})", err=True)
+        click.echo(f"{model.name}: {model.path} ({shown_size(model.n_bytes)})", err=True)
     if not yes:
         if not _can_answer():
             raise SettingsError("nothing was deleted: add --yes to delete without being asked")
@@ -186,10 +186,6 @@ def remove_model(name: str, yes: bool, as_json: bool) -> None:
 
 def _can_answer() -> bool:
     return sys.stdin.isatty()
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def _text(value: object) -> str | None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from archroute_edge.cli.help import LANGUAGE_MODELS, Option
+from archroute_edge.cli.help import LANGUAGE_MODELS, option
 from archroute_edge.config import RoutingConfig, load_config, parse_json
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders import DecoderName
 from archroute_edge.engine import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
-from archroute_edge.models import AUTO, BUNDLED_ENCODER, PREFERRED, ModelFile
+from archroute_edge.models import AUTO, BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL, PREFERRED, ModelFile
 from archroute_edge.prompts import PROMPT_FORMATS
 from archroute_edge.routing import BUDGET_LIMITS, GPU_LAYERS_LIMITS, LONGEST_DEADLINE_S, N_CTX_LIMITS, THREADS_LIMITS
 
@@ -29,114 +30,94 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def _stack(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
+        for each in reversed(options):
+            command = each(command)
         return command
 
     return decorate
 
 
-config_option = click.option("--config", metavar="FILE", help="Routes and models.  [default: five example routes]")
-model_option = click.option(
-    "--model",
-    metavar="NAME|PATH",
-    default=AUTO,
-    show_default=True,
-    help="Name in the catalogue, or GGUF file; auto is Arch-Router if it is on this machine, else mini. "
-    "ENCODER+MODEL is a cascade.",
+language_models = partial(option, heading=LANGUAGE_MODELS)
+_ROUTER_SETTINGS = (
+    *("model", "prompt_format", "decoder", "n_ctx", "threads", "gpu_layers", "budget", "flash_attention", "kv_type"),
 )
-prompt_format_option = click.option(
+_MODEL = "Name in the catalogue, or GGUF file; auto is Arch-Router if it is on this machine, else "
+
+config_option = option("--config", metavar="FILE", help="Routes and models.  [default: five example routes]")
+model_option = option(
+    "--model", metavar="NAME|PATH", default=AUTO, help=f"{_MODEL}{BUNDLED_ENCODER}. ENCODER+MODEL is a cascade."
+)
+language_model_option = option(
+    "--model", metavar="NAME|PATH", default=AUTO, help=f"{_MODEL}{BUNDLED_LANGUAGE_MODEL}. It has to be a language model."
+)
+prompt_format_option = language_models(
     "--prompt-format",
-    cls=Option,
-    heading=LANGUAGE_MODELS,
     type=click.Choice([AUTO, *PROMPT_FORMATS]),
     default=AUTO,
-    show_default=True,
     help="Format of the prompt; auto is the one that the model was trained on.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-calibration_option = click.option(
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
+calibration_option = option(
     "--calibration", metavar="FILE", help="Calibrate decisions; archroute calibrate writes FILE, for one model."
 )
-deadline_option = click.option(
+deadline_option = option(
     "--deadline",
-    cls=Option,
     type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
     metavar="SECONDS",
-    help="Answer within SECONDS, with other if need be. Loading the model and evaluating the routes do not count.",
+    help="Answer within SECONDS, with the fallback (other, the default model) if need be.  [default: wait]",
 )
-budget_option = click.option(
+budget_option = language_models(
     "--budget",
-    cls=Option,
-    heading=LANGUAGE_MODELS,
     metavar="N",
     type=click.IntRange(*BUDGET_LIMITS),
     default=DEFAULT_BUDGET,
-    show_default=True,
     help="Most tokens of conversation in a prompt; the earliest turns are left out.",
 )
 message_options = _stack(
     click.argument("text", required=False),
-    click.option("--messages", metavar="FILE", help="OpenAI-style messages as JSON instead of TEXT; - is stdin."),
+    option("--messages", metavar="FILE", help="OpenAI-style messages as JSON instead of TEXT; - is stdin."),
 )
 engine_options = _stack(
-    click.option(
-        "--threads",
-        cls=Option,
-        metavar="N",
-        type=click.IntRange(*THREADS_LIMITS),
-        help="CPU threads.  [default: physical cores]",
-    ),
-    click.option(
+    option("--threads", metavar="N", type=click.IntRange(*THREADS_LIMITS), help="CPU threads.  [default: physical cores]"),
+    option(
         "--gpu-layers",
-        cls=Option,
         metavar="N",
         type=click.IntRange(*GPU_LAYERS_LIMITS),
         help="Layers on the GPU; -1 is all, 0 is none.  [default: all, if there is a GPU]",
     ),
-    click.option("--no-prefix-cache", is_flag=True, help="Neither save nor load evaluated prefixes and route vectors."),
-    click.option(
-        "--switch-over",
-        cls=Option,
-        metavar="X",
-        type=click.FloatRange(0, 1),
-        help="Of a cascade: the confidence, 0 to 1, from which the encoder decides alone.  [default: the encoder's own]",
-    ),
-    click.option(
+    option("--no-prefix-cache", is_flag=True, help="Neither save nor load evaluated prefixes and route vectors."),
+    language_models(
         "--decoder",
-        cls=Option,
-        heading=LANGUAGE_MODELS,
         type=click.Choice(get_args(DecoderName)),
         default="fast",
-        show_default=True,
         help="How the answer is decoded; grammar is llama.cpp's own sampler: slower, same result.",
     ),
-    click.option(
+    language_models(
         "--n-ctx",
-        cls=Option,
-        heading=LANGUAGE_MODELS,
         metavar="N",
         type=click.IntRange(*N_CTX_LIMITS),
         help="Size of the KV cache, in tokens.  [default: fitted to the routes]",
     ),
     budget_option,
-    click.option(
+    language_models(
         "--flash-attention/--no-flash-attention",
-        cls=Option,
-        heading=LANGUAGE_MODELS,
         default=None,
         help="Use llama.cpp's flash attention or not.  [default: as measured for the prompt's length]",
     ),
-    click.option(
+    language_models(
         "--kv-type",
-        cls=Option,
-        heading=LANGUAGE_MODELS,
         type=click.Choice([*KV_TYPES]),
         default=DEFAULT_KV_TYPE,
-        show_default=True,
         help="Data type of the KV cache; q8_0 halves its memory and needs flash attention.",
     ),
 )
+switch_over_option = option(
+    "--switch-over",
+    metavar="X",
+    type=click.FloatRange(0, 1),
+    help="Of a cascade: the confidence, 0 to 1, from which the encoder decides alone.  [default: the encoder's own]",
+)
+"""Not for what takes one model alone."""
 
 
 @dataclass(frozen=True)
@@ -177,20 +158,15 @@ def note_bundled_model(model: str, found: ModelFile) -> None:
 
 def router_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """What the shared options set of a router, but for its routes."""
-    return {
-        "model": options["model"],
-        "prompt_format": options["prompt_format"],
-        "decoder": options["decoder"],
-        "n_ctx": options["n_ctx"],
-        "threads": options["threads"],
-        "gpu_layers": options["gpu_layers"],
-        "budget": options["budget"],
-        "flash_attention": options["flash_attention"],
-        "kv_type": options["kv_type"],
-        "prefix_cache": not options["no_prefix_cache"],
-        "calibration": options.get("calibration"),
-        "switch_over": options["switch_over"],
-    }
+    settings = {name: options[name] for name in _ROUTER_SETTINGS}
+    settings["prefix_cache"] = not options["no_prefix_cache"]
+    # Not every command has these.
+    return {**settings, **{name: options.get(name) for name in ("calibration", "switch_over")}}
+
+
+def shown_size(n_bytes: float) -> str:
+    """A size in the decimal units that the hub and disks have."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def read_message_options(text: str | None, messages: str | None) -> Messages:

@@ -1,4 +1,4 @@
-"""``archroute prompt``."""
+"""``archroute prompt`` and ``archroute grammar``: what a language model is given, and what its answer is held to."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import json
 
 import click
 
-from archroute_edge.cli.help import Command, examples
+from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.options import (
     budget_option,
     config_option,
     json_option,
+    language_model_option,
     message_options,
-    model_option,
     prompt_format_option,
     read_config,
     read_message_options,
 )
 from archroute_edge.conversation import read_user_text, trim
 from archroute_edge.deciders import choose_prompt_format
+from archroute_edge.engine import check_model_file
 from archroute_edge.models import find_language_model
-from archroute_edge.prompts import PromptBuilder
+from archroute_edge.prompts import PromptBuilder, normalises_to_nfc, to_gbnf
 
 
 @click.command(
@@ -32,10 +33,10 @@ from archroute_edge.prompts import PromptBuilder
 )
 @message_options
 @config_option
-@model_option
+@language_model_option
 @prompt_format_option
 @budget_option
-@click.option("--tokens", is_flag=True, help="Print the token ids instead of the text.")
+@option("--tokens", is_flag=True, help="Print the token ids instead of the text.")
 @json_option
 def prompt(
     text: str | None,
@@ -49,7 +50,7 @@ def prompt(
 ) -> None:
     """Print the exact prompt that the model would be given.
 
-    TEXT is a user message. auto is Arch-Router if it is on this machine, else tiny: an encoder has no prompt.
+    TEXT is a user message.
     """
     from archroute_edge.engine import LoadedModel
 
@@ -67,3 +68,16 @@ def prompt(
     else:
         # No line break of our own: what is printed is the prompt to the byte.
         click.echo(rendered.encode("utf-8"), nl=False)
+
+
+@click.command(cls=Command, epilog=examples("archroute grammar --config routes.yaml"))
+@config_option
+@language_model_option
+@prompt_format_option
+def grammar(config: str | None, model: str, prompt_format: str) -> None:
+    """Print the GBNF grammar that the model's answer is held to."""
+    table = read_config(config).config.table
+    model_file = find_language_model(model)
+    header = check_model_file(model_file.path, "generative")
+    chosen = choose_prompt_format(prompt_format, model_file, header)
+    click.echo(to_gbnf(chosen.answers(table, nfc=normalises_to_nfc(header))).encode("utf-8"), nl=False)

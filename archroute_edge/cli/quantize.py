@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import click
 
-from archroute_edge.cli.help import Option, examples
-from archroute_edge.cli.options import json_option
+from archroute_edge.cli.help import examples, option
+from archroute_edge.cli.options import json_option, shown_size
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
 from archroute_edge.models import Level, level_named
@@ -29,17 +29,17 @@ _TYPE_AT_THE_END: Final = re.compile(r"[-.](F32|F16|BF16)$", re.IGNORECASE)
 )
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("level", nargs=-1, required=True)
-@click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE",
+@option("--imatrix", type=click.Path(path_type=Path), metavar="FILE",
               help="Importance matrix of the model, in llama.cpp's GGUF format.")  # fmt: skip
-@click.option(
+@option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Folder to write to, made if need be.  [default: that of SOURCE]",
 )
-@click.option("--dry-run", is_flag=True, help="Write nothing; print how large the files would be.")
-@click.option("--threads", cls=Option, metavar="N", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@option("--dry-run", is_flag=True, help="Write nothing; print how large the files would be.")
+@option("--threads", metavar="N", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @json_option
 def quantize_command(
     source: Path,
@@ -73,7 +73,7 @@ def quantize_command(
             continue
         note = f"  {made['n_fallbacks']} tensors in a larger type" if made["n_fallbacks"] else ""
         share = made["n_bytes"] / made["source_bytes"]
-        click.echo(f"{made['path']}  {made['level']}  {made['n_bytes'] / 1e6:.1f} MB  {share:.0%} of the source{note}")
+        click.echo(f"{made['path']}  {made['level']}  {shown_size(made['n_bytes'])}  {share:.0%} of the source{note}")
 
 
 def _make_folder(folder: Path) -> None:

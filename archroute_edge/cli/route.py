@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
-from archroute_edge.cli.help import Command, examples
+from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.options import (
     calibration_option,
     config_option,
@@ -27,6 +27,7 @@ from archroute_edge.cli.options import (
     prompt_format_option,
     read_config,
     read_message_options,
+    switch_over_option,
 )
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import parse_json, read_routes
@@ -59,14 +60,15 @@ _NO_DECISION = {
     ),
 )
 @message_options
-@click.option("--batch", metavar="FILE", help='Decide each line of FILE, a JSON object {"messages": TEXT|LIST}; - is stdin.')
+@option("--batch", metavar="FILE", help='Decide each line of FILE, a JSON object {"messages": TEXT|LIST}; - is stdin.')
 @config_option
 @model_option
 @prompt_format_option
 @engine_options
+@switch_over_option
 @calibration_option
 @deadline_option
-@click.option("--scores", is_flag=True, help="Also print the probability of every route.")
+@option("--scores", is_flag=True, help="Also print the probability of every route.")
 @json_option
 @click.pass_context
 def route(
@@ -83,7 +85,7 @@ def route(
     """Find the route of a conversation, and the model for it.
 
     TEXT is a user message. Prints "route -> model" on stdout; confidence, tokens and time on stderr. With --batch the exit
-    code is 1 if a line could not be decided.
+    code is 1 if a line could not be decided. --deadline does not count loading the model and evaluating the routes.
     """
     if batch is not None:
         if text is not None or messages is not None:

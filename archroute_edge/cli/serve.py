@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from archroute_edge.cli.help import Command, Option, examples
+from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.options import (
     calibration_option,
     config_option,
+    deadline_option,
     engine_options,
     model_option,
     open_router,
     prompt_format_option,
+    switch_over_option,
 )
 from archroute_edge.errors import SettingsError
 from archroute_edge.routing import LONGEST_DEADLINE_S
@@ -36,19 +39,8 @@ from archroute_edge.server import (
 
 KEY_VARIABLE = "ARCHROUTE_API_KEY"
 _HTTP = "HTTP only"
-
-# What they set, a host over stdio has no use for.
-_HTTP_ONLY = (
-    "host",
-    "port",
-    "api_key",
-    "api_key_file",
-    "allowed_host",
-    "timeout",
-    "max_affinity",
-    "affinity_ttl",
-    "implicit_sessions",
-)
+_http = partial(option, heading=_HTTP)
+"""An option that a host over stdio has no use for."""
 
 
 @click.command(
@@ -59,7 +51,7 @@ _HTTP_ONLY = (
         "archroute serve --config routes.yaml --stdio",
     ),
 )
-@click.option(
+@option(
     "--stdio",
     is_flag=True,
     help="Answer the program that started this one over pipes: JSON-RPC 2.0, one message a line.",
@@ -68,111 +60,50 @@ _HTTP_ONLY = (
 @model_option
 @prompt_format_option
 @engine_options
+@switch_over_option
 @calibration_option
-@click.option(
-    "--deadline",
-    cls=Option,
-    metavar="SECONDS",
-    type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
-    help="Answer within SECONDS, with the fallback (other, the default model) if need be.  [default: wait]",
-)
-@click.option(
+@deadline_option
+@option(
     "--queue",
-    cls=Option,
     metavar="N",
     type=click.IntRange(1, 100_000),
     default=DEFAULT_QUEUE,
-    show_default=True,
     help="Requests that may wait; more are refused.",
 )
-@click.option(
+@option(
     "--max-body",
-    cls=Option,
     metavar="BYTES",
     type=click.IntRange(min=1),
     default=DEFAULT_MAX_BODY,
-    show_default=True,
     help="Largest body of a request, or line over stdio; a larger one is refused.",
 )
-@click.option(
-    "--host",
-    cls=Option,
-    heading=_HTTP,
-    metavar="ADDRESS",
-    default=DEFAULT_HOST,
-    show_default=True,
-    help="Address to listen on; any but loopback needs a key.",
-)
-@click.option(
-    "--port",
-    cls=Option,
-    heading=_HTTP,
-    metavar="N",
-    type=click.IntRange(0, 65535),
-    default=DEFAULT_PORT,
-    show_default=True,
-    help="TCP port; 0 takes a free one.",
-)
-@click.option(
-    "--api-key",
-    cls=Option,
-    heading=_HTTP,
-    metavar="KEY",
-    envvar=KEY_VARIABLE,
-    help=f"Bearer token that clients must send; or set {KEY_VARIABLE}.",
-)
-@click.option(
-    "--api-key-file",
-    cls=Option,
-    heading=_HTTP,
-    metavar="FILE",
-    help="Read the key from FILE, so that it is not in the list of processes.",
-)
-@click.option(
-    "--allowed-host",
-    cls=Option,
-    heading=_HTTP,
-    metavar="NAME",
-    multiple=True,
-    help="Another name to accept in the Host header; may be repeated.",
-)
-@click.option(
+@_http("--host", metavar="ADDRESS", default=DEFAULT_HOST, help="Address to listen on; any but loopback needs a key.")
+@_http("--port", metavar="N", type=click.IntRange(0, 65535), default=DEFAULT_PORT, help="TCP port; 0 takes a free one.")
+@_http("--api-key", metavar="KEY", envvar=KEY_VARIABLE, help=f"Bearer token that clients must send; or set {KEY_VARIABLE}.")
+@_http("--api-key-file", metavar="FILE", help="Read the key from FILE, so that it is not in the list of processes.")
+@_http("--allowed-host", metavar="NAME", multiple=True, help="Another name to accept in the Host header; may be repeated.")
+@_http(
     "--timeout",
-    cls=Option,
-    heading=_HTTP,
     metavar="SECONDS",
     type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
     default=DEFAULT_TIMEOUT_S,
-    show_default=True,
     help="Give a request up after SECONDS, with 503.",
 )
-@click.option(
+@_http(
     "--max-affinity",
-    cls=Option,
-    heading=_HTTP,
     metavar="N",
     type=click.IntRange(min=0),
     default=DEFAULT_MAX_AFFINITY,
-    show_default=True,
     help="Sessions (X-Model-Affinity) to remember, the most recently used ones.",
 )
-@click.option(
+@_http(
     "--affinity-ttl",
-    cls=Option,
-    heading=_HTTP,
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=DEFAULT_AFFINITY_TTL_S,
-    show_default=True,
     help="How long a session keeps its first decision.",
 )
-@click.option(
-    "--implicit-sessions",
-    cls=Option,
-    heading=_HTTP,
-    is_flag=True,
-    help="Also keep conversations on their model that no X-Model-Affinity names.",
-)
+@_http("--implicit-sessions", is_flag=True, help="Also keep conversations on their model that no X-Model-Affinity names.")
 @click.pass_context
 def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
     """Answer other programs, over HTTP or over pipes.
@@ -183,11 +114,10 @@ def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
     if not stdio:
         _serve_http(options)
         return
-    for name in _HTTP_ONLY:
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise SettingsError(
-                f"--{name.replace('_', '-')} is for HTTP; with --stdio there is only the program that started this"
-            )
+    for each in ctx.command.params:
+        given = each.name and ctx.get_parameter_source(each.name) is ParameterSource.COMMANDLINE
+        if given and getattr(each, "heading", None) == _HTTP:
+            raise SettingsError(f"{each.opts[0]} is for HTTP; with --stdio there is only the program that started this")
     ctx.exit(_serve_stdio(options))
 
 
@@ -227,18 +157,12 @@ def _serve_http(options: Mapping[str, Any]) -> None:
 
 
 def _settings(options: Mapping[str, Any]) -> ServerSettings:
+    same = ("host", "port", "deadline", "timeout", "max_body", "max_affinity", "affinity_ttl", "implicit_sessions")
     return ServerSettings(
-        host=options["host"],
-        port=options["port"],
+        **{name: options[name] for name in same},
         api_key=_api_key(options),
         allowed_hosts=tuple(options["allowed_host"]),
         queue_limit=options["queue"],
-        deadline=options["deadline"],
-        timeout=options["timeout"],
-        max_body=options["max_body"],
-        max_affinity=options["max_affinity"],
-        affinity_ttl=options["affinity_ttl"],
-        implicit_sessions=options["implicit_sessions"],
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         AUTO,
         BUNDLED,
         BUNDLED_ENCODER,
+        BUNDLED_LANGUAGE_MODEL,
         PREFERRED,
         InstalledModel,
         ModelFile,
@@ -40,8 +41,9 @@ else:
         {
             "_catalogue": "CHECKPOINT CatalogueEntry read_catalogue",
             "_find": (
-                "AUTO BUNDLED BUNDLED_ENCODER InstalledModel ModelFile PREFERRED catalogue_entry find_checkpoint "
-                "find_language_model find_model installed locate model_folders models_on_this_machine remove verify"
+                "AUTO BUNDLED BUNDLED_ENCODER BUNDLED_LANGUAGE_MODEL InstalledModel ModelFile PREFERRED catalogue_entry "
+                "find_checkpoint find_language_model find_model installed locate model_folders models_on_this_machine "
+                "remove verify"
             ),
             "_levels": "LEVELS Level level_named",
             "_pull": "Licence PullListener PulledModel pull_checkpoint pull_model",

@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 import archroute_edge.cli.doctor as doctor
 import archroute_edge.deciders._open_decider  # noqa: F401 - loads llama.cpp
 from archroute_edge.cli import main
-from archroute_edge.cli.trial_decision import TrialDecision
 from archroute_edge.engine import chosen_kernels
 
 TEXT = "my test fails, fix the bug"
@@ -55,7 +54,7 @@ def run(arguments: list[str], environment: dict[str, Any]) -> NoReturn:
             pwd.getpwuid = no_user
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         # Deciding in processes of their own is slow, and tested elsewhere.
-        vars(doctor)["decide_with"] = lambda path: TrialDecision("other", 1.0, ("CPU",))
+        vars(doctor)["decide_with"] = lambda path: doctor.TrialDecision("other", 1.0, ("CPU",))
         main(arguments, prog_name="archroute")
     except SystemExit as exc:
         status = exc.code if isinstance(exc.code, int) else 1

@@ -24,7 +24,7 @@ main(["bench", "--json"], prog_name="archroute")
 
 AT_EXIT = """\
 import atexit, os, signal, time
-from archroute_edge.cli.termination import interrupt_on_sigterm
+from archroute_edge.cli.process import interrupt_on_sigterm
 
 interrupt_on_sigterm()
 atexit.register(lambda: print("the end", flush=True))

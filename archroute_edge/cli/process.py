@@ -1,0 +1,98 @@
+"""The process of a command: its streams, what it leaves out to start and end quickly, and SIGTERM.
+
+SIGTERM ends a command as Ctrl-C does: with what it has begun cleared away.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import io
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+
+def set_process_up() -> None:
+    """Leave out what takes time in a process of our own, and what nothing in it gains from; and end it in order."""
+    _set_streams_up()
+    interrupt_on_sigterm()
+    # OpenBLAS starts a thread a core when NumPy is imported, and they spin for each other. Our products are small.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # All memory goes with the process. To look for cycles in it before takes a tenth of a short command's time.
+    atexit.register(gc.freeze)
+
+
+class _Forgiving(io.FileIO):
+    """A file that loses what it cannot take."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or len(data)
+        except OSError:
+            return len(data)
+
+
+def _set_streams_up() -> None:
+    """Put the null device in the place of closed streams, and let human text on stderr fail no command."""
+    # Else the next file that is opened gets their numbers, and native code's messages are written into it.
+    for number, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process's life
+    # Not where a program that calls this has put a stream of its own.
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        raw = _Forgiving(sys.stderr.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=sys.stderr.encoding, errors="backslashreplace", line_buffering=True
+        )
+
+
+def drop_unwritten() -> None:
+    """Where stdout takes no more, what is left in its buffer would fail again at the end, with a traceback and code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+class _Termination:
+    """What becomes of a SIGTERM."""
+
+    def __init__(self) -> None:
+        self.has_come = False
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # Another one must not interrupt what clears away.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.has_come = True
+        raise KeyboardInterrupt
+
+    def at_exit(self) -> None:
+        """Die of the signal after all, which is what a supervisor expects."""
+        if self.has_come:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt_on_sigterm() -> None:
+    """From now on SIGTERM raises KeyboardInterrupt; the process dies of the signal when everything else is done.
+
+    Comes first, before anything else has something to do at exit. A SIGTERM that is handled or ignored already stays so.
+    """
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+    termination = _Termination()
+    # Only the main thread has a say in it.
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, termination.on_signal)
+        atexit.register(termination.at_exit)
