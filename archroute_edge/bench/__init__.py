@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
-    from archroute_edge.bench._export import to_json, write_csv
+    from archroute_edge.bench._figures import conclusion, level_tables, machine_table, sweep_table, to_json, write_levels
     from archroute_edge.bench._levels import (
         Contender,
         all_different,
@@ -27,20 +27,18 @@ if TYPE_CHECKING:
     from archroute_edge.bench._plan import LOAD_SWEEPS, SETTING_SWEEPS, BenchPlan, LabelledCases, Sweep, fit_together
     from archroute_edge.bench._report import BenchReport, report_on
     from archroute_edge.bench._run import free_memory, run_bench
-    from archroute_edge.bench._tables import conclusion, level_tables, machine_table
     from archroute_edge.bench._workload import MOST_ROUTES, conversation
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_export": "to_json write_csv",
+            "_figures": "conclusion level_tables machine_table sweep_table to_json write_levels",
             "_levels": "Contender all_different levels_of_model make_levels named_contenders plan_levels scratch_folder",
             "_machine": "describe_machine",
             "_page": "bench_page",
             "_plan": "BenchPlan LOAD_SWEEPS LabelledCases SETTING_SWEEPS Sweep fit_together",
             "_report": "BenchReport report_on",
             "_run": "free_memory run_bench",
-            "_tables": "conclusion level_tables machine_table",
             "_workload": "MOST_ROUTES conversation",
         },
     )

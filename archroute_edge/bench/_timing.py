@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -30,11 +30,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Times:
-    """Repeated measurements of one thing, in any unit; at least one.
-
-    Attributes:
-        rounds: the samples of each round, in the order they were taken.
-    """
+    """Repeated measurements of one thing, in any unit: at least one, by round, in the order they were taken."""
 
     rounds: tuple[tuple[float, ...], ...]
 
@@ -59,14 +55,35 @@ class Times:
         return order_interval(self.samples, 0.5)
 
     @property
-    def p95_interval(self) -> Interval:
-        """Where the 95th percentile lies; fewer than 72 samples do not bound it from above."""
-        return order_interval(self.samples, 0.95)
+    def ends(self) -> tuple[float, float]:
+        """Ends of :attr:`p50_interval`; the extreme sample stands for an end that there is not."""
+        interval, samples = self.p50_interval, self.samples
+        return (
+            min(samples) if interval.low is None else interval.low,
+            max(samples) if interval.high is None else interval.high,
+        )
 
     @property
     def round_medians(self) -> tuple[float, ...]:
         """The median of each round."""
         return tuple(quantile(each, 0.5) for each in self.rounds)
+
+    @property
+    def figure(self) -> float:
+        """The median, which stands for all in one column of CSV."""
+        return self.p50
+
+    def to_dict(self) -> dict[str, Any]:
+        """The times as JSON; fewer than 72 samples do not bound the 95th percentile from above."""
+        p95_interval = order_interval(self.samples, 0.95)
+        return {
+            "p50": self.p50,
+            "p50_interval": [self.p50_interval.low, self.p50_interval.high],
+            "p95": self.p95,
+            "p95_interval": [p95_interval.low, p95_interval.high],
+            "samples": len(self.samples),
+            "round_medians": list(self.round_medians),
+        }
 
 
 def quantile(samples: Sequence[float], share: float) -> float:
@@ -99,20 +116,8 @@ def order_interval(samples: Sequence[float], share: float) -> Interval:
 
 
 def are_told_apart(one: Times, other: Times) -> bool:
-    """Whether two medians differ by more than chance: their 95 % intervals do not overlap.
-
-    Where an interval has no end, the extreme sample stands for it.
-    """
-    (low_one, high_one), (low_other, high_other) = (_ends(each) for each in (one, other))
-    return high_one < low_other or high_other < low_one
-
-
-def _ends(times: Times) -> tuple[float, float]:
-    interval, samples = times.p50_interval, times.samples
-    return (
-        min(samples) if interval.low is None else interval.low,
-        max(samples) if interval.high is None else interval.high,
-    )
+    """Whether two medians differ by more than chance: their 95 % intervals do not overlap."""
+    return one.ends[1] < other.ends[0] or other.ends[1] < one.ends[0]
 
 
 @dataclass(frozen=True)

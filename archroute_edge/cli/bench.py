@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,6 @@ from archroute_edge.bench import (
     MOST_ROUTES,
     SETTING_SWEEPS,
     BenchPlan,
-    BenchReport,
     Contender,
     LabelledCases,
     Sweep,
@@ -34,14 +34,15 @@ from archroute_edge.bench import (
     report_on,
     run_bench,
     scratch_folder,
+    sweep_table,
     to_json,
-    write_csv,
+    write_levels,
 )
-from archroute_edge.cli.help import Command, Option, examples
-from archroute_edge.cli.labelled import check_can_write, load_cases, resume_option
+from archroute_edge.cli.help import Option, examples
+from archroute_edge.cli.labelled import RecordedCommand, check_can_write, file_option, load_cases, made, resume_option
 from archroute_edge.cli.options import budget_option, json_option, prompt_format_option, read_config
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.cli.tables import print_tables, require_rich
+from archroute_edge.cli.tables import print_answer, print_tables, require_rich
 from archroute_edge.engine import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.errors import SettingsError
 from archroute_edge.evaluation import Journal
@@ -87,7 +88,7 @@ def _choice(**meanings: Any) -> Parse:
 
 
 @click.command(
-    cls=Command,
+    cls=RecordedCommand,
     epilog=examples(
         "archroute bench --model arch-router --quants Q4_0,Q4_K_M,Q8_0",
         "archroute bench --from model-F16.gguf --quants all --cases shipped",
@@ -138,13 +139,8 @@ def _choice(**meanings: Any) -> Parse:
 @click.option("--reference", metavar="LEVEL", help="Level to compare the others with on the cases.  [default: the most bits]")
 @resume_option
 @json_option
-@click.option(
-    "--csv",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also write CSV, one row for each level and point of a sweep.",
-)
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write an HTML page with plots.")
+@file_option("--csv", "Also write CSV, one row for each level and point of a sweep.")
+@file_option("--html", "Also write an HTML page with plots.")
 @click.pass_context
 def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, html: Path | None, **options: Any) -> None:
     """Measure models, or levels of one, here, and recommend one.
@@ -181,28 +177,20 @@ def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, 
             report = report_on(plan, journal.parts, machine)
             if not any(each.first_turn for each in report.levels):
                 ctx.exit(130)
-            _write(report, csv, html)
-            _show(report, as_json, shows_tables)
+            if csv is not None:
+                write_levels(report, csv)
+            if html is not None:
+                bench_page(report, made(ctx)).write(html)
+            if as_json:
+                click.echo(json.dumps(to_json(report)))
+            elif shows_tables:
+                print_answer(conclusion(report))
+                sweeps = (sweep_table(each) for each in report.sweeps if each.points)
+                print_tables(itertools.chain(level_tables(report), sweeps, [machine_table(report)]))
             if not interrupted:
                 journal.remove()
     if interrupted:
         ctx.exit(130)
-
-
-def _write(report: BenchReport, csv: Path | None, html: Path | None) -> None:
-    if csv is not None:
-        write_csv(report, csv)
-    if html is not None:
-        bench_page(report).write(html)
-
-
-def _show(report: BenchReport, as_json: bool, shows_tables: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(to_json(report)))
-    elif shows_tables:
-        print_tables([*level_tables(report), machine_table(report)])
-        for text in conclusion(report):
-            click.echo(text)
 
 
 def _plan(options: dict[str, Any], scratch: Path, line: ProgressLine) -> BenchPlan:

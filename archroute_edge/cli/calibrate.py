@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_tables, require_rich
 from archroute_edge.deciders import NO_PROMPT, TEMPERATURE_LIMITS, Calibration, find_models
 from archroute_edge.errors import SettingsError
-from archroute_edge.evaluation import CrossValidation, Figures, SureDecisions, Table, cross_validate, fit, number, share
+from archroute_edge.evaluation import CrossValidation, SureDecisions, cross_validate, fit
+from archroute_edge.report import Column, Table, number, table
 
 _FEW = 100
 
@@ -115,19 +115,19 @@ def calibrate(
 
 
 def _table(validated: CrossValidation) -> Table:
-    def row(title: str, figures: Figures) -> Sequence[str]:
-        return title, share(figures.accuracy), number(figures.nll), number(figures.ece)
-
-    return Table(
-        "Held-out cases",
-        ("", "accuracy (95 % interval)", "NLL, nats", "ECE, 10 bins"),
-        [
-            row("as it is", validated.before),
-            row("with the temperature", validated.temperature),
-            row("with temperature and bound", validated.after),
-        ],
-        note=f"{len(validated.fits)} folds, each {validated.by} in one; every case is measured with what the others gave.",
+    stages = (
+        ("as it is", validated.before),
+        ("with the temperature", validated.temperature),
+        ("with temperature and bound", validated.after),
     )
+    columns = (
+        Column("", "", lambda stage: stage[0]),
+        Column("", "accuracy (95 % interval)", lambda stage: stage[1].accuracy),
+        Column("", "NLL, nats", lambda stage: stage[1].nll, number),
+        Column("", "ECE, 10 bins", lambda stage: stage[1].ece, number),
+    )
+    note = f"{len(validated.fits)} folds, each {validated.by} in one; every case is measured with what the others gave."
+    return table("Held-out cases", columns, stages, note=note)
 
 
 def _bound(other_below: float) -> str:
@@ -141,7 +141,7 @@ def _switch_over(fitted: float, sure: SureDecisions) -> str:
         return "no switch-over: whatever the confidence, too few are right for a cascade to rely on it"
     return (
         f"a cascade leaves decisions to it from a confidence of {fitted:.3f} on: "
-        f"{share(sure.share)} of the held-out cases, of which {share(sure.accuracy)} right"
+        f"{sure.share} of the held-out cases, of which {sure.accuracy} right"
     )
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from archroute_edge.cli.help import Command, Option, examples
+from archroute_edge.cli.help import Option, examples
 from archroute_edge.cli.labelled import (
     Candidate,
-    Cases,
+    RecordedCommand,
     candidate,
     cases_argument,
     check_can_write,
+    file_option,
     load_cases,
+    made,
     open_journal,
     resume_option,
     routes_option,
@@ -33,20 +34,23 @@ from archroute_edge.cli.options import (
     switch_over_option,
 )
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.cli.tables import print_tables, require_rich
+from archroute_edge.cli.tables import print_answer, print_tables, require_rich
 from archroute_edge.deciders import find_models
-from archroute_edge.evaluation import CaseResult, EvaluationReport, compare, evaluation_page, report_on, to_json, write_csv
-from archroute_edge.evaluation import _tables as tables
+from archroute_edge.evaluation import (
+    EvaluationReport,
+    compare,
+    evaluation_page,
+    report_on,
+    terminal_tables,
+    to_json,
+    write_cases,
+)
 from archroute_edge.report import require_matplotlib
-
-_MOST_ROUTES = 40
-_MOST_CONFUSED = 12
-_MOST_EXAMPLES = 8
 
 
 @click.command(
     name="eval",
-    cls=Command,
+    cls=RecordedCommand,
     epilog=examples(
         "archroute eval --model mini",
         "archroute eval cases.jsonl --compare arch-router --html report.html",
@@ -63,8 +67,8 @@ _MOST_EXAMPLES = 8
 @calibration_option
 @resume_option
 @json_option
-@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write CSV, one row for each case.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write an HTML page with plots.")
+@file_option("--csv", "Also write CSV, one row for each case.")
+@file_option("--html", "Also write an HTML page with plots.")
 @click.pass_context
 def eval_command(
     ctx: click.Context,
@@ -96,15 +100,24 @@ def eval_command(
         found, interrupted = run_candidates(cases, candidates, journal, line)
         if not found[0]:
             ctx.exit(130)
-        report = _report(cases, candidates, found, interrupted)
+        models = [
+            report_on(each.label, each.prompt_format, cases.cases, results)
+            for each, results in zip(candidates, found, strict=True)
+            if results
+        ]
+        comparison = compare(*models) if len(models) > 1 else None
+        n_tables = len({case.table for case in cases.cases})
+        report = EvaluationReport(cases.source, len(cases.cases), n_tables, models, comparison, interrupted)
         if csv is not None:
-            write_csv(report, csv)
+            write_cases(report, csv)
         if html is not None:
-            evaluation_page(report, _described(report)).write(html)
+            evaluation_page(report, made(ctx)).write(html)
         if as_json:
             click.echo(json.dumps(to_json(report)))
         else:
-            _print(report)
+            print_answer(report.answer())
+            click.echo(f"{report.described()}\n")
+            print_tables(terminal_tables(report))
         if interrupted:
             ctx.exit(130)
         journal.remove()
@@ -119,43 +132,3 @@ def _candidates(options: dict[str, Any]) -> list[Candidate]:
         same = second.file.path == first.file.path
         second = replace(second, label=f"{second.label} (again)" if same else str(second.file.path))
     return [first, second]
-
-
-def _report(
-    cases: Cases, candidates: Sequence[Candidate], found: Sequence[dict[int, CaseResult]], partial: bool
-) -> EvaluationReport:
-    models = [
-        report_on(each.label, each.prompt_format, cases.cases, results)
-        for each, results in zip(candidates, found, strict=True)
-        if results
-    ]
-    n_tables = len({case.table for case in cases.cases})
-    comparison = compare(models[0], models[1]) if len(models) > 1 else None
-    return EvaluationReport(cases.source, len(cases.cases), n_tables, models, comparison, partial)
-
-
-def _described(report: EvaluationReport) -> str:
-    many = "route table" if report.n_tables == 1 else "route tables"
-    text = f"{report.n_cases} cases over {report.n_tables} {many}, from {report.source}."
-    if report.partial:
-        done = " and ".join(f"{len(model.results)} of them by {model.name}" for model in report.models)
-        text += f" PARTIAL: the run was interrupted; decided were {done}, and every figure is over these alone."
-    return text
-
-
-def _print(report: EvaluationReport) -> None:
-    click.echo(f"{_described(report)}\n")
-    print_tables([tables.summary_table(report)])
-    if report.comparison is not None:
-        print_tables([tables.comparison_table(report.comparison), tables.differing_table(report.comparison, _MOST_EXAMPLES)])
-    print_tables([tables.tag_table(report)])
-    for model in report.models:
-        print_tables(
-            [
-                tables.route_table(model, _MOST_ROUTES),
-                tables.confusion_table(model, _MOST_CONFUSED),
-                tables.worst_table(model, _MOST_EXAMPLES, 1),
-                tables.coverage_table(model),
-                tables.reliability_table(model),
-            ]
-        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import datetime
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import click
 
 from archroute_edge import __version__
+from archroute_edge.cli.help import Command
 from archroute_edge.cli.options import router_settings
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import load_config
 from archroute_edge.deciders import Calibration, find_models, identify
+from archroute_edge.engine import build
 from archroute_edge.errors import SettingsError
 from archroute_edge.evaluation import (
     Case,
@@ -36,6 +40,27 @@ routes_option = click.option(
 resume_option = click.option("--resume", is_flag=True, help="Continue an interrupted run of the same command.")
 
 SHIPPED = "the cases that come with archroute-edge"
+
+
+def file_option(name: str, what: str) -> Callable[[Any], Any]:
+    """An option that names a file to write."""
+    return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=what)
+
+
+class RecordedCommand(Command):
+    """A command whose report says how it was called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments for :func:`made`."""
+        ctx.meta["arguments"] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
+def made(ctx: click.Context) -> str:
+    """When and how a report was made: date, command, versions."""
+    versions = f"archroute-edge {__version__}, llama.cpp {build().llama_cpp_version}"
+    command = shlex.join([*ctx.command_path.split(), *ctx.meta["arguments"]])
+    return f"{datetime.date.today().isoformat()} · {command} · {versions}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Report tables on the terminal, drawn by rich."""
+"""Reports on the terminal, drawn by rich."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from archroute_edge.errors import SettingsError
-from archroute_edge.evaluation import Table
+from archroute_edge.report import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,15 +32,23 @@ def require_rich() -> None:
         ) from exc
 
 
+def print_answer(lines: Sequence[str]) -> None:
+    """Print to stdout, in a box, what the reader came for; the first line stands out."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    first, *others = lines
+    _console().print(Panel(Text("\n".join([first, *others])), expand=False))
+
+
 def print_tables(tables: Iterable[Table | None]) -> None:
     """Print tables to stdout, as wide as the terminal, or 140 columns where there is none; what is None is left out.
 
     A table that is wider is drawn in parts, each with its names, so that none is broken.
     """
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
+    console = _console()
     for table in tables:
         if table is None:
             continue
@@ -50,6 +58,12 @@ def print_tables(tables: Iterable[Table | None]) -> None:
         if table.note:
             console.print(Text(table.note, style="dim"))
         console.print()
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
 
 
 def _parts(table: Table, console: Console) -> Iterator[Sequence[int]]:
@@ -79,8 +93,9 @@ def _drawn(table: Table, columns: Sequence[int]) -> RichTable:
     for column in columns:
         is_text = column < table.text_columns
         header = Text(table.headers[column])
-        # Only words are folded, where they are wider than the terminal.
-        drawn.add_column(header, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+        # Only words are folded, if they are wider than the terminal; a number is as wide as it is, under a head of lines.
+        width = max([*(len(row[column]) for row in table.rows), *map(len, table.headers[column].split())], default=0)
+        drawn.add_column(header, justify="left" if is_text else "right", overflow="fold", width=None if is_text else width)
     for row in table.rows:
         # Text, so that square brackets in a name are no markup.
         drawn.add_row(*(Text(row[column]) for column in columns))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         LOW_CONFIDENCE,
         SMALLEST_PROBABILITY,
         TEMPERATURE_LIMITS,
+        CalibratedAnswer,
         Calibration,
         tempered,
     )
@@ -34,7 +35,7 @@ else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_calibration": "Calibration LOW_CONFIDENCE SMALLEST_PROBABILITY TEMPERATURE_LIMITS tempered",
+            "_calibration": "CalibratedAnswer Calibration LOW_CONFIDENCE SMALLEST_PROBABILITY TEMPERATURE_LIMITS tempered",
             "_encoder": "EncoderDecider",
             "_encoder_scale": "OTHER_COSINE_KEY SCALE_KEY SWITCH_OVER_KEY TEXT_FORMAT_KEY",
             "_encoder_text": "TEXT_FORMAT conversation_text route_text",

@@ -14,8 +14,6 @@ from archroute_edge._exports import lazily
 if TYPE_CHECKING:
     from archroute_edge.evaluation._calibration_fit import CrossValidation, Figures, SureDecisions, cross_validate, fit
     from archroute_edge.evaluation._cases import Case, read_cases, shipped_cases
-    from archroute_edge.evaluation._cells import NONE, Table, number, percent, printable, share
-    from archroute_edge.evaluation._comparison_metrics import agreement, mcnemar, mean_kl_divergence
     from archroute_edge.evaluation._evaluation import (
         CaseResult,
         cases_digest,
@@ -24,24 +22,22 @@ if TYPE_CHECKING:
         finished_results,
         largest_table,
     )
-    from archroute_edge.evaluation._export import to_json, write_csv
+    from archroute_edge.evaluation._figures import terminal_tables, to_json, write_cases
     from archroute_edge.evaluation._journal import Journal, runs_folder
-    from archroute_edge.evaluation._metrics import Share, accuracy
+    from archroute_edge.evaluation._metrics import equal, mcnemar, mean_kl_divergence
     from archroute_edge.evaluation._page import evaluation_page
-    from archroute_edge.evaluation._report import EvaluationReport, compare, report_on
+    from archroute_edge.evaluation._report import EvaluationReport, ModelReport, compare, report_on
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
             "_calibration_fit": "CrossValidation Figures SureDecisions cross_validate fit",
             "_cases": "Case read_cases shipped_cases",
-            "_cells": "NONE Table number percent printable share",
-            "_comparison_metrics": "agreement mcnemar mean_kl_divergence",
             "_evaluation": "CaseResult cases_digest evaluate evaluation_order finished_results largest_table",
-            "_export": "to_json write_csv",
+            "_figures": "terminal_tables to_json write_cases",
             "_journal": "Journal runs_folder",
-            "_metrics": "Share accuracy",
+            "_metrics": "equal mcnemar mean_kl_divergence",
             "_page": "evaluation_page",
-            "_report": "EvaluationReport compare report_on",
+            "_report": "EvaluationReport ModelReport compare report_on",
         },
     )

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from archroute_edge.deciders import SMALLEST_PROBABILITY, TEMPERATURE_LIMITS, Calibration, tempered
+from archroute_edge.deciders import SMALLEST_PROBABILITY, TEMPERATURE_LIMITS, CalibratedAnswer, Calibration
 from archroute_edge.errors import CalibrationError
 from archroute_edge.evaluation._cases import Case
-from archroute_edge.evaluation._confidence_metrics import N_BINS, expected_calibration_error, negative_log_likelihood
 from archroute_edge.evaluation._evaluation import CaseResult
-from archroute_edge.evaluation._metrics import Share
+from archroute_edge.evaluation._metrics import N_BINS, at_most, expected_calibration_error, negative_log_likelihood
+from archroute_edge.report import Share
 from archroute_edge.routes import OTHER
 
 _SEVERAL_TABLES: Final = 3
@@ -74,23 +74,13 @@ class CrossValidation:
     sure: SureDecisions
 
     def to_dict(self, *, with_switch_over: bool = False) -> dict[str, Any]:
-        """What is kept in the calibration's file, of an encoder ``with_switch_over``."""
-        sure = {"decided": self.sure.share.share, "accuracy": self.sure.accuracy.share}
+        """As the calibration's file has it, for an encoder ``with_switch_over``."""
         stages = {"before": self.before, "with_temperature": self.temperature, "with_temperature_and_bound": self.after}
-        return {
-            "folds": len(self.fits),
-            "by": self.by,
-            "ece_bins": N_BINS,
-            **{
-                name: {
-                    "accuracy": round(figures.accuracy.right / figures.accuracy.total, _DIGITS),
-                    "nll": round(figures.nll, _DIGITS),
-                    "ece": round(figures.ece, _DIGITS),
-                }
-                for name, figures in stages.items()
-            },
-            **({"above_switch_over": {k: v and round(v, _DIGITS) for k, v in sure.items()}} if with_switch_over else {}),
-        }
+        found = {name: {"accuracy": each.accuracy.share, "nll": each.nll, "ece": each.ece} for name, each in stages.items()}
+        if with_switch_over:
+            found["above_switch_over"] = {"decided": self.sure.share.share, "accuracy": self.sure.accuracy.share}
+        rounded = {name: {key: value and round(value, _DIGITS) for key, value in each.items()} for name, each in found.items()}
+        return {"folds": len(self.fits), "by": self.by, "ece_bins": N_BINS, **rounded}
 
 
 def fit_temperature(scores: Sequence[Mapping[str, float]], expected: Sequence[str]) -> float:
@@ -99,25 +89,23 @@ def fit_temperature(scores: Sequence[Mapping[str, float]], expected: Sequence[st
     With b = 1/T that is convex, and its derivative, the mean of E[ln P] under P^b minus ln P(expected), grows with b: the
     root is bisected.
     """
-    n_most = max(len(each) for each in scores)
-    logs = np.full((len(scores), n_most), -np.inf)
-    wanted = np.empty(len(scores))
-    for row, (each, name) in enumerate(zip(scores, expected, strict=True)):
-        logs[row, : len(each)] = [math.log(max(score, SMALLEST_PROBABILITY)) for score in each.values()]
-        wanted[row] = math.log(max(each[name], SMALLEST_PROBABILITY))
-    missing = np.isneginf(logs)
-    finite = np.where(missing, 0.0, logs)
+    logs = np.full((len(scores), max(len(each) for each in scores)), -np.inf)
+    for row, each in enumerate(scores):
+        logs[row, : len(each)] = np.log(np.maximum(list(each.values()), SMALLEST_PROBABILITY))
+    wanted = np.log([max(each[name], SMALLEST_PROBABILITY) for each, name in zip(scores, expected, strict=True)])
+    finite = np.where(np.isneginf(logs), 0.0, logs)
 
     def slope(inverse: float) -> float:
-        powers = inverse * finite
-        weights = np.where(missing, 0.0, np.exp(powers - np.where(missing, -np.inf, powers).max(axis=1, keepdims=True)))
+        powers = inverse * logs
+        weights = np.exp(powers - powers.max(axis=1, keepdims=True))
         return float(np.mean((weights * finite).sum(axis=1) / weights.sum(axis=1) - wanted))
 
-    low, high = 1 / TEMPERATURE_LIMITS[1], 1 / TEMPERATURE_LIMITS[0]
+    least, most = TEMPERATURE_LIMITS
+    low, high = 1 / most, 1 / least
     if slope(high) <= 0:
-        return TEMPERATURE_LIMITS[0]
+        return least
     if slope(low) >= 0:
-        return TEMPERATURE_LIMITS[1]
+        return most
     for _ in range(60):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
@@ -140,7 +128,7 @@ def fit_other_bound(confidence: Sequence[float], decided: Sequence[str], expecte
         mended += change > 0
         spoiled += change < 0
         following = changes[place + 1][0] if place + 1 < len(changes) else 1.0
-        if gain > best and following > sure and _by_chance(mended, spoiled) < _CHANCE:
+        if gain > best and following > sure and at_most(spoiled, mended + spoiled) < _CHANCE:
             best, bound = gain, (sure + following) / 2
     return bound
 
@@ -164,12 +152,11 @@ def fit(results: Sequence[CaseResult]) -> Fit:
     Args:
         results: decisions without calibration, one at least.
     """
-    expected = [each.expected for each in results]
+    expected, decided = [each.expected for each in results], [each.decided for each in results]
     temperature = round(fit_temperature([each.scores for each in results], expected), _DIGITS)
-    confidence = [tempered(each.scores, temperature)[each.decided] for each in results]
-    decided = [each.decided for each in results]
-    bound = round(fit_other_bound(confidence, decided, expected), _DIGITS)
-    answers = [Calibration(temperature, bound, "", "", "").apply(each.decided, each.scores) for each in results]
+    tempered = _calibrated(results, [Fit(temperature, 0.0)] * len(results))
+    bound = round(fit_other_bound([answer.confidence for answer in tempered], decided, expected), _DIGITS)
+    answers = _calibrated(results, [Fit(temperature, bound)] * len(results))
     right = [answer.route == name for answer, name in zip(answers, expected, strict=True)]
     return Fit(temperature, bound, round(fit_switch_over([answer.confidence for answer in answers], right), _DIGITS))
 
@@ -177,8 +164,8 @@ def fit(results: Sequence[CaseResult]) -> Fit:
 def cross_validate(cases: Sequence[Case], results: Sequence[CaseResult], n_folds: int = 5) -> CrossValidation:
     """Figures of calibrations fitted without the cases they are measured on.
 
-    Where there are three route tables or more, all cases of a table are in one fold, otherwise all turns of a
-    conversation: what is alike is on one side.
+    With three route tables or more, all cases of a table are in one fold, otherwise all turns of a conversation: cases that
+    are alike are on one side.
 
     Raises:
         CalibrationError: there are fewer than two such groups.
@@ -191,17 +178,21 @@ def cross_validate(cases: Sequence[Case], results: Sequence[CaseResult], n_folds
             f"{len(cases)} cases of one {by} cannot be calibrated on: held-out figures need two conversations at least"
         )
     fits = tuple(fit([each for each, other in zip(results, folds, strict=True) if other != fold]) for fold in range(n_used))
-    plain = Fit(1.0, 0.0)
-    alone = [Fit(fits[fold].temperature, 0.0) for fold in folds]
-    whole = [fits[fold] for fold in folds]
+    expected = [each.expected for each in results]
+    whole = _calibrated(results, [fits[fold] for fold in folds])
+    sure = [
+        answer.route == name
+        for answer, name, fold in zip(whole, expected, folds, strict=True)
+        if answer.confidence >= fits[fold].switch_over
+    ]
     return CrossValidation(
-        tuple(folds),
-        by,
-        fits,
-        _figures(results, [plain] * len(results)),
-        _figures(results, alone),
-        _figures(results, whole),
-        _sure(results, whole),
+        folds=tuple(folds),
+        by=by,
+        fits=fits,
+        before=_figures(_calibrated(results, [Fit(1.0, 0.0)] * len(results)), expected),
+        temperature=_figures(_calibrated(results, [Fit(fits[fold].temperature, 0.0) for fold in folds]), expected),
+        after=_figures(whole, expected),
+        sure=SureDecisions(Share(len(sure), len(results)), Share(sum(sure), len(sure))),
     )
 
 
@@ -223,34 +214,17 @@ def _groups(cases: Sequence[Case]) -> tuple[list[Hashable], str]:
     return list(alone), "conversation"
 
 
-def _figures(results: Sequence[CaseResult], fits: Sequence[Fit]) -> Figures:
-    answers = [
+def _calibrated(results: Sequence[CaseResult], fits: Sequence[Fit]) -> list[CalibratedAnswer]:
+    return [
         Calibration(fitted.temperature, fitted.other_below, "", "", "").apply(each.decided, each.scores)
         for each, fitted in zip(results, fits, strict=True)
     ]
-    expected = [each.expected for each in results]
+
+
+def _figures(answers: Sequence[CalibratedAnswer], expected: Sequence[str]) -> Figures:
     right = [answer.route == name for answer, name in zip(answers, expected, strict=True)]
     nll = negative_log_likelihood([answer.scores for answer in answers], expected)
     ece = expected_calibration_error([answer.confidence for answer in answers], right)
     assert nll is not None
     assert ece is not None
     return Figures(Share(sum(right), len(right)), nll, ece)
-
-
-def _sure(results: Sequence[CaseResult], fits: Sequence[Fit]) -> SureDecisions:
-    answers = [
-        (
-            Calibration(fitted.temperature, fitted.other_below, "", "", "").apply(each.decided, each.scores),
-            fitted,
-            each.expected,
-        )
-        for each, fitted in zip(results, fits, strict=True)
-    ]
-    kept = [answer.route == expected for answer, fitted, expected in answers if answer.confidence >= fitted.switch_over]
-    return SureDecisions(Share(len(kept), len(results)), Share(sum(kept), len(kept)))
-
-
-def _by_chance(mended: int, spoiled: int) -> float:
-    """P(X >= mended) of X ~ Binomial(mended + spoiled, 1/2)."""
-    changed = mended + spoiled
-    return sum(math.comb(changed, k) for k in range(mended, changed + 1)) / (1 << changed)

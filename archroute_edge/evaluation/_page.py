@@ -1,73 +1,142 @@
-"""An evaluation as one self-contained HTML page."""
+"""An evaluation as one self-contained HTML page: the answer, plots and tables."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-from archroute_edge.evaluation import _plots as plots
-from archroute_edge.evaluation import _tables as tables
-from archroute_edge.evaluation._cells import Table, printable
-from archroute_edge.evaluation._report import EvaluationReport
-from archroute_edge.report import Page
+from archroute_edge.evaluation import _figures as figures
+from archroute_edge.evaluation._metrics import N_BINS
+from archroute_edge.evaluation._report import EvaluationReport, ModelReport
+from archroute_edge.report import COLOURS, Page, figure, printable
 
-_MOST_ROWS: Final = 200
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _MOST_CONFUSIONS: Final = 20
 _EXAMPLES: Final = 3
+_OPEN_TABLES: Final = 3
+_MOST_ROUTES: Final = 200
+_NAME: Final = 26
+_FEW_POINTS: Final = 20
 
 
-def evaluation_page(report: EvaluationReport, described: str) -> Page:
-    """The page of an evaluation.
-
-    Args:
-        report: what was found, on one case at least.
-        described: a sentence that says what was run, in words.
+def evaluation_page(report: EvaluationReport, made: str) -> Page:
+    """The page of an evaluation of one case at least; ``made`` says when and how it was run.
 
     Raises:
         SettingsError: matplotlib is not installed.
     """
-    page = Page(f"Evaluation: {', '.join(printable(model.name) for model in report.models)}")
-    page.text(described)
     models = report.models
-    _add(page, tables.summary_table(report))
+    page = Page(f"Evaluation: {' and '.join(printable(model.name) for model in models)}", made)
+    page.answer(report.answer())
+    page.text(report.described())
+    page.table(figures.summary_table(report))
     if report.comparison is not None:
-        _add(page, tables.comparison_table(report.comparison))
-        _add(page, tables.differing_table(report.comparison, _MOST_CONFUSIONS))
-    if any(model.by_tag for model in models):
-        page.heading("Accuracy by tag")
-        page.figure(plots.tag_plot(models), "Accuracy by tag with 95 % intervals; in brackets the number of cases.")
-        _add(page, tables.tag_table(report), heading=False)
+        page.table(figures.comparison_table(report.comparison))
+        page.table(figures.differing_table(report.comparison, _MOST_CONFUSIONS))
+    for table in figures.tag_tables(report):
+        page.heading(table.title)
+        tags = [row[0] for row in table.rows]
+        page.figure(_tag_plot(models, tags), f"{table.title}, with 95 % intervals; in brackets the number of cases.")
+        page.table(table, heading=False)
     page.heading("How true the confidence is")
     page.figure(
-        plots.reliability_plot(models),
-        "Accuracy of decisions over their confidence in ten bins; on the dashed line a model is as sure as it is right, "
-        "below it surer than right.",
+        _reliability_plot(models),
+        "Accuracy of decisions over their confidence in ten bins, and how many of the cases each bin has. On the dashed line a "
+        "model is as sure as it is right, below it surer than right.",
     )
-    page.figure(plots.coverage_plot(models), "Accuracy of the surest decisions, from few of the cases to all of them.")
+    page.figure(_coverage_plot(models), "Accuracy of the surest decisions, from few of the cases to all of them.")
     for model in models:
-        _add(page, tables.reliability_table(model))
-        _add(page, tables.coverage_table(model))
+        page.table(figures.reliability_table(model))
+        page.table(figures.coverage_table(model))
     for model in models:
-        page.heading(f"Confusions: {printable(model.name)}")
-        page.figure(
-            plots.confusion_plot(model),
-            "Expected routes down, decided ones across, most frequent first; blue is right, orange wrong, "
-            "deeper is a larger share of the expected route"
-            + (
-                "; in grey, where rare routes are taken together, are right ones and wrong ones."
-                if plots.is_folded(model)
-                else "."
-            ),
-        )
-        _add(page, tables.worst_table(model, _MOST_CONFUSIONS, _EXAMPLES))
-        _add(page, tables.route_table(model, _MOST_ROWS))
+        page.table(figures.worst_table(model, _MOST_CONFUSIONS, _EXAMPLES))
+        tables = list(figures.confusion_tables(model))
+        if tables:
+            page.heading(f"Confusions by route table, worst first: {printable(model.name)}")
+        for number, table in enumerate(tables):
+            page.text(table.title if number < _OPEN_TABLES else "")
+            page.table(table, heading=False, folded=number >= _OPEN_TABLES)
+        page.table(figures.route_table(model, _MOST_ROUTES), folded=True)
     return page
 
 
-def _add(page: Page, table: Table | None, *, heading: bool = True) -> None:
-    if table is None:
-        return
-    if heading:
-        page.heading(table.title)
-    page.table(table.headers, table.rows, text_columns=table.text_columns)
-    if table.note:
-        page.text(table.note, note=True)
+def _tag_plot(models: Sequence[ModelReport], tags: Sequence[str]) -> Figure:
+    """Accuracy by tag with 95 % intervals, the first on top."""
+    height = 0.8 / len(models)
+    with figure(8.0, 1.0 + len(tags) * (0.16 + 0.16 * len(models))) as (drawn, axes):
+        for number, model in enumerate(models):
+            shares = [(place, model.by_tag[tag]) for place, tag in enumerate(tags) if tag in model.by_tag]
+            middles = [100 * (each.share or 0) for _, each in shares]
+            ends = [(100 * low, 100 * high) for low, high in (each.interval for _, each in shares)]
+            axes.barh(
+                [place - 0.4 + height * (number + 0.5) for place, _ in shares],
+                middles,
+                height * 0.85,
+                color=COLOURS[number],
+                alpha=0.75,
+                label=_label(model),
+                xerr=[
+                    [max(0.0, middle - low) for middle, (low, _) in zip(middles, ends, strict=True)],
+                    [max(0.0, high - middle) for middle, (_, high) in zip(middles, ends, strict=True)],
+                ],
+                error_kw={"ecolor": "black", "elinewidth": 1, "alpha": 0.6},
+            )
+        counts = {tag: share.total for model in models for tag, share in model.by_tag.items()}
+        axes.set_yticks(range(len(tags)), [f"{printable(tag, _NAME)} ({counts[tag]})" for tag in tags])
+        axes.grid(axis="y", visible=False)
+        axes.set(xlabel="accuracy, %", xlim=(0, 100), ylim=(len(tags) - 0.4, -0.6))
+        if len(models) > 1:
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(models))
+    return drawn
+
+
+def _reliability_plot(models: Sequence[ModelReport]) -> Figure:
+    """Accuracy over confidence, and below it the share of the cases in each bin."""
+    with figure(7.0, 6.0, panels=(3, 1)) as (drawn, (above, below)):
+        above.plot([0, 1], [0, 100], color="black", alpha=0.5, linestyle="--", linewidth=1, label="as sure as right")
+        width = 1 / N_BINS / len(models)
+        for number, model in enumerate(models):
+            filled = [each for each in model.reliability if each.count]
+            above.plot(
+                [each.confidence for each in filled],
+                [100 * (each.accuracy or 0) for each in filled],
+                marker="o",
+                clip_on=False,
+                color=COLOURS[number],
+                label=_label(model),
+            )
+            below.bar(
+                [each.low + width * (number + 0.5) for each in model.reliability],
+                [100 * each.count / len(model.results) for each in model.reliability],
+                width * 0.9,
+                color=COLOURS[number],
+                alpha=0.75,
+            )
+        above.set(ylabel="accuracy, %", xlim=(0, 1), ylim=(0, 102))
+        above.legend(loc="upper left")
+        below.set(xlabel="confidence", ylabel="cases, %")
+    return drawn
+
+
+def _coverage_plot(models: Sequence[ModelReport]) -> Figure:
+    """Accuracy of the surest cases over the share of all cases that they are."""
+    with figure(7.0, 4.2) as (drawn, axes):
+        lowest = 100.0
+        for model in models:
+            # The first few cases are right or wrong by chance, and would stretch the axis.
+            curve = [point for point in model.coverage if point.coverage >= 0.05]
+            accuracy = [100 * point.accuracy for point in curve]
+            # Equal confidences leave few points, or a single one, of which no line would be seen.
+            marker = "o" if len(curve) <= _FEW_POINTS else ""
+            axes.plot([100 * point.coverage for point in curve], accuracy, marker=marker, clip_on=False, label=_label(model))
+            lowest = min([lowest, *accuracy])
+        axes.set(xlabel="answered, % of cases, the surest first", ylabel="accuracy of these, %", xlim=(0, 100))
+        axes.set_ylim(max(0.0, lowest - 5), 101)
+        axes.legend(loc="lower left")
+    return drawn
+
+
+def _label(model: ModelReport) -> str:
+    return printable(model.name, 40)

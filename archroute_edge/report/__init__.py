@@ -1,9 +1,7 @@
-"""One way to show figures: pages and plots.
+"""One way to show figures: columns for tables, JSON and CSV; pages and plots. It knows no figure of any report.
 
-It knows nothing about the figures of any benchmark.
-
-Used by: ``evaluation`` and ``bench``. Other rooms import only the names below; modules with an underscore belong to this
-room.
+Used by: ``evaluation``, ``bench`` and ``cli``. Other rooms import only the names below; modules with an underscore belong to
+this room.
 """
 
 from __future__ import annotations
@@ -13,13 +11,28 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
-    from archroute_edge.report._page import COLOURS, Page, figure, require_matplotlib
-    from archroute_edge.report._plot_labels import Mark, write_beside
+    from archroute_edge.report._figures import (
+        NONE,
+        Column,
+        Share,
+        Table,
+        named,
+        number,
+        percent,
+        plain,
+        printable,
+        size,
+        table,
+        three_digits,
+        values,
+        write_csv,
+    )
+    from archroute_edge.report._page import COLOURS, Page, figure, require_matplotlib, write_svg
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_page": "COLOURS Page figure require_matplotlib",
-            "_plot_labels": "Mark write_beside",
+            "_figures": "Column NONE Share Table named number percent plain printable size table three_digits values write_csv",
+            "_page": "COLOURS Page figure require_matplotlib write_svg",
         },
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from archroute_edge.errors import SettingsError
+from archroute_edge.report._figures import Table
 from archroute_edge.system import replaced_when_whole
 
 if TYPE_CHECKING:
@@ -31,19 +32,26 @@ _STYLE: Final = """
   :root { --text: #e6e8ea; --faint: #9aa3ad; --line: #3a4048; --back: #14171a; --head: #1e2328; }
 }
 body { margin: 2rem auto; max-width: 66rem; padding: 0 1rem; color: var(--text); background: var(--back);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; } h2 { margin-top: 2.4rem; font-size: 1.2rem; }
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; margin-bottom: .3rem; } h2 { margin-top: 2.4rem; font-size: 1.2rem; }
 p.note, figcaption { color: var(--faint); font-size: .9rem; }
-div.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; }
-th { background: var(--head); } td.n, th.n { text-align: right; }
-figure { margin: 1rem 0; color: var(--text); } svg { max-width: 100%; height: auto; }
+div.answer { border: 1px solid var(--line); border-left: .3rem solid #3b82c4; border-radius: .3rem; background: var(--head);
+  padding: .2rem 1rem; margin: 1.2rem 0; }
+div.answer p { margin: .5rem 0; } div.answer p:first-child { font-size: 1.15rem; font-weight: 600; }
+div.wide, figure { overflow-x: auto; } figure { margin: 1rem 0; color: var(--text); }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th { background: var(--head); vertical-align: bottom; } td.n, th.n { text-align: right; } td.n { white-space: nowrap; }
+details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
+svg { max-width: 100%; min-width: 36rem; height: auto; }
 """
 
 
 @contextmanager
-def figure(width: float = 8.0, height: float = 4.5) -> Iterator[tuple[Figure, Any]]:
+def figure(width: float = 8.0, height: float = 4.5, panels: Sequence[float] = (1,)) -> Iterator[tuple[Figure, Any]]:
     """A matplotlib figure and its axes, width and height in inches, in the style of the page.
+
+    Several ``panels`` stand below each other, as high as these numbers say, on one x axis; then the axes are a sequence.
 
     Raises:
         SettingsError: matplotlib is not installed.
@@ -53,7 +61,8 @@ def figure(width: float = 8.0, height: float = 4.5) -> Iterator[tuple[Figure, An
 
     with _plot_style():
         made = MatplotlibFigure(figsize=(width, height), layout="constrained")
-        yield made, made.add_subplot()
+        axes = made.subplots(len(panels), sharex=True, squeeze=False, height_ratios=panels)[:, 0]
+        yield made, axes if len(panels) > 1 else axes[0]
 
 
 def require_matplotlib() -> None:
@@ -101,11 +110,14 @@ class Page:
 
     Args:
         title: heading and window title.
+        made: when and how it was made, a line under the heading.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, made: str = "") -> None:
         self._title = title
         self._parts: list[str] = []
+        if made:
+            self.text(made, note=True)
 
     def heading(self, text: str) -> None:
         """Begin a section."""
@@ -113,21 +125,35 @@ class Page:
 
     def text(self, text: str, *, note: bool = False) -> None:
         """A paragraph; a note is smaller."""
-        self._parts.append(f'<p class="note">{html.escape(text)}</p>' if note else f"<p>{html.escape(text)}</p>")
+        if text:
+            self._parts.append(f'<p class="note">{html.escape(text)}</p>' if note else f"<p>{html.escape(text)}</p>")
 
-    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> None:
-        """A table of texts, the first ``text_columns`` columns flush left and the others, numbers, flush right."""
+    def answer(self, lines: Sequence[str]) -> None:
+        """What the reader came for, in a box; the first line is the largest."""
+        self._parts.append(f'<div class="answer">{"".join(f"<p>{html.escape(line)}</p>" for line in lines)}</div>')
+
+    def table(self, table: Table | None, *, heading: bool = True, folded: bool = False) -> None:
+        """A table under its title, or folded away behind it; words flush left, numbers flush right. None is left out."""
+        if table is None:
+            return
+        n_words = table.text_columns
 
         def line(cells: Sequence[str], tag: str) -> str:
-            number = f'<{tag} class="n">'
-            parts = (
-                f"{f'<{tag}>' if index < text_columns else number}{html.escape(cell)}</{tag}>"
-                for index, cell in enumerate(cells)
-            )
-            return f"<tr>{''.join(parts)}</tr>"
+            escaped = (html.escape(cell).replace("\n", "<br>") for cell in cells)
+            words = (f"<{tag}>" if index < n_words else f'<{tag} class="n">' for index in range(len(cells)))
+            return f"<tr>{''.join(f'{word}{cell}</{tag}>' for word, cell in zip(words, escaped, strict=True))}</tr>"
 
-        body = "".join(line(row, "td") for row in rows)
-        self._parts.append(f'<div class="wide"><table><thead>{line(headers, "th")}</thead><tbody>{body}</tbody></table></div>')
+        body = "".join(line(row, "td") for row in table.rows)
+        if folded:
+            self._parts.append(f"<details><summary>{html.escape(table.title)}</summary>")
+        elif heading:
+            self.heading(table.title)
+        self._parts.append(
+            f'<div class="wide"><table><thead>{line(table.headers, "th")}</thead><tbody>{body}</tbody></table></div>'
+        )
+        self.text(table.note, note=True)
+        if folded:
+            self._parts.append("</details>")
 
     def figure(self, drawn: Figure, caption: str) -> None:
         """A plot, with a sentence that says what is to be seen (also the text for those who cannot see it)."""
@@ -149,12 +175,27 @@ class Page:
         Raises:
             SettingsError: it cannot be written.
         """
-        try:
-            with replaced_when_whole(path) as partial:
-                # A lone surrogate in a case's text becomes a question mark.
-                partial.write_text(self.render(), encoding="utf-8", errors="replace")
-        except OSError as exc:
-            raise SettingsError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
+        _write(self.render(), path)
+
+
+def write_svg(drawn: Figure, label: str, path: Path) -> None:
+    """Write a plot that a page shows as a picture: transparent, its text dark on light and light on dark.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    colours = "svg{color:#1c1f23;--back:#fff}@media(prefers-color-scheme:dark){svg{color:#e6e8ea;--back:#14171a}}"
+    style = f"<style>{colours} text{{font-family:system-ui,sans-serif}}</style>"
+    _write(_svg(drawn, label).replace("<defs>", f"{style}<defs>", 1), path)
+
+
+def _write(text: str, path: Path) -> None:
+    try:
+        with replaced_when_whole(path) as partial:
+            # A lone surrogate in a case's text becomes a question mark.
+            partial.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as exc:
+        raise SettingsError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
 
 
 def _svg(drawn: Figure, label: str) -> str:

@@ -21,15 +21,14 @@ from archroute_edge.bench import (
     machine_table,
     report_on,
     run_bench,
+    sweep_table,
     to_json,
-    write_csv,
+    write_levels,
 )
 from archroute_edge.bench import _run as bench_run
-from archroute_edge.bench._plots import front_line
+from archroute_edge.bench._page import front_line
 from archroute_edge.errors import BenchmarkError, MeasuringProcessError
 from archroute_edge.evaluation import Case, Journal
-from archroute_edge.report import Mark
-from archroute_edge.report._plot_labels import Box, find_room
 from archroute_edge.routes import Route, RouteTable
 
 TABLE = RouteTable([Route("a", "b")])
@@ -178,27 +177,13 @@ def test_any_part_of_a_run_can_be_reported(tmp_path: Path) -> None:
         report = report_on(made, some, machine)
         assert report.partial
         assert to_json(report)["partial"]
-        assert all(len(row) == len(table.headers) for table in level_tables(report) for row in table.rows)
+        tables = [*level_tables(report), *(sweep_table(each) for each in report.sweeps)]
+        assert all(len(row) == len(table.headers) for table in tables for row in table.rows)
         assert machine_table(report).rows
         assert conclusion(report)[0].startswith("PARTIAL")
-        write_csv(report, tmp_path / "b.csv")
+        write_levels(report, tmp_path / "b.csv")
         if number < 2:
-            assert "(partial)" in bench_page(report).render()
-
-
-def test_labels_avoid_each_other_and_the_marks() -> None:
-    frame, mark = Box(0, 0, 400, 400), Mark("Q4_0, 935 MB", 0, 0, 10)
-    above, distance = find_room(mark, 200, 200, frame, [])
-    assert above.bottom > 210
-    assert distance < 10
-    others = [above]
-    for _ in range(6):
-        box, _ = find_room(mark, 200, 200, frame, others)
-        assert not any(box.meets(other) for other in others)
-        others.append(box)
-    # At the left edge there is room on the right only.
-    assert find_room(mark, 5, 200, frame, [])[0].left > 5
-    assert find_room(mark, 200, 200, frame, [Box(0, 0, 400, 400)])[0] == above
+            assert "(partial)" in bench_page(report, "made").render()
 
 
 def test_the_front_in_two_dimensions() -> None:

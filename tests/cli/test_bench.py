@@ -219,7 +219,8 @@ def test_an_encoder_alone_has_tables_and_its_accuracy(folder: Path, random_encod
     few = ("--threads", "1", "--rounds", "1", "--decisions", "1", "--cases", str(folder / "cases.jsonl"))
     result = run("bench", "--model", str(random_encoder), *few)
     assert result.exit_code == 0, result.stderr
-    assert "Recommended here: random-encoder. It is the only level measured." in result.stdout
+    assert "│ Recommended here: random-encoder. " in result.stdout
+    assert "│ It is the only level measured. " in result.stdout
     assert "An encoder has no prefix and decodes nothing" in " ".join(result.stdout.split())
     assert "threads: 1, routes: 5" in result.stdout
     assert "of 3" in result.stdout

@@ -1,0 +1,54 @@
+"""A figure that is listed once is in tables, in JSON and in CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from archroute_edge.errors import SettingsError
+from archroute_edge.report import NONE, Column, Share, named, percent, printable, size, table, three_digits, values, write_csv
+
+COLUMNS = (
+    Column("name", "level", lambda row: row["name"]),
+    Column("", "shown only", lambda row: row["name"].upper(), csv=""),
+    Column("path", "", lambda row: Path("a") / row["name"], csv=""),
+    Column("is_made", "", lambda row: True),
+    Column("quality.accuracy", "accuracy", lambda row: row.get("share"), csv="accuracy"),
+    Column("quality.by_tag", "", lambda row: row.get("share") and {1: row["share"]}, csv=""),
+)
+ROWS = ({"name": "one", "share": Share(1, 4)}, {"name": "two"})
+
+
+def test_json_has_keys_groups_and_plain_values() -> None:
+    one, two = (values(COLUMNS, row) for row in ROWS)
+    share = {"right": 1, "total": 4, "share": 0.25, "interval": list(Share(1, 4).interval)}
+    assert one == {"name": "one", "path": "a/one", "is_made": True, "quality": {"accuracy": share, "by_tag": {"1": share}}}
+    assert json.loads(json.dumps(one)) == one
+    assert two["quality"] is None
+
+
+def test_a_table_has_titles_and_texts() -> None:
+    made = table("Levels", named(COLUMNS[:5], "name quality.accuracy"), ROWS, note="n")
+    assert (made.headers, made.rows) == (["level", "accuracy"], [["one", "25.0 % (4.6 to 69.9), 1 of 4"], ["two", NONE]])
+
+
+def test_csv_has_the_number_of_a_figure_and_rows_of_different_columns(tmp_path: Path) -> None:
+    rows = [{name: cell for column in COLUMNS if column.key for name, cell in column.csv_cells(row).items()} for row in ROWS]
+    assert rows[0] == {"name": "one", "is_made": 1, "accuracy": 0.25}
+    write_csv([*rows, {"name": "three", "more": 1}], tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["more"] for row in found] == ["", "", "1"]
+    assert (found[0]["accuracy"], found[1]["accuracy"], found[2]["accuracy"]) == ("0.25", "", "")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        write_csv(rows, tmp_path / "none" / "a.csv")
+
+
+def test_how_figures_are_written() -> None:
+    assert [three_digits(value) for value in (1.234, 12.34, 123.4, 1234.0, None)] == ["1.23", "12.3", "123", "1,234", NONE]
+    assert [size(value) for value in (7_200_000, 1_230_000_000, None)] == ["7.2 MB", "1.23 GB", NONE]
+    assert (percent(0.9321), percent(None), str(Share(0, 0))) == ("93.2 %", NONE, NONE)
+    assert printable("a\nb \x1b[2J" + "c" * 100, 10) == "a b \ufffd[2Jc…"
