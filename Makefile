@@ -16,7 +16,7 @@ quoted = '$(subst ','\'',$(1))'
 # What is installed for an extra; nothing to do takes a moment.
 install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU))
 
-.PHONY: demo test test-training test-apps test-package test-hub test-pythons check model peers format clean
+.PHONY: demo test quick test-training test-apps test-package test-hub test-pythons check model peers format clean
 
 demo: $(BIN)/python
 	@$(call install)
@@ -24,7 +24,12 @@ demo: $(BIN)/python
 
 test: $(BIN)/python
 	@$(call install,dev)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+# The tests of logic alone, for the inner loop.
+quick: $(BIN)/python
+	@$(call install,dev)
+	@$(BIN)/python -m pytest -m quick
 
 # How the bundled models and the labelled cases are made; see training/README.md.
 test-training: $(BIN)/python

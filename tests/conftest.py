@@ -33,6 +33,33 @@ CARD_MESSAGE = (
 """The example of Arch-Router's model card, which belongs on bug_fixing."""
 
 
+_SLOW_FIXTURES = {"bundled_model", "kernel_verdict", "random_encoder", "random_model"}
+_SLOW_FOLDERS = {
+    "apps",
+    "bench",
+    "cli",
+    "convert",
+    "docs",
+    "engine",
+    "install",
+    "measure",
+    "models",
+    "package",
+    "release",
+    "server",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as quick all tests of the library that make no model and are in no folder of commands, servers and downloads."""
+    for item in items:
+        folder = (
+            item.path.relative_to(Path(__file__).parent).parts[0] if item.path.is_relative_to(Path(__file__).parent) else ""
+        )
+        if folder not in _SLOW_FOLDERS and not _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("quick")
+
+
 @pytest.fixture(scope="session")
 def kernel_verdict(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of the verdict on this machine's kernels, which every process of a test would reach for itself."""
