@@ -33,7 +33,7 @@ from archroute_edge.engine import (
 from archroute_edge.engine import _backend as backend
 from archroute_edge.errors import ArchRouteError, SettingsError
 from archroute_edge.models import BUNDLED, ModelFile, model_folders, models_on_this_machine, read_catalogue
-from archroute_edge.system import bundled_folder, cache_folder, start_module
+from archroute_edge.system import bundled_folder, cache_folder, is_folder_here, start_module
 
 _COMPUTES_WITH = {
     "amx": "all that the build has, AMX among them",
@@ -140,7 +140,7 @@ def _models(problems: list[str], *, decide: bool) -> dict[str, str]:
     except ArchRouteError as exc:
         problems.append(str(exc))
     override = os.environ.get("ARCHROUTE_MODELS_DIR")
-    if override and not Path(override).is_dir():
+    if override and not is_folder_here(Path(override)):
         problems.append(f"{override}: no such folder, though ARCHROUTE_MODELS_DIR names it")
     found["looked in"] = ", ".join(str(folder) for folder in model_folders()) + ", and the hub's cache"
     return found
@@ -168,7 +168,7 @@ def _advice(devices: list[str], *, gpu_offload: bool) -> list[str]:
 
 def _prefixes(problems: list[str]) -> str:
     folder = cache_folder()
-    saved = inspect_folder(folder) if folder.is_dir() else []
+    saved = inspect_folder(folder) if is_folder_here(folder) else []
     problems.extend(f"{each.problem}; delete it" for each in saved if each.problem)
     if problem := folder_problem(folder):
         problems.append(problem)

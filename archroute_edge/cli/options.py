@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from archroute_edge.cli.help import LANGUAGE_MODELS, option
+from archroute_edge.cli.process import as_typed
 from archroute_edge.config import RoutingConfig, load_config, parse_json
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders import DecoderName
@@ -181,7 +182,7 @@ def read_message_options(text: str | None, messages: str | None) -> Messages:
     if text is None:
         assert messages is not None
         return _read_messages_file(messages)
-    return text
+    return as_typed(text)
 
 
 def _read_messages_file(name: str) -> Messages:

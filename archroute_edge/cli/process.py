@@ -26,6 +26,16 @@ def set_process_up() -> None:
     atexit.register(gc.freeze)
 
 
+def as_typed(text: str) -> str:
+    """Text from the command line as UTF-8, of which Python keeps the bytes apart if the locale knows ASCII alone."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        with contextlib.suppress(UnicodeError):
+            return os.fsencode(text).decode("utf-8")
+    return text
+
+
 class _Forgiving(io.FileIO):
     """A file that loses what it cannot take."""
 

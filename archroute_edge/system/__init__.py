@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         check_private,
         expanded,
         is_file_here,
+        is_folder_here,
         overriding_folder,
         own_folder,
     )
@@ -50,7 +51,9 @@ else:
             "_files": (
                 "ENOUGH_BYTES SAFETENSORS file_digest is_digest kind_of_file kind_of_folder other_kind replaced_when_whole"
             ),
-            "_folders": "bundled_folder cache_folder check_private expanded is_file_here overriding_folder own_folder",
+            "_folders": (
+                "bundled_folder cache_folder check_private expanded is_file_here is_folder_here overriding_folder own_folder"
+            ),
             "_processes": (
                 "OwnProcess ParentProcess in_daemon_thread program_ends quiet_at_the_end start_module stop_at_the_end "
                 "take_stdin take_stdout"

@@ -67,6 +67,14 @@ def is_file_here(path: Path) -> bool:
         return False
 
 
+def is_folder_here(path: Path) -> bool:
+    """Whether ``path`` is a folder; one in a folder that may not be searched is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def check_private(folder: Path) -> None:
     """Refuse what is no folder, or one in which other users could put files for us to trust.
 

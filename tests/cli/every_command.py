@@ -17,6 +17,9 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+import filelock  # noqa: F401 - this and the next are most of the time that huggingface_hub takes
+import httpx  # noqa: F401
+
 import archroute_edge.cli.doctor as doctor
 import archroute_edge.deciders._open_decider  # noqa: F401 - loads llama.cpp
 from archroute_edge.cli import main

@@ -59,7 +59,7 @@ FOLDERS: dict[str, dict[str, str | None]] = {
 
 TOGETHER = "all-settings-of-the-hub"
 
-WHOLE = ("no-home", "home-is-a-file", "cache-is-a-file", "models-a-file")
+WHOLE = ("no-home", "models-a-file")
 """Where every command is run; in the others those that look for the folders."""
 
 NEED_A_FOLDER = {"pull", "doctor"}
@@ -183,9 +183,7 @@ class TestStreams:
     @pytest.mark.parametrize(
         ("redirection", "out"),
         [
-            ("<&-", "bug_fixing -> openai/gpt-4o\n"),
-            ("2>&-", "bug_fixing -> openai/gpt-4o\n"),
-            (">&-", ""),
+            ("<&- 2>&-", "bug_fixing -> openai/gpt-4o\n"),
             ("<&- >&- 2>&-", ""),
             ("2>/dev/full", "bug_fixing -> openai/gpt-4o\n"),
         ],
@@ -197,8 +195,6 @@ class TestStreams:
         assert "Traceback" not in done.stderr
 
     def test_a_result_that_cannot_be_written_is_an_error(self) -> None:
-        done = shell("$archroute check tests/nothing.yaml 2>/dev/full || exit 3")
-        assert done.returncode == 3
         done = shell("$archroute grammar >/dev/full 2>/dev/full")
         assert done.returncode == 2
 
@@ -207,9 +203,15 @@ class TestStreams:
         assert message.startswith("standard input:1: not JSON")
 
 
-@pytest.mark.parametrize("locale", ["C", "POSIX", "xx_YY", "de_DE.ISO-8859-1"])
-def test_odd_locales(process: Process, locale: str) -> None:
+@pytest.mark.parametrize("locale", ["C", "de_DE.ISO-8859-1"])
+def test_odd_locales(process: Process, tmp_path: Path, locale: str) -> None:
     """Letters beyond ASCII arrive on the command line in an encoding that Python takes to be ASCII."""
-    done = process("route", "fix the bug in größe(é)", LC_ALL=locale, LANG=locale, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    (tmp_path / "größe.yaml").write_text(ROUTES, encoding="utf-8")
+    settings = {"LC_ALL": locale, "LANG": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    options = ("--config", str(tmp_path / "größe.yaml"), "--model", "tiny", "--json")
+    done = process("prompt", "fix the bug in größe(é)", *options, **settings)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "bug_fixing -> openai/gpt-4o\n"
+    (turn,) = json.loads(json.loads(done.stdout)["prompt"].split("conversation>")[1].removesuffix("</"))
+    assert turn["content"] == "fix the bug in größe(é)"
+    message = one_line(process("check", str(tmp_path / "größer.yaml"), **settings))
+    assert message == f"{tmp_path}/größer.yaml: no such file"

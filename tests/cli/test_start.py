@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -34,46 +37,58 @@ BENCHMARK = {"archroute_edge.bench", "archroute_edge.evaluation"}
 LANGUAGE_MODEL = {"archroute_edge.deciders._generative", "archroute_edge.prompts._chat_template"}
 
 
-def at_the_end(note: Path, *arguments: str, expected: int = 0, **settings: str) -> dict[str, object]:
-    """Run ``archroute`` as a process of its own; what it had loaded and set when it ended."""
+@dataclass(frozen=True)
+class End:
+    """What a process had loaded and set when it ended."""
+
+    modules: frozenset[str]
+    frozen: int
+    blas: str
+
+
+@functools.cache
+def at_the_end(arguments: tuple[str, ...], kernels: Path, **settings: str) -> End:
+    """Run ``archroute`` as a process of its own, once for all tests."""
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(note), *arguments],
-        env={**environment, "HF_HUB_CACHE": str(note.parent / "hub"), **settings},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == expected, done.stderr
-    found: dict[str, object] = json.loads(note.read_text())
-    return found
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / "note"
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(note), *arguments],
+            env={**environment, "HF_HUB_CACHE": folder, "ARCHROUTE_CACHE_DIR": str(kernels), **settings},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(note.read_text())
+    return End(frozenset(found["modules"]), found["frozen"], found["blas"])
+
+
+CHECK = ("check", str(EXAMPLE_ROUTES))
+ENCODER = ("route", "hello", "--model", "mini")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected", "unwanted"),
+    ("arguments", "unwanted"),
     [
-        (("--help",), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.routing._router"}),
-        (("--version",), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.routing._router"}),
-        (("rout",), 2, ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.routing._router"}),
-        (("route", "--help"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
-        (("serve", "--help"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
-        (("check", str(EXAMPLE_ROUTES)), 0, HTTP | BENCHMARK | LANGUAGE_MODEL | {"huggingface_hub"}),
-        (("models", "list"), 0, ENGINE | HTTP | BENCHMARK),
-        (("models", "path", "mini"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
-        (("grammar", "--model", "tiny"), 0, ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
-        (("route", "hello"), 0, HTTP | BENCHMARK | LANGUAGE_MODEL),
-        (("route", "hello", "--model", "mini"), 0, HTTP | BENCHMARK | LANGUAGE_MODEL | {"huggingface_hub"}),
-        (("route", "hello", "--model", "tiny"), 0, HTTP | BENCHMARK | {"huggingface_hub"}),
+        (("--help",), ENGINE | HTTP | BENCHMARK | {"huggingface_hub", "yaml", "archroute_edge.routing._router"}),
+        (("serve", "--help"), ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
+        # Its advice compares routes by the encoder's vectors.
+        (CHECK, HTTP | BENCHMARK | LANGUAGE_MODEL | {"huggingface_hub"}),
+        (("models", "list"), ENGINE | HTTP | BENCHMARK),
+        (("grammar", "--model", "tiny"), ENGINE | HTTP | BENCHMARK | {"huggingface_hub"}),
+        (("route", "hello"), HTTP | BENCHMARK | LANGUAGE_MODEL),
+        (ENCODER, HTTP | BENCHMARK | LANGUAGE_MODEL | {"huggingface_hub"}),
+        (("route", "hello", "--model", "tiny"), HTTP | BENCHMARK | {"huggingface_hub"}),
     ],
     ids=lambda value: " ".join(value).replace(str(EXAMPLE_ROUTES), "FILE") if isinstance(value, tuple) else "",
 )
-def test_a_command_loads_what_it_needs(tmp_path: Path, arguments: tuple[str, ...], expected: int, unwanted: set[str]) -> None:
+def test_a_command_loads_what_it_needs(kernel_verdict: Path, arguments: tuple[str, ...], unwanted: set[str]) -> None:
     """One import at the top of a file that everything imports, and every command is slow again."""
-    modules = at_the_end(tmp_path / "note", *arguments, expected=expected)["modules"]
-    assert isinstance(modules, list)
+    modules = at_the_end(arguments, kernel_verdict.parent).modules
     assert "archroute_edge.cli" in modules
-    assert unwanted.intersection(modules) == set()
+    assert unwanted & modules == set()
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
@@ -101,16 +116,14 @@ def test_a_name_that_is_nearly_one() -> None:
     assert re.fullmatch(r"archroute: error: No such command 'rout'\..* 'route'.*; see archroute --help\n", result.stderr)
 
 
-def test_the_end_of_a_process_is_quick(tmp_path: Path) -> None:
+def test_the_end_of_a_process_is_quick(kernel_verdict: Path) -> None:
     """Else Python looks through everything for cycles, several times, before it gives it all back anyway."""
-    found = at_the_end(tmp_path / "note", "route", "hello", "--model", "mini")
-    assert isinstance(found["frozen"], int)
-    assert found["frozen"] > 10_000
+    assert at_the_end(ENCODER, kernel_verdict.parent).frozen > 10_000
 
 
-def test_numpy_gets_no_threads_that_it_has_no_use_for(tmp_path: Path) -> None:
-    assert at_the_end(tmp_path / "note", "check", str(EXAMPLE_ROUTES))["blas"] == "1"
-    assert at_the_end(tmp_path / "note", "check", str(EXAMPLE_ROUTES), OPENBLAS_NUM_THREADS="3")["blas"] == "3"
+def test_numpy_gets_no_threads_that_it_has_no_use_for(kernel_verdict: Path) -> None:
+    assert at_the_end(CHECK, kernel_verdict.parent).blas == "1"
+    assert at_the_end(CHECK, kernel_verdict.parent, OPENBLAS_NUM_THREADS="3").blas == "3"
 
 
 def test_a_program_that_calls_it_keeps_its_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from archroute_edge.errors import ModelNotFoundError
-from archroute_edge.models import LEVELS, ModelFile, find_model, model_folders, models_on_this_machine
+from archroute_edge.models import LEVELS, ModelFile, find_model, model_folders, models_on_this_machine, read_catalogue
 from archroute_edge.models import _find as model_store
 from archroute_edge.system import bundled_folder
 from tools.convert.convert_command import convert
@@ -217,7 +219,7 @@ def test_the_command_that_makes_a_model_makes_the_one_that_is_looked_for(name: s
     words = shlex.split(str(caught.value).partition("python -m tools.convert ")[2])
     options = convert.make_context("convert", words).params
     model, level = name.split(":")
-    entry = model_store.read_catalogue()[model]
+    entry = read_catalogue()[model]
     assert entry.checkpoint is not None
     assert (options["checkpoint"], options["levels"]) == (entry.checkpoint.repo, (level,))
     assert options["prompt_format"] == entry.prompt_format
@@ -232,12 +234,28 @@ def test_a_missing_bundled_model_means_a_broken_installation(monkeypatch: pytest
         find_model("tiny")
 
 
-def test_a_folder_that_may_not_be_searched_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The operating system's refusal must not go through as a PermissionError."""
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that may not be searched, not even by the superuser."""
+    closed = put(tmp_path / "closed", "x.gguf").parent
+    usual = os.stat
 
-    def refuse(self: Path) -> bool:
-        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+    def stat(path: int | str | Path, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and closed in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path, **options)
 
-    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(os, "stat", stat)
+    return closed
+
+
+def test_a_folder_of_models_that_may_not_be_searched_has_none(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services often have a home, and so a cache of the hub, that is another user's."""
+    monkeypatch.setenv("ARCHROUTE_MODELS_DIR", str(closed))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(closed / "hub"))
+    assert find_model("auto").name == "mini"
+    assert [each.name for each in models_on_this_machine()] == ["mini", "tiny"]
+    with pytest.raises(ModelNotFoundError, match="get it with: archroute models pull arch-router"):
+        find_model("arch-router")
     with pytest.raises(ModelNotFoundError, match="Permission denied"):
-        find_model(tmp_path / "x.gguf")
+        find_model(closed / "x.gguf")

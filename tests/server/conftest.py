@@ -111,10 +111,11 @@ def app_over() -> Callable[..., Client]:
 
 
 @pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, kernel_verdict: Path) -> Iterator[ServerProcess]:
     """A server process with the bundled model and the five routes of the model card."""
     folder: Path = tmp_path_factory.mktemp("server")
     routes = folder / "routes.yaml"
     routes.write_bytes(EXAMPLE_ROUTES.read_bytes())
-    with ServerProcess("--config", str(routes), "--model", "tiny", "--threads", "1") as process:
+    options = ("--config", str(routes), "--model", "tiny", "--threads", "1")
+    with ServerProcess(*options, ARCHROUTE_CACHE_DIR=str(kernel_verdict.parent)) as process:
         yield process

@@ -21,6 +21,8 @@ from tools.measure.server_process import ServerProcess
 
 ROUTE = {"messages": CARD_MESSAGE}
 
+pytestmark = pytest.mark.usefixtures("tried_kernels")
+
 
 def connect(server: ServerProcess, receive_buffer: int | None = None) -> socket.socket:
     place = urlsplit(server.address)
@@ -130,7 +132,7 @@ def test_the_model_may_be_deleted_while_it_is_used(tmp_path: Path, bundled_model
         assert set(httpx.post(url, json={**ROUTE, "scores": True}, timeout=60).json()["scores"]) == {"only", "other"}
 
 
-def test_sigterm_under_load_finishes_what_runs(tmp_path: Path) -> None:
+def test_sigterm_under_load_finishes_what_runs() -> None:
     """No request that was taken goes without its answer, and nothing is left running."""
     outcomes: list[object] = []
     stop = threading.Event()
@@ -144,7 +146,7 @@ def test_sigterm_under_load_finishes_what_runs(tmp_path: Path) -> None:
                     outcomes.append(exc)
                     return
 
-    with ServerProcess("--model", "tiny", "--threads", "1", ARCHROUTE_CACHE_DIR=str(tmp_path)) as server:
+    with ServerProcess("--model", "tiny", "--threads", "1") as server:
         threads = [threading.Thread(target=work, args=(server.address,)) for _ in range(6)]
         for thread in threads:
             thread.start()
@@ -167,8 +169,8 @@ def test_sigterm_under_load_finishes_what_runs(tmp_path: Path) -> None:
     assert not any("Traceback" in line for line in server.lines)
 
 
-def test_ctrl_c_ends_it_and_says_nothing(tmp_path: Path) -> None:
-    with ServerProcess("--model", "tiny", "--threads", "1", ARCHROUTE_CACHE_DIR=str(tmp_path)) as server:
+def test_ctrl_c_ends_it_and_says_nothing() -> None:
+    with ServerProcess("--model", "tiny", "--threads", "1") as server:
         assert server.lines[-1].startswith("listening on http://127.0.0.1:")
         assert server.lines[-1].endswith(", model tiny, 5 routes of the example")
         n_lines = len(server.lines)
@@ -177,10 +179,10 @@ def test_ctrl_c_ends_it_and_says_nothing(tmp_path: Path) -> None:
         assert len(server.lines) == n_lines
 
 
-def test_a_second_ctrl_c_ends_it_at_once_and_says_nothing(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_ends_it_at_once_and_says_nothing() -> None:
     """While a body is waited for, and another request is decided."""
     with (
-        ServerProcess("--model", "tiny", "--threads", "1", ARCHROUTE_CACHE_DIR=str(tmp_path)) as server,
+        ServerProcess("--model", "tiny", "--threads", "1") as server,
         connect(server) as half,
     ):
         half.sendall(raw_request(b"{", length=100))
@@ -196,10 +198,10 @@ def test_a_second_ctrl_c_ends_it_at_once_and_says_nothing(tmp_path: Path) -> Non
         assert server.lines[n_lines:] == []
 
 
-def test_sigterm_while_a_body_is_read_ends_it_in_seconds(tmp_path: Path) -> None:
+def test_sigterm_while_a_body_is_read_ends_it_in_seconds() -> None:
     """Would break if a client that sends half a body kept the server up for the whole time limit."""
     options = ("--model", "tiny", "--threads", "1", "--timeout", "3600")
-    with ServerProcess(*options, ARCHROUTE_CACHE_DIR=str(tmp_path)) as server, connect(server) as half:
+    with ServerProcess(*options) as server, connect(server) as half:
         half.sendall(raw_request(b"{", length=100))
         assert httpx.get(f"{server.address}/healthz", timeout=60).status_code == 200
         server.signal(signal.SIGTERM)

@@ -1,0 +1,60 @@
+"""What a shell makes of ``<(...)``: a pipe in the place of a file, which can be read but once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from archroute_edge.system import bundled_folder
+from tests.cli.conftest import ROUTES, Run
+
+CASE = b'{"messages": "fix the bug", "route": "bug_fixing"}\n'
+MESSAGES = b'[{"role": "user", "content": "fix the bug"}]'
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Callable[[bytes], str]]:
+    """Makes pipes that give their content to their first reader."""
+    writers: list[threading.Thread] = []
+
+    def make(content: bytes) -> str:
+        path = tmp_path / f"pipe-{len(writers)}"
+        os.mkfifo(path)
+        writers.append(threading.Thread(target=path.write_bytes, args=(content,), daemon=True))
+        writers[-1].start()
+        return str(path)
+
+    yield make
+    for each in writers:
+        each.join(30)
+        assert not each.is_alive()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "ROUTES"),
+        ("route", "x", "--config", "ROUTES", "--model", "mini"),
+        ("route", "--messages", "MESSAGES", "--config", "ROUTES", "--model", "mini"),
+        ("route", "--batch", "CASE", "--config", "ROUTES", "--model", "mini"),
+        ("prompt", "--messages", "MESSAGES", "--config", "ROUTES", "--model", "tiny"),
+        ("grammar", "--config", "ROUTES", "--model", "tiny"),
+        ("eval", "CASE", "--routes", "ROUTES", "--model", "mini", "--json"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_every_command_reads_pipes(run: Run, pipe: Callable[[bytes], str], command: tuple[str, ...]) -> None:
+    contents = {"ROUTES": ROUTES.encode(), "MESSAGES": MESSAGES, "CASE": CASE}
+    result = run(*(pipe(contents[word]) if word in contents else word for word in command))
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout
+
+
+def test_a_catalogue_may_be_a_pipe(run: Run, pipe: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = b"models:\n  mine: {prompt_format: card, file: mine.gguf}\n"
+    monkeypatch.setenv("ARCHROUTE_CATALOGUE", pipe(catalogue))
+    assert run("models", "path", "mini").stdout == f"{bundled_folder() / 'mini-Q8_0.gguf'}\n"
