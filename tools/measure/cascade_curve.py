@@ -20,8 +20,7 @@ import click
 from archroute_edge import Router
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.evaluation import Case, CaseResult, evaluate, largest_table, read_cases, shipped_cases
-from archroute_edge.report import COLOURS, figure
-from archroute_edge.system import replaced_when_whole
+from archroute_edge.report import COLOURS, figure, write_svg
 
 _THRESHOLDS = tuple(number / 20 for number in range(21))
 
@@ -60,29 +59,25 @@ def curve(first: Sequence[CaseResult], second: Sequence[CaseResult]) -> list[Poi
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    """Shares on the left axis, time on the right one."""
+    """Shares, and the mean time below them."""
     places = [point.switch_over for point in points]
-    with figure(7.0, 4.2) as (drawn, axes):
-        axes.plot(places, [point.decided_by_encoder for point in points], color=COLOURS[0], label="decided by the encoder")
-        axes.plot(places, [point.right for point in points], color=COLOURS[2], label="right, of all")
+    with figure(7.0, 5.6, panels=(2, 1)) as (drawn, (above, below)):
+        above.plot(places, [100 * point.decided_by_encoder for point in points], color=COLOURS[0], label="decided by the encoder")
         known = [point for point in points if point.right_where_encoder is not None]
-        axes.plot(
+        above.plot(
             [point.switch_over for point in known],
-            [point.right_where_encoder for point in known],
+            [100 * (point.right_where_encoder or 0) for point in known],
             color=COLOURS[2],
             linestyle="--",
             label="right, of the encoder's",
         )
-        axes.set(xlabel="switch-over: the encoder decides from this confidence on", ylabel="share of cases", ylim=(0, 1.02))
-        right = axes.twinx()
-        right.grid(visible=False)
-        right.plot(places, [point.mean_ms for point in points], color=COLOURS[1], label="mean time (right)")
-        right.set(ylabel="milliseconds a decision")
-        right.set_ylim(bottom=0)
-        lines = [*axes.get_lines(), *right.get_lines()]
-        axes.legend(lines, [line.get_label() for line in lines], loc="lower left", fontsize=8)
-        with replaced_when_whole(path) as partial:
-            drawn.savefig(partial, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
+        above.plot(places, [100 * point.right for point in points], color=COLOURS[2], label="right, of all")
+        above.set(ylabel="share, %", ylim=(0, 102))
+        above.legend(loc="lower left")
+        below.plot(places, [point.mean_ms for point in points], color=COLOURS[1])
+        below.set(xlabel="switch-over: the encoder decides from this confidence on", ylabel="mean time, ms", xlim=(0, 1))
+        below.set_ylim(bottom=0)
+        write_svg(drawn, "Shares decided and right, and mean time, over the switch-over", path)
 
 
 def _run(model: Path, cases: Sequence[Case], threads: int | None, line: ProgressLine) -> list[CaseResult]:
