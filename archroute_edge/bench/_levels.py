@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -15,11 +16,12 @@ from typing import Final
 
 import psutil
 
+from archroute_edge.bench._measuring_process import temporary_file
 from archroute_edge.deciders import CASCADE, find_models
 from archroute_edge.engine import GGUFHeader, ModelKind, check_model_file, model_fingerprint, model_kind, read_header
 from archroute_edge.errors import BenchmarkError, ModelError, QuantizationError
 from archroute_edge.evaluation import runs_folder
-from archroute_edge.models import AUTO, LEVELS, Level, ModelFile, catalogue_entry, find_model, level_named, locate
+from archroute_edge.models import AUTO, LEVELS, Level, catalogue_entry, find_model, level_named, locate
 from archroute_edge.quantize import COLLECT_COMMAND, predict_size, quantize
 
 ALL: Final = "all"
@@ -38,13 +40,11 @@ class Contender:
     """A model file that is measured.
 
     Attributes:
-        label: what it is called in the report; no two are called alike.
-        level: its quantization level, None where the file states none that is known.
+        label: its name in the report, unlike any other.
+        level: its quantization level, None if the file states none that is known.
         identity: tells its contents from those of any other file.
-        n_bytes: size of the file.
         bits_per_weight: over all its tensors.
         made: whether the file was made for this run and goes with it.
-        kind: a language model or a sentence encoder.
     """
 
     label: str
@@ -64,17 +64,11 @@ def contender(path: Path, label: str | None = None) -> Contender:
         ModelError: there is no such file, or it is no model that can be routed with.
     """
     header = check_model_file(path)
-    tensors = header.tensors.values()
+    tensors, ftype = header.tensors.values(), header.metadata.get("general.file_type")
     bits = 8 * sum(tensor.n_bytes for tensor in tensors) / sum(prod(tensor.shape) for tensor in tensors)
-    return Contender(
-        label or path.stem,
-        path,
-        _level_of(header),
-        model_fingerprint(header),
-        header.file_size,
-        bits,
-        kind=model_kind(header),
-    )
+    level = "F32" if ftype == _F32 else next((level.name for level in LEVELS.values() if level.ftype == ftype), None)
+    identity = model_fingerprint(header)
+    return Contender(label or path.stem, path, level, identity, header.file_size, bits, kind=model_kind(header))
 
 
 def named_contenders(names: Sequence[str]) -> list[Contender]:
@@ -84,14 +78,11 @@ def named_contenders(names: Sequence[str]) -> list[Contender]:
         BenchmarkError: one is a cascade.
         ModelNotFoundError: one is not on this machine; the message has the command that gets it.
     """
-    return [contender(_one_model(name).path) for name in names]
-
-
-def _one_model(name: str) -> ModelFile:
-    files = find_models(name)
-    if len(files) > 1:
-        raise BenchmarkError(f"{name}: a cascade is two models; measure each: archroute bench {' '.join(name.split(CASCADE))}")
-    return files[0]
+    for name in names:
+        if len(find_models(name)) > 1:
+            each = " ".join(name.split(CASCADE))
+            raise BenchmarkError(f"{name}: a cascade is two models; measure each: archroute bench {each}")
+    return [contender(find_models(name)[0].path) for name in names]
 
 
 def all_different(contenders: Sequence[Contender]) -> list[Contender]:
@@ -130,15 +121,9 @@ def levels_of_model(model: str, quants: Sequence[str]) -> list[Contender]:
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """What ``--quants`` with a file to make levels of comes to.
+    """The levels of ``source`` (F16, BF16 or F32) in their ``order``: files that are ``here``, by level, and those ``to_make``.
 
-    Attributes:
-        source: the F16, BF16 or F32 file.
-        here: levels whose files are there, by name.
-        to_make: levels that have to be made.
-        imatrix: an importance matrix to make them with.
-        n_bytes: room that those take.
-        notes: what was left out, and why.
+    ``n_bytes`` is the room that the latter take; ``notes`` say what was left out, and why.
     """
 
     source: Contender
@@ -167,28 +152,24 @@ def plan_levels(source: Path, quants: Sequence[str], imatrix: Path | None) -> Le
         wanted = [each for each in wanted if each.name not in without]
         if not wanted:
             raise QuantizationError(f"{notes[0]}; make one with: {COLLECT_COMMAND.format(source=source)}")
-    here: dict[str, Contender] = {}
-    to_make = []
-    for level in dict.fromkeys(wanted):
-        beside = None if imatrix else _beside(header, level)
-        if level.name == whole.level:
-            here[level.name] = contender(source, level.name)
-        elif beside is not None:
-            here[level.name] = contender(beside, level.name)
-        else:
-            to_make.append(level)
+    levels = dict.fromkeys(wanted)
+    files = {each: source if each.name == whole.level else None if imatrix else _beside(header, each) for each in levels}
+    here = {level.name: contender(path, level.name) for level, path in files.items() if path is not None}
+    to_make = tuple(level for level in levels if level.name not in here)
     n_bytes = sum(predict_size(source, level, imatrix=imatrix).n_bytes for level in to_make)
-    order = tuple(level.name for level in dict.fromkeys(wanted))
-    return LevelPlan(whole, order, here, tuple(to_make), imatrix, n_bytes, tuple(notes))
+    return LevelPlan(whole, tuple(level.name for level in levels), here, to_make, imatrix, n_bytes, tuple(notes))
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder for files of this run, removed with all it holds when the block ends, also by an interrupt.
+    """A folder for files of this run, removed when the block ends, also by an interrupt; those of killed processes go, too.
 
-    It is beside the unfinished runs and not in ``/tmp``, which is memory on many machines. What killed processes have left
-    behind is removed as well.
+    It is beside the unfinished runs and not in ``/tmp``, which is memory on many machines.
+
+    Raises:
+        BenchmarkError: there can be no such folder, or no temporary file, which every measuring process needs.
     """
+    temporary_file().close()
     parent = runs_folder()
     try:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -218,23 +199,14 @@ def make_levels(plan: LevelPlan, folder: Path, on_progress: QuantizingProgress) 
             f"{folder.parent}: the levels to make take {plan.n_bytes / 1e9:.1f} GB and there are {free / 1e9:.1f} GB "
             "free; ask for fewer, or point ARCHROUTE_CACHE_DIR to a larger disk"
         )
-    made: dict[str, Contender] = {}
-    for level in plan.to_make:
-        target = folder / level.file_for(plan.source.path.stem)
-        name = level.name
-
-        def report(done: int, total: int, name: str = name) -> None:
-            on_progress(name, done, total)
-
-        quantize(plan.source.path, target, level, imatrix=plan.imatrix, on_progress=report)
-        made[name] = replace(contender(target, name), identity=identity_of_made(plan, level), made=True)
-    return [{**plan.here, **made}[name] for name in plan.order]
-
-
-def identity_of_made(plan: LevelPlan, level: Level) -> str:
-    """What decides the contents of a level that is made: it comes out the same every time."""
+    found = dict(plan.here)
+    # What decides the contents of a level that is made: it comes out the same every time.
     matrix = hashlib.sha256(plan.imatrix.read_bytes()).hexdigest() if plan.imatrix else "no matrix"
-    return f"{plan.source.identity} {level.name} {matrix}"
+    for level in plan.to_make:
+        target, name = folder / level.file_for(plan.source.path.stem), level.name
+        quantize(plan.source.path, target, level, imatrix=plan.imatrix, on_progress=functools.partial(on_progress, name))
+        found[name] = replace(contender(target, name), identity=f"{plan.source.identity} {name} {matrix}", made=True)
+    return [found[name] for name in plan.order]
 
 
 def _beside(source: GGUFHeader, level: Level) -> Path | None:
@@ -249,8 +221,3 @@ def _beside(source: GGUFHeader, level: Level) -> Path | None:
         return None
     same = header.tensors.keys() == source.tensors.keys() and header.metadata.get("general.file_type") == level.ftype
     return path if same and path != source.path else None
-
-
-def _level_of(header: GGUFHeader) -> str | None:
-    ftype = header.metadata.get("general.file_type")
-    return "F32" if ftype == _F32 else next((level.name for level in LEVELS.values() if level.ftype == ftype), None)

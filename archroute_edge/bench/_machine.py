@@ -18,7 +18,6 @@ from archroute_edge.engine import _backend as backend
 def describe_machine() -> dict[str, Any]:
     """CPU and its vector features, cores, memory (bytes), devices, and the llama.cpp that computes."""
     build = backend.build()
-    devices = backend.devices()
     return {
         "cpu": _cpu_name(),
         "features": cpu_features(build.system_info),
@@ -28,7 +27,9 @@ def describe_machine() -> dict[str, Any]:
             "usable": backend.physical_cores(),
         },
         "memory": psutil.virtual_memory().total,
-        "devices": [{"name": each.name, "description": each.description, "memory": each.memory_total} for each in devices],
+        "devices": [
+            {"name": each.name, "description": each.description, "memory": each.memory_total} for each in backend.devices()
+        ],
         "gpu_offload": build.gpu_offload,
         "llama_cpp": build.llama_cpp_version,
         "llama_cpp_python": build.binding_version,

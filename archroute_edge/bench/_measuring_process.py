@@ -6,9 +6,9 @@ import json
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from archroute_edge.errors import BenchmarkError, MeasuringProcessError
 from archroute_edge.system import start_module
@@ -16,20 +16,30 @@ from archroute_edge.system import start_module
 _WORKER: Final = "archroute_edge.bench._measuring_worker"
 
 
-class MeasuringProcess:
-    """A process that measures one level, one request at a time; use it as a context manager.
-
-    Args:
-        label: what it measures, for error messages.
+def temporary_file() -> IO[bytes]:
+    """A file without a name.
 
     Raises:
+        BenchmarkError: there is no folder for it.
+    """
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as exc:
+        why = exc.strerror or exc
+        raise BenchmarkError(f"no temporary file can be written ({why}); set TMPDIR to a folder for it") from exc
+
+
+class MeasuringProcess:
+    """A process that measures the level of that label, one request at a time; use it as a context manager.
+
+    Raises:
+        BenchmarkError: no temporary file can be written.
         SettingsError: this is a bundled program that cannot start it.
     """
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._open_files = ExitStack()
-        self._complaints = self._open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        self._complaints = temporary_file()
         self.started = time.perf_counter()
         self._process = start_module(
             _WORKER,
@@ -84,7 +94,7 @@ class MeasuringProcess:
             with suppress(OSError):
                 if stream is not None:
                     stream.close()
-        self._open_files.close()
+        self._complaints.close()
 
     def __enter__(self) -> MeasuringProcess:
         return self

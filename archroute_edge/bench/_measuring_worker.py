@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -41,12 +42,7 @@ class Session:
         self._router: Router | None = None
 
     def open(self, model: str, routes: Sequence[Sequence[str]] | int, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Load ``model`` (in the place of what was open) and evaluate the static prefix of ``routes``.
-
-        Args:
-            routes: names and descriptions, or how many to make up.
-            settings: as for :class:`Router`.
-        """
+        """Load ``model`` in place of an open one, and evaluate the static prefix of ``routes``, or of so many made-up ones."""
         self.close()
         free = _free_device_memory()
         table = table_of(routes) if isinstance(routes, int) else RouteTable(Route(*each) for each in routes)
@@ -77,11 +73,9 @@ class Session:
         return {"decision_ms": found["ms"][0], **_memory(), "device_memory": max(0, self._free_before - _free_device_memory())}
 
     def decide(self, seed: int, count: int, *, n_turns: int, primed: bool, n_warmup: int = 1) -> dict[str, Any]:
-        """Decide at the ``n_turns``-th turn of ``count`` fresh conversations.
+        """Decide at the ``n_turns``-th turn of ``count`` fresh conversations, after ``n_warmup`` that do not count.
 
-        With ``primed`` each is decided one turn before as well (``before_ms``, ``before_evaluated``), as happens where
-        every turn is decided.
-        ``n_warmup`` more conversations go first and do not count.
+        With ``primed`` each is decided one turn before as well (``before_ms``, ``before_evaluated``), as in use.
         """
         router = self._open()
         found: dict[str, list[float]] = defaultdict(list)
@@ -107,12 +101,11 @@ class Session:
         if isinstance(decider, EncoderDecider):
             return _reading_rate(decider, self._threads, seed)
         assert isinstance(decider, GenerativeDecider)
-        model, settings = decider.model, decider.engine_settings
-        engine = CompletionEngine(model, replace(settings, n_ctx=2 * _PREFILL_TOKENS))
-        draw = np.random.default_rng(seed)
         # Ids of ordinary tokens come first in a vocabulary; which ones they are does not change the work.
-        tokens = [int(token) for token in draw.integers(0, min(256, model.vocabulary.n_tokens), _PREFILL_TOKENS)]
-        try:
+        most = min(256, decider.model.vocabulary.n_tokens)
+        tokens = [int(token) for token in np.random.default_rng(seed).integers(0, most, _PREFILL_TOKENS)]
+        settings = replace(decider.engine_settings, n_ctx=2 * _PREFILL_TOKENS)
+        with closing(CompletionEngine(decider.model, settings)) as engine:
             engine.evaluate(sequence_batch(0, tokens[:32], 0, [31]))
             engine.truncate(0, 0)
             begun = time.perf_counter()
@@ -121,8 +114,6 @@ class Session:
             for step in range(_DECODE_STEPS):
                 engine.evaluate(sequence_batch(0, tokens[step : step + 1], _PREFILL_TOKENS + step, [0]))
             ended = time.perf_counter()
-        finally:
-            engine.close()
         return {
             "prefill_tokens_per_s": _PREFILL_TOKENS / (prefilled - begun),
             "decode_tokens_per_s": _DECODE_STEPS / (ended - prefilled),
@@ -152,31 +143,23 @@ class Session:
 
 def _running(decider: object, threads: int) -> dict[str, Any]:
     """How a decider runs; what an encoder has none of is None."""
-    if isinstance(decider, EncoderDecider):
-        running = {"n_ctx": None, "threads": threads, "flash_attention": None, "kv_type": None}
-        return {**running, "gpu_layers": decider.model.n_gpu_layers}
-    assert isinstance(decider, GenerativeDecider)  # contenders are single models
-    engine = decider.engine_settings
-    return {
-        "n_ctx": engine.n_ctx,
-        "threads": engine.n_threads,
-        "flash_attention": engine.flash_attention,
-        "kv_type": engine.kv_type,
-        "gpu_layers": decider.model.n_gpu_layers,
-    }
+    assert isinstance(decider, (EncoderDecider, GenerativeDecider))  # contenders are single models
+    running = {"n_ctx": None, "threads": threads, "flash_attention": None, "kv_type": None}
+    if isinstance(decider, GenerativeDecider):
+        engine = decider.engine_settings
+        running = {"n_ctx": engine.n_ctx, "threads": engine.n_threads}
+        running |= {"flash_attention": engine.flash_attention, "kv_type": engine.kv_type}
+    return {**running, "gpu_layers": decider.model.n_gpu_layers}
 
 
 def _reading_rate(decider: EncoderDecider, threads: int, seed: int) -> dict[str, Any]:
-    engine = EmbeddingEngine(decider.model, threads, _PREFILL_TOKENS)
-    try:
+    with closing(EmbeddingEngine(decider.model, threads, _PREFILL_TOKENS)) as engine:
         # Messages have more than eight tokens; what is too much is not read.
         text = engine.encode(" ".join(message(seed + index) for index in range(_PREFILL_TOKENS // 8)))
         engine.embed([engine.encode(message(seed))])
         begun = time.perf_counter()
         engine.embed([text])
         seconds = time.perf_counter() - begun
-    finally:
-        engine.close()
     return {"prefill_tokens_per_s": len(text.tokens) / seconds, "decode_tokens_per_s": None}
 
 

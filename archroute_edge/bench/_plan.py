@@ -56,14 +56,13 @@ class BenchPlan:
     """All that decides what a benchmark measures.
 
     Attributes:
-        contenders: the model files, labels all different.
         settings: what :class:`archroute_edge.Router` is given, routes and model apart.
         routes: names and descriptions.
         rounds: how often everything is measured over, the levels taking turns.
         decisions: conversations of two turns in each round.
-        reference: label of the level that the others are compared with, where there are cases.
+        reference: label of the level that the others are compared with, if there are cases.
         together: whether the levels stay loaded side by side; else they are loaded in turn, once a round.
-        notes: what a reader of the report has to know.
+        notes: for a reader of the report.
     """
 
     contenders: tuple[Contender, ...]

@@ -29,11 +29,10 @@ class Figures:
     """What is weighed of a level.
 
     Attributes:
-        times: times of a warm first-turn decision.
-        memory: peak resident memory in bytes.
-        bits_per_weight: stands for quality where nothing was measured.
-        right: for each labelled case whether it was decided right; None where there were no cases.
-        n_bytes: size of the file, which decides where all else is equal.
+        times: of a warm first-turn decision.
+        memory: peak, in bytes; ``n_bytes`` of the file, which decides if all else is equal.
+        bits_per_weight: stands for quality if nothing was measured.
+        right: for each labelled case whether it was decided right; None without cases.
     """
 
     label: str
@@ -51,13 +50,9 @@ class Figures:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The level to take.
+    """The level to take, by its label, and why, a sentence each.
 
-    Attributes:
-        level: its label.
-        reasons: why, a sentence each.
-        front: labels of the levels that none of the others beats, fastest first.
-        quality_measured: whether quality is accuracy on cases, or guessed from bits a weight.
+    ``front``: levels that no other beats, fastest first. Quality is accuracy if ``quality_measured``, else bits a weight.
     """
 
     level: str
@@ -95,10 +90,10 @@ def _same_quality(one: Figures, other: Figures) -> bool:
 def keeps_quality(levels: Sequence[Figures]) -> list[Figures]:
     """The levels whose quality is good enough: within a point of the best accuracy or not told from it, or many bits."""
     best = _best(levels)
-    quality = best[0].quality
+    least = best[0].quality - ACCURACY_LOSS
     if best[0].right is None:
         return [each for each in levels if each.bits_per_weight >= MANY_BITS] or best
-    return [each for each in levels if each.quality >= quality - ACCURACY_LOSS or any(_same_quality(one, each) for one in best)]
+    return [each for each in levels if each.quality >= least or any(_same_quality(one, each) for one in best)]
 
 
 def _best(levels: Sequence[Figures]) -> list[Figures]:

@@ -69,11 +69,8 @@ class _Run:
     """One run: its parts in their order, and how long those that are left will take."""
 
     def __init__(self, plan: BenchPlan, journal: Journal, scratch: Path, processes: _Processes, on_progress: Progress) -> None:
-        self._plan = plan
-        self._journal = journal
-        self._scratch = scratch
-        self._processes = processes
-        self._on_progress = on_progress
+        self._plan, self._journal, self._scratch = plan, journal, scratch
+        self._processes, self._on_progress = processes, on_progress
         self._begun = time.monotonic()
         self._seconds: dict[str, list[float]] = defaultdict(list)
 
@@ -93,11 +90,9 @@ class _Run:
                 continue
             self._show(part, [*parts[index:], *later])
             begun = time.monotonic()
-            value = self._measure(part)
-            took = time.monotonic() - begun
-            self._journal.finish(part.key, value)
+            self._journal.finish(part.key, self._measure(part))
             for name in (part.kind, f"{part.kind} {part.contender.label}"):
-                self._seconds[name].append(took)
+                self._seconds[name].append(time.monotonic() - begun)
 
     def _show(self, part: Part, left: Sequence[Part]) -> None:
         seconds = sum(self._cost(each) for each in left if each.key not in self._journal)

@@ -99,20 +99,10 @@ def order_interval(samples: Sequence[float], share: float) -> Interval:
     """
     ordered, n = sorted(samples), len(samples)
     below = [math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
-    low = high = None
-    total = 0.0
-    for index in range(n):
-        total += below[index]  # P(at most `index` samples are below it)
-        if total > _TAIL:
-            break
-        low = ordered[index]
-    total = 0.0
-    for index in range(n, 0, -1):
-        total += below[index]  # P(at least `index` samples are below it)
-        if total > _TAIL:
-            break
-        high = ordered[index - 1]
-    return Interval(low, high)
+    # How many counts from either end have at most the tail's probability together.
+    n_low = sum(total <= _TAIL for total in itertools.accumulate(below))
+    n_high = sum(total <= _TAIL for total in itertools.accumulate(below[::-1]))
+    return Interval(ordered[n_low - 1] if n_low else None, ordered[n - n_high] if n_high else None)
 
 
 def are_told_apart(one: Times, other: Times) -> bool:
@@ -122,13 +112,10 @@ def are_told_apart(one: Times, other: Times) -> bool:
 
 @dataclass(frozen=True)
 class NoiseVerdict:
-    """Whether the rounds of a run agree well enough for differences between its levels to mean something.
+    """Whether the rounds of a run agree well enough for differences between its levels to mean something, and ``text`` says it.
 
-    Attributes:
-        is_noisy: a level's rounds differ too much.
-        spreads: for each level the difference of its rounds' extreme medians, as a share of their median.
-        lost_in_noise: pairs of levels that the noise leaves undecided.
-        text: all of it in a sentence.
+    ``spreads`` has for each level the difference of its rounds' extreme medians, as a share of their median;
+    ``lost_in_noise`` are pairs of levels that the noise leaves undecided.
     """
 
     is_noisy: bool

@@ -21,8 +21,6 @@ from archroute_edge.routes import OTHER
 _SEVERAL_TABLES: Final = 3
 _CHANCE: Final = 0.05
 _DIGITS: Final = 6
-
-
 RIGHT_WHERE_SURE: Final = 0.95
 """Of the decisions that a cascade leaves to its encoder, the share that is to be right."""
 
@@ -60,9 +58,10 @@ class Figures:
 class CrossValidation:
     """Figures of decisions, each calibrated with what was fitted to the other folds.
 
-    ``before`` is without calibration, ``temperature`` with the temperature alone, ``after`` with the bound as well.
-    ``by`` says what was kept in one fold: ``route table`` or ``conversation``. ``sure`` is what a cascade leaves to the model
-    at the switch-over of the other folds.
+    Attributes:
+        by: what was kept in one fold: ``route table`` or ``conversation``.
+        before: without calibration; ``temperature`` with the temperature alone, ``after`` with the bound as well.
+        sure: what a cascade leaves to the model at the switch-over of the other folds.
     """
 
     folds: tuple[int, ...]

@@ -21,16 +21,11 @@ class CaseResult:
 
     Attributes:
         line: the case's line in its file.
-        expected: name of the right route.
-        decided: name of the decided one.
-        confidence: probability of ``decided``.
         scores: probability of every route and of ``other``; sums to 1.
         most_probable: the route of the highest probability; greedy decoding may decide for another.
-        reason: the decision's ``reason``: ``low_confidence`` where a calibration chose ``other``, else None.
+        reason: the decision's: ``low_confidence`` if a calibration chose ``other``, else None.
         milliseconds: wall-clock time of the decision, the scores of all routes included.
-        tokens: tokens of the prompt.
-        reused: those of them that were in the cache.
-        evaluated: tokens put through the model.
+        tokens: of the prompt; ``reused`` of them were in the cache, ``evaluated`` were put through the model.
         trimmed: whether the conversation was too long and parts were left out.
     """
 
@@ -58,10 +53,9 @@ class CaseResult:
 
 
 def evaluation_order(cases: Sequence[Case]) -> list[int]:
-    """Places of the cases in the order to run them in, so that evaluated prompts are reused.
+    """Places of the cases in the order that reuses most: by route table, in it by conversation, in it by turn.
 
-    Cases of one route table follow each other, in them the turns of one conversation, in their order. Tables and
-    conversations come in the order of the file.
+    Tables and conversations come in the order of the file.
     """
     tables: dict[RouteTable, int] = {}
     conversations: dict[tuple[int, str], int] = {}
@@ -76,9 +70,8 @@ def evaluation_order(cases: Sequence[Case]) -> list[int]:
 
 def largest_table(cases: Sequence[Case]) -> RouteTable:
     """The table with the longest text: a router made with it does not have to grow its context for the others."""
-    return max(
-        (case.table for case in cases), key=lambda table: sum(len(route.name) + len(route.description) for route in table)
-    )
+    tables = (case.table for case in cases)
+    return max(tables, key=lambda table: sum(len(route.name) + len(route.description) for route in table))
 
 
 def cases_digest(cases: Sequence[Case]) -> str:
@@ -99,20 +92,16 @@ def evaluate(
     run: str = "",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[CaseResult]:
-    """Let ``router`` decide every case, with the probability of every route.
+    """Let ``router`` decide every case, with the probability of every route; a result a case, in the order of ``cases``.
 
     An interrupt goes through; what was finished is in the journal then (:func:`finished_results`).
 
     Args:
         router: its own routes are not looked at, only those of the cases.
-        cases: as :func:`archroute_edge.evaluation.read_cases` gives them.
         source: where they come from, for messages.
         journal: keeps every result; what it holds already is not run again.
         run: tells runs over the same cases apart within one journal.
         on_progress: called with the number of finished cases and of all, before the first and after each.
-
-    Returns:
-        A result a case, in the order of ``cases``.
 
     Raises:
         CaseError: a case cannot be decided, for example because its routes do not fit; the message has its line.

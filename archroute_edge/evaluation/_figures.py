@@ -46,7 +46,7 @@ _BIN: Final = (
     Column("", "confidence", lambda each: f"{each.low:.1f} to {each.high:.1f}"),
     Column("count", "cases", lambda each: each.count),
     Column("confidence", "mean confidence", lambda each: each.confidence, number),
-    Column("accuracy", "accuracy", lambda each: each.accuracy, number),
+    Column("accuracy", "accuracy", lambda each: each.accuracy, percent),
 )
 
 

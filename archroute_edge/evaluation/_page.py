@@ -17,6 +17,7 @@ _MOST_CONFUSIONS: Final = 20
 _EXAMPLES: Final = 3
 _OPEN_TABLES: Final = 3
 _MOST_ROUTES: Final = 200
+_MANY_TAGS: Final = 15
 _NAME: Final = 26
 _FEW_POINTS: Final = 20
 
@@ -39,7 +40,7 @@ def evaluation_page(report: EvaluationReport, made: str) -> Page:
         page.heading(table.title)
         tags = [row[0] for row in table.rows]
         page.figure(_tag_plot(models, tags), f"{table.title}, with 95 % intervals; in brackets the number of cases.")
-        page.table(table, heading=False)
+        page.table(table, heading=False, folded=len(tags) > _MANY_TAGS)
     page.heading("How true the confidence is")
     page.figure(
         _reliability_plot(models),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,35 @@ def test_a_value_that_cannot_be_had_is_a_note_and_a_dead_process_ends_the_run(
     monkeypatch.setattr(FakeProcess, "ask", dying)
     with pytest.raises(MeasuringProcessError):
         parts_of(made, tmp_path)
+
+
+def test_an_encoder_alone_is_described_without_what_it_has_not(tmp_path: Path) -> None:
+    made = BenchPlan((replace(LEVELS[0], kind="encoder"),), {"budget": 2048}, (("a", "b"),), 1, 2)
+    report = report_on(made, parts_of(made, tmp_path), describe_machine())
+    assert conclusion(report)[:2] == ["Recommended here: L1.", "It is the only level measured."]
+    assert not any("Pareto" in line for line in conclusion(report))
+    decisions, processes, memory = level_tables(report)
+    assert "An encoder has no prefix and decodes nothing" in processes.note
+    assert dict(zip(processes.headers, processes.rows[0], strict=True))["decode, tokens/s"] == "–"
+    assert "Quality" not in (decisions.title, memory.title)
+
+
+def test_a_setting_that_is_faster_is_in_the_recommendation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a sweep found one thread faster than two, and the recommendation kept it to itself."""
+    made = plan(decisions=8, sweeps=(Sweep("threads", (1, 2)), Sweep("turns", (1, 4))))
+    parts = parts_of(made, tmp_path)
+    for key, value in parts.items():
+        if key.startswith("sweep/threads=1/") and key.endswith("/L2"):
+            value["ms"] = [8.0] * 3
+    chosen = report_on(made, parts, describe_machine()).recommendation
+    assert chosen is not None
+    assert (chosen.level, chosen.reasons[-1]) == ("L2", "--threads 1 makes it faster: 0.80 of the time with 2")
+    for key, value in parts.items():
+        if key.startswith("sweep/threads=1/"):
+            value["ms"] = [10.0] * 3
+    chosen = report_on(made, parts, describe_machine()).recommendation
+    assert chosen is not None
+    assert chosen.reasons[-1] == "no value of --threads is faster than 2, which it ran with, beyond chance"
 
 
 def test_any_part_of_a_run_can_be_reported(tmp_path: Path) -> None:
