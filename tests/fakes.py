@@ -28,18 +28,6 @@ class FakeEngine:
         """Tokens after which the next evaluation is stopped, as if its cancellation were set; it finishes pieces of 4."""
         self._next_cell = 0
 
-    def tokenize(self, text: str) -> list[int]:
-        return list(text.encode())
-
-    def piece(self, token: int) -> bytes:
-        return bytes([token])
-
-    def is_end_of_generation(self, token: int) -> bool:
-        return False
-
-    def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
-        return (piece[0],) if len(piece) == 1 else ()
-
     def evaluate(self, batch: Sequence[BatchToken]) -> Logits:
         if self.n_cells + len(batch) > self.n_ctx:
             raise ContextOverflowError("no room")

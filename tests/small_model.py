@@ -11,8 +11,10 @@ import re
 from pathlib import Path
 
 import gguf
+import llama_cpp
 import numpy as np
 
+from archroute_edge.engine import Vocabulary
 from archroute_edge.prompts import PROMPT_FORMATS
 from tools.measure.random_model import Shape, VocabularyEntries, write_random_model
 
@@ -62,3 +64,8 @@ def write_small_model(path: Path, *, seed: int = 0, n_heads: int = SHAPE.n_heads
     shape = dataclasses.replace(SHAPE, n_heads=n_heads)
     write_random_model(path, shape, small_vocabulary(), seed=seed, deviation=0.05, dtype=np.float32)
     return path
+
+
+def is_control(vocabulary: Vocabulary, token: int) -> bool:
+    """Whether ``token`` is a control token, which no message may bring in."""
+    return bool(llama_cpp.llama_vocab_is_control(vocabulary.handle, token))

@@ -57,7 +57,7 @@ class EncoderDecider:
         self.scaling: EncoderScale = read_encoder_scale(model.header)
         hubness = read_hubness(model.header)
         self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
-        saved = SavedPrefixes(vectors_folder, self._engine.vectors_key()) if vectors_folder else None
+        saved = SavedPrefixes(vectors_folder, self._engine.state_key()) if vectors_folder else None
         self._routes = RouteVectors(self._engine, hubness, saved)
         self._lock = EvaluationLock()
         self._background = BackgroundWork()

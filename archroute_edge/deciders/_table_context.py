@@ -97,7 +97,7 @@ class TableContext:
             static = self._prompt.static_parts(table)
             self._fit(table, static)
             try:
-                answers = AnswerSet(self.engine, self._prompt.answers(table))
+                answers = AnswerSet(self._model.vocabulary, self._prompt.answers(table))
             except EngineError as exc:
                 raise ModelFileError(f"{self._model.path}: {exc}") from exc
             prepared = PreparedTable(static, answers, AnswerScorer(answers))
@@ -160,4 +160,4 @@ class TableContext:
         engine = self._engine = CompletionEngine(self._model, settings)
         folder = self._settings.prefix_folder
         self.cache = PrefixCache(engine, SavedPrefixes(folder, engine.state_key()) if folder else None)
-        self.decoder = SpeculativeDecoder() if self._settings.decoder == "fast" else GrammarDecoder(engine)
+        self.decoder = SpeculativeDecoder() if self._settings.decoder == "fast" else GrammarDecoder(self._model.vocabulary)

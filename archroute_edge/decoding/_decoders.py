@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.decoding._working_sequence import WorkingSequence
-from archroute_edge.engine import N_SEQUENCES, CompletionEngine, Engine, GrammarSampler, Logits
+from archroute_edge.engine import N_SEQUENCES, GrammarSampler, Logits, Vocabulary
 from archroute_edge.errors import EngineError
 from archroute_edge.prompts import Answer, common_prefix, to_gbnf
 
@@ -31,31 +31,31 @@ class AnswerSet:
     """The answers for one route table, as a model's tokens see them.
 
     Args:
-        engine: whose vocabulary counts.
+        vocabulary: of the model.
         answers: all texts the model may answer with; none begins another.
 
     ``canonical`` holds for each answer its tokens as the tokenizer writes it.
     """
 
-    def __init__(self, engine: Engine, answers: Sequence[Answer]) -> None:
+    def __init__(self, vocabulary: Vocabulary, answers: Sequence[Answer]) -> None:
         self.answers = tuple(answers)
-        self._engine = engine
+        self._vocabulary = vocabulary
         self.canonical: tuple[Path, ...] = tuple(self._canonical(answer) for answer in answers)
         self._raw = tuple(answer.raw for answer in answers)
         self._allowed: dict[bytes, tuple[npt.NDArray[np.int32], dict[int, bytes]]] = {}
 
     def _canonical(self, answer: Answer) -> Path:
         """The answer as the tokenizer writes it; by longest pieces where that is another text (a space put in front)."""
-        tokens = tuple(self._engine.tokenize(answer.text))
+        tokens = tuple(self._vocabulary.tokenize(answer.text))
         rest = answer.raw
-        if b"".join(map(self._engine.piece, tokens)) == rest:
+        if b"".join(map(self._vocabulary.piece, tokens)) == rest:
             return tokens
         path: list[int] = []
         while rest:
-            length = next((n for n in range(len(rest), 0, -1) if self._engine.tokens_with_piece(rest[:n])), 0)
+            length = next((n for n in range(len(rest), 0, -1) if rest[:n] in self._vocabulary.tokens_by_piece), 0)
             if not length:
                 raise EngineError(f"no token continues the answer {answer.text!r} at {rest!r}; the vocabulary lacks bytes")
-            path.append(self._engine.tokens_with_piece(rest[:length])[0])
+            path.append(self._vocabulary.tokens_by_piece[rest[:length]][0])
             rest = rest[length:]
         return tuple(path)
 
@@ -72,7 +72,7 @@ class AnswerSet:
         if known is None:
             rests = {self._raw[index][len(consumed) :] for index in self.alive(consumed)}
             beginnings = {rest[:length] for rest in rests for length in range(1, len(rest) + 1)}
-            pieces = {token: piece for piece in beginnings for token in self._engine.tokens_with_piece(piece)}
+            pieces = {token: piece for piece in beginnings for token in self._vocabulary.tokens_by_piece.get(piece, ())}
             known = np.array(sorted(pieces), np.int32), pieces
             if len(self._allowed) < _MOST_STATES:
                 self._allowed[consumed] = known
@@ -83,8 +83,8 @@ class AnswerSet:
 
         Unlike :meth:`allowed` it does not look at the whole vocabulary, which takes a third of a second the first time.
         """
-        piece = self._engine.piece(token)
-        if not piece or self._engine.is_end_of_generation(token):
+        piece = self._vocabulary.piece(token)
+        if not piece or self._vocabulary.is_end_of_generation(token):
             return None
         return piece if any(raw.startswith(consumed + piece) for raw in self._raw) else None
 
@@ -95,7 +95,7 @@ class AnswerSet:
         if rests:
             return tuple(common_prefix(rests))[:_LONGEST_GUESS]
         shared = bytes(common_prefix([self._raw[index][len(consumed) :] for index in alive]))
-        return tuple(self._engine.tokenize(shared.decode("utf-8", "ignore")))[:_LONGEST_GUESS]
+        return tuple(self._vocabulary.tokenize(shared.decode("utf-8", "ignore")))[:_LONGEST_GUESS]
 
     def routes(self, alive: Sequence[int]) -> set[str]:
         """The routes that the answers at these indices mean."""
@@ -157,11 +157,11 @@ class GrammarDecoder:
     """llama.cpp's own grammar sampler at temperature 0, one token a step: the reference.
 
     Args:
-        engine: the engine itself, since the sampler needs its vocabulary.
+        vocabulary: of the model.
     """
 
-    def __init__(self, engine: CompletionEngine) -> None:
-        self._vocabulary = engine.model.vocabulary
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
 
     def decode(self, work: WorkingSequence, rest: Sequence[int], answers: AnswerSet) -> Decoded:
         """See :meth:`Decoder.decode`."""

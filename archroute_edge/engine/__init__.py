@@ -24,14 +24,23 @@ if TYPE_CHECKING:
         required_features,
     )
     from archroute_edge.engine._embedding import N_TEXTS, EmbeddingEngine, EncodedText, Vectors, batches
-    from archroute_edge.engine._gguf_header import TENSOR_TYPES, GGUFHeader, MetadataArray, TensorEntry, read_header, read_texts
+    from archroute_edge.engine._gguf_header import (
+        DEFAULT_KV_TYPE,
+        KV_TYPES,
+        TENSOR_TYPES,
+        GGUFHeader,
+        MetadataArray,
+        TensorEntry,
+        is_quantized_kv,
+        read_header,
+        read_texts,
+    )
     from archroute_edge.engine._gpus import unused_gpus
-    from archroute_edge.engine._grammar_sampler import GrammarSampler
     from archroute_edge.engine._interface import BatchToken, Engine, Logits, sequence_batch
     from archroute_edge.engine._kernel_trial import KernelVerdict, chosen_kernels, rebuild_command
-    from archroute_edge.engine._kv_types import DEFAULT_KV_TYPE, KV_TYPES, is_quantized_kv
     from archroute_edge.engine._loaded_model import LoadedModel
     from archroute_edge.engine._model_check import ModelKind, check_model_file, model_fingerprint, model_kind
+    from archroute_edge.engine._vocabulary import GrammarSampler, Vocabulary
 else:
     __getattr__, __all__ = lazily(
         __name__,
@@ -41,13 +50,15 @@ else:
             "_completion": "CompletionEngine EngineSettings FLASH_ATTENTION_DEPTH N_SEQUENCES",
             "_cpu_build": ("compiler_of_build describe_features features_beyond_portable features_of_build required_features"),
             "_embedding": "EmbeddingEngine EncodedText N_TEXTS Vectors batches",
-            "_gguf_header": "GGUFHeader MetadataArray TENSOR_TYPES TensorEntry read_header read_texts",
+            "_gguf_header": (
+                "DEFAULT_KV_TYPE GGUFHeader KV_TYPES MetadataArray TENSOR_TYPES TensorEntry is_quantized_kv read_header "
+                "read_texts"
+            ),
             "_gpus": "unused_gpus",
-            "_grammar_sampler": "GrammarSampler",
             "_interface": "BatchToken Engine Logits sequence_batch",
             "_kernel_trial": "KernelVerdict chosen_kernels rebuild_command",
-            "_kv_types": "DEFAULT_KV_TYPE KV_TYPES is_quantized_kv",
             "_loaded_model": "LoadedModel",
             "_model_check": "ModelKind check_model_file model_fingerprint model_kind",
+            "_vocabulary": "GrammarSampler Vocabulary",
         },
     )

@@ -1,35 +1,25 @@
-"""Completion with llama.cpp: several sequences over one KV cache, logits where they are asked for.
-
-This and its neighbours in ``engine/`` are the only modules that call ``llama_cpp`` for inference. They know tokens and
-sequences, and nothing of routes.
-"""
+"""Completion with llama.cpp: several sequences over one KV cache, logits where they are asked for."""
 
 from __future__ import annotations
 
 import ctypes
-import logging
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 import llama_cpp
 import numpy as np
-import numpy.typing as npt
 import psutil
 
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
-from archroute_edge.engine._forked_threads import usable_threads
+from archroute_edge.engine._context import LlamaContext, context_params
+from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, KV_TYPES, bytes_per_cell
 from archroute_edge.engine._interface import BatchToken, Logits
-from archroute_edge.engine._kv_types import DEFAULT_KV_TYPE, KV_TYPES, bytes_per_cell
 from archroute_edge.engine._loaded_model import LoadedModel
 from archroute_edge.errors import ContextOverflowError, EngineError, EvaluationStoppedError, ModelLoadError
-from archroute_edge.system import OwnProcess
-
-logger = logging.getLogger(__name__)
 
 N_SEQUENCES = 64
 """Sequences in a context. llama.cpp allows 256, but keeps a row of logits for each."""
@@ -74,7 +64,7 @@ class EngineSettings:
         return N_BATCH if self.abortable else GPU_N_BATCH
 
 
-class CompletionEngine:
+class CompletionEngine(LlamaContext):
     """An :class:`Engine` over a llama.cpp context. Not thread-safe: one caller at a time.
 
     Raises:
@@ -83,31 +73,18 @@ class CompletionEngine:
     """
 
     def __init__(self, model: LoadedModel, settings: EngineSettings) -> None:
-        self.model = model
         self.settings = settings
-        kv_number = KV_TYPES[settings.kv_type]
         n_bytes = ceil(settings.n_ctx * bytes_per_cell(model.header, settings.kv_type))
         if not model.n_gpu_layers and n_bytes > psutil.virtual_memory().available:
             raise ModelLoadError(
                 f"{model.path}: a context of {settings.n_ctx} tokens needs {n_bytes >> 20} MiB of memory, and there are "
                 f"{psutil.virtual_memory().available >> 20}; use a smaller n_ctx"
             )
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = settings.n_ctx
-        params.n_batch = params.n_ubatch = settings.n_batch
-        params.n_seq_max = params.n_outputs_max = N_SEQUENCES
-        params.n_threads = params.n_threads_batch = settings.n_threads
+        params = context_params(settings.n_ctx, settings.n_batch, N_SEQUENCES)
+        params.n_outputs_max = N_SEQUENCES
         params.flash_attn_type = int(settings.flash_attention)
-        params.type_k = params.type_v = kv_number
-        params.kv_unified = True
-        params.no_perf = True
-        backend.take_last_error()
-        self._handle: Any = llama_cpp.llama_init_from_model(model.handle, params)
-        if not self._handle:
-            reason = backend.take_last_error() or "no reason given"
-            raise ModelLoadError(f"{model.path}: no context of {settings.n_ctx} tokens could be made: {reason}")
-        # The finalizer holds the model, so that it outlives the context also where the garbage collector takes both.
-        self._free = weakref.finalize(self, _free_context, self._handle, model, OwnProcess())
+        params.type_k = params.type_v = KV_TYPES[settings.kv_type]
+        super().__init__(model, params, settings.n_threads, f"of {settings.n_ctx} tokens")
         self._n_batch = int(llama_cpp.llama_n_batch(self._handle))
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self._n_vocab = model.vocabulary.n_tokens
@@ -122,27 +99,6 @@ class CompletionEngine:
     def n_sequences(self) -> int:
         """How many sequences there may be at once."""
         return N_SEQUENCES
-
-    def _open(self) -> Any:
-        if not self._handle:
-            raise EngineError(f"{self.model.path}: the engine has been closed")
-        return self._handle
-
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of ``text``, read as plain text: no control tokens come out of it."""
-        return self.model.vocabulary.tokenize(text)
-
-    def piece(self, token: int) -> bytes:
-        """The bytes that ``token`` renders to, control tokens included."""
-        return self.model.vocabulary.piece(token)
-
-    def is_end_of_generation(self, token: int) -> bool:
-        """Whether ``token`` ends an answer, and so can never be part of one."""
-        return self.model.vocabulary.is_end_of_generation(token)
-
-    def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
-        """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
-        return self.model.vocabulary.tokens_by_piece.get(piece, ())
 
     @contextmanager
     def stopped_by(self, cancellation: Cancellation) -> Iterator[None]:
@@ -185,25 +141,15 @@ class CompletionEngine:
         """The logits that ``piece`` asks for; None where it was stopped."""
         handle = self._open()
         n_tokens = len(piece)
-        tokens = np.array([entry.token for entry in piece], np.int32)
-        positions = np.array([entry.position for entry in piece], np.int32)
-        counts = np.array([len(entry.sequences) for entry in piece], np.int32)
-        sequences = np.array([number for entry in piece for number in entry.sequences], np.int32)
-        starts = (sequences.ctypes.data + sequences.itemsize * (np.cumsum(counts) - counts)).astype(np.uint64)
         wanted = np.array([entry.wants_logits for entry in piece], np.int8)
-        batch = llama_cpp.llama_batch(
-            n_tokens=n_tokens,
-            token=_pointer(tokens, llama_cpp.llama_token),
-            embd=None,
-            pos=_pointer(positions, llama_cpp.llama_pos),
-            n_seq_id=_pointer(counts, ctypes.c_int32),
-            seq_id=_pointer(starts, ctypes.POINTER(llama_cpp.llama_seq_id)),
-            logits=_pointer(wanted, ctypes.c_int8),
+        status = self._run(
+            llama_cpp.llama_decode,
+            np.array([entry.token for entry in piece], np.int32),
+            np.array([entry.position for entry in piece], np.int32),
+            np.array([len(entry.sequences) for entry in piece], np.int32),
+            np.array([number for entry in piece for number in entry.sequences], np.int32),
+            wanted,
         )
-        backend.take_last_error()
-        n_threads = usable_threads(self.settings.n_threads)
-        llama_cpp.llama_set_n_threads(handle, n_threads, n_threads)
-        status = llama_cpp.llama_decode(handle, batch)
         if status == _ABORTED:
             return None
         if status == 1:
@@ -255,32 +201,14 @@ class CompletionEngine:
 
     def state_key(self) -> dict[str, object]:
         """Everything but the tokens that decides whether a saved state is valid in this engine."""
-        build = backend.build()
         params = llama_cpp.llama_context_default_params()
         return {
-            "model": self.model.fingerprint,
-            "binding": build.binding_version,
-            "libraries": [list(library) for library in build.libraries],
-            "system": build.system_info,
-            "kernels": build.kernels,
-            "devices": [[device.name, device.description] for device in backend.devices()],
-            "n_gpu_layers": self.model.n_gpu_layers,
+            **super().state_key(),
             "flash_attention": self.settings.flash_attention,
             "kv_types": [KV_TYPES[self.settings.kv_type]] * 2,
             "rope": [params.rope_scaling_type, params.rope_freq_base, params.rope_freq_scale],
             "n_batch": self.settings.n_batch,
         }
-
-    def close(self) -> None:
-        """Free the context and its KV cache; the model stays."""
-        self._free()
-        self._handle = None
-
-
-def _free_context(handle: Any, _model: LoadedModel, process: OwnProcess) -> None:
-    # A copy in a forked process may have been in the middle of an evaluation, and a GPU's memory is no copy.
-    if process.is_this:
-        llama_cpp.llama_free(handle)
 
 
 def _pieces(batch: Sequence[BatchToken], n_batch: int) -> Iterable[Sequence[BatchToken]]:
@@ -293,7 +221,3 @@ def _pieces(batch: Sequence[BatchToken], n_batch: int) -> Iterable[Sequence[Batc
         wanted += entry.wants_logits
     if start < len(batch):
         yield batch[start:]
-
-
-def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))

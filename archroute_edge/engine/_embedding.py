@@ -6,11 +6,9 @@ it was made for. So texts are cut to tokens here, and batches are filled below t
 
 from __future__ import annotations
 
-import ctypes
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import llama_cpp
 import numpy as np
@@ -18,12 +16,11 @@ import numpy.typing as npt
 
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
-from archroute_edge.engine._encoder_check import control_token
-from archroute_edge.engine._forked_threads import usable_threads
+from archroute_edge.engine._context import LlamaContext, context_params
 from archroute_edge.engine._loaded_model import LoadedModel
+from archroute_edge.engine._model_check import control_token
 from archroute_edge.engine._wordpiece import read_wordpiece
 from archroute_edge.errors import EngineError, ModelLoadError
-from archroute_edge.system import OwnProcess
 
 N_UBATCH: Final = 512
 """Most tokens in one evaluation. Attention is computed between all of them, other texts' included, so more is no faster."""
@@ -55,7 +52,7 @@ def batches(texts: Sequence[EncodedText]) -> Iterator[Sequence[EncodedText]]:
         yield texts[start:]
 
 
-class EmbeddingEngine:
+class EmbeddingEngine(LlamaContext):
     """Turns texts into vectors with a loaded encoder. Encoding texts is thread-safe; :meth:`embed` is not.
 
     Args:
@@ -70,26 +67,13 @@ class EmbeddingEngine:
     def __init__(self, model: LoadedModel, n_threads: int, most_tokens: int = N_UBATCH) -> None:
         if model.kind != "encoder":
             raise ModelLoadError(f"{model.path}: is no sentence encoder")
-        self.model = model
-        self._n_threads = n_threads
         self.width: int = llama_cpp.llama_model_n_embd(model.handle)
         self._most_tokens = min(N_UBATCH, model.n_ctx_train, max(most_tokens, 2))
         self._first, self._last = (control_token(model.header, role) for role in ("bos", "seperator"))
         self._tokenizer = read_wordpiece(model.header)
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = params.n_batch = params.n_ubatch = N_UBATCH
-        params.n_seq_max = N_TEXTS
-        params.n_threads = params.n_threads_batch = n_threads
+        params = context_params(N_UBATCH, N_UBATCH, N_TEXTS)
         params.embeddings = True
-        params.kv_unified = True
-        params.no_perf = True
-        backend.take_last_error()
-        self._handle: Any = llama_cpp.llama_init_from_model(model.handle, params)
-        if not self._handle:
-            reason = backend.take_last_error() or "no reason given"
-            raise ModelLoadError(f"{model.path}: no context for embeddings could be made: {reason}")
-        # The finalizer holds the model, so that it outlives the context also where the garbage collector takes both.
-        self._free = weakref.finalize(self, _free_context, self._handle, model, OwnProcess())
+        super().__init__(model, params, n_threads, "for embeddings")
 
     def encode(self, text: str) -> EncodedText:
         """The tokens of ``text``, its end left out where it has more than are read."""
@@ -115,38 +99,25 @@ class EmbeddingEngine:
     def _evaluate(self, texts: Sequence[Sequence[int]], cancellation: Cancellation) -> Vectors:
         # Also here: backends that run on a GPU never look at it.
         cancellation.check()
-        if not self._handle:
-            raise EngineError(f"{self.model.path}: the engine has been closed")
+        handle = self._open()
         lengths = [len(text) for text in texts]
         n_tokens = sum(lengths)
         # The process dies of more; nothing above lets that happen.
         assert n_tokens <= N_UBATCH and len(texts) <= N_TEXTS and max(lengths) <= self._most_tokens
-        tokens = np.concatenate([np.array(text, np.int32) for text in texts])
-        positions = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
-        counts = np.ones(n_tokens, np.int32)
-        sequences = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)
-        starts = (sequences.ctypes.data + sequences.itemsize * np.arange(n_tokens)).astype(np.uint64)
-        outputs = np.ones(n_tokens, np.int8)
-        batch = llama_cpp.llama_batch(
-            n_tokens=n_tokens,
-            token=_pointer(tokens, llama_cpp.llama_token),
-            embd=None,
-            pos=_pointer(positions, llama_cpp.llama_pos),
-            n_seq_id=_pointer(counts, ctypes.c_int32),
-            seq_id=_pointer(starts, ctypes.POINTER(llama_cpp.llama_seq_id)),
-            logits=_pointer(outputs, ctypes.c_int8),
+        llama_cpp.llama_set_abort_callback(handle, ABORT_CALLBACK, cancellation.address)
+        status = self._run(
+            llama_cpp.llama_encode,
+            np.concatenate([np.array(text, np.int32) for text in texts]),
+            np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
+            np.ones(n_tokens, np.int32),
+            np.repeat(np.arange(len(texts), dtype=np.int32), lengths),
+            np.ones(n_tokens, np.int8),
         )
-        backend.take_last_error()
-        llama_cpp.llama_set_abort_callback(self._handle, ABORT_CALLBACK, cancellation.address)
-        n_used = usable_threads(self._n_threads)
-        llama_cpp.llama_set_n_threads(self._handle, n_used, n_used)
-        status = llama_cpp.llama_encode(self._handle, batch)
         if status != 0:
             # An evaluation that was stopped is one that failed.
             cancellation.check()
-        if status != 0:
             raise EngineError(f"llama.cpp failed to encode {n_tokens} tokens ({status}): {backend.take_last_error()}")
-        rows = [llama_cpp.llama_get_embeddings_seq(self._handle, number) for number in range(len(texts))]
+        rows = [llama_cpp.llama_get_embeddings_seq(handle, number) for number in range(len(texts))]
         if not all(rows):
             raise EngineError(f"{self.model.path}: llama.cpp gave no vector for a text")
         vectors = np.stack([np.ctypeslib.as_array(row, (self.width,)) for row in rows])
@@ -156,31 +127,6 @@ class EmbeddingEngine:
         unit: Vectors = vectors / lengths_of_vectors
         return unit
 
-    def vectors_key(self) -> dict[str, object]:
+    def state_key(self) -> dict[str, object]:
         """Everything but the texts that decides whether kept vectors are those that this engine would compute."""
-        build = backend.build()
-        return {
-            "what": "sentence vectors",
-            "model": self.model.fingerprint,
-            "binding": build.binding_version,
-            "libraries": [list(library) for library in build.libraries],
-            "system": build.system_info,
-            "kernels": build.kernels,
-            "devices": [[device.name, device.description] for device in backend.devices()],
-            "n_gpu_layers": self.model.n_gpu_layers,
-        }
-
-    def close(self) -> None:
-        """Free the context; the model stays."""
-        self._free()
-        self._handle = None
-
-
-def _free_context(handle: Any, _model: LoadedModel, process: OwnProcess) -> None:
-    # A copy in a forked process may have been in the middle of an evaluation, and a GPU's memory is no copy.
-    if process.is_this:
-        llama_cpp.llama_free(handle)
-
-
-def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))
+        return {"what": "sentence vectors", **super().state_key()}

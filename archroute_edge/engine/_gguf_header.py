@@ -38,6 +38,15 @@ TENSOR_TYPES: Final[dict[int, tuple[str, int, int]]] = {
 }  # fmt: skip
 """ggml type number -> (name, weights a block, bytes a block)."""
 
+DEFAULT_KV_TYPE: Final = "f16"
+
+KV_TYPES: Final = {
+    name.lower(): number
+    for number, (name, _, _) in TENSOR_TYPES.items()
+    if name in ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
+}
+"""Number types that llama.cpp can keep keys and values in, by name; the same ones that its own tools offer."""
+
 Scalar = int | float | bool | str
 
 
@@ -96,6 +105,25 @@ class GGUFHeader:
         """Number of elements of the array at ``key``, or None where there is none."""
         value = self.metadata.get(key)
         return value.length if isinstance(value, MetadataArray) else None
+
+
+def is_quantized_kv(kv_type: str) -> bool:
+    """Whether keys and values of this type are quantized, which llama.cpp does with flash attention only."""
+    return TENSOR_TYPES[KV_TYPES[kv_type]][1] > 1
+
+
+def bytes_per_cell(header: GGUFHeader, kv_type: str) -> float:
+    """Bytes that keys and values of one token take over all layers; 0 where the file does not say it plainly."""
+
+    def number(name: str) -> int:
+        return header.integer(f"{header.architecture}.{name}") or 0
+
+    heads = number("attention.head_count")
+    width = number("embedding_length") // heads if heads else 0
+    keys, values = (number(f"attention.{what}_length") or width for what in ("key", "value"))
+    n_numbers = number("block_count") * (number("attention.head_count_kv") or heads) * (keys + values)
+    _, block_numbers, block_bytes = TENSOR_TYPES[KV_TYPES[kv_type]]
+    return n_numbers * block_bytes / block_numbers
 
 
 class _Reader:

@@ -1,4 +1,4 @@
-"""What the prefix cache and the decoders need of a model: small enough to fake in forty lines."""
+"""What the KV cache and the decoders need of a model's context: small enough to fake in forty lines."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ class BatchToken:
 
 
 class Engine(Protocol):
-    """What the prefix cache and the decoders need of a model. Sequences are numbered from 0.
-
-    The cells of a sequence are the keys and values of its first tokens; ``copy`` shares them, it moves nothing.
-    """
+    """A context. Sequences are numbered from 0; their cells are the keys and values of their first tokens."""
 
     @property
     def n_ctx(self) -> int:
@@ -35,18 +32,6 @@ class Engine(Protocol):
     @property
     def n_sequences(self) -> int:
         """How many sequences there may be at once."""
-
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of ``text``, read as plain text."""
-
-    def piece(self, token: int) -> bytes:
-        """The bytes that ``token`` renders to, control tokens included."""
-
-    def is_end_of_generation(self, token: int) -> bool:
-        """Whether ``token`` ends an answer, and so can never be part of one."""
-
-    def tokens_with_piece(self, piece: bytes) -> tuple[int, ...]:
-        """Ids of all tokens, end-of-generation excepted, that render to exactly ``piece``; lowest first."""
 
     def evaluate(self, batch: Sequence[BatchToken]) -> Logits:
         """Evaluate ``batch`` and return the logits that it asks for, shape (number asked for, vocabulary size)."""

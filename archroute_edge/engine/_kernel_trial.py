@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import archroute_edge
-from archroute_edge.engine._cpu_key import cpu, libraries
+from archroute_edge.engine._cpu import cpu, libraries
 from archroute_edge.errors import ArchRouteError, EngineError, SettingsError
 from archroute_edge.system import bundled_folder, cache_folder, check_private, replaced_when_whole
 

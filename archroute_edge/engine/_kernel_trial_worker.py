@@ -163,15 +163,14 @@ def run(task: dict[str, Any], report: Any) -> None:
     _import_binding_alone()
     from llama_cpp import llama_cpp as binding
 
-    from archroute_edge.engine import _weight_buffers as weight_buffers
-    from archroute_edge.engine._weight_buffers import extra_buffers, use_kernels
+    from archroute_edge.engine import _ggml as ggml
 
     binding.llama_backend_init()
-    buffers = extra_buffers()
+    buffers = ggml.extra_buffers()
     features = binding.llama_print_system_info().decode().strip()
-    report("library", buffers=list(buffers), features=features, has_amx=weight_buffers.AMX in buffers)
-    contender = buffers.pop(weight_buffers.AMX, None) if task["kernels"] != "amx" else None
-    use_kernels(task["kernels"])
+    report("library", buffers=list(buffers), features=features, has_amx=ggml.AMX in buffers)
+    contender = buffers.pop(ggml.AMX, None) if task["kernels"] != "amx" else None
+    ggml.use_kernels(task["kernels"])
     prove_products(buffers if task["kernels"] != "plain" else {})
     report("products")
     for path in task["models"]:
@@ -179,11 +178,11 @@ def run(task: dict[str, Any], report: Any) -> None:
     report("models")
     if contender is None or not task["amx_as_well"]:
         return
-    prove_products({weight_buffers.AMX: contender}, plain_is_proved=True)
+    prove_products({ggml.AMX: contender}, plain_is_proved=True)
     gain = gains_by(contender, buffers)
     faster = gain >= _LEAST_GAIN
     if faster:
-        use_kernels("amx")
+        ggml.use_kernels("amx")
         for path in task["models"]:
             evaluate(path)
     report("amx", gain=gain, faster=faster)

@@ -12,7 +12,6 @@ import llama_cpp
 
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._cancellation import Cancellation
-from archroute_edge.engine._forked_threads import note_use, was_used_before_fork
 from archroute_edge.engine._gguf_header import GGUFHeader
 from archroute_edge.engine._model_check import ModelKind, check_model_file, model_fingerprint, model_kind
 from archroute_edge.engine._vocabulary import Vocabulary
@@ -51,13 +50,13 @@ class LoadedModel:
         self.header: GGUFHeader = check_model_file(self.path, wanted)
         self.kind: ModelKind = model_kind(self.header)
         self.fingerprint = model_fingerprint(self.header)
-        if was_used_before_fork() and backend.build().gpu_offload:
+        if backend.was_used_before_fork() and backend.build().gpu_offload:
             raise ForkedProcessError(
                 "llama.cpp was used before this process was forked, and its GPU cannot be used here; "
                 "start processes with spawn, or make no router before the fork"
             )
         backend.initialise()
-        note_use()
+        backend.note_use()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload else 0
         params.vocab_only = vocabulary_only

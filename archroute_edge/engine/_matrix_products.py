@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from archroute_edge.engine._ggml_functions import CPU_DEVICE, InitParams, ggml
+from archroute_edge.engine._ggml import CPU_DEVICE, InitParams, ggml
 
 WEIGHT_TYPES: Final = {
     "F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8,

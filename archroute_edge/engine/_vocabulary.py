@@ -1,4 +1,4 @@
-"""A model's vocabulary: text to token ids, token ids to bytes, and ids found by the bytes they render to."""
+"""A model's vocabulary, and llama.cpp's own grammar sampler over it: the reference that says which tokens may come next."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import functools
 from typing import Any
 
 import llama_cpp
+import numpy as np
+import numpy.typing as npt
 
-from archroute_edge.errors import EngineError
+from archroute_edge.engine._interface import Logits
+from archroute_edge.errors import EngineError, GrammarError
 
 _LONGEST_PIECE = 1024
 
@@ -68,23 +71,16 @@ class Vocabulary:
     def control_texts(self) -> tuple[str, ...]:
         """The texts of all control tokens (``<|im_start|>`` and the like), longest first."""
         if self._control_texts is None:
-            self._control_texts = self._read_control_texts()
+            control = (token for token in range(self.n_tokens) if llama_cpp.llama_vocab_is_control(self.handle, token))
+            texts = {
+                (llama_cpp.llama_vocab_get_text(self.handle, token) or b"").decode("utf-8", "replace") for token in control
+            }
+            self._control_texts = tuple(sorted(texts - {""}, key=lambda text: (-len(text), text)))
         return self._control_texts
 
-    def _read_control_texts(self) -> tuple[str, ...]:
-        texts = {self._text(token) for token in range(self.n_tokens) if llama_cpp.llama_vocab_is_control(self.handle, token)}
-        return tuple(sorted(texts - {""}, key=lambda text: (-len(text), text)))
-
-    def is_control(self, token: int) -> bool:
-        """Whether ``token`` is a control token, which no message may bring in."""
-        return bool(llama_cpp.llama_vocab_is_control(self.handle, token))
-
     def is_end_of_generation(self, token: int) -> bool:
-        """Whether ``token`` ends an answer."""
+        """Whether ``token`` ends an answer, and so can never be part of one."""
         return bool(llama_cpp.llama_vocab_is_eog(self.handle, token))
-
-    def _text(self, token: int) -> str:
-        return bytes(llama_cpp.llama_vocab_get_text(self.handle, token) or b"").decode("utf-8", "replace")
 
     def piece(self, token: int) -> bytes:
         """The bytes that ``token`` renders to, control tokens included."""
@@ -117,3 +113,53 @@ class Vocabulary:
             if piece and not is_eog(handle, token):
                 found[piece] = (*found.get(piece, ()), token)
         return found
+
+
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)], align=True)
+
+
+class GrammarSampler:
+    """Follows one answer through a grammar, token by token. Use as a context manager, or close it.
+
+    Args:
+        vocabulary: of the loaded model.
+        gbnf: the grammar, well formed (llama.cpp crashes on others); its start rule is ``root``.
+
+    Raises:
+        GrammarError: llama.cpp does not take the grammar.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, gbnf: str) -> None:
+        self._n_tokens = vocabulary.n_tokens
+        self._handle: Any = llama_cpp.llama_sampler_init_grammar(vocabulary.handle, gbnf.encode("utf-8"), b"root")
+        if not self._handle:
+            raise GrammarError("llama.cpp refused the grammar; please report the route names that led to it")
+
+    def allowed(self, logits: Logits) -> npt.NDArray[np.bool_]:
+        """Which tokens the grammar leaves possible next, shape (vocabulary size,)."""
+        candidates = np.empty(self._n_tokens, _CANDIDATE)
+        candidates["id"] = np.arange(self._n_tokens, dtype=np.int32)
+        candidates["logit"] = logits
+        candidates["p"] = 0.0
+        data = candidates.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data))
+        array = llama_cpp.llama_token_data_array(data=data, size=self._n_tokens, selected=-1, sorted=False)
+        llama_cpp.llama_sampler_apply(self._handle, ctypes.byref(array))
+        possible = np.zeros(self._n_tokens, np.bool_)
+        possible[candidates["id"]] = candidates["logit"] > -np.inf
+        return possible
+
+    def accept(self, token: int) -> None:
+        """Take ``token``, which must be allowed, as the next of the answer."""
+        llama_cpp.llama_sampler_accept(self._handle, token)
+
+    def close(self) -> None:
+        """Free the sampler."""
+        if self._handle:
+            llama_cpp.llama_sampler_free(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> GrammarSampler:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from archroute_edge.engine._encoder_check import control_token
 from archroute_edge.engine._gguf_header import GGUFHeader, read_texts
+from archroute_edge.engine._model_check import control_token
 
 _BEGINS_A_WORD: Final = "▁"
 _LONGEST_WORD: Final = 100

@@ -50,9 +50,9 @@ def decode_both(
 ) -> Iterator[tuple[Decoded, Decoded]]:
     """What each decoder makes of each conversation, and the answers they chose from."""
     builder = PromptBuilder(engine.model, PROMPT_FORMATS[name])
-    answers, static = AnswerSet(engine, builder.answers(table)), builder.static_parts(table)
+    answers, static = AnswerSet(engine.model.vocabulary, builder.answers(table)), builder.static_parts(table)
     found = []
-    for decoder in (SpeculativeDecoder(), GrammarDecoder(engine)):
+    for decoder in (SpeculativeDecoder(), GrammarDecoder(engine.model.vocabulary)):
         cache = emptied(engine)
         for turns in talks:
             prompt = builder.tokens(table, turns)
@@ -81,7 +81,7 @@ def compare_decoders(engine: CompletionEngine, seed: int, n_tables: int, least_m
     compared = 0
     for _ in range(n_tables):
         table, name = random_table(draw, most=most_routes), draw.choice(list(PROMPT_FORMATS))
-        answers = AnswerSet(engine, PromptBuilder(engine.model, PROMPT_FORMATS[name]).answers(table))
+        answers = AnswerSet(engine.model.vocabulary, PromptBuilder(engine.model, PROMPT_FORMATS[name]).answers(table))
         for fast, reference in decode_both(engine, table, [random_conversation(draw) for _ in range(5)], name):
             if margin(reference, answers) > least_margin:
                 compared += 1
@@ -122,7 +122,7 @@ def test_the_allowed_tokens_are_exactly_those_of_llama_cpp(
 ) -> None:
     """Would break if a token that llama.cpp allows were missed (control tokens whose text a name holds), or one too many."""
     table = RouteTable(Route(name) for name in names)
-    answers = AnswerSet(engine, PROMPT_FORMATS[format_name].answers(table))
+    answers = AnswerSet(engine.model.vocabulary, PROMPT_FORMATS[format_name].answers(table))
     assert_same_tokens_at_every_step(random_loaded, answers, random.Random(0))
 
 
@@ -151,8 +151,6 @@ class AgreeingEngine:
         self._answer = answer
         self._n_prompt = n_prompt
         self.n_ctx, self.n_sequences = engine.n_ctx, engine.n_sequences
-        self.tokenize, self.piece, self.tokens_with_piece = engine.tokenize, engine.piece, engine.tokens_with_piece
-        self.is_end_of_generation = engine.is_end_of_generation
         self.copy, self.truncate, self.save, self.load = engine.copy, engine.truncate, engine.save, engine.load
 
     def evaluate(self, batch: Sequence[BatchToken]) -> Logits:
@@ -176,22 +174,22 @@ def test_a_model_that_agrees_with_the_guess_needs_an_evaluation_a_branch(
     builder = PromptBuilder(engine.model, PROMPT_FORMATS["card"])
     prompt, static = builder.tokens(table, [Turn("user", "hello")]), builder.static_parts(table)
     (text,) = (answer.text for answer in builder.answers(table) if answer.route == wanted)
-    agreeing = AgreeingEngine(engine, engine.tokenize(text), len(prompt))
+    agreeing = AgreeingEngine(engine, engine.model.vocabulary.tokenize(text), len(prompt))
     emptied(engine)
     cache = PrefixCache(agreeing)
     cache.pin(static.prefix)
-    answers = AnswerSet(agreeing, builder.answers(table))
+    answers = AnswerSet(engine.model.vocabulary, builder.answers(table))
     with cache.working(prompt, static) as (work, n_reused):
         decoded = SpeculativeDecoder().decode(work, prompt[work.n_tokens :], answers)
     assert decoded.route == wanted
     assert work.n_evaluations == n_evaluations
     if n_evaluations == 1:
-        assert work.n_evaluated == len(prompt) - n_reused + len(engine.tokenize('{"route": "'))
+        assert work.n_evaluated == len(prompt) - n_reused + len(engine.model.vocabulary.tokenize('{"route": "'))
 
 
 def test_ties_go_to_the_lowest_id(engine: CompletionEngine) -> None:
     """Would break if equal logits were decided by the order of a dictionary."""
-    answers = AnswerSet(engine, [Answer("ab", "x"), Answer("cd", "y")])
+    answers = AnswerSet(engine.model.vocabulary, [Answer("ab", "x"), Answer("cd", "y")])
 
     class Flat(AgreeingEngine):
         def evaluate(self, batch: Sequence[BatchToken]) -> Logits:
@@ -199,12 +197,13 @@ def test_ties_go_to_the_lowest_id(engine: CompletionEngine) -> None:
 
     emptied(engine)
     flat = Flat(engine, [], 0)
-    prompt = engine.tokenize("hello there")
+    prompt = engine.model.vocabulary.tokenize("hello there")
     builder = PromptBuilder(engine.model, PROMPT_FORMATS["card"])
     static = builder.static_parts(RouteTable([Route("a")]))
     with PrefixCache(flat).working([*static.prefix, *prompt], static) as (work, _):
         decoded = SpeculativeDecoder().decode(work, prompt, answers)
-    lowest = min(engine.tokens_with_piece(b"a") + engine.tokens_with_piece(b"c"))
+    ids = engine.model.vocabulary.tokens_by_piece
+    lowest = min(ids[b"a"] + ids[b"c"])
     assert decoded.path[0] == lowest
 
 

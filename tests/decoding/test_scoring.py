@@ -49,11 +49,11 @@ def test_scores_are_what_they_are_defined_to_be(engine: CompletionEngine, seed: 
     draw = random.Random(seed)
     table, turns = random_table(draw, most=6), random_conversation(draw)
     builder = PromptBuilder(engine.model, CARD)
-    answers = AnswerSet(engine, builder.answers(table))
+    answers = AnswerSet(engine.model.vocabulary, builder.answers(table))
     prompt, static = builder.tokens(table, turns), builder.static_parts(table)
     expected = reference_scores(engine, prompt, answers)
     scorer = AnswerScorer(answers)
-    decoder = SpeculativeDecoder() if decoder_name == "fast" else GrammarDecoder(engine)
+    decoder = SpeculativeDecoder() if decoder_name == "fast" else GrammarDecoder(engine.model.vocabulary)
     for number in range(engine.n_sequences):
         engine.truncate(number, 0)
     cache = PrefixCache(engine)
@@ -73,7 +73,7 @@ def test_scoring_many_routes_works_in_chunks(engine: CompletionEngine) -> None:
     """Would break if more branches than free sequences were asked for at once."""
     table = RouteTable(Route("".join(letters)) for letters in itertools.product("abcdef", "ghijkl", "mnop"))
     builder = PromptBuilder(engine.model, CARD)
-    answers = AnswerSet(engine, builder.answers(table))
+    answers = AnswerSet(engine.model.vocabulary, builder.answers(table))
     prompt, static = builder.tokens(table, [Turn("user", "hello")]), builder.static_parts(table)
     for number in range(engine.n_sequences):
         engine.truncate(number, 0)

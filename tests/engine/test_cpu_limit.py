@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.engine._cpu_limit import cpu_limit
+from archroute_edge.engine._cpu import cpu_limit
 
 
 def limit(root: Path, membership: str, files: dict[str, str]) -> int | None:

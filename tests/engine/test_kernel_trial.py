@@ -14,7 +14,7 @@ import pytest
 
 from archroute_edge import Route, Router
 from archroute_edge.engine import KernelVerdict, chosen_kernels
-from archroute_edge.engine import _cpu_key as cpu_key
+from archroute_edge.engine import _cpu as cpu
 from archroute_edge.engine import _kernel_trial as kernel_trial
 from archroute_edge.engine._kernel_trial import TrialRun, run_worker, try_kernels
 from archroute_edge.errors import EngineError, SettingsError
@@ -163,16 +163,16 @@ def test_a_rebuilt_library_has_another_key(tmp_path: Path, monkeypatch: pytest.M
     library = tmp_path / "libggml-cpu.so"
     library.write_bytes(b"old")
     monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(tmp_path))
-    before = cpu_key.libraries()
+    before = cpu.libraries()
     library.write_bytes(b"new")
     os.utime(library, ns=(1, 1))
-    assert cpu_key.libraries() != before
+    assert cpu.libraries() != before
     assert len(before) == 1
 
 
 def test_the_cpu_is_always_described_in_the_same_words() -> None:
-    assert cpu_key.cpu() == cpu_key.cpu()
-    assert len("".join(cpu_key.cpu())) > len("x86_64")
+    assert cpu.cpu() == cpu.cpu()
+    assert len("".join(cpu.cpu())) > len("x86_64")
 
 
 @pytest.mark.parametrize(

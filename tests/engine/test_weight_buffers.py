@@ -14,10 +14,10 @@ import pytest
 from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, Logits, sequence_batch
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine import _matrix_products as matrix_products
+from archroute_edge.engine._ggml import buffers_for, extra_buffers, use_kernels
 from archroute_edge.engine._kernel_trial import KERNELS, run_worker
 from archroute_edge.engine._kernel_trial_worker import N_TOKENS, UnsoundError, evaluate, gains_by, prove_products
 from archroute_edge.engine._matrix_products import Product, cosine, numbers
-from archroute_edge.engine._weight_buffers import buffers_for, extra_buffers, use_kernels
 from archroute_edge.quantize import quantize
 from tests.small_model import small_vocabulary
 from tools.measure.random_model import Shape, write_random_model

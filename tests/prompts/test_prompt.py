@@ -18,6 +18,7 @@ from archroute_edge.errors import ModelFileError, PromptFormatError
 from archroute_edge.prompts import CARD, PROMPT_FORMATS, PromptBuilder, PromptFormat, common_prefix_length
 from archroute_edge.prompts._prompt_formats import GATEWAY
 from archroute_edge.routes import Route, RouteTable
+from tests.small_model import is_control
 from tools.fixtures.route_tables import random_conversation, random_table
 
 TABLE = RouteTable([Route("code_fixing", "fixing bugs in code"), Route("api_help", "help with an api")])
@@ -42,7 +43,7 @@ def user(text: str) -> list[Turn]:
 
 
 def controls(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[int]:
-    return [token for token in tokens if vocabulary.is_control(token)]
+    return [token for token in tokens if is_control(vocabulary, token)]
 
 
 def rendered(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:

@@ -13,8 +13,7 @@ import pytest
 
 from archroute_edge.engine import LoadedModel
 from archroute_edge.engine import _backend as backend
-from archroute_edge.engine import _loaded_model as loaded_model
-from archroute_edge.engine._forked_threads import usable_threads
+from archroute_edge.engine._backend import usable_threads
 from archroute_edge.errors import EngineError, ForkedProcessError, ServiceClosedError
 from tests.gate import PATIENCE_S
 
@@ -275,7 +274,7 @@ def test_a_gpu_cannot_be_used_after_a_fork(random_model: Path, monkeypatch: pyte
     used: list[str] = []
     build = backend.build()
     monkeypatch.setattr(backend, "build", lambda: type(build)(**{**vars(build), "gpu_offload": True}))
-    monkeypatch.setattr(loaded_model, "was_used_before_fork", lambda: True)
+    monkeypatch.setattr(backend, "was_used_before_fork", lambda: True)
     monkeypatch.setattr(backend, "initialise", lambda: used.append("initialised"))
     with pytest.raises(ForkedProcessError, match="spawn"):
         LoadedModel(random_model)

@@ -71,7 +71,7 @@ def observe(
         try:
             cache = PrefixCache(engine)
             for done, each in enumerate(prompts, 1):
-                answers = AnswerSet(engine, builder.answers(each.case.table))
+                answers = AnswerSet(model.vocabulary, builder.answers(each.case.table))
                 with cache.working(each.prompt, builder.static_parts(each.case.table), keep=False) as (work, _):
                     decoded = SpeculativeDecoder().decode(work, each.prompt[work.n_tokens :], answers)
                     work.truncate(len(each.prompt) - 1)

@@ -70,12 +70,12 @@ def main(model: Path, cases: int, seed: int) -> None:
         for number in range(1, cases + 1):
             table, turns = random_table(draw), random_conversation(draw)
             builder = PromptBuilder(loaded, PROMPT_FORMATS[draw.choice(list(PROMPT_FORMATS))])
-            answers = AnswerSet(engine, builder.answers(table))
+            answers = AnswerSet(loaded.vocabulary, builder.answers(table))
             walked, wrong = compare_allowed(engine, answers, draw)
             steps, different_steps = steps + walked, different_steps + wrong
             prompt, static = builder.tokens(table, turns), builder.static_parts(table)
             found = []
-            for decoder in (SpeculativeDecoder(), GrammarDecoder(engine)):
+            for decoder in (SpeculativeDecoder(), GrammarDecoder(loaded.vocabulary)):
                 for sequence in range(engine.n_sequences):
                     engine.truncate(sequence, 0)
                 with PrefixCache(engine).working(prompt, static) as (work, _):

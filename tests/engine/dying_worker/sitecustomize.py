@@ -39,7 +39,7 @@ class RenamingFinder:
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
-        if name != "archroute_edge.engine._weight_buffers":
+        if name != "archroute_edge.engine._ggml":
             return None
         spec = PathFinder.find_spec(name, path)
         assert spec is not None and spec.origin is not None

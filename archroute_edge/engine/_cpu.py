@@ -1,4 +1,7 @@
-"""What tells one CPU, and one build of llama.cpp, from another. Nothing here runs a line of llama.cpp."""
+"""This machine's CPU: what tells it from another, and how much of it this process may use.
+
+Nothing here runs a line of llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 _LEAVES: Final = 3
 _PROCESSOR_FEATURES: Final = 64
+_MOUNTS: Final = Path("/sys/fs/cgroup")
+_MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 
 def library_folder() -> Path | None:
@@ -79,3 +85,58 @@ def _sysctl(name: str) -> str:
     if ctypes.CDLL(None).sysctlbyname(name.encode(), buffer, ctypes.byref(size), None, 0) != 0:
         return ""
     return buffer.raw[: size.value].hex()
+
+
+def cpu_limit(mounts: Path = _MOUNTS, membership: Path = _MEMBERSHIP) -> int | None:
+    """Whole CPUs that the limits of this process's groups allow, at least 1; None without a limit.
+
+    A limit holds for all groups below the one that has it. Versions 1 and 2 of the interface are read.
+
+    Args:
+        mounts: where the trees of groups are mounted.
+        membership: the file that says which groups this process is in.
+    """
+    limits = [limit for folder in _groups(mounts, membership) if (limit := _limit_of(folder)) is not None]
+    return max(1, int(min(limits))) if limits else None
+
+
+def _groups(mounts: Path, membership: Path) -> Iterator[Path]:
+    """The folders of this process's groups and of all above them.
+
+    In a container a group's path may be the host's, of which the container sees its own group as the root.
+    """
+    try:
+        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in ("0::/", "1:cpu:/", *lines):
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            trees = [mounts, mounts / "unified"]
+        elif "cpu" in controllers.split(","):
+            trees = [mounts / "cpu", mounts / "cpu,cpuacct", mounts / "cpuacct,cpu"]
+        else:
+            continue
+        inner = PurePosixPath(path.lstrip("/"))
+        if ".." not in inner.parts:
+            for tree in trees:
+                yield from (tree / group for group in (inner, *inner.parents))
+
+
+def _limit_of(folder: Path) -> float | None:
+    """CPUs that a group may use; None where it has no limit, which is written as ``max`` or -1."""
+    try:
+        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        return _ratio(quota, period)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
+        return _ratio(quota, period)
+    except (OSError, ValueError):
+        return None
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
