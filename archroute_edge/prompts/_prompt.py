@@ -13,7 +13,7 @@ from archroute_edge.engine import GGUFHeader
 from archroute_edge.errors import ModelFileError, PromptFormatError
 from archroute_edge.prompts._chat_template import read_chat_template
 from archroute_edge.prompts._grammar import Answer
-from archroute_edge.prompts._prompt_formats import PromptFormat
+from archroute_edge.prompts._prompt_formats import PromptFormat, to_nfc
 from archroute_edge.routes import Route, RouteTable
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class PromptBuilder:
         if not self._nfc:
             return self.format.render(table, turns)
         # Also before it is written as JSON: in the card's escapes, composed and decomposed text would stay different.
-        return _nfc(self.format.render(_nfc_table(table), [_nfc_turn(turn) for turn in turns]))
+        return to_nfc(self.format.render(_nfc_table(table), [_nfc_turn(turn) for turn in turns]))
 
     def answers(self, table: RouteTable) -> tuple[Answer, ...]:
         """All replies that are answers for ``table``."""
@@ -92,7 +92,7 @@ class PromptBuilder:
     def count_tokens(self, turn: Turn) -> int:
         """Tokens that ``turn`` takes in a prompt, its JSON around it included."""
         text = self.format.write_conversation([_nfc_turn(turn) if self._nfc else turn])
-        return len(self._vocabulary.tokenize(_nfc(text) if self._nfc else text))
+        return len(self._vocabulary.tokenize(to_nfc(text) if self._nfc else text))
 
     def static_parts(self, table: RouteTable) -> StaticParts:
         """The tokens that all prompts for ``table`` begin with, and the number that they end with.
@@ -106,18 +106,14 @@ class PromptBuilder:
         return StaticParts(tuple(one[:n_prefix]), n_closing)
 
 
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
 def _nfc_turn(turn: Turn) -> Turn:
-    return Turn(turn.role, _nfc(turn.content))
+    return Turn(turn.role, to_nfc(turn.content))
 
 
 def _nfc_table(table: RouteTable) -> RouteTable:
     if all(unicodedata.is_normalized("NFC", route.name + "\n" + route.description) for route in table):
         return table
-    return RouteTable(Route(_nfc(route.name), _nfc(route.description)) for route in table)
+    return RouteTable(Route(to_nfc(route.name), to_nfc(route.description)) for route in table)
 
 
 def _special_text(model: LoadedModel, which: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from archroute_edge.conversation import Turn
 from archroute_edge.errors import PromptFormatError
-from archroute_edge.prompts._grammar import Answer, answers_for
+from archroute_edge.prompts._grammar import Answer
 from archroute_edge.routes import OTHER, RouteTable
 
 
@@ -46,15 +46,28 @@ class PromptFormat:
         return "".join((self.opening, self.write_routes(table), self.middle, self.write_conversation(turns), self.closing))
 
     def answers(self, table: RouteTable, *, nfc: bool = False) -> tuple[Answer, ...]:
-        """All replies that are answers for ``table``; names are NFC-normalised where the prompt is."""
-        return answers_for(table, self.reply, _nfc if nfc else str)
+        r"""All answers for ``table``: each route in each of its JSON spellings, then the one for no match.
+
+        Names are NFC-normalised if the prompt is (``nfc``).
+        """
+        answers: dict[str, Answer] = {}
+        for route in table:
+            name = to_nfc(route.name) if nfc else route.name
+            # What the card's prompt shows (\uXXXX) comes first, then the raw form; for ASCII names they are one.
+            for encoded in (json.dumps(name), json.dumps(name, ensure_ascii=False)):
+                text = self.reply(encoded)
+                answers.setdefault(text, Answer(text, route.name))
+        nothing = self.reply(None)
+        answers[nothing] = Answer(nothing, OTHER)
+        return tuple(answers.values())
 
     def reply_with(self, route: str) -> str:
         """The whole reply that names ``route``; ``other`` is the reply for no match."""
         return self.reply(None if route == OTHER else json.dumps(route, ensure_ascii=False))
 
 
-def _nfc(text: str) -> str:
+def to_nfc(text: str) -> str:
+    """``text`` with composed characters, as some tokenizers normalise it."""
     return unicodedata.normalize("NFC", text)
 
 
