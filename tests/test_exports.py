@@ -26,7 +26,7 @@ def test_importing_is_quiet_and_needs_no_extra() -> None:
 
 def test_logging_is_left_to_the_application() -> None:
     """Without a handler of ours, Python prints our warnings to stderr of an application that set up no logging."""
-    code = "import archroute_edge, logging; logging.getLogger('archroute_edge.decoding._prefix_cache').warning('hello')"
+    code = "import archroute_edge, logging; logging.getLogger('archroute_edge.decoding._kv_cache').warning('hello')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

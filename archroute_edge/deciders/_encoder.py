@@ -19,7 +19,7 @@ from archroute_edge.deciders._evaluation_lock import EvaluationLock
 from archroute_edge.deciders._hubness import read_hubness
 from archroute_edge.deciders._route_vectors import RouteVectors, TableVectors
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
-from archroute_edge.decoding import SavedPrefixes
+from archroute_edge.decoding import SavedStates
 from archroute_edge.engine import N_TEXTS, Cancellation, EmbeddingEngine, LoadedModel, Vectors, physical_cores
 from archroute_edge.errors import DecisionCancelledError, EngineError
 from archroute_edge.routes import OTHER, RouteTable
@@ -57,7 +57,7 @@ class EncoderDecider:
         self.scaling: EncoderScale = read_encoder_scale(model.header)
         hubness = read_hubness(model.header)
         self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
-        saved = SavedPrefixes(vectors_folder, self._engine.state_key()) if vectors_folder else None
+        saved = SavedStates(vectors_folder, self._engine.state_key()) if vectors_folder else None
         self._routes = RouteVectors(self._engine, hubness, saved)
         self._lock = EvaluationLock()
         self._background = BackgroundWork()

@@ -145,7 +145,7 @@ class GenerativeDecider:
         with self._evaluating(table, cancellation) as prepared:
             cache, static = self._context.cache, prepared.static
             if turns is None:
-                n_tokens, n_evaluated = len(static.prefix), cache.pin(static.prefix)
+                n_tokens, n_evaluated = len(static.prefix), cache.make_resident(static.prefix)
             else:
                 kept = self._trim(turns, cancellation).turns
                 prompt = self.prompt.tokens(table, kept)
@@ -178,7 +178,7 @@ class GenerativeDecider:
                 try:
                     prefix = self._context.prepare(table).static.prefix
                     with self._context.engine.stopped_by(flag):
-                        self._context.cache.pin(prefix, keep=keep)
+                        self._context.cache.make_resident(prefix, keep=keep)
                 except DecisionCancelledError:
                     # A decision on another table came between; whole pieces are kept.
                     closing.check()

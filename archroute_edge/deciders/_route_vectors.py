@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from archroute_edge.deciders._encoder_text import TEXT_FORMAT, route_text
 from archroute_edge.deciders._hubness import Hubness
-from archroute_edge.decoding import SavedPrefixes
+from archroute_edge.decoding import SavedStates
 from archroute_edge.engine import Cancellation, EmbeddingEngine, EncodedText, Vectors, batches
 from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import RouteTable
@@ -55,7 +55,7 @@ class RouteVectors:
         saved: where they are kept for the next process; None keeps none.
     """
 
-    def __init__(self, engine: EmbeddingEngine, hubness: Hubness | None, saved: SavedPrefixes | None) -> None:
+    def __init__(self, engine: EmbeddingEngine, hubness: Hubness | None, saved: SavedStates | None) -> None:
         self._engine = engine
         self._hubness = hubness
         self._saved = saved

@@ -12,8 +12,8 @@ from archroute_edge.decoding import (
     AnswerSet,
     Decoder,
     GrammarDecoder,
-    PrefixCache,
-    SavedPrefixes,
+    KVCache,
+    SavedStates,
     SpeculativeDecoder,
 )
 from archroute_edge.engine import (
@@ -61,7 +61,7 @@ class TableContext:
         self._tables: OrderedDict[RouteTable, PreparedTable] = OrderedDict()
         self._engine: CompletionEngine | None = None
         self._evictions_before = 0
-        self.cache: PrefixCache
+        self.cache: KVCache
         self.decoder: Decoder
 
     @property
@@ -83,7 +83,7 @@ class TableContext:
     def is_ready(self, table: RouteTable) -> bool:
         """Whether the static prefix of ``table`` is evaluated. From any thread; true a moment ago, not for ever."""
         prepared = self._tables.get(table)
-        return prepared is not None and self.cache.is_pinned(prepared.static.prefix)
+        return prepared is not None and self.cache.is_resident(prepared.static.prefix)
 
     def prepare(self, table: RouteTable) -> PreparedTable:
         """What is known of ``table``, in a context that is large enough for it.
@@ -159,5 +159,5 @@ class TableContext:
         )
         engine = self._engine = CompletionEngine(self._model, settings)
         folder = self._settings.prefix_folder
-        self.cache = PrefixCache(engine, SavedPrefixes(folder, engine.state_key()) if folder else None)
+        self.cache = KVCache(engine, SavedStates(folder, engine.state_key()) if folder else None)
         self.decoder = SpeculativeDecoder() if self._settings.decoder == "fast" else GrammarDecoder(self._model.vocabulary)

@@ -14,16 +14,16 @@ from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
     from archroute_edge.decoding._decoders import AnswerSet, Decoded, Decoder, GrammarDecoder, SpeculativeDecoder
-    from archroute_edge.decoding._prefix_cache import PrefixCache
-    from archroute_edge.decoding._saved_prefixes import SavedPrefixes, folder_problem, inspect_folder
+    from archroute_edge.decoding._kv_cache import KVCache
+    from archroute_edge.decoding._saved_states import SavedStates, folder_problem, inspect_folder
     from archroute_edge.decoding._scoring import AnswerScorer
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
             "_decoders": "AnswerSet Decoded Decoder GrammarDecoder SpeculativeDecoder",
-            "_prefix_cache": "PrefixCache",
-            "_saved_prefixes": "SavedPrefixes folder_problem inspect_folder",
+            "_kv_cache": "KVCache",
+            "_saved_states": "SavedStates folder_problem inspect_folder",
             "_scoring": "AnswerScorer",
         },
     )

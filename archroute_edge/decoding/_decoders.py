@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.decoding._working_sequence import WorkingSequence
+from archroute_edge.decoding._kv_cache import WorkingSequence
 from archroute_edge.engine import N_SEQUENCES, GrammarSampler, Logits, Vocabulary
 from archroute_edge.errors import EngineError
 from archroute_edge.prompts import Answer, common_prefix, to_gbnf

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from archroute_edge.decoding._decoders import AnswerSet, Decoded, Path
-from archroute_edge.decoding._working_sequence import WorkingSequence
+from archroute_edge.decoding._kv_cache import WorkingSequence
 from archroute_edge.engine import BatchToken, Logits
 
 

@@ -150,7 +150,7 @@ def test_a_full_disk_is_named(run: Run, prefix: Path, monkeypatch: pytest.Monkey
         def write(self, _data: object, /) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("archroute_edge.decoding._saved_prefixes.tempfile.TemporaryFile", lambda **_options: Full())
+    monkeypatch.setattr("archroute_edge.decoding._saved_states.tempfile.TemporaryFile", lambda **_options: Full())
     result = run("doctor", "--json")
     assert result.exit_code == 2
     (problem,) = json.loads(result.stdout)["problems"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from archroute_edge.conversation import Turn
-from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, PrefixCache, SpeculativeDecoder
+from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, KVCache, SpeculativeDecoder
 from archroute_edge.engine import (
     BatchToken,
     CompletionEngine,
@@ -38,11 +38,11 @@ def engine(random_loaded: LoadedModel) -> Iterator[CompletionEngine]:
     engine.close()
 
 
-def emptied(engine: CompletionEngine) -> PrefixCache:
+def emptied(engine: CompletionEngine) -> KVCache:
     """A cache over ``engine``, whose sequences are all empty."""
     for number in range(engine.n_sequences):
         engine.truncate(number, 0)
-    return PrefixCache(engine)
+    return KVCache(engine)
 
 
 def decode_both(
@@ -76,13 +76,13 @@ def margin(decoded: Decoded, answers: AnswerSet) -> float:
 
 
 def compare_decoders(engine: CompletionEngine, seed: int, n_tables: int, least_margin: float, most_routes: int) -> int:
-    """Compare the decoders on five conversations a table; returns how many cases were clear enough to compare."""
+    """Compare the decoders on three conversations a table; returns how many cases were clear enough to compare."""
     draw = random.Random(seed)
     compared = 0
     for _ in range(n_tables):
         table, name = random_table(draw, most=most_routes), draw.choice(list(PROMPT_FORMATS))
         answers = AnswerSet(engine.model.vocabulary, PromptBuilder(engine.model, PROMPT_FORMATS[name]).answers(table))
-        for fast, reference in decode_both(engine, table, [random_conversation(draw) for _ in range(5)], name):
+        for fast, reference in decode_both(engine, table, [random_conversation(draw) for _ in range(3)], name):
             if margin(reference, answers) > least_margin:
                 compared += 1
                 assert fast.route == reference.route
@@ -90,19 +90,18 @@ def compare_decoders(engine: CompletionEngine, seed: int, n_tables: int, least_m
     return compared
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_both_decoders_choose_the_same_route_with_random_weights(engine: CompletionEngine, seed: int) -> None:
     """Would break if a guess were trusted that the model does not agree with, or a wrong token were allowed."""
-    assert compare_decoders(engine, seed, n_tables=14, least_margin=MARGIN, most_routes=12) >= 52
+    assert compare_decoders(engine, seed, n_tables=14, least_margin=MARGIN, most_routes=12) >= 31
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_both_decoders_choose_the_same_route_with_the_bundled_model(bundled_model: Path, seed: int) -> None:
+def test_both_decoders_choose_the_same_route_with_the_bundled_model(bundled_model: Path) -> None:
     """Would break if the two decoders differed where a model is trained: where guesses are right."""
     with LoadedModel(bundled_model) as model:
         engine = CompletionEngine(model, EngineSettings(n_ctx=8192, n_threads=1))
         # Q8_0 rounds its activations, so its logits depend on the batch more than F32's do.
-        assert compare_decoders(engine, 100 + seed, n_tables=14, least_margin=BUNDLED_MARGIN, most_routes=8) >= 52
+        assert compare_decoders(engine, 100, n_tables=14, least_margin=BUNDLED_MARGIN, most_routes=8) >= 31
         engine.close()
 
 
@@ -176,8 +175,8 @@ def test_a_model_that_agrees_with_the_guess_needs_an_evaluation_a_branch(
     (text,) = (answer.text for answer in builder.answers(table) if answer.route == wanted)
     agreeing = AgreeingEngine(engine, engine.model.vocabulary.tokenize(text), len(prompt))
     emptied(engine)
-    cache = PrefixCache(agreeing)
-    cache.pin(static.prefix)
+    cache = KVCache(agreeing)
+    cache.make_resident(static.prefix)
     answers = AnswerSet(engine.model.vocabulary, builder.answers(table))
     with cache.working(prompt, static) as (work, n_reused):
         decoded = SpeculativeDecoder().decode(work, prompt[work.n_tokens :], answers)
@@ -200,7 +199,7 @@ def test_ties_go_to_the_lowest_id(engine: CompletionEngine) -> None:
     prompt = engine.model.vocabulary.tokenize("hello there")
     builder = PromptBuilder(engine.model, PROMPT_FORMATS["card"])
     static = builder.static_parts(RouteTable([Route("a")]))
-    with PrefixCache(flat).working([*static.prefix, *prompt], static) as (work, _):
+    with KVCache(flat).working([*static.prefix, *prompt], static) as (work, _):
         decoded = SpeculativeDecoder().decode(work, prompt, answers)
     ids = engine.model.vocabulary.tokens_by_piece
     lowest = min(ids[b"a"] + ids[b"c"])

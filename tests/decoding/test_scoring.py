@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from archroute_edge.conversation import Turn
-from archroute_edge.decoding import AnswerScorer, AnswerSet, GrammarDecoder, PrefixCache, SpeculativeDecoder
+from archroute_edge.decoding import AnswerScorer, AnswerSet, GrammarDecoder, KVCache, SpeculativeDecoder
 from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, sequence_batch
 from archroute_edge.prompts import CARD, PromptBuilder
 from archroute_edge.routes import Route, RouteTable
@@ -56,7 +56,7 @@ def test_scores_are_what_they_are_defined_to_be(engine: CompletionEngine, seed: 
     decoder = SpeculativeDecoder() if decoder_name == "fast" else GrammarDecoder(engine.model.vocabulary)
     for number in range(engine.n_sequences):
         engine.truncate(number, 0)
-    cache = PrefixCache(engine)
+    cache = KVCache(engine)
     with cache.working(prompt, static) as (work, _):
         decoded = decoder.decode(work, prompt[work.n_tokens :], answers)
         scores = scorer.scores(work, len(prompt), decoded)
@@ -77,7 +77,7 @@ def test_scoring_many_routes_works_in_chunks(engine: CompletionEngine) -> None:
     prompt, static = builder.tokens(table, [Turn("user", "hello")]), builder.static_parts(table)
     for number in range(engine.n_sequences):
         engine.truncate(number, 0)
-    with PrefixCache(engine).working(prompt, static) as (work, _):
+    with KVCache(engine).working(prompt, static) as (work, _):
         decoded = SpeculativeDecoder().decode(work, prompt[work.n_tokens :], answers)
         scores = AnswerScorer(answers).scores(work, len(prompt), decoded)
     assert len(scores) == len(table) + 1

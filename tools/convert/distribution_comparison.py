@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.decoding import AnswerSet, PrefixCache, SpeculativeDecoder
+from archroute_edge.decoding import AnswerSet, KVCache, SpeculativeDecoder
 from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, physical_cores
 from archroute_edge.errors import QuantizationError
 from archroute_edge.models import AUTO
@@ -69,7 +69,7 @@ def observe(
         n_ctx = 2 * max(len(each.prompt) + len(each.answer) for each in prompts) + _CELLS_BESIDE_THE_PROMPTS
         engine = CompletionEngine(model, EngineSettings(n_ctx, threads or physical_cores()))
         try:
-            cache = PrefixCache(engine)
+            cache = KVCache(engine)
             for done, each in enumerate(prompts, 1):
                 answers = AnswerSet(model.vocabulary, builder.answers(each.case.table))
                 with cache.working(each.prompt, builder.static_parts(each.case.table), keep=False) as (work, _):

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, PrefixCache, SpeculativeDecoder
+from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, KVCache, SpeculativeDecoder
 from archroute_edge.engine import CompletionEngine, EngineSettings, GrammarSampler, LoadedModel, physical_cores
 from archroute_edge.prompts import PROMPT_FORMATS, PromptBuilder, to_gbnf
 from tools.fixtures.route_tables import random_conversation, random_table
@@ -78,7 +78,7 @@ def main(model: Path, cases: int, seed: int) -> None:
             for decoder in (SpeculativeDecoder(), GrammarDecoder(loaded.vocabulary)):
                 for sequence in range(engine.n_sequences):
                     engine.truncate(sequence, 0)
-                with PrefixCache(engine).working(prompt, static) as (work, _):
+                with KVCache(engine).working(prompt, static) as (work, _):
                     before = work.n_evaluations
                     found.append(decoder.decode(work, prompt[work.n_tokens :], answers))
                     evaluations += (work.n_evaluations - before) * isinstance(decoder, SpeculativeDecoder)

@@ -1,4 +1,5 @@
-"""The cost of other conversations to a decision: alone, with others parked as usual, and with others left in the KV cache.
+"""The cost of other conversations to a decision: alone, with others parked as usual, and with others left in a context twice
+as large.
 
     python -m tools.measure.resident_cells random-1.5B-Q4_0.gguf --rounds 7
 
@@ -15,15 +16,14 @@ from pathlib import Path
 import click
 
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.decoding import _kept_sequences as kept_sequences
+from archroute_edge.decoding import _kv_cache as kv_cache
 from archroute_edge.engine import physical_cores
 from tools.measure.peers.ours import EXAMPLE, ArchRoute
 from tools.measure.peers.question import fresh_messages
 
-_N_CTX = 8192
+_N_CTX = {"alone": 4096, "parked": 4096, "left": 8192}
 _MOST_CONVERSATIONS = 16
-_SITUATIONS = ("alone", "parked", "left")
-_USUAL = kept_sequences.MAX_OTHER_CELLS
+_USUAL = kv_cache.MAX_OTHER_CELLS
 _WORDS = "please look at the second part of this text and say what you think about it " * 12
 
 
@@ -35,20 +35,20 @@ _WORDS = "please look at the second part of this text and say what you think abo
 def main(model: Path, rounds: int, threads: int | None, cells: int) -> None:
     """Print the median decision times as JSON."""
     n_threads = threads or physical_cores()
-    peers = {name: ArchRoute(str(model), n_threads, n_ctx=_N_CTX) for name in _SITUATIONS}
-    resident = dict.fromkeys(_SITUATIONS, 0)
+    peers = {name: ArchRoute(str(model), n_threads, n_ctx=cells_in_all) for name, cells_in_all in _N_CTX.items()}
+    resident = dict.fromkeys(_N_CTX, 0)
     for name in ("parked", "left"):
-        kept_sequences.MAX_OTHER_CELLS = _USUAL if name == "parked" else _N_CTX
+        kv_cache.MAX_OTHER_CELLS = _USUAL if name == "parked" else _N_CTX["left"]
         for number in range(_MOST_CONVERSATIONS):
             if resident[name] >= cells:
                 break
             resident[name] += peers[name].router.warm(f"conversation {number}: {_WORDS}").evaluated
-    times: dict[str, list[float]] = {name: [] for name in _SITUATIONS}
+    times: dict[str, list[float]] = {name: [] for name in _N_CTX}
     with ProgressLine() as progress:
         for index, message in enumerate(islice(fresh_messages(), rounds + 1)):
             question = peers["alone"].ask(EXAMPLE, message)
             for name, peer in peers.items():
-                kept_sequences.MAX_OTHER_CELLS = _N_CTX if name == "left" else _USUAL
+                kv_cache.MAX_OTHER_CELLS = _N_CTX["left"] if name == "left" else _USUAL
                 seconds = peer.decide(question).seconds
                 if index:
                     times[name].append(seconds)

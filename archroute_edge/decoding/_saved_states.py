@@ -1,7 +1,7 @@
-"""Static prefixes on disk, so that the next process starts warm.
+"""States on disk, so that the next process starts warm: the keys and values of static prefixes, and vectors of routes.
 
-Only what a route table alone determines is ever written: never a conversation. A file is named after everything that
-makes its state valid; it carries its own SHA-256, which is checked before llama.cpp reads a byte of it.
+Only what routes alone determine is ever written: never a conversation. A file is named after everything that makes its state
+valid; it carries its own SHA-256, which is checked before llama.cpp reads a byte of it.
 
 Layout: magic, length of the header (4 bytes, little endian), header (JSON: name of the file, tokens, sha256 of the
 state), state.
@@ -26,7 +26,7 @@ from archroute_edge.system import check_private
 logger = logging.getLogger(__name__)
 
 MAX_TOTAL_BYTES = 512 << 20
-"""All saved prefixes together; the longest unused go first."""
+"""All states of a folder together; the longest unused go first."""
 
 _MAGIC = b"ARPREFX1"
 _SUFFIX = ".prefix"
@@ -38,7 +38,7 @@ _TRIAL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class SavedPrefix:
+class SavedState:
     """A file in the folder: its size in bytes, and what is wrong with it, if anything."""
 
     path: Path
@@ -46,8 +46,8 @@ class SavedPrefix:
     problem: str | None
 
 
-class SavedPrefixes:
-    """The saved prefixes of one engine in one folder.
+class SavedStates:
+    """The states of one engine in one folder.
 
     Nothing here stops a decision: what cannot be read, written or trusted is logged as one warning and done without.
 
@@ -80,7 +80,7 @@ class SavedPrefixes:
             self._give_up(exc)
             return None
         try:
-            state = read_saved_prefix(path, tokens)
+            state = read_saved_state(path, tokens)
         except FileNotFoundError:
             return None
         except (SavedPrefixError, OSError) as exc:
@@ -114,8 +114,7 @@ class SavedPrefixes:
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
-            self._remove_oldest()
-            self._remove_abandoned()
+            self._clean_up()
         except OSError as exc:
             logger.warning("a prefix could not be saved in %s: %s", self.folder, exc)
 
@@ -124,7 +123,8 @@ class SavedPrefixes:
         self._given_up = True
         logger.warning("%s; no prefix is saved there, and none is read", reason)
 
-    def _remove_oldest(self) -> None:
+    def _clean_up(self) -> None:
+        """Delete the longest unused beyond the bound, and what processes that were killed while saving left behind."""
         files = []
         for path in self.folder.glob(f"*{_SUFFIX}"):
             with contextlib.suppress(OSError):
@@ -136,16 +136,13 @@ class SavedPrefixes:
                 break
             path.unlink(missing_ok=True)
             total -= size
-
-    def _remove_abandoned(self) -> None:
-        """Delete what processes that were killed while saving have left behind."""
         for path in self.folder.glob(f".*{_PARTIAL}"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
                     path.unlink()
 
 
-def read_saved_prefix(path: Path, tokens: Sequence[int] | None = None) -> bytes:
+def read_saved_state(path: Path, tokens: Sequence[int] | None = None) -> bytes:
     """The state in the file at ``path``, after every check that can be made without llama.cpp.
 
     Raises:
@@ -174,16 +171,16 @@ def read_saved_prefix(path: Path, tokens: Sequence[int] | None = None) -> bytes:
     return state
 
 
-def inspect_folder(folder: Path) -> list[SavedPrefix]:
-    """Every saved prefix in ``folder``, damaged ones with what is wrong with them."""
+def inspect_folder(folder: Path) -> list[SavedState]:
+    """Every state in ``folder``, damaged ones with what is wrong with them."""
     found = []
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         problem = None
         try:
-            read_saved_prefix(path)
+            read_saved_state(path)
         except (SavedPrefixError, OSError) as exc:
             problem = str(exc)
-        found.append(SavedPrefix(path, path.lstat().st_size, problem))
+        found.append(SavedState(path, path.lstat().st_size, problem))
     return found
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.decoding import SavedPrefixes, inspect_folder
-from archroute_edge.decoding._saved_prefixes import read_saved_prefix
+from archroute_edge.decoding import SavedStates, inspect_folder
+from archroute_edge.decoding._saved_states import read_saved_state
 from archroute_edge.errors import SavedPrefixError
 from archroute_edge.system import cache_folder
 
@@ -26,12 +26,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def saved(folder: Path) -> SavedPrefixes:
-    return SavedPrefixes(folder, KEY)
+def saved(folder: Path) -> SavedStates:
+    return SavedStates(folder, KEY)
 
 
 @pytest.fixture
-def path(saved: SavedPrefixes, folder: Path) -> Path:
+def path(saved: SavedStates, folder: Path) -> Path:
     """The file of a prefix that has been saved."""
     saved.store(TOKENS, STATE)
     (path,) = folder.iterdir()
@@ -42,15 +42,15 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_what_was_saved_is_loaded(saved: SavedPrefixes, folder: Path) -> None:
+def test_what_was_saved_is_loaded(saved: SavedStates, folder: Path) -> None:
     """The point of it: another process, which knows no more than the tokens and the key, starts warm."""
     assert saved.load(TOKENS) is None
     saved.store(TOKENS, STATE)
-    assert SavedPrefixes(folder, dict(reversed(KEY.items()))).load(tuple(TOKENS)) == STATE
+    assert SavedStates(folder, dict(reversed(KEY.items()))).load(tuple(TOKENS)) == STATE
 
 
 @pytest.mark.parametrize("tokens", [[5, 7], [5, 7, 11, 13], [5, 711], [57, 11], []])
-def test_other_tokens_have_no_state(saved: SavedPrefixes, path: Path, tokens: list[int]) -> None:
+def test_other_tokens_have_no_state(saved: SavedStates, path: Path, tokens: list[int]) -> None:
     """The state of one route table under another's prompt gives wrong routes and no error."""
     assert saved.load(tokens) is None
 
@@ -58,7 +58,7 @@ def test_other_tokens_have_no_state(saved: SavedPrefixes, path: Path, tokens: li
 @pytest.mark.parametrize("key", [{**KEY, "model": "abd"}, {**KEY, "flash_attention": False}, {"model": "abc"}, {}])
 def test_another_engine_does_not_find_it(path: Path, folder: Path, key: dict[str, object]) -> None:
     """A state of another model or build has the right shape, and nonsense in it."""
-    assert SavedPrefixes(folder, key).load(TOKENS) is None
+    assert SavedStates(folder, key).load(TOKENS) is None
 
 
 def damage_bit(at: int) -> Callable[[bytes], bytes]:
@@ -92,7 +92,7 @@ DAMAGE = [
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_not_used_and_said_once(
-    saved: SavedPrefixes, path: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+    saved: SavedStates, path: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     """llama.cpp trusts what it is given: a damaged state would route at random, or crash."""
     path.write_bytes(damage(path.read_bytes()))
@@ -109,10 +109,10 @@ def test_a_damaged_file_is_not_used_and_said_once(
 
 
 def test_a_file_under_another_name_is_not_used(
-    saved: SavedPrefixes, folder: Path, path: Path, caplog: pytest.LogCaptureFixture
+    saved: SavedStates, folder: Path, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The name holds the model and the build: a file that was renamed, or copied over another, is some other model's."""
-    other = SavedPrefixes(folder, {"model": "other"})
+    other = SavedStates(folder, {"model": "other"})
     other.store(TOKENS, b"state of the other model")
     (theirs,) = set(folder.iterdir()) - {path}
     path.write_bytes(theirs.read_bytes())
@@ -121,7 +121,7 @@ def test_a_file_under_another_name_is_not_used(
     assert other.load(TOKENS) == b"state of the other model"
 
 
-def test_only_the_user_can_read_them(saved: SavedPrefixes, path: Path) -> None:
+def test_only_the_user_can_read_them(saved: SavedStates, path: Path) -> None:
     """Route descriptions are business, and a file that others may write is a way into llama.cpp."""
     assert mode(path.parent) == 0o700
     assert mode(path) == 0o600
@@ -129,7 +129,7 @@ def test_only_the_user_can_read_them(saved: SavedPrefixes, path: Path) -> None:
 
 @pytest.mark.parametrize("permissions", [0o770, 0o707, 0o777, 0o720])
 def test_a_folder_that_others_can_write_to_is_refused(
-    saved: SavedPrefixes, path: Path, permissions: int, caplog: pytest.LogCaptureFixture
+    saved: SavedStates, path: Path, permissions: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever can write there can have us load what they like."""
     path.parent.chmod(permissions)
@@ -142,7 +142,7 @@ def test_a_folder_that_others_can_write_to_is_refused(
 
 
 def test_a_failed_write_leaves_nothing(
-    saved: SavedPrefixes, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    saved: SavedStates, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full disk must neither stop a decision nor leave half a state under a valid name."""
 
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path, caplog: pytes
     """A read-only home must not stop a decision."""
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file" / "prefixes", tmp_path / "file"):
-        saved = SavedPrefixes(folder, KEY)
+        saved = SavedStates(folder, KEY)
         assert saved.load(TOKENS) is None
         saved.store(TOKENS, STATE)
         (record,) = caplog.records
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path, caplog: pytes
 
 def test_the_longest_unused_go_first(folder: Path) -> None:
     """The folder must not grow for ever, and what is in daily use must stay."""
-    saved = SavedPrefixes(folder, KEY, max_total_bytes=3 * (len(STATE) + 300))
+    saved = SavedStates(folder, KEY, max_total_bytes=3 * (len(STATE) + 300))
     for number in range(3):
         saved.store([number], STATE)
         os.utime(saved._path([number]), (1000 + number, 1000 + number))
@@ -187,7 +187,7 @@ def test_the_longest_unused_go_first(folder: Path) -> None:
     assert sum(each.stat().st_size for each in folder.iterdir()) <= 3 * (len(STATE) + 300)
 
 
-def test_leftovers_of_killed_processes_are_removed(saved: SavedPrefixes, path: Path) -> None:
+def test_leftovers_of_killed_processes_are_removed(saved: SavedStates, path: Path) -> None:
     """Half-written files are under no name that is looked for, so nothing else would ever delete them."""
     old, new = (path.parent / f".{name}.prefix.partial" for name in ("old", "new"))
     for each in (old, new):
@@ -197,7 +197,7 @@ def test_leftovers_of_killed_processes_are_removed(saved: SavedPrefixes, path: P
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_inspection_tells_sound_from_damaged(saved: SavedPrefixes, path: Path) -> None:
+def test_inspection_tells_sound_from_damaged(saved: SavedStates, path: Path) -> None:
     """`doctor` must name the damaged file, not stop at it."""
     bad = path.with_name("bad.prefix")
     bad.write_bytes(b"nothing of ours")
@@ -211,10 +211,10 @@ def test_inspection_tells_sound_from_damaged(saved: SavedPrefixes, path: Path) -
 def test_reading_a_missing_file(tmp_path: Path) -> None:
     """No file is no fault: it is what every first start finds."""
     with pytest.raises(FileNotFoundError):
-        read_saved_prefix(tmp_path / "x.prefix", TOKENS)
+        read_saved_state(tmp_path / "x.prefix", TOKENS)
     (tmp_path / "x.prefix").touch()
     with pytest.raises(SavedPrefixError):
-        read_saved_prefix(tmp_path / "x.prefix", TOKENS)
+        read_saved_state(tmp_path / "x.prefix", TOKENS)
 
 
 def test_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
