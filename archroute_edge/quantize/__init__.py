@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
-    from archroute_edge.quantize._imatrix import Imatrix, Importance, read_imatrix, write_imatrix
+    from archroute_edge.quantize._imatrix import Imatrix, Importance, read_imatrix
     from archroute_edge.quantize._quantization import (
         COLLECT_COMMAND,
         predict_size,
@@ -25,7 +25,7 @@ else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_imatrix": "Imatrix Importance read_imatrix write_imatrix",
+            "_imatrix": "Imatrix Importance read_imatrix",
             "_quantization": "COLLECT_COMMAND predict_size quantize quantized_types refuse_without_imatrix",
         },
     )

@@ -10,26 +10,20 @@ Format: llama.cpp's ``llama-imatrix`` (tools/imatrix) writes a GGUF with ``gener
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.engine import TENSOR_TYPES, GGUFHeader, read_header, read_texts
 from archroute_edge.errors import ImatrixError, ModelFileError
-from archroute_edge.system import replaced_when_whole
 
 _SUMS: Final = ".in_sum2"
 _COUNTS: Final = ".counts"
-_ALIGNMENT: Final = 32
 _F32: Final = 0
-_UINT32: Final = 4
-_STRING: Final = 8
-_ARRAY: Final = 9
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def read_imatrix(path: Path) -> Imatrix:
         header = read_header(path)
     except ModelFileError as exc:
         raise ImatrixError(
-            f"{path}: not an importance matrix in GGUF ({_without_path(exc, path)}); "
+            f"{path}: not an importance matrix in GGUF ({str(exc).removeprefix(f'{path}: ')}); "
             f"of an old .dat file llama.cpp makes one: llama-imatrix --in-file {path.name} -o {path.stem}.gguf"
         ) from None
     if header.text("general.type") != "imatrix":
@@ -85,10 +79,6 @@ def read_imatrix(path: Path) -> Imatrix:
         raise ImatrixError(f"{path}: holds no matrix; collect it again")
     datasets = tuple(text.decode("utf-8", "replace") for text in read_texts(header, "imatrix.datasets"))
     return Imatrix({name: _read_entry(header, name) for name in names}, datasets, counts[0], counts[1])
-
-
-def _without_path(exc: ModelFileError, path: Path) -> str:
-    return str(exc).removeprefix(f"{path}: ")
 
 
 def _read_entry(header: GGUFHeader, name: str) -> Importance:
@@ -111,42 +101,3 @@ def _read_tensor(header: GGUFHeader, name: str) -> npt.NDArray[np.float32]:
         file.seek(header.data_offset + tensor.offset)
         numbers: npt.NDArray[np.float32] = np.frombuffer(file.read(tensor.n_bytes), "<f4").astype(np.float32)
     return numbers
-
-
-def write_imatrix(path: Path, imatrix: Imatrix) -> None:
-    """Write ``imatrix`` to ``path``, which appears when it is whole; the same contents give the same bytes.
-
-    Raises:
-        ImatrixError: it cannot be written.
-    """
-    tensors: list[tuple[str, npt.NDArray[np.float32]]] = []
-    for name, entry in sorted(imatrix.entries.items()):
-        tensors += [(name + _SUMS, entry.sums), (name + _COUNTS, entry.counts[:, None])]
-    try:
-        with replaced_when_whole(path) as partial, partial.open("wb") as file:
-            _write(file, imatrix, tensors)
-    except OSError as exc:
-        raise ImatrixError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
-
-
-def _write(file: BinaryIO, imatrix: Imatrix, tensors: list[tuple[str, npt.NDArray[np.float32]]]) -> None:
-    file.write(struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), 4))
-    file.write(_text("general.type") + struct.pack("<I", _STRING) + _text("imatrix"))
-    file.write(_text("imatrix.datasets") + struct.pack("<IIQ", _ARRAY, _STRING, len(imatrix.datasets)))
-    file.write(b"".join(map(_text, imatrix.datasets)))
-    for key, number in (("chunk_count", imatrix.chunk_count), ("chunk_size", imatrix.chunk_size)):
-        file.write(_text(f"imatrix.{key}") + struct.pack("<II", _UINT32, number))
-    offset = 0
-    for name, numbers in tensors:
-        rows, columns = numbers.shape
-        file.write(_text(name) + struct.pack("<IQQIQ", 2, columns, rows, _F32, offset))
-        offset += -(-4 * numbers.size // _ALIGNMENT) * _ALIGNMENT
-    for _, numbers in tensors:
-        file.write(bytes(-file.tell() % _ALIGNMENT))
-        file.write(np.ascontiguousarray(numbers, "<f4").tobytes())
-    file.write(bytes(-file.tell() % _ALIGNMENT))
-
-
-def _text(text: str) -> bytes:
-    raw = text.encode("utf-8", "replace")
-    return struct.pack("<Q", len(raw)) + raw

@@ -1,14 +1,18 @@
 """Quantization: making a smaller GGUF from a big one with llama.cpp.
 
 llama.cpp does the work in a process of its own, so that an interrupt ends it at once and an abort on a damaged file
-ends that process only.
+ends that process only. Its progress is read from its log.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -16,14 +20,23 @@ from typing import Final
 from archroute_edge.engine import TENSOR_TYPES, GGUFHeader, read_header
 from archroute_edge.errors import ImatrixError, ModelError, QuantizationError
 from archroute_edge.models import LEVELS, Level, level_named
-from archroute_edge.quantize._imatrix import Imatrix, read_imatrix
-from archroute_edge.quantize._process import Task, run_quantizer
-from archroute_edge.system import replaced_when_whole
+from archroute_edge.quantize._imatrix import read_imatrix
+from archroute_edge.system import replaced_when_whole, start_module
+
+logger = logging.getLogger(__name__)
 
 COLLECT_COMMAND: Final = "python -m tools.convert imatrix {source} -o imatrix.gguf"
 """How an importance matrix is made, in a clone of the repository."""
 
 _TENSOR_ALIGNMENT: Final = 32
+# llama.cpp's log (src/llama-quant.cpp): the start of a tensor, the type that a dry run gives it, the count of tensors
+# that fit no block, an exception.
+_TENSOR_LINE: Final = re.compile(r"\[ *(\d+)/ *\d+\] +(\S+)")
+_NEW_TYPE: Final = re.compile(r"->.*MiB \((\w+)\)$")
+_FALLBACK_LINE: Final = re.compile(r"(\d+) of \d+ tensor\(s\) required fallback")
+_FAILURE_LINE: Final = re.compile(r"failed to quantize: (.+)")
+# What C++ says of a stream that cannot be written; llama.cpp reads its source in another way.
+_CANNOT_WRITE: Final = "iostream error"
 
 Progress = Callable[[int, int], None]
 """Called with tensors done and tensors in all."""
@@ -50,6 +63,30 @@ class Prediction:
     n_fallbacks: int
 
 
+@dataclass(frozen=True)
+class Task:
+    """What the process is to do. ``dry_run`` writes nothing; it may ``assume_imatrix`` where none is given."""
+
+    source: str
+    target: str
+    level: str
+    ftype: int
+    threads: int
+    imatrix: str = ""
+    dry_run: bool = False
+    assume_imatrix: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a line of the log tells: tensors begun so far, the name and new type of one, or how many fell back."""
+
+    n_begun: int = 0
+    tensor: str = ""
+    new_type: str = ""
+    n_fallbacks: int = 0
+
+
 def quantize(
     source: Path,
     target: Path,
@@ -73,22 +110,18 @@ def quantize(
         ModelError: ``source`` is missing or no whole GGUF.
     """
     level = level_named(level) if isinstance(level, str) else level
-    header = read_header(source)
-    _check_source(header)
+    header = _checked_source(source, imatrix)
     _check_target(source, target)
     if imatrix is None:
         refuse_without_imatrix([level], f"make one with: {COLLECT_COMMAND.format(source=source)}")
-    if imatrix is not None:
-        _check_imatrix(header, imatrix, read_imatrix(imatrix))
     n_fallbacks = 0
     try:
         with replaced_when_whole(target) as partial:
             n_threads = threads or os.cpu_count() or 1
-            task = Task(str(source), str(partial), level.name, level.ftype, n_threads, str(imatrix or ""))
-            for step in run_quantizer(task):
+            for step in _run(Task(str(source), str(partial), level.name, level.ftype, n_threads, str(imatrix or ""))):
                 if step.n_begun:
                     on_progress(step.n_begun - 1, len(header.tensors))
-                n_fallbacks = n_fallbacks if step.n_fallbacks is None else step.n_fallbacks
+                n_fallbacks += step.n_fallbacks
             made = _read_back(partial, target, level, header)
     except OSError as exc:
         raise QuantizationError(f"{target}: cannot be written ({exc.strerror or exc})") from exc
@@ -108,19 +141,16 @@ def predict_size(source: Path, level: str | Level, *, imatrix: Path | None = Non
         ModelError: ``source`` is missing or no whole GGUF.
     """
     level = level_named(level) if isinstance(level, str) else level
-    header = read_header(source)
-    _check_source(header)
-    if imatrix is not None:
-        _check_imatrix(header, imatrix, read_imatrix(imatrix))
+    header = _checked_source(source, imatrix)
     types = {name: TENSOR_TYPES[tensor.type_number][0] for name, tensor in header.tensors.items()}
     n_fallbacks = 0
     task = Task(
         str(source), "", level.name, level.ftype, 1, str(imatrix or ""), dry_run=True, assume_imatrix=level.needs_imatrix
     )
-    for step in run_quantizer(task):
+    for step in _run(task):
         if step.new_type:
             types[step.tensor] = step.new_type
-        n_fallbacks = n_fallbacks if step.n_fallbacks is None else step.n_fallbacks
+        n_fallbacks += step.n_fallbacks
     sizes = {name: (weights, n_bytes) for name, weights, n_bytes in TENSOR_TYPES.values()}
     n_bytes = header.data_offset
     for name, tensor in header.tensors.items():
@@ -150,11 +180,27 @@ def quantized_types(header: GGUFHeader) -> list[str]:
     return sorted({TENSOR_TYPES[tensor.type_number][0] for tensor in header.tensors.values()} - {"F32", "F16", "BF16"})
 
 
-def _check_source(header: GGUFHeader) -> None:
+def _checked_source(source: Path, imatrix: Path | None) -> GGUFHeader:
+    """The header of ``source``, which is not quantized and which ``imatrix`` belongs to."""
+    header = read_header(source)
     if quantized := quantized_types(header):
         raise QuantizationError(
             f"{header.path}: is quantized already ({', '.join(quantized)}); start from its F16, BF16 or F32 file"
         )
+    if imatrix is None:
+        return header
+    entries = read_imatrix(imatrix).entries
+    known = [name for name in entries if name in header.tensors]
+    if not known:
+        raise ImatrixError(
+            f"{imatrix}: names no tensor of {header.path}, so it belongs to another model; "
+            f"make one with: {COLLECT_COMMAND.format(source=header.path)}"
+        )
+    for name in known:
+        shape, found = header.tensors[name].shape, entries[name].sums.size
+        if found != shape[0] * prod(shape[2:]):
+            raise ImatrixError(f"{imatrix}: has {found} values for {name}, whose rows have {shape[0]}; it is of another model")
+    return header
 
 
 def _check_target(source: Path, target: Path) -> None:
@@ -166,19 +212,6 @@ def _check_target(source: Path, target: Path) -> None:
         raise QuantizationError(f"{target}: is the source itself; name another file")
 
 
-def _check_imatrix(header: GGUFHeader, path: Path, imatrix: Imatrix) -> None:
-    known = [name for name in imatrix.entries if name in header.tensors]
-    if not known:
-        raise ImatrixError(
-            f"{path}: names no tensor of {header.path}, so it belongs to another model; "
-            f"make one with: {COLLECT_COMMAND.format(source=header.path)}"
-        )
-    for name in known:
-        shape, found = header.tensors[name].shape, imatrix.entries[name].sums.size
-        if found != shape[0] * prod(shape[2:]):
-            raise ImatrixError(f"{path}: has {found} values for {name}, whose rows have {shape[0]}; it is of another model")
-
-
 def _read_back(partial: Path, target: Path, level: Level, source: GGUFHeader) -> GGUFHeader:
     """Check what was written: llama.cpp's writer can run into a full disk without reporting it."""
     try:
@@ -188,3 +221,45 @@ def _read_back(partial: Path, target: Path, level: Level, source: GGUFHeader) ->
     if made.tensors.keys() != source.tensors.keys() or made.metadata.get("general.file_type") != level.ftype:
         raise QuantizationError(f"{target}: is not {source.path} at {level.name}, nothing was kept")
     return made
+
+
+def _run(task: Task) -> Iterator[Step]:
+    """Run ``task`` and yield its steps; leaving the loop early ends the process.
+
+    Raises:
+        QuantizationError: llama.cpp failed; the message has its reason.
+        SettingsError: this is a bundled program that cannot start it.
+        OSError: it could not write; it does not say why.
+    """
+    process = start_module(
+        "archroute_edge.quantize._worker",
+        json.dumps(asdict(task)),
+        stdin=subprocess.PIPE,  # nothing is sent: it ends when this process does, however that comes about
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    complaint = ""
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            text = line.decode("utf-8", "replace").strip().strip("=").strip()
+            logger.debug("llama.cpp: %s", text)
+            if match := _TENSOR_LINE.match(text):
+                new_type = _NEW_TYPE.search(text)
+                yield Step(int(match[1]), match[2], new_type[1].upper() if new_type else "")
+            elif match := _FALLBACK_LINE.search(text):
+                yield Step(n_fallbacks=int(match[1]))
+            elif match := _FAILURE_LINE.search(text):
+                complaint = match[1]
+        status = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+    if status and complaint.endswith(_CANNOT_WRITE):
+        raise OSError("llama.cpp's writes fail; is the disk full?")
+    if status:
+        reason = complaint or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
+        raise QuantizationError(f"{task.source}: llama.cpp could not quantize it to {task.level}: {reason}")

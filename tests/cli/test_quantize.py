@@ -11,8 +11,9 @@ import pytest
 
 from archroute_edge.engine import read_header
 from archroute_edge.models import LEVELS
-from archroute_edge.quantize import Imatrix, Importance, write_imatrix
+from archroute_edge.quantize import Imatrix, Importance
 from tests.cli.conftest import Run, one_line
+from tools.convert.imatrix_file import write_imatrix
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from archroute_edge.engine import LoadedModel
-from archroute_edge.quantize import write_imatrix
 from tests.convert.typed import Typed
 from tools.convert.conversion import convert_checkpoint
 from tools.convert.imatrix_collection import collect
+from tools.convert.imatrix_file import write_imatrix
 from tools.convert.routing_prompts import RoutingCase, shipped_cases
 from tools.fixtures.checkpoints import Shape, WrittenCheckpoint, write_checkpoint
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from archroute_edge.errors import ImatrixError
-from archroute_edge.quantize import Imatrix, Importance, read_imatrix, write_imatrix
+from archroute_edge.quantize import Imatrix, Importance, read_imatrix
+from tools.convert.imatrix_file import write_imatrix
 
 Floats = npt.NDArray[np.float32]
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from archroute_edge.errors import ImatrixError, QuantizationError
-from archroute_edge.quantize import Imatrix, Importance, predict_size, quantize, write_imatrix
+from archroute_edge.quantize import Imatrix, Importance, predict_size, quantize
 from tests.convert import gguf_contents, llama
+from tools.convert.imatrix_file import write_imatrix
 from tools.fixtures.checkpoints import WrittenCheckpoint
 
 

@@ -22,7 +22,7 @@ import pytest
 from archroute_edge.errors import ModelFileError, ModelNotFoundError, QuantizationError
 from archroute_edge.models import LEVELS, Level, level_named
 from archroute_edge.quantize import quantize
-from archroute_edge.quantize._process import Task
+from archroute_edge.quantize._quantization import Task
 from tests.convert import gguf_contents, llama
 from tools.convert.conversion import convert_checkpoint
 from tools.fixtures.checkpoints import Shape, WrittenCheckpoint, write_checkpoint

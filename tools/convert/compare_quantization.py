@@ -18,8 +18,9 @@ import numpy as np
 
 from archroute_edge.engine import GGUFHeader, read_header
 from archroute_edge.models import LEVELS, Level, level_named
-from archroute_edge.quantize import Imatrix, quantize, read_imatrix, write_imatrix
+from archroute_edge.quantize import Imatrix, quantize, read_imatrix
 from tools.convert.imatrix_command import collect_with_progress
+from tools.convert.imatrix_file import write_imatrix
 
 
 def differing_tensors(ours: Path, theirs: Path) -> list[str]:

@@ -13,11 +13,12 @@ import click
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
 from archroute_edge.models import LEVELS, level_named
-from archroute_edge.quantize import quantize, read_imatrix, refuse_without_imatrix, write_imatrix
+from archroute_edge.quantize import quantize, read_imatrix, refuse_without_imatrix
 from tools.convert.conversion import OutType, convert_checkpoint
 from tools.convert.distribution_comparison import Observation
 from tools.convert.hub_checkpoint import CheckpointSource, find_checkpoint
 from tools.convert.imatrix_command import collect_with_progress
+from tools.convert.imatrix_file import write_imatrix
 from tools.convert.record import describe_imatrix, describe_source, sha256_of, tool_versions, write_record
 from tools.convert.verification import verify
 

@@ -12,8 +12,9 @@ from archroute_edge.engine import LoadedModel
 from archroute_edge.errors import ImatrixError
 from archroute_edge.models import AUTO
 from archroute_edge.prompts import PROMPT_FORMATS
-from archroute_edge.quantize import Imatrix, write_imatrix
+from archroute_edge.quantize import Imatrix
 from tools.convert.imatrix_collection import calibration_sequences, collect
+from tools.convert.imatrix_file import write_imatrix
 
 
 @click.command()

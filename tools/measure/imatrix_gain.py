@@ -24,10 +24,11 @@ import numpy.typing as npt
 
 from archroute_edge.engine import read_header
 from archroute_edge.models import level_named
-from archroute_edge.quantize import Imatrix, Importance, quantize, quantized_types, write_imatrix
+from archroute_edge.quantize import Imatrix, Importance, quantize, quantized_types
 from archroute_edge.routes import OTHER
 from tools.convert.distribution_comparison import Observation, compare_distributions, divergences, observe
 from tools.convert.imatrix_command import collect_with_progress
+from tools.convert.imatrix_file import write_imatrix
 from tools.convert.routing_prompts import VERIFICATION, RoutingCase, shipped_cases
 
 
