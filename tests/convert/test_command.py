@@ -146,7 +146,9 @@ def test_a_checkpoint_of_the_hub(typed: Typed, tmp_path: Path, monkeypatch: pyte
     assert err.count("\n") == 1
 
 
-def test_the_conversion_is_asked_once_for_all_levels(typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_conversion_is_asked_once_for_all_levels(
+    typed: Typed, tmp_path: Path, few_cases: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At the real size asking takes minutes; every level is compared with the same answers."""
     write_checkpoint(tmp_path / "router", SMALL)
     asked: list[str] = []

@@ -29,7 +29,8 @@ from tools.fixtures.checkpoints import Shape, WrittenCheckpoint, write_checkpoin
 
 # Rows of 256 fit every level.
 SHAPE = Shape(hidden_size=256, intermediate_size=512, num_hidden_layers=2)
-WITHOUT_IMATRIX = [level.name for level in LEVELS.values() if not level.needs_imatrix]
+# One of each family; llama.cpp's own names for the others are compared below.
+MADE = ("F16", "Q2_K", "Q3_K_S", "Q4_0", "Q4_K_M", "Q8_0", "IQ3_M", "IQ4_XS")
 N_PARAMETERS = 1_543_714_304
 """Of Arch-Router-1.5B."""
 OFFICIAL_MEGABYTES = {"Q2_K": 676, "Q3_K_S": 761, "Q3_K_M": 824, "Q3_K_L": 880, "Q4_K_S": 940, "Q4_K_M": 986, "Q5_K_S": 1100,
@@ -49,8 +50,8 @@ def source(checkpoint: WrittenCheckpoint) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", WITHOUT_IMATRIX)
-def test_every_level_gives_a_model_that_loads(tmp_path: Path, source: Path, name: str) -> None:
+@pytest.mark.parametrize("name", MADE)
+def test_a_level_gives_a_model_that_loads(tmp_path: Path, source: Path, name: str) -> None:
     """The level's type is in the file, and all that was said about the model stays."""
     made = quantize(source, tmp_path / "model.gguf", name.lower(), threads=1)
     before, after = gguf_contents.read(source), gguf_contents.read(tmp_path / "model.gguf")
