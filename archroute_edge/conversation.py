@@ -66,8 +66,18 @@ class TrimmedConversation:
         return bool(self.dropped or self.cut)
 
 
-def read_messages(messages: Messages) -> tuple[Turn, ...]:
-    """The turns of ``messages`` that a router looks at, oldest first; none if no user message among them has text.
+class Conversation(tuple[Turn, ...]):
+    """The turns of messages that a router looks at, oldest first; none if no user message among them has text.
+
+    What :func:`read_messages` gives, and takes as it is: whoever reads messages where they come in reads them once.
+    """
+
+    texts: tuple[tuple[str, str], ...] = ()
+    """Role and text of every message; the text of system, developer and tool messages is empty if it is none."""
+
+
+def read_messages(messages: Messages) -> Conversation:
+    """The conversation that ``messages`` are.
 
     System, developer and tool messages are left out, and so are messages without text (images, tool calls); the text
     parts of a message are joined by line breaks. Lone surrogates become U+FFFD.
@@ -75,12 +85,21 @@ def read_messages(messages: Messages) -> tuple[Turn, ...]:
     Raises:
         ConversationError: not messages, an unknown role or content of an unknown kind; the message's index is named.
     """
-    turns = tuple(Turn(role, text) for role, text in read_texts(messages) if role in _KEPT_ROLES and text.strip())
-    return turns if any(turn.role == "user" for turn in turns) else ()
+    if isinstance(messages, Conversation):
+        return messages
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
+        raise ConversationError("the messages must be a text or a list of {role, content} objects")
+    texts = tuple(_read_message(message, index) for index, message in enumerate(messages))
+    turns = [Turn(role, text) for role, text in texts if role in _KEPT_ROLES and text.strip()]
+    conversation = Conversation(turns if any(turn.role == "user" for turn in turns) else ())
+    conversation.texts = texts
+    return conversation
 
 
-def read_user_text(messages: Messages) -> tuple[Turn, ...]:
-    """The turns of ``messages``, for a caller who can do nothing without user text.
+def read_user_text(messages: Messages) -> Conversation:
+    """The conversation that ``messages`` are, for a caller who can do nothing without user text.
 
     Raises:
         ConversationError: as :func:`read_messages`, or no user message has text.
@@ -91,19 +110,6 @@ def read_user_text(messages: Messages) -> tuple[Turn, ...]:
     if not turns:
         raise ConversationError("no user message with text among the messages; there is nothing to route")
     return turns
-
-
-def read_texts(messages: Messages) -> list[tuple[str, str]]:
-    """Role and text of every message; the text of system, developer and tool messages is empty if it is none.
-
-    Raises:
-        ConversationError: as :func:`read_messages`.
-    """
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
-        raise ConversationError("the messages must be a text or a list of {role, content} objects")
-    return [_read_message(message, index) for index, message in enumerate(messages)]
 
 
 def _read_message(message: object, index: int) -> tuple[str, str]:

@@ -125,3 +125,9 @@ class Warmup:
     tokens: int
     evaluated: int
     total_ms: float
+
+    @staticmethod
+    def reply(done: Warmup | None) -> dict[str, Any]:
+        """A warm-up as plain values; None stands for one that was called off, or gave way to a newer one."""
+        found = Warmup(0, 0, 0.0) if done is None else done
+        return {"done": done is not None, **asdict(found), "total_ms": round(found.total_ms, 3)}

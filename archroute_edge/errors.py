@@ -181,11 +181,13 @@ class RequestError(ArchRouteError):
     Args:
         message: what is wrong.
         code: the error code of JSON-RPC for it; that of parameters that make no sense unless told otherwise.
+        place: the part of the request that it is about, such as ``deadline``; empty for the whole.
     """
 
-    def __init__(self, message: str, *, code: int = -32602) -> None:
+    def __init__(self, message: str, *, code: int = -32602, place: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.place = place
 
 
 class SavedPrefixError(ArchRouteError):

@@ -77,11 +77,11 @@ ENDPOINTS = {
 
 METHODS = {
     "cancel": "id",
-    "info": "none",
-    "models": "none",
-    "route": "messages, routes, scores, key, deadline, caller",
-    "route_many": "conversations, routes, scores, keys, caller",
-    "warm": "messages, routes, caller",
+    "info": "",
+    "models": "",
+    "route": "caller, deadline, key, messages, routes, scores",
+    "route_many": "caller, conversations, keys, routes, scores",
+    "warm": "caller, messages, routes",
 }
 
 
@@ -131,4 +131,4 @@ def test_methods_over_stdio_and_their_parameters() -> None:
     """A host that names another method or parameter is told those that there are."""
     listed = _refusal("?").rpartition("there are ")[2]
     assert sorted(listed.split(", ")) == sorted(METHODS)
-    assert {name: _refusal(name, **{"?": 1}).rpartition("it takes ")[2] for name in METHODS} == METHODS
+    assert {name: _refusal(name, **{"?": 1}).partition("known here: ")[2] for name in METHODS} == METHODS

@@ -35,6 +35,7 @@ class Keys:
         read: keys that are read.
         ignored: keys that other programs read.
         needed: keys that have to be there.
+        others: whether any other key may stand there, too.
         hints: keys that people are likely to write, and what to know about them.
     """
 
@@ -43,6 +44,7 @@ class Keys:
     ignored: frozenset[str] = frozenset()
     needed: tuple[str, ...] = ()
     hints: dict[str, str] = field(default_factory=dict)
+    others: bool = False
 
     def meant(self, key: str) -> str | None:
         """The key that is read and that an unknown one is a slip of the pen of, if it is so close to one."""
@@ -192,12 +194,15 @@ class Node:
         entries = list(self.called(keys.what).entries())
         found = {key.content: value for key, value in entries}
         for key, _ in entries:
-            if key.content not in keys.read:
+            if key.content not in keys.read and not keys.others:
                 self.source.pass_over(key, keys, found)
-        found = {key: value for key, value in found.items() if key in keys.read and not value.is_nothing}
         for needed in keys.needed:
             if needed not in found:
-                raise self.error_inside(f"{own or keys.what} without {needed!r}")
+                place = self.place if isinstance(self.place, int) else f"{self.place or ''}.{needed}".lstrip(".")
+                raise self.source.error(f"{own or keys.what} without {needed!r}", place, self.source.path)
+        found = {
+            key: value for key, value in found.items() if key in keys.read and (not value.is_nothing or key in keys.needed)
+        }
         if own or keys.what.startswith("a "):
             name = found.get("name")
             if not own:

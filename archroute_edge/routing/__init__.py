@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         LONGEST_DEADLINE_S,
         N_CTX_LIMITS,
         THREADS_LIMITS,
+        check_deadline,
     )
 else:
     __getattr__, __all__ = lazily(
@@ -30,6 +31,6 @@ else:
             "_async_router": "AsyncRouter",
             "_router": "Router",
             "_service": "RoutingService",
-            "_setting_limits": "BUDGET_LIMITS GPU_LAYERS_LIMITS LONGEST_DEADLINE_S N_CTX_LIMITS THREADS_LIMITS",
+            "_setting_limits": "BUDGET_LIMITS GPU_LAYERS_LIMITS LONGEST_DEADLINE_S N_CTX_LIMITS THREADS_LIMITS check_deadline",
         },
     )

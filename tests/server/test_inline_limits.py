@@ -14,7 +14,7 @@ from archroute_edge.routes import Route, RouteTable
 from archroute_edge.routing import RoutingService
 from archroute_edge.server import StdioSettings, check_inline_table
 from archroute_edge.server._settings import MAX_DESCRIPTION_BYTES, MAX_MODELS, MAX_NAME_BYTES, MAX_TABLE_BYTES
-from archroute_edge.server.http import _json_body as json_body
+from archroute_edge.server.http import _bodies as json_body
 from archroute_edge.server.stdio._session import Session
 from tests.server.conftest import Client, StuckService
 

@@ -142,7 +142,7 @@ def test_each_api_has_its_decision(client: Client, path: str, body: dict[str, An
         ("/routing/v1/responses", {"input": [{"content": "x"}]}, "input.0.role"),
         ("/routing/v1/messages", {}, "messages"),
         ("/routing/v1/messages", {"messages": [{"role": "user", "content": 7}]}, "messages.0.content"),
-        ("/routing/v1/messages", {"messages": "x", "routing_preferences": [{"name": 7}]}, "routing_preferences.0"),
+        ("/routing/v1/messages", {"messages": "x", "routing_preferences": [{"name": 7}]}, "routing_preferences.0.name"),
     ],
 )
 def test_a_body_that_cannot_be_used_says_where(client: Client, path: str, body: dict[str, Any], param: str) -> None:
@@ -164,7 +164,7 @@ def test_routes_of_a_request_are_read_as_those_of_a_file(client: Client, path: s
     body = {key: [{"role": "user", "content": BUG}], "routing_preferences": routes}
     value = client.post(path, body).json()
     assert (value["route"], value["models"]) == ("bugs", ["acme/coder"])
-    slip = client.post(path, {**body, "routing_preferences": [{**routes[0], "descripton": "x"}]})
+    slip = client.post(path, {**body, "routing_preferences": [{"name": "bugs", "descripton": "x"}]})
     assert slip.json()["error"]["message"] == "unknown key 'descripton' in a route; did you mean 'description'?"
 
 

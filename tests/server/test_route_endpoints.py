@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, cast
 
 import pytest
-from pydantic import BaseModel
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.conversation import Turn
-from archroute_edge.decision import Decision, Timings, TokenCounts
 from archroute_edge.prompts import CARD
 from archroute_edge.prompts._prompt_formats import ORCHESTRATOR
 from archroute_edge.routing import RoutingService
-from archroute_edge.server.http import _reply_bodies as reply_bodies
 from tests.server.conftest import Client, StuckService
 from tests.server.test_guard import App
 
@@ -96,18 +92,9 @@ def test_what_was_warmed_is_not_evaluated_again(client: Client) -> None:
     [
         ("/v1/route", {}, "messages"),
         ("/v1/route", {"messages": BUG, "score": True}, "score"),
-        ("/v1/route", {"messages": BUG, "deadline": 0}, "deadline"),
-        ("/v1/route", {"messages": BUG, "deadline": "1"}, "deadline"),
-        ("/v1/route", {"messages": 7}, "messages"),
-        ("/v1/route", {"messages": BUG, "routes": [{"name": "a", "description": 7}]}, "routes.0"),
-        ("/v1/route/batch", {"conversations": []}, "conversations"),
+        ("/v1/route", {"messages": BUG, "routes": [{"name": "a", "description": 7}]}, "routes.0.description"),
         ("/v1/route/batch", {"conversations": [BUG, [{"role": "user", "content": 5}]]}, "conversations.1.0.content"),
-        ("/v1/route/batch", {"conversations": [BUG, None]}, "conversations.1"),
-        ("/v1/warm", {"messages": BUG, "routes": []}, "routes"),
         ("/v1/warm", {"messages": 7}, "messages"),
-        ("/v1/route", {"messages": {}}, "messages"),
-        ("/v1/route", {"messages": [{"role": "bot", "content": BUG}]}, "messages.0.role"),
-        ("/v1/route", {"messages": [{"role": "user", "content": [7]}]}, "messages.0.content.0"),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"text": 1}]}]}, "messages.0.content.0.text"),
         ("/v1/route", [BUG], None),
     ],
@@ -116,15 +103,6 @@ def test_a_request_that_cannot_be_used_says_where(client: Client, path: str, bod
     answer = client.post(path, body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
-
-
-@pytest.mark.parametrize(
-    ("model", "values"),
-    [(reply_bodies.RouteReply, Decision), (reply_bodies.TokenCountsReply, TokenCounts), (reply_bodies.TimingsReply, Timings)],
-)
-def test_the_document_knows_every_field_of_a_decision(model: type[BaseModel], values: type[Any]) -> None:
-    """A field that a later version adds would be answered and not documented."""
-    assert list(model.model_fields) == [field.name for field in dataclasses.fields(values)]
 
 
 def test_metrics_count_decisions_tokens_and_time(client: Client) -> None:

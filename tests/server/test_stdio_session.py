@@ -26,11 +26,12 @@ class FakeService:
 
     def submit(self, messages: Any, **_more: Any) -> Future[Decision]:
         future: Future[Decision] = Future()
-        if messages == "engine":
+        text = messages[0].content if messages else ""
+        if text == "engine":
             future.set_exception(EngineError("llama.cpp failed"))
-        elif messages == "bug":
+        elif text == "bug":
             future.set_exception(KeyError("x"))
-        elif messages == "raise":
+        elif text == "raise":
             raise ZeroDivisionError
         else:
             future.set_result(DECISION)

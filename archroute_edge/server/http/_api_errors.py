@@ -17,6 +17,7 @@ from archroute_edge.errors import (
     DecisionCancelledError,
     PromptFormatError,
     QueueFullError,
+    RequestError,
     RouteTableError,
     ServiceClosedError,
     SettingsError,
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _CODES = {404: "not_found", 405: "method_not_allowed"}
-_CALLERS_FAULT = (ConversationError, RouteTableError, PromptFormatError, SettingsError)
+_CALLERS_FAULT = (RequestError, ConversationError, RouteTableError, PromptFormatError, SettingsError)
 CLIENT_GONE = 499
 """Stands in metrics for requests whose client went away; nobody receives it."""
 
@@ -70,21 +71,14 @@ def api_error(exc: ArchRouteError) -> ApiError:
     if isinstance(exc, ContextOverflowError):
         return ApiError(400, str(exc), code="context_length_exceeded")
     if isinstance(exc, _CALLERS_FAULT):
-        param = "messages" if isinstance(exc, PromptFormatError) else None
-        if isinstance(exc, ConversationError):
-            param = param_of("messages", exc.place)
-        return ApiError(400, str(exc), code="invalid_request", param=param)
+        param = "messages" if isinstance(exc, PromptFormatError) else getattr(exc, "place", "")
+        return ApiError(400, str(exc), code="invalid_request", param=param or None)
     if isinstance(exc, ServiceClosedError):
         return unavailable("the server is shutting down", "shutting_down")
     if isinstance(exc, DecisionCancelledError):
         return unavailable("the decision was called off", "called_off")
     logger.error("a decision failed: %s", exc)
     return unavailable("the decision failed; the server's log says why", "engine_failed")
-
-
-def param_of(name: str, place: str) -> str:
-    """The part of a request that an error is about: ``place`` in the value called ``name``."""
-    return f"{name}.{place}" if place else name
 
 
 def unavailable(message: str, code: str) -> ApiError:

@@ -11,19 +11,25 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from archroute_edge.conversation import Messages, read_texts
+from archroute_edge.conversation import Conversation
 from archroute_edge.decision import Decision
+from archroute_edge.errors import ConversationError, RouteTableError
 from archroute_edge.prompts import ReadyPrompt, recognise
+from archroute_edge.server import options
 from archroute_edge.server.http._api_errors import ApiError
-from archroute_edge.server.http._json_body import JsonRoute
+from archroute_edge.server.http._bodies import body_of, read_body
 from archroute_edge.server.http._reply_bodies import ChatReply
-from archroute_edge.server.http._request_bodies import ChatRequest
 from archroute_edge.server.http._serving import Serving, error_responses
 
 PATH = "/v1/chat/completions"
 
 _SENDERS = ("user", "system", "developer")
-
+_OPTIONS = options("the body", "messages", "model stream stream_options n logprobs user", others=True)
+_BODY = body_of(
+    _OPTIONS,
+    "A chat completion of the router model: user and system messages that together hold a router prompt. Parameters of "
+    "sampling and length have no effect: the reply is the best one that the routes allow, whole.",
+)
 _STREAM: dict[str, Any] = {
     "description": "The reply; with `stream` as server-sent events, each a `chat.completion.chunk`, `[DONE]` at the end.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -32,24 +38,24 @@ _STREAM: dict[str, Any] = {
 
 def chat_endpoint(serving: Serving) -> APIRouter:
     """The endpoint over ``serving``."""
-    router = APIRouter(route_class=JsonRoute, tags=["router model"])
+    router = APIRouter(tags=["router model"])
 
-    @router.post(PATH, response_model=ChatReply, responses={200: _STREAM, **error_responses()})
-    async def complete(request: Request, body: ChatRequest) -> Response:
+    @router.post(PATH, response_model=ChatReply, responses={200: _STREAM, **error_responses()}, openapi_extra=_BODY)
+    async def complete(request: Request) -> Response:
         """Answer a router prompt, routes and conversation between their tags, in the shape that its sender expects."""
-        prompt = read_prompt(body.messages)
-        turns = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
-        answered = await serving.decide(request, turns, routes=prompt.table, user=body.user)
+        body = await read_body(request, _OPTIONS)
+        prompt = _prompt(body["messages"])
+        answered = await serving.decide(request, prompt.turns, routes=prompt.table, user=body.get("user"))
         reply = prompt.shape.reply(answered.decision.route)
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
-            "model": serving.model_name if body.model is None else body.model,
+            "model": body.get("model", serving.model_name),
         }
         usage = _usage(answered.decision)
-        if body.stream:
-            with_usage = bool(body.stream_options and body.stream_options.include_usage)
-            return StreamingResponse(_events(head, reply, usage if with_usage else None), media_type="text/event-stream")
+        if body.get("stream"):
+            with_usage = usage if body.get("stream_options") else None
+            return StreamingResponse(_events(head, reply, with_usage), media_type="text/event-stream")
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": reply},
@@ -61,19 +67,23 @@ def chat_endpoint(serving: Serving) -> APIRouter:
     return router
 
 
-def read_prompt(messages: Messages) -> ReadyPrompt:
+def _prompt(chat: Conversation) -> ReadyPrompt:
     """The router prompt that the user and system messages of a chat hold together.
 
     Raises:
         ApiError: 400; there is none.
         PromptFormatError: one begins and does not go on.
         RouteTableError: its routes cannot be used together.
-        ConversationError: the messages of the chat, or those in the prompt, are malformed.
+        ConversationError: the messages in the prompt are malformed.
     """
-    chat = read_texts(messages)
-    # With turns of the assistant it is a conversation, in which somebody may quote a prompt.
-    if all(role in _SENDERS for role, _ in chat):
-        prompt = recognise("\n".join(text for _, text in chat))
+    # With turns of the assistant it is a conversation, in which a prompt may be quoted.
+    if all(role in _SENDERS for role, _ in chat.texts):
+        try:
+            prompt = recognise("\n".join(text for _, text in chat.texts))
+        except (ConversationError, RouteTableError) as exc:
+            # A place in the prompt is none in the request.
+            exc.place = "messages"
+            raise
         if prompt is not None:
             return prompt
     raise ApiError(

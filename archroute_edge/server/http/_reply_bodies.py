@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_type_hints
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
-from archroute_edge.decision import Reason
+from archroute_edge.decision import Decision
 
 
 class DecisionReply(BaseModel):
@@ -20,49 +20,17 @@ class DecisionReply(BaseModel):
     switched: bool = Field(description="whether the session, after its pin had ended, goes to another model than before")
 
 
-class TokenCountsReply(BaseModel):
-    """Tokens of a decision."""
-
-    prompt: int
-    reused: int
-    evaluated: int
-    answer: int
-    evaluations: int
-
-
-class TimingsReply(BaseModel):
-    """Times of a decision in milliseconds."""
-
-    total_ms: float
-    wait_ms: float
-    prompt_ms: float
-    evaluate_ms: float
-    score_ms: float
-
-
-class RouteReply(BaseModel):
-    """A decision, as ``archroute route --json`` prints it."""
-
-    route: str
-    matched: bool
-    model: str | None
-    models: list[str]
-    confidence: float
-    scores: dict[str, float] | None = Field(None, description="only where they were asked for")
-    tokens: TokenCountsReply
-    timings: TimingsReply
-    trimmed: bool
-    dropped_turns: int
-    cut_turns: int
-    decided_by: str | None
-    prompt_format: str | None
-    reason: Reason | None
+RouteReply = create_model(  # type: ignore[call-overload]
+    "RouteReply",
+    __doc__="A decision, as `archroute route --json` prints it; `scores` only if they were asked for.",
+    **{name: (kind, None if name == "scores" else ...) for name, kind in get_type_hints(Decision).items()},
+)
 
 
 class BatchReply(BaseModel):
     """Decisions in the order of the conversations."""
 
-    decisions: list[RouteReply]
+    decisions: list[RouteReply]  # type: ignore[valid-type]
 
 
 class WarmReply(BaseModel):

@@ -16,7 +16,7 @@ from archroute_edge.decision import Decision
 from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import RouteTable
 from archroute_edge.routing import RoutingService
-from archroute_edge.server import ServerSettings, check_inline_table
+from archroute_edge.server import ServerSettings, check_inline_table, earliest
 from archroute_edge.server.http._affinity import AffinityStore
 from archroute_edge.server.http._api_errors import ClientGoneError, unavailable
 from archroute_edge.server.http._metrics import Metrics
@@ -116,17 +116,10 @@ class Serving:
             ClientGoneError: the client went away; the decision has been called off.
             ArchRouteError: as :meth:`RoutingService.submit`.
         """
-        config = self.config
-        routes = self.inline(routes)
-        deadlines = [each for each in (deadline, self.settings.deadline) if each is not None]
-        future = self.service.submit(
-            messages,
-            routes=routes,
-            scores=scores,
-            key=key,
-            deadline=min(deadlines) if deadlines else None,
-            caller=caller_of(request, user),
-        )
+        config, routes = self.config, self.inline(routes)
+        deadline = earliest(deadline, self.settings.deadline)
+        caller = caller_of(request, user)
+        future = self.service.submit(messages, routes=routes, scores=scores, key=key, deadline=deadline, caller=caller)
         decision = await self.wait(request, future)
         self.metrics.decided(decision, is_inline=routes is not None)
         return Answered(decision, config, routes is not None)

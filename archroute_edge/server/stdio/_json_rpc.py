@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,20 +28,18 @@ METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
 DECISION_FAILED: Final = -32000
-QUEUE_FULL: Final = -32001
-CLOSING: Final = -32002
-CANCELLED: Final = -32800
-"""As in the Language Server Protocol, whose clients know it."""
+# CANCELLED is the Language Server Protocol's, whose clients know it.
+QUEUE_FULL, CLOSING, CANCELLED = -32001, -32002, -32800
 
-_CODES: Final[tuple[tuple[type[ArchRouteError], int], ...]] = (
-    (QueueFullError, QUEUE_FULL),
-    (ServiceClosedError, CLOSING),
-    (DecisionCancelledError, CANCELLED),
-    (ConversationError, INVALID_PARAMS),
-    (RouteTableError, INVALID_PARAMS),
-    (SettingsError, INVALID_PARAMS),
-    (ContextOverflowError, INVALID_PARAMS),
-)
+_CODES: Final[dict[type[ArchRouteError], int]] = {
+    QueueFullError: QUEUE_FULL,
+    ServiceClosedError: CLOSING,
+    DecisionCancelledError: CANCELLED,
+    ConversationError: INVALID_PARAMS,
+    RouteTableError: INVALID_PARAMS,
+    SettingsError: INVALID_PARAMS,
+    ContextOverflowError: INVALID_PARAMS,
+}
 _LONGEST_MESSAGE: Final = 500
 
 RequestId = str | int | float | None
@@ -59,29 +55,29 @@ class Request:
     id: RequestId
     is_notification: bool
 
+    @classmethod
+    def read(cls, value: Any) -> Request:
+        """The request that a JSON value is.
 
-def read_request(value: Any) -> Request:
-    """The request that a JSON value is.
-
-    Raises:
-        RequestError: it is none.
-    """
-    if not isinstance(value, dict):
-        raise RequestError("a request is a JSON object with jsonrpc, id, method and params", code=INVALID_REQUEST)
-    if value.get("jsonrpc") != "2.0":
-        raise RequestError('a request says "jsonrpc": "2.0"', code=INVALID_REQUEST)
-    if "id" in value and not is_id(value["id"]):
-        raise RequestError("the id of a request is text or a number", code=INVALID_REQUEST)
-    method, params = value.get("method"), value.get("params", {})
-    if not isinstance(method, str):
-        raise RequestError("a request names its method", code=INVALID_REQUEST)
-    if not isinstance(params, dict):
-        raise RequestError("the params of a request are an object: parameters have names here", code=INVALID_PARAMS)
-    return Request(method, params, value.get("id"), "id" not in value)
+        Raises:
+            RequestError: it is none.
+        """
+        if not isinstance(value, dict):
+            raise RequestError("a request is a JSON object with jsonrpc, id, method and params", code=INVALID_REQUEST)
+        if value.get("jsonrpc") != "2.0":
+            raise RequestError('a request says "jsonrpc": "2.0"', code=INVALID_REQUEST)
+        if not is_id(value.get("id")):
+            raise RequestError("the id of a request is text or a number", code=INVALID_REQUEST)
+        method, params = value.get("method"), value.get("params", {})
+        if not isinstance(method, str):
+            raise RequestError("a request names its method", code=INVALID_REQUEST)
+        if not isinstance(params, dict):
+            raise RequestError("the params of a request are an object: parameters have names here")
+        return cls(method, params, value.get("id"), "id" not in value)
 
 
 def id_of(value: Any) -> RequestId:
-    """The id to answer with to something that may be no request: its own where it has one, else null."""
+    """The id to answer with to something that may be no request: its own if it has one, else null."""
     found = value.get("id") if isinstance(value, dict) else None
     return found if is_id(found) else None
 
@@ -100,46 +96,19 @@ def result_reply(request_id: RequestId, result: Any) -> Reply:
 
 def error_reply(request_id: RequestId, exc: BaseException) -> Reply:
     """The reply to a request that failed: ``data.type`` is the name of the error's class."""
-    if not isinstance(exc, ArchRouteError):
+    if isinstance(exc, RequestError):
+        message, code = str(exc), exc.code
+    elif isinstance(exc, ArchRouteError):
+        message, code = str(exc), next((code for kind, code in _CODES.items() if isinstance(exc, kind)), DECISION_FAILED)
+    else:
         logger.error("a request failed in a way that was not expected", exc_info=exc)
         message, code = "an error that was not expected; stderr has it", INTERNAL_ERROR
-    else:
-        message, code = str(exc), _code(exc)
     if len(message) > _LONGEST_MESSAGE:
         message = message[: _LONGEST_MESSAGE - 1] + "…"
     data: dict[str, Any] = {"type": type(exc).__name__}
     if isinstance(exc, QueueFullError):
         data["retry_after"] = round(exc.retry_after, 3)
     return {"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": message, "data": data}}
-
-
-def _code(exc: ArchRouteError) -> int:
-    if isinstance(exc, RequestError):
-        return exc.code
-    return next((code for kind, code in _CODES if isinstance(exc, kind)), DECISION_FAILED)
-
-
-class BatchReplies:
-    """Gathers the replies to a batch, from any thread, and sends them as one when the last is there.
-
-    Args:
-        count: how many there will be.
-        send: given the list of them.
-    """
-
-    def __init__(self, count: int, send: Callable[[list[Reply]], None]) -> None:
-        self._count = count
-        self._send = send
-        self._replies: list[Reply] = []
-        self._lock = threading.Lock()
-
-    def add(self, reply: Reply) -> None:
-        """Take one reply."""
-        with self._lock:
-            self._replies.append(reply)
-            is_last = len(self._replies) == self._count
-        if is_last:
-            self._send(self._replies)
 
 
 def encode(reply: Reply | list[Reply]) -> bytes:

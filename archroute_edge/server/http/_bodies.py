@@ -1,0 +1,80 @@
+"""JSON bodies, read strictly: UTF-8, one value, bounded nesting and number of parts, and in it the options of an endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, Final
+
+from fastapi import Request
+
+from archroute_edge.config import Keys, parse_json
+from archroute_edge.errors import ConversationError
+from archroute_edge.server import options_schema, read_options
+from archroute_edge.server.http._api_errors import ApiError
+
+MAX_DEPTH: Final = 64
+"""Deepest nesting of lists and objects in a body."""
+MAX_PARTS: Final = 20_000
+"""Most lists and objects in a body: its messages, their parts and everything else together."""
+# A body of more bytes is parsed in a thread of its own, so that other requests are answered meanwhile.
+_LARGE: Final = 1 << 16
+
+# A string, or a bracket outside of strings. Also takes a string that does not end: a match that fails would be tried again from
+# each quote in it.
+_STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+
+
+def body_of(keys: Keys, description: str) -> dict[str, Any]:
+    """What an endpoint's entry in the OpenAPI document says of its body."""
+    content = {"application/json": {"schema": options_schema(keys, description)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def read_body(request: Request, keys: Keys) -> dict[str, Any]:
+    """The options in a request's body.
+
+    Raises:
+        ApiError: 415; not declared as JSON. 400; not UTF-8, not JSON, nested too deep, or of too many parts.
+        ArchRouteError: an option cannot be used.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, "the body must be JSON: Content-Type: application/json", code="unsupported_media_type")
+    raw = await request.body()
+    if not raw:
+        raise ApiError(400, "the body is empty; a JSON object is needed", code="invalid_json")
+    if len(raw) < _LARGE:
+        return read_options(read_json(raw), keys)
+    return await asyncio.to_thread(lambda: read_options(read_json(raw), keys))
+
+
+def read_json(raw: bytes) -> Any:
+    """The JSON value in ``raw``.
+
+    Raises:
+        ApiError: 400; not UTF-8, not JSON, nested too deep, or of too many parts.
+    """
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        _check_nesting(raw)
+    try:
+        return parse_json(raw, "body")
+    except ConversationError as exc:
+        raise ApiError(400, str(exc), code="invalid_json") from exc
+
+
+def _check_nesting(raw: bytes) -> None:
+    depth = n_parts = 0
+    # One by one: other threads have their turn in between, and too many are not looked at to the end.
+    for found in _STRING_OR_BRACKET.finditer(raw):
+        first = raw[found.start()]
+        if first in b"[{":
+            depth += 1
+            n_parts += 1
+        elif first in b"]}":
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise ApiError(400, f"the body is nested deeper than {MAX_DEPTH} levels", code="invalid_json")
+        if n_parts > MAX_PARTS:
+            message = f"the body has more than {MAX_PARTS:,} lists and objects; send fewer messages"
+            raise ApiError(400, message, code="invalid_request")
