@@ -157,10 +157,16 @@ class Option:
 
 _NAME: Final = {"type": "string", "maxLength": MAX_NAME}
 _FLAG: Final = {"type": "boolean"}
+# In the order in which they are read: of two that cannot be used, the first is the error. Python reads routes first, too.
 OPTIONS: Final = {
+    "routes": Option(_placed(read_routes), _routes(additionalProperties=False), "Other routes than the configuration's own."),
+    "routing_preferences": Option(
+        _placed(lambda value: read_routes(value, foreign=True)),
+        _routes(),
+        "Other routes than the server's own; unknown keys are ignored.",
+    ),
     "messages": Option(_placed(read_messages), _CONVERSATION),
     "conversations": Option(_conversations, {"type": "array", "minItems": 1, "maxItems": MAX_BATCH, "items": _CONVERSATION}),
-    "routes": Option(_placed(read_routes), _routes(additionalProperties=False), "Other routes than the configuration's own."),
     "scores": Option(Node.flag, _FLAG, "Also answer the probability of every route."),
     "key": Option(_name, _NAME, "Names the conversation; keeps it on one of several weighted models."),
     "keys": Option(_names, {"type": "array", "items": {"type": ["string", "null"], "maxLength": MAX_NAME}}, "One for each."),
@@ -172,11 +178,6 @@ OPTIONS: Final = {
     "caller": Option(_name, _NAME, "Who asks: callers take turns, and a warm-up replaces an earlier one of its caller."),
     "model": Option(Node.text, _TEXT, "Any name; it is answered if there is no other model to name."),
     "input": Option(_placed(_input), {"anyOf": [_TEXT, _ITEMS]}),
-    "routing_preferences": Option(
-        _placed(lambda value: read_routes(value, foreign=True)),
-        _routes(),
-        "Other routes than the server's own; unknown keys are ignored.",
-    ),
     "system": Option(lambda node: node.content, {}, "Not looked at, but in an implicit session."),
     "tools": Option(lambda node: node.content, {}, "Not looked at, but for the names in an implicit session."),
     "id": Option(lambda node: node.content, {}),
@@ -216,15 +217,14 @@ def read_options(value: Any, keys: Keys) -> dict[str, Any]:
         ConversationError, RouteTableError: messages or routes that cannot be used. Each of them has its place in ``value``.
     """
     fields = Node.of(value, Source(error=_refused), keys.what).fields(keys)
-    return {name: OPTIONS[name].read(node) for name, node in fields.items()}
+    return {name: option.read(fields[name]) for name, option in OPTIONS.items() if name in fields}
 
 
 def options_schema(keys: Keys, description: str) -> dict[str, Any]:
     """The JSON schema of a request with these options."""
     properties = {}
-    for name in OPTIONS:
+    for name, option in OPTIONS.items():
         if name in keys.read:
-            option = OPTIONS[name]
             schema = option.schema if name in keys.needed or not option.schema else {"anyOf": [option.schema, {"type": "null"}]}
             properties[name] = {**schema, **({"description": option.description} if option.description else {})}
     needed = {"required": list(keys.needed)} if keys.needed else {}
