@@ -29,8 +29,8 @@ _ENGINE = """
 COMMANDS = {
     "archroute": "--verbose -v --version",
     "archroute bench": """
-        GGUF --budget --cases --config --csv --ctx --decisions --flash-attn --from --gpu-layers --html --imatrix --json
-        --kv-type --model --prompt-format --quants --reference --resume --rounds --routes --threads --turns
+        GGUF --budget --cases --config --csv --n-ctx --decisions --flash-attention --from --gpu-layers --html --imatrix --json
+        --kv-type --model --prompt-format --quant --reference --resume --rounds --n-routes --threads --turns
     """,
     "archroute calibrate": f"FILE --folds --json --model --output --prompt-format --resume --routes -o {_ENGINE}",
     "archroute check": "FILE --json",

@@ -100,12 +100,12 @@ def levels_of_model(model: str, quants: Sequence[str]) -> list[Contender]:
         ModelNotFoundError: no such model or level, or it is not on this machine; the message has the command that gets it.
     """
     if model == AUTO:
-        raise BenchmarkError("--quants needs a --model NAME whose levels it means, or a file to make them of: --from F16.gguf")
+        raise BenchmarkError("--quant needs a --model NAME whose levels it means, or a file to make them of: --from F16.gguf")
     name = model.partition(":")[0]
     entry, _ = catalogue_entry(name)
     if not entry.file_names:
         raise BenchmarkError(
-            f"{name} is one file and has no levels; leave --quants out, or name a file to make levels of: --from F16.gguf"
+            f"{name} is one file and has no levels; leave --quant out, or name a file to make levels of: --from F16.gguf"
         )
     if [each.lower() for each in quants] == [ALL]:
         here = {level: file for level in entry.file_names if (file := locate(entry, level))}

@@ -90,14 +90,14 @@ def _choice(**meanings: Any) -> Parse:
 @click.command(
     cls=RecordedCommand,
     epilog=examples(
-        "archroute bench --model arch-router --quants Q4_0,Q4_K_M,Q8_0",
-        "archroute bench --from model-F16.gguf --quants all --cases shipped",
-        "archroute bench one.gguf two.gguf --threads 1,2,4 --routes 5,50,200",
+        "archroute bench --model arch-router --quant Q4_0,Q4_K_M,Q8_0",
+        "archroute bench --from model-F16.gguf --quant all --cases shipped",
+        "archroute bench one.gguf two.gguf --threads 1,2,4 --n-routes 5,50,200",
     ),
 )
 @click.argument("gguf", nargs=-1)
 @click.option("--model", metavar="NAME|PATH", default=AUTO, show_default=True, help="The model to measure.")
-@click.option("--quants", callback=_list_of(str, "a level"), metavar="LEVELS|all",
+@click.option("--quant", "quants", callback=_list_of(str, "a level"), metavar="LEVELS|all",
               help="Levels of the model that are on this machine, or those to make with --from.")  # fmt: skip
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE",
               help="F16, BF16 or F32 GGUF; levels that are not beside it are made for this run.")  # fmt: skip
@@ -108,14 +108,15 @@ def _choice(**meanings: Any) -> Parse:
               cls=Option, heading=_SWEEPS, help="CPU threads.  [default: physical cores]")  # fmt: skip
 @click.option("--gpu-layers", callback=_numbers(*GPU_LAYERS_LIMITS, all=-1), metavar="N,...",
               cls=Option, heading=_SWEEPS, help="Layers on the GPU, or all.  [default: all, if there is a GPU]")  # fmt: skip
-@click.option("--ctx", "n_ctx", callback=_numbers(*N_CTX_LIMITS), metavar="N,...",
+@click.option("--n-ctx", callback=_numbers(*N_CTX_LIMITS), metavar="N,...",
               cls=Option, heading=_SWEEPS, help="Size of the KV cache, tokens.  [default: fitted to the routes]")  # fmt: skip
 @click.option("--kv-type", callback=_choice(**{name: name for name in KV_TYPES}), metavar="TYPE,...",
               cls=Option, heading=_SWEEPS, help=f"Data type of the KV cache.  [default: {DEFAULT_KV_TYPE}]")  # fmt: skip
-@click.option("--flash-attn", "flash_attention", callback=_choice(on=True, off=False), metavar="on,off",
+@click.option("--flash-attention", callback=_choice(on=True, off=False), metavar="on,off",
               cls=Option, heading=_SWEEPS, help="Flash attention.  [default: as measured for the prompt's length]")  # fmt: skip
 @click.option(
-    "--routes",
+    "--n-routes",
+    "routes",
     callback=_numbers(1, MOST_ROUTES),
     metavar="N,...",
     cls=Option,
@@ -145,7 +146,7 @@ def _choice(**meanings: Any) -> Parse:
 def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, html: Path | None, **options: Any) -> None:
     """Measure models, or levels of one, here, and recommend one.
 
-    GGUF are model files to measure beside those that --model and --quants name; nothing is downloaded. The report goes to
+    GGUF are model files to measure beside those that --model and --quant name; nothing is downloaded. The report goes to
     stdout. Ctrl-C reports what is finished, and --resume goes on from there.
     """
     shows_tables = not as_json
@@ -241,7 +242,7 @@ def _contenders(options: dict[str, Any], scratch: Path, line: ProgressLine) -> t
         raise SettingsError("--imatrix is for making levels; name the file to make them of with --from")
     if source is not None:
         if quants is None:
-            raise SettingsError("--from needs --quants: the levels to make of it, or all")
+            raise SettingsError("--from needs --quant: the levels to make of it, or all")
         if model != AUTO:
             raise SettingsError("--from says already which model is measured; leave --model out")
         plan = plan_levels(source, quants, imatrix)

@@ -63,8 +63,8 @@ def whole(folder: Path) -> tuple[Result, Path]:
         patch.setenv("ARCHROUTE_CACHE_DIR", str(cache))
         patch.setattr("archroute_edge.bench._plan.SWEEP_ROUNDS", 1)
         patch.setattr("archroute_edge.bench._run.LONGEST_SWEEP_S", 0)
-        levels = ("--from", str(folder / "small-F32.gguf"), "--quants", "q4_0,Q8_0,IQ2_M")
-        sweeps = ("--kv-type", "f16,q8_0", "--turns", "1,3", "--routes", "2,240")
+        levels = ("--from", str(folder / "small-F32.gguf"), "--quant", "q4_0,Q8_0,IQ2_M")
+        sweeps = ("--kv-type", "f16,q8_0", "--turns", "1,3", "--n-routes", "2,240")
         outputs = ("--json", "--csv", str(folder / "b.csv"), "--html", str(folder / "b.html"))
         cases = ("--cases", str(folder / "cases.jsonl"), "--reference", "Q8_0")
         return CliRunner().invoke(main, ["bench", *levels, *sweeps, *cases, *outputs, *FEWEST], prog_name="archroute"), cache
@@ -163,7 +163,7 @@ def test_nothing_is_left_behind(whole: tuple[Result, Path], folder: Path) -> Non
 def test_an_interrupted_run_reports_what_it_has_and_goes_on(folder: Path, tmp_path: Path, run: Run) -> None:
     """Ctrl-C in the middle: the finished part is reported and kept, temporary files go, and --resume does the rest only."""
     cache = tmp_path / "prefixes"
-    arguments = ("bench", "--from", str(folder / "small-F32.gguf"), "--quants", "Q4_0", *FEWEST, "--json")
+    arguments = ("bench", "--from", str(folder / "small-F32.gguf"), "--quant", "Q4_0", *FEWEST, "--json")
     process = subprocess.Popen(
         [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     )
@@ -218,7 +218,7 @@ def test_an_encoder_is_measured_beside_a_language_model(
     """What an encoder has none of is no figure, and without cases nothing says which of the two to take."""
     monkeypatch.setattr("archroute_edge.bench._plan.SWEEP_ROUNDS", 1)
     files = (str(random_encoder), str(folder / "small-Q8_0.gguf"))
-    result = run("bench", *files, "--threads", "1", "--rounds", "1", "--decisions", "1", "--routes", "2", "--json")
+    result = run("bench", *files, "--threads", "1", "--rounds", "1", "--decisions", "1", "--n-routes", "2", "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     encoder, small = report["levels"]
@@ -259,21 +259,21 @@ def test_mistakes(folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     source, q8 = str(folder / "small-F32.gguf"), str(folder / "small-Q8_0.gguf")
     (tmp_path / "no.gguf").write_bytes(b"GGUF, or so it says")
     for arguments, message in (
-        (("--model", "arch-router", "--quants", "Q4_0,Q2_K"), "python -m tools.convert katanemo/Arch-Router-1.5B"),
-        (("--model", "arch-router", "--quants", "Q2_K"), "get it with: archroute models pull arch-router --quant Q2_K"),
-        (("--model", "arch-router", "--quants", "all"), "get it with: archroute models pull arch-router --quant Q4_K_M"),
-        (("--model", "arch-router", "--quants", "Q9"), "has no level 'Q9'; its levels: Q2_K, Q3_K_S"),
-        (("--model", "tiny", "--quants", "all"), "tiny is one file and has no levels; leave --quants out, or name a file"),
-        (("--model", "mini", "--quants", "ALL"), "mini is one file and has no levels"),
-        (("--model", "mini", "--quants", "Q8_0"), "mini is one file and has no levels"),
+        (("--model", "arch-router", "--quant", "Q4_0,Q2_K"), "python -m tools.convert katanemo/Arch-Router-1.5B"),
+        (("--model", "arch-router", "--quant", "Q2_K"), "get it with: archroute models pull arch-router --quant Q2_K"),
+        (("--model", "arch-router", "--quant", "all"), "get it with: archroute models pull arch-router --quant Q4_K_M"),
+        (("--model", "arch-router", "--quant", "Q9"), "has no level 'Q9'; its levels: Q2_K, Q3_K_S"),
+        (("--model", "tiny", "--quant", "all"), "tiny is one file and has no levels; leave --quant out, or name a file"),
+        (("--model", "mini", "--quant", "ALL"), "mini is one file and has no levels"),
+        (("--model", "mini", "--quant", "Q8_0"), "mini is one file and has no levels"),
         (("--model", "mini+tiny"), "mini+tiny: a cascade is two models; measure each: archroute bench mini tiny"),
-        (("--quants", "Q8_0"), "--model NAME"),
+        (("--quant", "Q8_0"), "--model NAME"),
         ((str(tmp_path / "no.gguf"),), f"{tmp_path / 'no.gguf'}: "),
         ((str(tmp_path / "none.gguf"),), "no such model file"),
-        (("--from", source, "--quants", "Q9"), "no quantization level 'Q9'; there are Q2_K"),
-        (("--from", source, "--quants", "IQ2_M"), "python -m tools.convert imatrix"),
-        (("--from", q8, "--quants", "Q4_0"), "is quantized already"),
-        (("--from", source), "--from needs --quants"),
+        (("--from", source, "--quant", "Q9"), "no quantization level 'Q9'; there are Q2_K"),
+        (("--from", source, "--quant", "IQ2_M"), "python -m tools.convert imatrix"),
+        (("--from", q8, "--quant", "Q4_0"), "is quantized already"),
+        (("--from", source), "--from needs --quant"),
         ((q8, "--imatrix", source), "--imatrix is for making levels"),
         ((q8, "--cases", str(tmp_path / "none.jsonl")), "none.jsonl: cannot be read"),
         ((q8, "--reference", "Q8_0"), "give --cases as well"),
@@ -281,8 +281,8 @@ def test_mistakes(folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         ((q8, "--threads", "1,x"), "'1,x' is not a whole number from 1 to 512, with commas between several"),
         ((q8, "--gpu-layers", "some"), "a whole number from 0 to 65536, or all"),
         ((q8, "--kv-type", "f16,q9"), "is not one of f32, f16"),
-        ((q8, "--flash-attn", "maybe"), "is not one of on, off"),
-        ((q8, "--routes", "5,500"), "a whole number from 1 to 240"),
+        ((q8, "--flash-attention", "maybe"), "is not one of on, off"),
+        ((q8, "--n-routes", "5,500"), "a whole number from 1 to 240"),
         ((q8, "--csv", str(tmp_path / "no" / "b.csv")), "there is no folder"),
     ):
         assert message in one_line(run("bench", *arguments)), arguments
@@ -293,6 +293,6 @@ def test_too_little_room_for_the_levels_is_found_out_before_they_are_made(
 ) -> None:
     used = shutil.disk_usage(tmp_path)._replace(free=200 << 20)
     monkeypatch.setattr("archroute_edge.bench._levels.shutil.disk_usage", lambda _path: used)
-    message = one_line(run("bench", "--from", str(folder / "small-F32.gguf"), "--quants", "Q4_0"))
+    message = one_line(run("bench", "--from", str(folder / "small-F32.gguf"), "--quant", "Q4_0"))
     assert "the levels to make take 0.0 GB and there are 0.2 GB free" in message
     assert not list(tmp_path.rglob("*.gguf"))

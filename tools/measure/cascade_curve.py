@@ -62,7 +62,9 @@ def draw(points: Sequence[Point], path: Path) -> None:
     """Shares, and the mean time below them."""
     places = [point.switch_over for point in points]
     with figure(7.0, 5.6, panels=(2, 1)) as (drawn, (above, below)):
-        above.plot(places, [100 * point.decided_by_encoder for point in points], color=COLOURS[0], label="decided by the encoder")
+        above.plot(
+            places, [100 * point.decided_by_encoder for point in points], color=COLOURS[0], label="decided by the encoder"
+        )
         known = [point for point in points if point.right_where_encoder is not None]
         above.plot(
             [point.switch_over for point in known],
