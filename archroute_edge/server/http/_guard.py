@@ -8,10 +8,10 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from enum import Enum
 from typing import Final
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archroute_edge.server import ServerSettings
@@ -33,14 +33,7 @@ _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
 _DRAIN_S: Final = 5.0
 _DRAIN_BYTES: Final = 64 << 20
 _MOST_BESIDE_THE_QUEUE: Final = 64
-
-
-class Stopped(Enum):
-    """Why the rest of a body is not waited for."""
-
-    TOO_SLOW = "too slow"
-    NO_PLACE = "no place"
-    CLOSING = "closing"
+_STANDS_STILL: Final = "the body stands still, and others need its place; send it at once"
 
 
 class Place:
@@ -54,8 +47,8 @@ class Place:
     def __init__(self, address: str, clock: Callable[[], float]) -> None:
         self.address = address
         self.is_whole = False
-        self.stopped: Stopped | None = None
-        """Why it is not read to its end."""
+        self.stopped: ApiError | None = None
+        """The answer if it is not read to its end."""
         self.last = clock()
         """When the last bytes came."""
         self._clock = clock
@@ -86,10 +79,10 @@ class Place:
         self.is_whole = True
         return body
 
-    def stop(self, reason: Stopped) -> None:
+    def stop(self, answer: ApiError) -> None:
         """Wait for no more of it."""
         if not self.is_whole and self._reading is not None and not self._reading.done():
-            self.stopped = reason
+            self.stopped = answer
             self._reading.cancel()
 
     def _look_later(self) -> None:
@@ -97,7 +90,7 @@ class Place:
 
     def _look(self) -> None:
         if self._n_bytes < LEAST_RATE * WINDOW_S:
-            self.stop(Stopped.TOO_SLOW)
+            self.stop(_too_slow())
         self._n_bytes = 0
         self._look_later()
 
@@ -127,7 +120,7 @@ class BodyPlaces:
             if stalled is None:
                 return None
             self.free(stalled)
-            stalled.stop(Stopped.NO_PLACE)
+            stalled.stop(_closing(ApiError(408, _STANDS_STILL, code="timeout")))
         place = Place(address, self._clock)
         self._taken[place] = None
         return place
@@ -139,7 +132,7 @@ class BodyPlaces:
     def stop(self) -> None:
         """Wait for no more of any body: the server ends."""
         for place in list(self._taken):
-            place.stop(Stopped.CLOSING)
+            place.stop(_closing(unavailable("the server is shutting down", "shutting_down")))
 
     def _stalled(self) -> Place | None:
         now = self._clock()
@@ -180,7 +173,7 @@ class Guard:
                 message["headers"] = [*kept, (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
             await send(message)
 
-        headers = _Headers(scope)
+        headers = Headers(scope=scope)
         try:
             self._check(headers, path)
             found = await self._read(headers, receive, (scope.get("client") or ("",))[0])
@@ -198,20 +191,20 @@ class Guard:
         finally:
             self.bodies.free(place)
 
-    def _check(self, headers: _Headers, path: str) -> None:
-        host = headers.only(b"host")
+    def _check(self, headers: Headers, path: str) -> None:
+        host = _only(headers, "host")
         if host is None:
             raise ApiError(400, "one Host header is needed", code="invalid_host")
         if self._hosts is not None and _name(host) not in self._hosts:
             raise ApiError(
                 403, "this server does not answer to the name in the Host header; see --allowed-host", code="host_not_allowed"
             )
-        origin = headers.only(b"origin", default="")
+        origin = _only(headers, "origin", default="")
         # A page's own server is not foreign to it; "null" is what sandboxed pages and files send.
         if origin is None or (origin and _netloc(origin) != host.lower()):
             raise ApiError(403, "requests of web pages from elsewhere are not answered", code="origin_not_allowed")
         if self._key is not None and path not in OPEN_PATHS:
-            scheme, _, key = (headers.only(b"authorization", default="") or "").partition(" ")
+            scheme, _, key = (_only(headers, "authorization", default="") or "").partition(" ")
             # Compared as a whole whatever was sent, so that the time it takes says nothing about the key.
             if not hmac.compare_digest(key.strip().encode("latin-1"), self._key) or scheme.lower() != "bearer":
                 challenge = {"WWW-Authenticate": "Bearer"}
@@ -219,15 +212,15 @@ class Guard:
                     401, "send the server's API key: Authorization: Bearer KEY", code="invalid_api_key", headers=challenge
                 )
 
-    async def _read(self, headers: _Headers, receive: Receive, address: str) -> tuple[bytes, Place] | None:
+    async def _read(self, headers: Headers, receive: Receive, address: str) -> tuple[bytes, Place] | None:
         """The whole body, and its place, to be given back with the answer; None if the request has none."""
-        length = headers.only(b"content-length", default="0") or ""
-        chunked = headers.only(b"transfer-encoding", default="") != ""
+        length = _only(headers, "content-length", default="0") or ""
+        chunked = _only(headers, "transfer-encoding", default="") != ""
         if length == "0" and not chunked:
             return None
         limit = self._settings.max_body
         if not chunked and length.isdecimal() and int(length) > limit:
-            if headers.only(b"expect", default="") == "":
+            if _only(headers, "expect", default="") == "":
                 await _drain(receive)
             raise self._too_large()
         place = self.bodies.take(address)
@@ -238,7 +231,7 @@ class Guard:
             return await place.read(reading, self._settings.timeout), place
         except BaseException as exc:
             self.bodies.free(place)
-            error = _not_read(exc, place)
+            error = _too_slow() if isinstance(exc, asyncio.TimeoutError) else place.stopped
             if error is None:
                 raise
             raise error from exc
@@ -260,47 +253,30 @@ class Guard:
                 return bytes(body)
 
     def _too_large(self) -> ApiError:
-        return ApiError(
-            413,
-            f"the body is larger than the {self._settings.max_body:,} bytes that this server takes; see --max-body",
-            code="body_too_large",
-            headers={"Connection": "close"},
-        )
+        message = f"the body is larger than the {self._settings.max_body:,} bytes that this server takes; see --max-body"
+        return _closing(ApiError(413, message, code="body_too_large"))
 
 
-def _not_read(exc: BaseException, place: Place) -> ApiError | None:
-    """What a client is answered whose body was not read; None if that is not known here."""
-    close = {"Connection": "close"}
-    if isinstance(exc, asyncio.TimeoutError) or place.stopped is Stopped.TOO_SLOW:
-        return ApiError(408, "the body did not arrive in time", code="timeout", headers=close)
-    if place.stopped is Stopped.NO_PLACE:
-        message = "the body stands still, and others need its place; send it at once"
-        return ApiError(408, message, code="timeout", headers=close)
-    if place.stopped is Stopped.CLOSING:
-        error = unavailable("the server is shutting down", "shutting_down")
-        error.headers = {**(error.headers or {}), **close}
-        return error
-    return None
+def _too_slow() -> ApiError:
+    return _closing(ApiError(408, "the body did not arrive in time", code="timeout"))
+
+
+def _closing(error: ApiError) -> ApiError:
+    """``error``, behind which the connection is closed: the rest of the body would be taken for the next request."""
+    error.headers = {**(error.headers or {}), "Connection": "close"}
+    return error
 
 
 class _ClientLeftError(Exception):
     """The client went away while it was sending."""
 
 
-class _Headers:
-    """The headers of a request, by their names in lower case."""
-
-    def __init__(self, scope: Scope) -> None:
-        self._values: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            self._values.setdefault(name, []).append(value)
-
-    def only(self, name: bytes, default: str | None = None) -> str | None:
-        """The value of a header that may stand once; ``default`` where it is missing, None where it stands twice."""
-        values = self._values.get(name)
-        if values is None:
-            return default
-        return values[0].decode("latin-1").strip() if len(values) == 1 else None
+def _only(headers: Headers, name: str, default: str | None = None) -> str | None:
+    """The value of a header that may stand once; ``default`` where it is missing, None where it stands twice."""
+    values = headers.getlist(name)
+    if not values:
+        return default
+    return values[0].strip() if len(values) == 1 else None
 
 
 def _name(host: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -29,28 +30,20 @@ class Metrics:
     def __init__(self, service: RoutingService, paths: Iterable[str]) -> None:
         self.registry = CollectorRegistry()
         self._paths = frozenset(paths)
-        self._requests = Counter(
-            "archroute_http_requests", "Answers by path and status.", ("path", "status"), registry=self.registry
-        )
-        self._decisions = Counter(
+        counter = partial(Counter, registry=self.registry)
+        self._requests = counter("archroute_http_requests", "Answers by path and status.", ("path", "status"))
+        self._decisions = counter(
             "archroute_decisions",
             "Decisions by route; those on routes that came with a request are counted together.",
             ("table", "route"),
-            registry=self.registry,
         )
-        self._fallbacks = Counter(
-            "archroute_fallbacks", "Decisions in which the fallback stood in.", ("reason",), registry=self.registry
-        )
+        self._fallbacks = counter("archroute_fallbacks", "Decisions in which the fallback stood in.", ("reason",))
+        self._tokens = counter("archroute_tokens", "Tokens of decisions.", ("kind",))
+        self._timeouts = counter("archroute_timeouts", "Requests given up at the time limit.")
+        self._pinned = counter("archroute_pinned_decisions", "Requests answered with an earlier decision of their session.")
+        self._reloads = counter("archroute_config_reloads", "New configurations, taken or refused.", ("outcome",))
         self._seconds = Histogram(
             "archroute_decision_seconds", "Time by phase.", ("phase",), buckets=_SECONDS, registry=self.registry
-        )
-        self._tokens = Counter("archroute_tokens", "Tokens of decisions.", ("kind",), registry=self.registry)
-        self._timeouts = Counter("archroute_timeouts", "Requests given up at the time limit.", registry=self.registry)
-        self._pinned = Counter(
-            "archroute_pinned_decisions", "Requests answered with an earlier decision of their session.", registry=self.registry
-        )
-        self._reloads = Counter(
-            "archroute_config_reloads", "New configurations, taken or refused.", ("outcome",), registry=self.registry
         )
         self.sessions = Gauge("archroute_affinity_sessions", "Sessions remembered.", registry=self.registry)
         # So that rates are 0 and not missing until the first of a kind.
