@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -45,13 +46,8 @@ def list_models(as_json: bool) -> None:
         return
     shown = [("model", "size", "licence", "on this machine")]
     for row in rows:
-        size = (
-            shown_size(row["bytes"])
-            if row["bytes"] is not None
-            else f"~{row['approximate_size']}"
-            if row["approximate_size"]
-            else "?"
-        )
+        about = f"~{row['approximate_size']}" if row["approximate_size"] else "?"
+        size = about if row["bytes"] is None else shown_size(row["bytes"])
         shown.append((row["name"] + (" (usual)" if row["default"] else ""), size, row["licence"], row["path"] or "no"))
     widths = [max(len(row[column]) for row in shown) for column in range(3)]
     for name, size, licence, path in shown:
@@ -63,9 +59,8 @@ def _rows(entry: CatalogueEntry, here: dict[str, InstalledModel]) -> list[dict[s
     sizes: dict[str, str | None] = {f"{entry.name}:{level}": file.size for level, file in entry.files.items()}
     if entry.file is not None:
         sizes[entry.name] = None
-    sizes.update(
-        {f"{entry.name}:{level}": None for level in entry.file_names if f"{entry.name}:{level}" in here.keys() - sizes}
-    )
+    made = (f"{entry.name}:{level}" for level in entry.file_names)
+    sizes |= dict.fromkeys(name for name in made if name in here.keys() - sizes)
     if entry.checkpoint is not None:
         sizes[f"{entry.name}:{CHECKPOINT}"] = entry.checkpoint.size
     return [
@@ -84,9 +79,7 @@ def _rows(entry: CatalogueEntry, here: dict[str, InstalledModel]) -> list[dict[s
     ]
 
 
-@models.command(
-    epilog=examples("archroute models pull arch-router", "archroute models pull arch-router --quant Q4_K_M"),
-)
+@models.command(epilog=examples("archroute models pull arch-router", "archroute models pull arch-router --quant Q4_K_M"))
 @_NAME
 @option("--quant", metavar="LEVEL", help="Quantization level, such as Q4_K_M.  [default: the catalogue's]")
 @option("--revision", metavar="REV", help="Branch, tag or commit of the repository.  [default: the catalogue's, or main]")
@@ -105,18 +98,9 @@ def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> N
         pulled = pull_model(name, level=quant, revision=revision, listener=PullView(line))
     click.echo(f"{pulled.name}: {'downloaded' if pulled.downloaded else 'was here already'}, checked", err=True)
     if as_json:
-        licence = {"name": pulled.licence.name, "link": pulled.licence.link, "path": _text(pulled.licence.path)}
-        report = {
-            "name": pulled.name,
-            "path": str(pulled.path),
-            "repo": pulled.repo,
-            "revision": pulled.revision,
-            "bytes": pulled.n_bytes,
-            "sha256": pulled.sha256,
-            "licence": licence,
-            "downloaded": pulled.downloaded,
-        }
-        click.echo(json.dumps(report))
+        report = asdict(pulled)
+        report["bytes"] = report.pop("n_bytes")
+        click.echo(json.dumps(report, default=str))
     else:
         click.echo(str(pulled.path))
 
@@ -186,7 +170,3 @@ def remove_model(name: str, yes: bool, as_json: bool) -> None:
 
 def _can_answer() -> bool:
     return sys.stdin.isatty()
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
