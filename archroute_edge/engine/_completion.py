@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -15,7 +15,7 @@ import psutil
 
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
-from archroute_edge.engine._context import LlamaContext, context_params
+from archroute_edge.engine._context import LlamaContext, context_params, parts
 from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, KV_TYPES, bytes_per_cell
 from archroute_edge.engine._interface import BatchToken, Logits
 from archroute_edge.engine._loaded_model import LoadedModel
@@ -39,12 +39,11 @@ FLASH_ATTENTION_DEPTH = 1024
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How to load and run a model.
+    """How to run a model.
 
     Args:
         n_ctx: cells in the KV cache.
         n_threads: threads for evaluation.
-        n_gpu_layers: layers to put on the GPU; negative means all, and has no effect in a build without one.
         flash_attention: whether attention is computed by llama.cpp's flash-attention kernels.
         kv_type: number type of keys and values, one of :data:`archroute_edge.engine.KV_TYPES`.
         abortable: whether llama.cpp's abort callback is used, which no GPU looks at; without it, what is evaluated is cut
@@ -53,7 +52,6 @@ class EngineSettings:
 
     n_ctx: int
     n_threads: int
-    n_gpu_layers: int = -1
     flash_attention: bool = True
     kv_type: str = DEFAULT_KV_TYPE
     abortable: bool = True
@@ -71,6 +69,8 @@ class CompletionEngine(LlamaContext):
         ModelLoadError: llama.cpp could not make the context (usually: too little memory for ``n_ctx``, or heads that
             a quantized ``kv_type`` does not fit).
     """
+
+    n_sequences = N_SEQUENCES
 
     def __init__(self, model: LoadedModel, settings: EngineSettings) -> None:
         self.settings = settings
@@ -94,11 +94,6 @@ class CompletionEngine(LlamaContext):
     def n_ctx(self) -> int:
         """Cells in the KV cache, over all sequences."""
         return int(llama_cpp.llama_n_ctx(self._open()))
-
-    @property
-    def n_sequences(self) -> int:
-        """How many sequences there may be at once."""
-        return N_SEQUENCES
 
     @contextmanager
     def stopped_by(self, cancellation: Cancellation) -> Iterator[None]:
@@ -126,7 +121,7 @@ class CompletionEngine(LlamaContext):
             EngineError: llama.cpp failed, or the model computed something that is not a number.
         """
         rows, n_finished = [], 0
-        for piece in _pieces(batch, self._n_batch):
+        for piece in parts(batch, self._n_batch, lambda entry: entry.wants_logits, N_SEQUENCES):
             row = None if self._cancellation.cancelled else self._evaluate_piece(piece)
             if row is None:
                 raise EvaluationStoppedError("the evaluation was cancelled", n_finished=n_finished)
@@ -209,15 +204,3 @@ class CompletionEngine(LlamaContext):
             "rope": [params.rope_scaling_type, params.rope_freq_base, params.rope_freq_scale],
             "n_batch": self.settings.n_batch,
         }
-
-
-def _pieces(batch: Sequence[BatchToken], n_batch: int) -> Iterable[Sequence[BatchToken]]:
-    """Cut a batch so that no piece has more tokens, or asks for more logits, than the context takes."""
-    start, wanted = 0, 0
-    for index, entry in enumerate(batch):
-        if index - start == n_batch or wanted + entry.wants_logits > N_SEQUENCES:
-            yield batch[start:index]
-            start, wanted = index, 0
-        wanted += entry.wants_logits
-    if start < len(batch):
-        yield batch[start:]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import llama_cpp
 import numpy as np
@@ -16,6 +16,7 @@ from archroute_edge.engine._loaded_model import LoadedModel
 from archroute_edge.errors import EngineError, ModelLoadError
 from archroute_edge.system import OwnProcess
 
+Item = TypeVar("Item")
 Integers = npt.NDArray[np.int32]
 
 
@@ -27,6 +28,18 @@ def context_params(n_ctx: int, n_batch: int, n_sequences: int) -> Any:
     params.n_seq_max = n_sequences
     params.kv_unified = params.no_perf = True
     return params
+
+
+def parts(items: Sequence[Item], most: int, weigh: Callable[[Item], int], most_weight: int) -> Iterator[Sequence[Item]]:
+    """``items`` cut into parts of at most ``most``, whose weights are together at most ``most_weight``."""
+    start = weight = 0
+    for index, item in enumerate(items):
+        if index - start == most or weight + weigh(item) > most_weight:
+            yield items[start:index]
+            start, weight = index, 0
+        weight += weigh(item)
+    if start < len(items):
+        yield items[start:]
 
 
 class LlamaContext:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
-from archroute_edge.engine._context import LlamaContext, context_params
+from archroute_edge.engine._context import LlamaContext, context_params, parts
 from archroute_edge.engine._loaded_model import LoadedModel
 from archroute_edge.engine._model_check import control_token
 from archroute_edge.engine._wordpiece import read_wordpiece
@@ -42,14 +42,7 @@ class EncodedText:
 
 def batches(texts: Sequence[EncodedText]) -> Iterator[Sequence[EncodedText]]:
     """``texts`` in parts that :meth:`EmbeddingEngine.embed` takes one evaluation for."""
-    start = n_tokens = 0
-    for index, text in enumerate(texts):
-        if index - start == N_TEXTS or n_tokens + len(text.tokens) > N_UBATCH:
-            yield texts[start:index]
-            start, n_tokens = index, 0
-        n_tokens += len(text.tokens)
-    if start < len(texts):
-        yield texts[start:]
+    return parts(texts, N_TEXTS, lambda text: len(text.tokens), N_UBATCH)
 
 
 class EmbeddingEngine(LlamaContext):

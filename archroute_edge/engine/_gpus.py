@@ -11,14 +11,8 @@ from typing import Final
 
 @dataclass(frozen=True)
 class GPUVendor:
-    """A maker of graphics cards, and the backend of llama.cpp for them.
-
-    Args:
-        name: as people call it.
-        backend: the backend of llama.cpp that serves all of them.
-        cmake_flag: compiles it.
-        devices: what the names of the backend's devices begin with.
-    """
+    """A maker of graphics cards, the backend of llama.cpp for all of them, the flag that compiles it, and what the names of
+    llama.cpp's devices begin with."""
 
     name: str
     backend: str

@@ -119,7 +119,7 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 
 
 class GrammarSampler:
-    """Follows one answer through a grammar, token by token. Use as a context manager, or close it.
+    """Follows one answer through a grammar, token by token; a context manager.
 
     Args:
         vocabulary: of the loaded model.
@@ -152,14 +152,8 @@ class GrammarSampler:
         """Take ``token``, which must be allowed, as the next of the answer."""
         llama_cpp.llama_sampler_accept(self._handle, token)
 
-    def close(self) -> None:
-        """Free the sampler."""
-        if self._handle:
-            llama_cpp.llama_sampler_free(self._handle)
-            self._handle = None
-
     def __enter__(self) -> GrammarSampler:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self.close()
+        llama_cpp.llama_sampler_free(self._handle)
