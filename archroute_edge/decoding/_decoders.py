@@ -45,7 +45,7 @@ class AnswerSet:
         self._allowed: dict[bytes, tuple[npt.NDArray[np.int32], dict[int, bytes]]] = {}
 
     def _canonical(self, answer: Answer) -> Path:
-        """The answer as the tokenizer writes it; by longest pieces where that is another text (a space put in front)."""
+        """The answer as the tokenizer writes it; by longest pieces if that is another text (a space put in front)."""
         tokens = tuple(self._vocabulary.tokenize(answer.text))
         rest = answer.raw
         if b"".join(map(self._vocabulary.piece, tokens)) == rest:
@@ -185,7 +185,7 @@ class GrammarDecoder:
 
 
 def _best(answers: AnswerSet, consumed: bytes, row: Logits) -> tuple[int, bytes]:
-    # What scores best of all tokens is, where it is allowed, the best of the allowed, the lowest id on a tie.
+    # If the best of all tokens is allowed, it is the best of the allowed ones, the lowest id on a tie.
     favourite = int(row.argmax())
     piece = answers.accepts(consumed, favourite)
     if piece is not None:

@@ -207,7 +207,7 @@ class KVCache:
             if state is not None and self._load(sequence.number, state):
                 sequence.tokens, sequence.is_saved, n_before = list(prefix), True, len(prefix)
             if n_before < len(prefix):
-                # On its own, even where the whole prompt could be one evaluation: a prompt is then always cut at the
+                # On its own, even if the whole prompt could be one evaluation: a prompt is then always cut at the
                 # same place, whether its prefix is resident or not, and rounding cannot tell the two apart.
                 self.evaluate(sequence_batch(sequence.number, prefix[n_before:], n_before), {sequence.number: n_before})
                 sequence.tokens = list(prefix)

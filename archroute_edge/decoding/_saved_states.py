@@ -68,7 +68,7 @@ class SavedStates:
         return self.folder / (hashlib.sha256(key.encode()).hexdigest() + _SUFFIX)
 
     def load(self, tokens: Sequence[int]) -> bytes | None:
-        """The state saved for ``tokens``, or None where there is none that can be trusted."""
+        """The state saved for ``tokens``, or None if there is none that can be trusted."""
         if self._given_up:
             return None
         path = self._path(tokens)
@@ -185,7 +185,7 @@ def inspect_folder(folder: Path) -> list[SavedState]:
 
 
 def folder_problem(folder: Path) -> str | None:
-    """Why prefixes cannot be kept in ``folder``, or None where they can be, also where it has yet to be made."""
+    """Why prefixes cannot be kept in ``folder``, or None if they can be, even if it has yet to be made."""
     try:
         existing = next(each for each in (folder, *folder.parents) if each.exists())
         if existing == folder:

@@ -42,7 +42,7 @@ class AnswerScorer:
                 node.routes.add(answer.route)
 
     def confidence(self, work: WorkingSequence, n_prompt: int, decoded: Decoded) -> float:
-        """P(the decoded route). Nothing is evaluated where decoding kept to the canonical tokens."""
+        """P(the decoded route). Nothing is evaluated if decoding kept to the canonical tokens."""
         route = decoded.route
         branches = [path for path, node in self._branches() if route in node.routes]
         logits = self._complete(work, n_prompt, decoded.observed, branches)
@@ -55,7 +55,7 @@ class AnswerScorer:
         return {route: math.exp(_log_sum(_log_probabilities(self._root, logits, route))) for route in sorted(self._root.routes)}
 
     def _branches(self) -> Iterable[tuple[Path, _Node]]:
-        """The nodes where the choice of a token decides between routes: only there are logits needed."""
+        """The nodes at which the choice of a token decides between routes: only these need logits."""
         stack: list[tuple[Path, _Node]] = [((), self._root)]
         while stack:
             path, node = stack.pop()

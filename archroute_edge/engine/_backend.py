@@ -69,7 +69,7 @@ def take_last_error() -> str:
 
 @dataclass(frozen=True)
 class Device:
-    """A device llama.cpp can compute on. Memory in bytes; 0 where the backend does not say."""
+    """A device llama.cpp can compute on. Memory in bytes; 0 if the backend does not say."""
 
     name: str
     description: str

@@ -1,4 +1,4 @@
-"""Completion with llama.cpp: several sequences over one KV cache, logits where they are asked for."""
+"""Completion with llama.cpp: several sequences over one KV cache, logits for the tokens that want them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ N_BATCH = 512
 """Most tokens in one evaluation; longer input is evaluated in pieces of this size."""
 
 GPU_N_BATCH = 64
-"""The same where layers are on a GPU: what runs there cannot be stopped, so it is stopped between two of these."""
+"""The same for layers on a GPU: what runs there can only be stopped between two evaluations."""
 
 _ABORTED: Final = 2
-"""What ``llama_decode`` returns where its abort callback said so."""
+"""What ``llama_decode`` returns if its abort callback said so."""
 
 FLASH_ATTENTION_DEPTH = 1024
 """Up to this many tokens of static prefix, flash attention is on (see docs/performance.md for the measurement)."""
@@ -47,7 +47,7 @@ class EngineSettings:
         flash_attention: whether attention is computed by llama.cpp's flash-attention kernels.
         kv_type: number type of keys and values, one of :data:`archroute_edge.engine.KV_TYPES`.
         abortable: whether llama.cpp's abort callback is used, which no GPU looks at; without it, what is evaluated is cut
-            into pieces of :data:`GPU_N_BATCH` tokens and stopped between them. Where it is cut decides how it is rounded.
+            into pieces of :data:`GPU_N_BATCH` tokens and stopped between them. The cuts decide how it is rounded.
     """
 
     n_ctx: int
@@ -133,7 +133,7 @@ class CompletionEngine(LlamaContext):
         return logits
 
     def _evaluate_piece(self, piece: Sequence[BatchToken]) -> Logits | None:
-        """The logits that ``piece`` asks for; None where it was stopped."""
+        """The logits that ``piece`` asks for; None if it was stopped."""
         handle = self._open()
         n_tokens = len(piece)
         wanted = np.array([entry.wants_logits for entry in piece], np.int8)

@@ -63,7 +63,7 @@ class LlamaContext:
         if not self._handle:
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{model.path}: no context {what} could be made: {reason}")
-        # The finalizer holds the model, so that it outlives the context also where the garbage collector takes both.
+        # The finalizer holds the model, so that it outlives the context even if the garbage collector takes both.
         self._free = weakref.finalize(self, _free_context, self._handle, model, OwnProcess())
 
     def _open(self) -> Any:

@@ -125,7 +125,7 @@ def _groups(mounts: Path, membership: Path) -> Iterator[Path]:
 
 
 def _limit_of(folder: Path) -> float | None:
-    """CPUs that a group may use; None where it has no limit, which is written as ``max`` or -1."""
+    """CPUs that a group may use; None if it has no limit, which is written as ``max`` or -1."""
     try:
         quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
         return _ratio(quota, period)

@@ -1,7 +1,7 @@
 """Sentence vectors with llama.cpp: many texts, as sequences, in one evaluation.
 
-llama.cpp aborts the process where an encoder is given more tokens than a batch may hold, or a text of more positions than
-it was made for. So texts are cut to tokens here, and batches are filled below that bound.
+llama.cpp aborts the process if an encoder gets more tokens than a batch may hold, or a text with more positions than it was
+made for. So texts are cut here, and batches are filled below that bound.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class EmbeddingEngine(LlamaContext):
     Args:
         model: a sentence encoder; it stays open when the engine is closed.
         n_threads: threads for evaluation.
-        most_tokens: at most so many tokens of a text are read; fewer where the model has fewer positions.
+        most_tokens: at most so many tokens of a text are read; fewer if the model has fewer positions.
 
     Raises:
         ModelLoadError: llama.cpp could not make the context.
@@ -69,7 +69,7 @@ class EmbeddingEngine(LlamaContext):
         super().__init__(model, params, n_threads, "for embeddings")
 
     def encode(self, text: str) -> EncodedText:
-        """The tokens of ``text``, its end left out where it has more than are read."""
+        """The tokens of ``text``, without its end if it has more than are read."""
         inner = self._tokenizer.tokenize(text)
         room = self._most_tokens - 2
         return EncodedText((self._first, *inner[:room], self._last), len(inner) > room)

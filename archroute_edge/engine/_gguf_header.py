@@ -92,17 +92,17 @@ class GGUFHeader:
         return self.text("general.architecture") or ""
 
     def text(self, key: str) -> str | None:
-        """The string at ``key``, or None where there is none."""
+        """The string at ``key``, or None."""
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
 
     def integer(self, key: str) -> int | None:
-        """The integer at ``key``, or None where there is none."""
+        """The integer at ``key``, or None."""
         value = self.metadata.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def length(self, key: str) -> int | None:
-        """Number of elements of the array at ``key``, or None where there is none."""
+        """Number of elements of the array at ``key``, or None."""
         value = self.metadata.get(key)
         return value.length if isinstance(value, MetadataArray) else None
 
@@ -113,7 +113,7 @@ def is_quantized_kv(kv_type: str) -> bool:
 
 
 def bytes_per_cell(header: GGUFHeader, kv_type: str) -> float:
-    """Bytes that keys and values of one token take over all layers; 0 where the file does not say it plainly."""
+    """Bytes that keys and values of one token take over all layers; 0 if the file does not say it plainly."""
 
     def number(name: str) -> int:
         return header.integer(f"{header.architecture}.{name}") or 0
@@ -227,7 +227,7 @@ def read_header(path: str | Path) -> GGUFHeader:
 
 
 def read_texts(header: GGUFHeader, key: str) -> list[bytes]:
-    """The strings of the array at ``key``, undecoded; none where there is no such array."""
+    """The strings of the array at ``key``, undecoded; none if there is no such array."""
     entry = header.metadata.get(key)
     if not isinstance(entry, MetadataArray) or entry.element_type != _STRING:
         return []
@@ -243,7 +243,7 @@ def read_texts(header: GGUFHeader, key: str) -> list[bytes]:
 
 
 def read_numbers(header: GGUFHeader, key: str) -> list[int | float | bool]:
-    """The numbers of the array at ``key``; none where there is no such array."""
+    """The numbers of the array at ``key``; none if there is no such array."""
     entry = header.metadata.get(key)
     if not isinstance(entry, MetadataArray) or entry.element_type not in _SCALARS:
         return []

@@ -56,7 +56,7 @@ class KernelVerdict:
         kernels: one of :data:`KERNELS`, or empty if none can be used.
         proved: whether a child process has computed with them.
         ruled_out: other kernels, each with the reason.
-        buffers: llama.cpp's buffers for weights beside ordinary memory, as far as a child came to tell.
+        buffers: llama.cpp's buffers for weights beside ordinary memory, if a child came to list them.
         features: llama.cpp's own line on the instructions that it was compiled for.
     """
 
@@ -77,7 +77,7 @@ class TrialRun:
 
     @property
     def began(self) -> bool:
-        """Whether it came to run our code at all, with a llama.cpp that it could import."""
+        """Whether it ran our code at all, with a llama.cpp that it could import."""
         return "python" in self.steps and "failed" not in self.steps
 
     @property

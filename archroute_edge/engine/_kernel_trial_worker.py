@@ -1,8 +1,7 @@
 """The process in which kernels are tried: ``python -m archroute_edge.engine._kernel_trial_worker TASK``.
 
-TASK is a JSON object (see :func:`archroute_edge.engine._kernel_trial.run_worker`). Each step that was passed is a line of
-JSON on stdout, so whoever reads them knows how far it came when llama.cpp ended the process. It imports as little as it
-can, and no numpy: it is waited for.
+TASK is a JSON object (see :func:`archroute_edge.engine._kernel_trial.run_worker`). Each step that it passes is a line of JSON
+on stdout, which shows how far it came before llama.cpp ended the process. It imports little, and no numpy: it is waited for.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def prove_products(buffer_types: dict[str, int], *, plain_is_proved: bool = Fals
 def gains_by(contender: int, others: dict[str, int]) -> float:
     """How many times as fast the kernels of a buffer are as the best without it: the least over the types it supports.
 
-    It stops at the first type that is no faster, so it is cheap where there is nothing to gain.
+    It stops at the first type that is no faster, so it is cheap if there is nothing to gain.
 
     Args:
         contender: the address of the buffer type.

@@ -36,7 +36,7 @@ _DENSE: Final = ("qwen2", "qwen3", "llama")
 _TOKENIZERS: Final[dict[str, tuple[str, ...]]] = {"generative": ("gpt2", "llama", "gemma4"), "encoder": ("bert",)}
 _ARRAY_TYPES: Final = {"tokens": (8,), "merges": (8,), "token_type": (4, 5), "scores": (6,)}
 CONTROL_TOKENS: Final = {"bos": 101, "seperator": 102, "unknown": 100}
-"""The tokens before and behind every text, and that of unknown words, as GGUF spells them; their ids where it gives none."""
+"""The tokens before and behind every text, and that of unknown words, as GGUF spells them; their ids if it gives none."""
 # llama_token_type: a token that stands for a byte, which a BERT has none of.
 _BYTE: Final = 6
 _NO_TOKEN: Final = 0xFFFFFFFF

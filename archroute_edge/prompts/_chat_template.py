@@ -1,7 +1,7 @@
 """Rendering one user message through the chat template that a GGUF carries.
 
 GGUFs come from strangers, so the template runs in Jinja's sandbox, and it never sees a user's text: it is rendered once
-around a marker, and prompts are put where the marker came out.
+around a marker, and prompts take the marker's place in what came out.
 """
 
 from __future__ import annotations

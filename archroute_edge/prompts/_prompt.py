@@ -1,4 +1,4 @@
-"""Prompts as token ids: the format's text inside the model's chat template, control tokens where the template has them."""
+"""Prompts as token ids: the format's text inside the model's chat template, control tokens from the template alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NFC_PRE_TOKENIZERS = ("qwen2",)
 class StaticParts:
     """The tokens that prompts for a table begin with, and how many they end with, whatever the user says.
 
-    A prompt may share a few tokens less: where the assistant begins, or a message joins with the JSON around it.
+    A prompt may share a few tokens less, if the assistant begins or a message joins with the JSON around it.
     """
 
     prefix: tuple[int, ...]

@@ -164,7 +164,7 @@ def refuse_without_imatrix(levels: Iterable[Level], remedy: str) -> None:
     """Refuse ``levels`` of which one needs an importance matrix.
 
     Args:
-        remedy: how to come by one.
+        remedy: how to get one.
 
     Raises:
         QuantizationError: there is such a level.

@@ -2,7 +2,7 @@
 
 TASK is a JSON object (see :class:`archroute_edge.quantize._quantization.Task`). llama.cpp's log goes to stdout, and the exit
 status is what ``llama_model_quantize`` returns: 0 when it is done. It ends, and takes what it has written with it, when
-stdin does: the process that holds the other end is gone then, and nobody else would stop it or clear up.
+stdin does: the process at the other end is gone then, and no other would stop it or clear up.
 """
 
 from __future__ import annotations
