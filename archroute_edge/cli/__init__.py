@@ -18,18 +18,18 @@ from archroute_edge.errors import ArchRouteError
 _COMMANDS = {
     name: CommandPlace(f"archroute_edge.cli.{module}", attribute, short_help)
     for name, module, attribute, short_help in (
-        ("bench", "bench", "bench", "Measure models, or levels of one, here, and recommend one."),
+        ("bench", "bench", "bench", "Measure models or levels on this machine and recommend one."),
         ("calibrate", "calibrate", "calibrate", "Fit a model's calibration to labelled cases."),
-        ("check", "check", "check", "Validate a configuration, and warn where it is unwise."),
-        ("demo", "demo", "demo", "Show what the bundled models decide."),
-        ("doctor", "doctor", "doctor", "Show the build, decide with each model, and say what is wrong."),
+        ("check", "check", "check", "Validate a configuration and warn about unwise routes."),
+        ("demo", "demo", "demo", "Route example messages with the bundled models."),
+        ("doctor", "doctor", "doctor", "Show the build, try each model, and report problems."),
         ("eval", "evaluate", "eval_command", "Measure how well a model routes labelled cases."),
-        ("grammar", "prompt", "grammar", "Print the GBNF grammar that the model's answer is held to."),
+        ("grammar", "prompt", "grammar", "Print the GBNF grammar of the model's answer."),
         ("models", "models", "models", "List, pull, check and remove models."),
-        ("prompt", "prompt", "prompt", "Print the exact prompt that the model would be given."),
+        ("prompt", "prompt", "prompt", "Print the exact prompt for the model."),
         ("quantize", "quantize", "quantize_command", "Quantize a GGUF to one or more levels."),
-        ("route", "route", "route", "Find the route of a conversation, and the model for it."),
-        ("serve", "serve", "serve", "Answer other programs, over HTTP or over pipes."),
+        ("route", "route", "route", "Find the route of a conversation and the model for it."),
+        ("serve", "serve", "serve", "Serve decisions to other programs, over HTTP or pipes."),
     )
 }
 
@@ -85,7 +85,7 @@ def _complain(message: str) -> None:
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="archroute")
-@click.option("-v", "--verbose", is_flag=True, help="Show the log of the router and of llama.cpp on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="Log the router and llama.cpp to stderr.")
 @click.pass_context
 def main(ctx: click.Context, verbose: bool) -> None:
     """Decide on this machine which route a conversation belongs to, and so which model should answer it."""

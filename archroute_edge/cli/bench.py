@@ -96,12 +96,12 @@ def _choice(**meanings: Any) -> Parse:
     ),
 )
 @click.argument("gguf", nargs=-1)
-@click.option("--model", metavar="NAME|PATH", default=AUTO, show_default=True, help="The model to measure.")
+@click.option("--model", metavar="NAME|PATH", default=AUTO, show_default=True, help="Model to measure.")
 @click.option("--quant", "quants", callback=_list_of(str, "a level"), metavar="LEVELS|all",
-              help="Levels of the model that are on this machine, or those to make with --from.")  # fmt: skip
+              help="Levels of the model on this machine, or levels to make with --from.")  # fmt: skip
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE",
-              help="F16, BF16 or F32 GGUF; levels that are not beside it are made for this run.")  # fmt: skip
-@click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE", help="Importance matrix to make them with.")
+              help="F16, BF16 or F32 GGUF; levels missing beside it are made for this run.")  # fmt: skip
+@click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE", help="Importance matrix for making levels.")
 @click.option("--config", metavar="FILE", help="Routes to decide on.  [default: five example routes]")
 @prompt_format_option
 @click.option("--threads", callback=_numbers(*THREADS_LIMITS), metavar="N,...",
@@ -109,7 +109,7 @@ def _choice(**meanings: Any) -> Parse:
 @click.option("--gpu-layers", callback=_numbers(*GPU_LAYERS_LIMITS, all=-1), metavar="N,...",
               cls=Option, heading=_SWEEPS, help="Layers on the GPU, or all.  [default: all, if there is a GPU]")  # fmt: skip
 @click.option("--n-ctx", callback=_numbers(*N_CTX_LIMITS), metavar="N,...",
-              cls=Option, heading=_SWEEPS, help="Size of the KV cache, tokens.  [default: fitted to the routes]")  # fmt: skip
+              cls=Option, heading=_SWEEPS, help="Size of the KV cache in tokens.  [default: fitted to the routes]")  # fmt: skip
 @click.option("--kv-type", callback=_choice(**{name: name for name in KV_TYPES}), metavar="TYPE,...",
               cls=Option, heading=_SWEEPS, help=f"Data type of the KV cache.  [default: {DEFAULT_KV_TYPE}]")  # fmt: skip
 @click.option("--flash-attention", callback=_choice(on=True, off=False), metavar="on,off",
@@ -133,21 +133,23 @@ def _choice(**meanings: Any) -> Parse:
 )
 @budget_option
 @click.option("--rounds", type=click.IntRange(1, 1000), default=6, show_default=True,
-              metavar="N", cls=Option, help="How often everything is measured; levels take turns.")  # fmt: skip
+              metavar="N", cls=Option, help="Number of rounds; levels take turns in each.")  # fmt: skip
 @click.option("--decisions", type=click.IntRange(1, 1000), default=4, show_default=True,
-              metavar="N", cls=Option, help="Conversations in a round; 72 in all bound the p95 from above.")  # fmt: skip
-@click.option("--cases", metavar=f"FILE|{SHIPPED}", help="Labelled cases to measure quality on; see archroute eval.")
-@click.option("--reference", metavar="LEVEL", help="Level to compare the others with on the cases.  [default: the most bits]")
+              metavar="N", cls=Option, help="Conversations in a round; from 72 in all, p95 gets an upper bound.")  # fmt: skip
+@click.option("--cases", metavar=f"FILE|{SHIPPED}", help="Labelled cases to measure quality with; see archroute eval.")
+@click.option(
+    "--reference", metavar="LEVEL", help="Level that the others are compared with on the cases.  [default: the most bits]"
+)
 @resume_option
 @json_option
 @file_option("--csv", "Also write CSV, one row for each level and point of a sweep.")
 @file_option("--html", "Also write an HTML page with plots.")
 @click.pass_context
 def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, html: Path | None, **options: Any) -> None:
-    """Measure models, or levels of one, here, and recommend one.
+    """Measure models or levels on this machine and recommend one.
 
-    GGUF are model files to measure beside those that --model and --quant name; nothing is downloaded. The report goes to
-    stdout. Ctrl-C reports what is finished, and --resume goes on from there.
+    GGUF are model files to measure beside those of --model and --quant; nothing is downloaded. The report goes to stdout.
+    Ctrl-C reports the finished part; --resume continues from there.
     """
     shows_tables = not as_json
     if shows_tables and csv is not None and importlib.util.find_spec("rich") is None:

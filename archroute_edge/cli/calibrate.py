@@ -50,7 +50,7 @@ _FEW = 100
     type=click.IntRange(2, 50),
     default=5,
     show_default=True,
-    help="Parts of the cases that are held out in turn.",
+    help="Parts of the cases, held out in turn.",
 )
 @resume_option
 @json_option
@@ -68,10 +68,10 @@ def calibrate(
 ) -> None:
     """Fit a model's calibration to labelled cases.
 
-    FILE has one case a line, as for archroute eval. The fit gives a temperature for the probabilities of the answers, and a
-    confidence below which other is the better answer. For an encoder it also gives the confidence from which a cascade leaves
-    the decision to it, so that 95 in 100 of these are right. The printed figures are those of held-out cases: all of one
-    route table, or else of one conversation, at a time. --calibration and Router(calibration=...) take the file.
+    FILE has one case a line, as for archroute eval. The fit gives a temperature for the answers' probabilities, and a
+    confidence below which other is the better answer. For an encoder it also gives the confidence from which a cascade trusts
+    it, so that 95 in 100 such decisions are right. The printed figures are for held-out cases: all of one route table, or
+    else of one conversation, at a time. --calibration and Router(calibration=...) take the file.
     """
     if not as_json:
         require_rich()

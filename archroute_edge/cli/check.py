@@ -20,11 +20,11 @@ _MOST_LINES = 8
 @click.argument("file")
 @json_option
 def check(file: str, as_json: bool) -> None:
-    """Validate a configuration, and warn where it is unwise.
+    """Validate a configuration and warn about unwise routes.
 
     FILE is a YAML or JSON configuration of this project, archgw, Plano or chat-ui. An error names its line and exits with
-    status 2. Warnings follow the advice of Arch-Router's authors on routes; they do not change the exit status. Keys of
-    other programs' files that have no effect here are listed.
+    status 2. Warnings follow the advice of Arch-Router's authors on routes; they do not change the exit status. Keys in other
+    programs' files that have no effect here are listed.
     """
     config = load_config(file)
     # Brings llama.cpp, for which an error in the file need not wait.

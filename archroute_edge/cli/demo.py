@@ -27,9 +27,9 @@ _MESSAGE: Final = 31
 @click.command(epilog=examples("archroute demo", "archroute demo --json"))
 @json_option
 def demo(as_json: bool) -> None:
-    """Show what the bundled models decide.
+    """Route example messages with the bundled models.
 
-    The default model decides a few messages over two sets of routes, then a small language model does over a third.
+    The default model routes a few messages over two sets of routes, then a small language model over a third.
     """
     messages = json.loads((_DATA / "demo_messages.json").read_text("utf-8"))
     tasks, departments, card = _routes("demo_tasks.yaml"), _routes("demo_departments.yaml"), read_config(None).config

@@ -54,10 +54,10 @@ _ERROR_LINE: Final = "archroute: error: "
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Show the build, decide with each model, and say what is wrong.
+    """Show the build, try each model, and report problems.
 
-    Devices, models and caches are listed, too. Each decision is made in a process of its own. Exits with status 2 if there
-    is a problem.
+    Also lists devices, models and caches. Each model decides in a process of its own. Exits with status 2 if there is a
+    problem.
     """
     problems: list[str] = []
     verdict = _verdict(problems)

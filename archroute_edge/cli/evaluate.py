@@ -59,7 +59,7 @@ from archroute_edge.report import require_matplotlib
 @cases_argument
 @routes_option
 @model_option
-@click.option("--compare", metavar="NAME|PATH", help="Second model to run on the same cases and to compare with the first.")
+@click.option("--compare", metavar="NAME|PATH", help="Second model to run on the same cases and compare with the first.")
 @click.option("--limit", cls=Option, type=click.IntRange(min=1), metavar="N", help="Run only the first N cases.")
 @prompt_format_option
 @engine_options
@@ -85,8 +85,8 @@ def eval_command(
     """Measure how well a model routes labelled cases.
 
     FILE has one case a line: {"messages": [...], "routes": [{"name", "description"}...], "route": "expected"}. Without FILE,
-    the cases that come with archroute-edge are run. The report goes to stdout. Ctrl-C reports what is finished, and --resume
-    goes on from there. --calibration applies to --model only, not to --compare.
+    runs the cases shipped with archroute-edge. The report goes to stdout. Ctrl-C reports the finished part; --resume
+    continues from there. --calibration applies to --model only, not to --compare.
     """
     if not as_json:
         require_rich()

@@ -34,9 +34,7 @@ from archroute_edge.models import ModelFile
 from archroute_edge.routing import Router
 
 cases_argument = click.argument("file", type=click.Path(path_type=Path), required=False)
-routes_option = click.option(
-    "--routes", metavar="CONFIG", help="Configuration with the routes of cases that have none of their own."
-)
+routes_option = click.option("--routes", metavar="CONFIG", help="Configuration with routes for cases that have none.")
 resume_option = click.option("--resume", is_flag=True, help="Continue an interrupted run of the same command.")
 
 SHIPPED = "the cases that come with archroute-edge"

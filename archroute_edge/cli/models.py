@@ -87,7 +87,7 @@ def _rows(entry: CatalogueEntry, here: dict[str, InstalledModel]) -> list[dict[s
 def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> None:
     """Download a model from the Hugging Face hub; print its path.
 
-    The file goes into the Hugging Face cache, where other programs find it too. The model's licence is shown first.
+    Shows the model's licence first. The file goes into the Hugging Face cache, where other programs find it too.
     """
     from archroute_edge.cli.pull_view import PullView
     from archroute_edge.models import pull_model
@@ -110,7 +110,7 @@ def pull(name: str, quant: str | None, revision: str | None, as_json: bool) -> N
 def show_path(name: str) -> None:
     """Print the path of a model on this machine.
 
-    NAME:checkpoint is the folder of the weights that levels are made from.
+    NAME:checkpoint is the folder of the weights from which levels are made.
     """
     if name.partition(":")[2].lower() == CHECKPOINT:
         click.echo(str(find_checkpoint(catalogue_entry(name)[0])))

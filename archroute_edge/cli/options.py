@@ -55,28 +55,26 @@ prompt_format_option = language_models(
     "--prompt-format",
     type=click.Choice([AUTO, *PROMPT_FORMATS]),
     default=AUTO,
-    help="Format of the prompt; auto is the one that the model was trained on.",
+    help="Prompt format; auto is the one that the model was trained on.",
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
-calibration_option = option(
-    "--calibration", metavar="FILE", help="Calibrate decisions; archroute calibrate writes FILE, for one model."
-)
+calibration_option = option("--calibration", metavar="FILE", help="Calibration of this model, written by archroute calibrate.")
 deadline_option = option(
     "--deadline",
     type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
     metavar="SECONDS",
-    help="Answer within SECONDS, with the fallback (other, the default model) if need be.  [default: wait]",
+    help="Answer within SECONDS, with the fallback (other, the default model) if time runs out.  [default: wait]",
 )
 budget_option = language_models(
     "--budget",
     metavar="N",
     type=click.IntRange(*BUDGET_LIMITS),
     default=DEFAULT_BUDGET,
-    help="Most tokens of conversation in a prompt; the earliest turns are left out.",
+    help="Token budget of the conversation; beyond it, the earliest turns are dropped.",
 )
 message_options = _stack(
     click.argument("text", required=False),
-    option("--messages", metavar="FILE", help="OpenAI-style messages as JSON instead of TEXT; - is stdin."),
+    option("--messages", metavar="FILE", help="JSON file of OpenAI-style messages, instead of TEXT; - is stdin."),
 )
 engine_options = _stack(
     option("--threads", metavar="N", type=click.IntRange(*THREADS_LIMITS), help="CPU threads.  [default: physical cores]"),
@@ -86,24 +84,24 @@ engine_options = _stack(
         type=click.IntRange(*GPU_LAYERS_LIMITS),
         help="Layers on the GPU; -1 is all, 0 is none.  [default: all, if there is a GPU]",
     ),
-    option("--no-prefix-cache", is_flag=True, help="Neither save nor load evaluated prefixes and route vectors."),
+    option("--no-prefix-cache", is_flag=True, help="Do not save or load evaluated prefixes and route vectors."),
     language_models(
         "--decoder",
         type=click.Choice(get_args(DecoderName)),
         default="fast",
-        help="How the answer is decoded; grammar is llama.cpp's own sampler: slower, same result.",
+        help="Decoder of the answer; grammar is llama.cpp's own sampler: slower, same result.",
     ),
     language_models(
         "--n-ctx",
         metavar="N",
         type=click.IntRange(*N_CTX_LIMITS),
-        help="Size of the KV cache, in tokens.  [default: fitted to the routes]",
+        help="Size of the KV cache in tokens.  [default: fitted to the routes]",
     ),
     budget_option,
     language_models(
         "--flash-attention/--no-flash-attention",
         default=None,
-        help="Use llama.cpp's flash attention or not.  [default: as measured for the prompt's length]",
+        help="Turn llama.cpp's flash attention on or off.  [default: as measured for the prompt's length]",
     ),
     language_models(
         "--kv-type",
@@ -116,7 +114,7 @@ switch_over_option = option(
     "--switch-over",
     metavar="X",
     type=click.FloatRange(0, 1),
-    help="Of a cascade: the confidence, 0 to 1, from which the encoder decides alone.  [default: the encoder's own]",
+    help="In a cascade, the confidence (0 to 1) from which the encoder decides alone.  [default: the encoder's own]",
 )
 """Not for what takes one model alone."""
 

@@ -48,7 +48,7 @@ def prompt(
     tokens: bool,
     as_json: bool,
 ) -> None:
-    """Print the exact prompt that the model would be given.
+    """Print the exact prompt for the model.
 
     TEXT is a user message.
     """
@@ -75,7 +75,7 @@ def prompt(
 @language_model_option
 @prompt_format_option
 def grammar(config: str | None, model: str, prompt_format: str) -> None:
-    """Print the GBNF grammar that the model's answer is held to."""
+    """Print the GBNF grammar of the model's answer."""
     table = read_config(config).config.table
     model_file = find_language_model(model)
     header = check_model_file(model_file.path, "generative")

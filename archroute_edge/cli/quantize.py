@@ -36,9 +36,9 @@ _TYPE_AT_THE_END: Final = re.compile(r"[-.](F32|F16|BF16)$", re.IGNORECASE)
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder to write to, made if need be.  [default: that of SOURCE]",
+    help="Folder to write to, created if missing.  [default: that of SOURCE]",
 )
-@option("--dry-run", is_flag=True, help="Write nothing; print how large the files would be.")
+@option("--dry-run", is_flag=True, help="Write nothing; print the sizes of the files.")
 @option("--threads", metavar="N", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @json_option
 def quantize_command(
@@ -52,8 +52,8 @@ def quantize_command(
 ) -> None:
     """Quantize a GGUF to one or more levels.
 
-    SOURCE is an F32, F16 or BF16 GGUF. Each LEVEL, such as Q4_K_M, gives a file of its own, which appears when it is whole.
-    The error for an unknown LEVEL lists all of them.
+    SOURCE is an F32, F16 or BF16 GGUF. Each LEVEL, such as Q4_K_M, makes one file, which appears once it is complete. The
+    error for an unknown LEVEL lists all levels.
     """
     levels = list(dict.fromkeys(level_named(name) for name in level))
     folder = output or source.parent

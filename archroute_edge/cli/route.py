@@ -82,10 +82,10 @@ def route(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Find the route of a conversation, and the model for it.
+    """Find the route of a conversation and the model for it.
 
-    TEXT is a user message. Prints "route -> model" on stdout; confidence, tokens and time on stderr. With --batch the exit
-    code is 1 if a line could not be decided. --deadline does not count loading the model and evaluating the routes.
+    TEXT is a user message. Prints "route -> model" on stdout; confidence, tokens and time on stderr. With --batch, the exit
+    status is 1 if a line could not be decided. --deadline does not count loading the model and evaluating the routes.
     """
     if batch is not None:
         if text is not None or messages is not None:

@@ -54,7 +54,7 @@ _http = partial(option, heading=_HTTP)
 @option(
     "--stdio",
     is_flag=True,
-    help="Answer the program that started this one over pipes: JSON-RPC 2.0, one message a line.",
+    help="Serve the parent process over pipes: JSON-RPC 2.0, one message a line.",
 )
 @config_option
 @model_option
@@ -75,26 +75,28 @@ _http = partial(option, heading=_HTTP)
     metavar="BYTES",
     type=click.IntRange(min=1),
     default=DEFAULT_MAX_BODY,
-    help="Largest body of a request, or line over stdio; a larger one is refused.",
+    help="Largest request body, or line over stdio.",
 )
 @_http("--host", metavar="ADDRESS", default=DEFAULT_HOST, help="Address to listen on; any but loopback needs a key.")
 @_http("--port", metavar="N", type=click.IntRange(0, 65535), default=DEFAULT_PORT, help="TCP port; 0 takes a free one.")
-@_http("--api-key", metavar="KEY", envvar=KEY_VARIABLE, help=f"Bearer token that clients must send; or set {KEY_VARIABLE}.")
-@_http("--api-key-file", metavar="FILE", help="Read the key from FILE, so that it is not in the list of processes.")
-@_http("--allowed-host", metavar="NAME", multiple=True, help="Another name to accept in the Host header; may be repeated.")
+@_http(
+    "--api-key", metavar="KEY", envvar=KEY_VARIABLE, help=f"Bearer token that clients must send; {KEY_VARIABLE} sets it too."
+)
+@_http("--api-key-file", metavar="FILE", help="Read the key from FILE, to keep it out of the process list.")
+@_http("--allowed-host", metavar="NAME", multiple=True, help="Another name to accept in the Host header; repeatable.")
 @_http(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(0, LONGEST_DEADLINE_S, min_open=True),
     default=DEFAULT_TIMEOUT_S,
-    help="Give a request up after SECONDS, with 503.",
+    help="Answer with 503 after SECONDS.",
 )
 @_http(
     "--max-affinity",
     metavar="N",
     type=click.IntRange(min=0),
     default=DEFAULT_MAX_AFFINITY,
-    help="Sessions (X-Model-Affinity) to remember, the most recently used ones.",
+    help="Most sessions (X-Model-Affinity) to remember; the least recently used goes first.",
 )
 @_http(
     "--affinity-ttl",
@@ -103,13 +105,13 @@ _http = partial(option, heading=_HTTP)
     default=DEFAULT_AFFINITY_TTL_S,
     help="How long a session keeps its first decision.",
 )
-@_http("--implicit-sessions", is_flag=True, help="Also keep conversations on their model that no X-Model-Affinity names.")
+@_http("--implicit-sessions", is_flag=True, help="Keep conversations on their model even without X-Model-Affinity.")
 @click.pass_context
 def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
-    """Answer other programs, over HTTP or over pipes.
+    """Serve decisions to other programs, over HTTP or pipes.
 
-    HTTP needs an extra: pip install 'archroute-edge[server]'. The configuration is read again when its file changes, and on
-    SIGHUP. With --stdio the server ends when its stdin does, or the program that started it.
+    HTTP needs an extra: pip install 'archroute-edge[server]'. The server reads the configuration again when its file changes,
+    and on SIGHUP. With --stdio it ends with its stdin, or with the program that started it.
     """
     if not stdio:
         _serve_http(options)

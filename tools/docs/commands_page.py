@@ -15,15 +15,15 @@ _WIDTH: Final = 78
 _HEAD: Final = """\
 # Commands
 
-What `--help` prints. This page is written by `python -m tools.docs write`.
+The output of `--help`. `python -m tools.docs write` makes this page.
 
 Results go to stdout, everything else to stderr. An error is one line on stderr and exit status 2; an interrupted command ends
 with 130.
 
 | variable | effect |
 |---|---|
-| `ARCHROUTE_CACHE_DIR` | folder of saved prefixes, route vectors and unfinished runs, instead of the user's cache folder |
-| `ARCHROUTE_MODELS_DIR` | folder to look for models in first |
+| `ARCHROUTE_CACHE_DIR` | folder for saved prefixes, route vectors and unfinished runs, instead of the user's cache folder |
+| `ARCHROUTE_MODELS_DIR` | the first folder searched for models |
 | `ARCHROUTE_CATALOGUE` | a catalogue of your own models ([models.md](models.md#the-catalogue)) |
 | `ARCHROUTE_API_KEY` | API key of `archroute serve` |
 
