@@ -1,7 +1,7 @@
-"""Messages in, turns out: which roles and parts are kept, and what is left out when a conversation is too long.
+"""Read messages as turns: keep some roles and parts, and trim conversations that are too long.
 
-The rules for roles, parts and empty messages are those of Katanemo's gateway, so that the model sees what it was
-trained on; the budget is our own, counted in the model's tokens.
+The rules for roles, parts and empty messages are those of Katanemo's gateway, so that the model sees the same text as in
+training; the budget is our own, counted in the model's tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from archroute_edge.errors import ConversationError
 
 DEFAULT_BUDGET = 2048
-"""Tokens of conversation that a prompt holds unless told otherwise."""
+"""Default number of conversation tokens in a prompt."""
 
 
 class MessageObject(Protocol):
@@ -23,7 +23,7 @@ class MessageObject(Protocol):
 
     @property
     def role(self) -> Any:
-        """Who wrote it."""
+        """The author's role."""
 
     @property
     def content(self) -> Any:
@@ -36,11 +36,11 @@ Messages = str | Sequence[Mapping[str, Any] | MessageObject]
 _KEPT_ROLES = ("user", "assistant")
 _DROPPED_ROLES = ("system", "developer", "tool", "function")
 _TEXT_PARTS = ("text", "input_text", "output_text")
-# Letters of an unknown role in an error.
+# Characters of an unknown role in an error.
 _LONGEST_SHOWN = 60
 _HEAD_SHARE = 0.6
 _ELLIPSIS = "…"
-# Longer than any run of tokens of that many bytes can be in ordinary text; what is beyond is cut unseen.
+# More bytes than tokens of ordinary text have; text beyond that is cut without being tokenized.
 _BYTES_A_TOKEN = 16
 
 
@@ -54,7 +54,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class TrimmedConversation:
-    """The turns that fit, how many earlier ones were dropped, and how many were cut in the middle."""
+    """The turns that fit, and the numbers of dropped earlier turns and of turns cut in the middle."""
 
     turns: tuple[Turn, ...]
     dropped: int = 0
@@ -62,28 +62,28 @@ class TrimmedConversation:
 
     @property
     def trimmed(self) -> bool:
-        """Whether anything was left out."""
+        """Whether any text was left out."""
         return bool(self.dropped or self.cut)
 
 
 class Conversation(tuple[Turn, ...]):
-    """The turns of messages that a router looks at, oldest first; none if no user message among them has text.
+    """The turns of messages that a router reads, oldest first; none if no user message has text.
 
-    What :func:`read_messages` gives, and takes as it is: whoever reads messages where they come in reads them once.
+    The result of :func:`read_messages`, which returns one unchanged, so that messages are read once, where they come in.
     """
 
     texts: tuple[tuple[str, str], ...] = ()
-    """Role and text of every message; the text of system, developer and tool messages is empty if it is none."""
+    """Role and text of every message; non-text content of system, developer and tool messages counts as empty."""
 
 
 def read_messages(messages: Messages) -> Conversation:
-    """The conversation that ``messages`` are.
+    """Read messages as a conversation.
 
-    System, developer and tool messages are left out, and so are messages without text (images, tool calls); the text
-    parts of a message are joined by line breaks. Lone surrogates become U+FFFD.
+    System, developer and tool messages are left out, and so are messages without text (images, tool calls). A message's text
+    parts are joined by line breaks. Lone surrogates become U+FFFD.
 
     Raises:
-        ConversationError: not messages, an unknown role or content of an unknown kind; the message's index is named.
+        ConversationError: not messages, an unknown role, or content of an unknown kind; names the message's index.
     """
     if isinstance(messages, Conversation):
         return messages
@@ -99,7 +99,7 @@ def read_messages(messages: Messages) -> Conversation:
 
 
 def read_user_text(messages: Messages) -> Conversation:
-    """The conversation that ``messages`` are, for a caller who can do nothing without user text.
+    """Read messages as a conversation, for callers that need user text.
 
     Raises:
         ConversationError: as :func:`read_messages`, or no user message has text.
@@ -114,8 +114,8 @@ def read_user_text(messages: Messages) -> Conversation:
 
 def _read_message(message: object, index: int) -> tuple[str, str]:
     if not isinstance(message, Mapping) and not hasattr(message, "role"):
-        kind = type(message).__name__
-        raise ConversationError(f"message {index} is a {kind}; expected an object with role and content", place=f"{index}")
+        problem = f"message {index} is {_kind(message)}; expected an object with role and content"
+        raise ConversationError(problem, place=f"{index}")
     role = _field(message, "role")
     if isinstance(role, Enum):
         role = role.value
@@ -128,15 +128,20 @@ def _read_message(message: object, index: int) -> tuple[str, str]:
         try:
             text = _text_of(content, index)
         except ConversationError:
-            # Tools answer with any JSON, and nothing of it is looked at.
+            # Tools answer with any JSON; the router reads none of it.
             text = ""
     else:
         text = _text_of(content, index)
     return str(role), replace_surrogates(text)
 
 
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 def _field(value: object, name: str) -> Any:
-    """A field of a JSON object, or of an object that stands for one."""
+    """A field of a JSON object, or of an object with attributes."""
     return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
@@ -147,16 +152,15 @@ def _text_of(content: object, index: int) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, Sequence) or isinstance(content, (bytes, bytearray)):
-        kind = type(content).__name__
-        raise ConversationError(f"message {index}: content is a {kind}; expected text or a list of parts", place=place)
+        problem = f"message {index}: content is {_kind(content)}; expected text or a list of parts"
+        raise ConversationError(problem, place=place)
     texts = []
     for number, part in enumerate(content):
         if isinstance(part, str):
             texts.append(part)
             continue
         if not isinstance(part, Mapping) and not hasattr(part, "type"):
-            kind = type(part).__name__
-            problem = f"message {index}: part {number} is a {kind}; expected an object"
+            problem = f"message {index}: part {number} is {_kind(part)}; expected an object"
             raise ConversationError(problem, place=f"{place}.{number}")
         if (part.get("type", "text") if isinstance(part, Mapping) else _field(part, "type")) in _TEXT_PARTS:
             text = _field(part, "text")
@@ -175,14 +179,14 @@ def replace_surrogates(text: str) -> str:
 def trim(turns: Sequence[Turn], budget: int, count_tokens: Callable[[Turn], int]) -> TrimmedConversation:
     """Keep the newest turns that fit into ``budget`` tokens, the last user turn always among them.
 
-    What is kept depends on the conversation alone, and changes in steps as it grows: whole blocks of a quarter of the
-    budget are dropped from its start, so most new turns leave the earlier ones where they were and a cache of them
-    stays valid. A turn of more than half the budget (all of it, if it is the only one) is cut in the middle.
+    The kept part depends only on the conversation, and changes in steps as it grows: whole blocks of a quarter of the budget
+    are dropped from its start. So most new turns leave the earlier ones where they were, and their cache stays valid. A turn of
+    more than half the budget (all of it, if it is the only one) is cut in the middle.
 
     Args:
-        turns: the conversation, oldest first; with at least one user turn.
+        turns: the conversation, oldest first, with at least one user turn.
         budget: tokens, at least 64 (the JSON around a turn counts as well).
-        count_tokens: how many tokens a turn takes in the prompt.
+        count_tokens: gives the tokens of a turn in the prompt.
     """
     last_user = max(index for index, turn in enumerate(turns) if turn.role == "user")
     limit = budget if len(turns) == 1 else budget // 2
@@ -197,8 +201,8 @@ def trim(turns: Sequence[Turn], budget: int, count_tokens: Callable[[Turn], int]
             break
         room -= cost
         start -= 1
-    # Blocks are laid out from the conversation's start, so their borders stay put while it grows. A token is about four
-    # letters, so `budget` letters are a quarter of the budget.
+    # Blocks begin at the conversation's start, so their borders stay put while it grows. A token is about four letters, so
+    # `budget` letters are a quarter of the budget.
     ends = list(accumulate(_letters(turn.content) for turn in turns))
     last = last_user if start <= last_user else len(turns) - 1
     while 0 < start < last and ends[start - 1] // budget == (ends[start - 2] if start > 1 else 0) // budget:
@@ -209,14 +213,14 @@ def trim(turns: Sequence[Turn], budget: int, count_tokens: Callable[[Turn], int]
 
 
 def _letters(text: str) -> int:
-    """The length of ``text`` in ASCII letters that take about as many tokens."""
+    """The number of ASCII letters that take about as many tokens as ``text``."""
     n_ascii = len(text.encode("ascii", "ignore"))
     # Any other character is a JSON escape of about four tokens in the card's format.
     return n_ascii + 16 * (len(text) - n_ascii)
 
 
 class _Sizes:
-    """Token counts of turns, each cut to a limit, computed when first asked for."""
+    """Token counts of turns, each cut to a limit, computed on first use."""
 
     def __init__(self, turns: Sequence[Turn], limit: int, count_tokens: Callable[[Turn], int]) -> None:
         self._turns = turns
@@ -225,7 +229,7 @@ class _Sizes:
         self._known: dict[int, tuple[Turn, int]] = {}
 
     def fits(self, budget: int) -> bool:
-        """Whether all turns, uncut, fit. Looks at no more turns than it must."""
+        """Whether all turns fit uncut. Counts no more turns than it must."""
         total = 0
         for turn in reversed(self._turns):
             if len(turn.content) > budget * _BYTES_A_TOKEN:
@@ -248,7 +252,7 @@ class _Sizes:
 
 
 def _cut(turn: Turn, limit: int, count_tokens: Callable[[Turn], int]) -> tuple[Turn, int]:
-    """``turn`` in at most ``limit`` tokens, its middle replaced by an ellipsis where it is longer, and its count."""
+    """``turn`` in at most ``limit`` tokens, and its count. An ellipsis replaces the middle of a longer one."""
     text = turn.content
     keep = min(len(text), limit * _BYTES_A_TOKEN)
     shortened = turn
@@ -260,5 +264,5 @@ def _cut(turn: Turn, limit: int, count_tokens: Callable[[Turn], int]) -> tuple[T
         count = count_tokens(shortened)
         if count <= limit or keep <= 1:
             return shortened, count
-        # Tokens are not spread evenly, so the proportional guess is made a little short and checked again.
+        # Tokens are not spread evenly, so the proportional guess is a little short and is checked again.
         keep = max(1, int(keep * limit / count * 0.97))

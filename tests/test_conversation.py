@@ -74,9 +74,9 @@ REFUSED = [
     pytest.param([USER, {"content": "x"}], "message 1 has the role None", id="no-role"),
     pytest.param([USER, {"role": "usr", "content": "x"}], "message 1 has the role 'usr'", id="unknown-role"),
     pytest.param([USER, {"role": ["user"], "content": "x"}], r"message 1 has the role \['user'\]", id="role-list"),
-    pytest.param([{"role": "user", "content": 5}], "message 0: content is a int", id="number"),
+    pytest.param([{"role": "user", "content": 5}], "message 0: content is an int", id="number"),
     pytest.param([{"role": "user", "content": {"text": "x"}}], "message 0: content is a dict", id="mapping"),
-    pytest.param([USER, {"role": "user", "content": [text("a"), 5]}], "message 1: part 1 is a int", id="number-part"),
+    pytest.param([USER, {"role": "user", "content": [text("a"), 5]}], "message 1: part 1 is an int", id="number-part"),
     pytest.param(
         [{"role": "user", "content": [{"type": "text"}]}], "message 0: part 0 is a text part without text", id="textless-part"
     ),

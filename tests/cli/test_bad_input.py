@@ -136,7 +136,7 @@ def test_a_configuration_that_is_not_there(run: Run, tmp_path: Path, command: st
         (b'"text"', "expected a list"),
         (b"{}", "expected a list"),
         (b'{"messages": {}}', "expected a list"),
-        (b"[7]", "message 0 is a int"),
+        (b"[7]", "message 0 is an int"),
         (b'[{"role": "user", "content": "x"}, {"role": "robot", "content": "x"}]', "message 1 has the role 'robot'"),
         (b'[{"role": "user", "content": 7}]', "message 0"),
         (b'[{"role": "user", "content": [7]}]', "part 0"),

@@ -191,4 +191,4 @@ def test_malformed_messages_stay_errors(run: Run) -> None:
     """Whoever sends them has a mistake to find."""
     result = run("route", "--messages", "-", "--model", "mini", stdin='[{"role": "user", "content": 7}]')
     assert result.exit_code == 2
-    assert "content is a int" in result.stderr
+    assert "content is an int" in result.stderr

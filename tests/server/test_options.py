@@ -65,7 +65,7 @@ def test_every_option_is_read_as_what_it_is() -> None:
         ({**TEXT, "deadline": 10**400}, RequestError, "deadline", "a finite decimal number"),
         ({**TEXT, "conversations": []}, RequestError, "conversations", "a list of 1 to 256 conversations, not of 0"),
         ({**TEXT, "conversations": ["x"] * 257}, RequestError, "conversations", "not of 257"),
-        ({**TEXT, "conversations": ["x", [7]]}, ConversationError, "conversations.1.0", "conversation 1: message 0 is a int"),
+        ({**TEXT, "conversations": ["x", [7]]}, ConversationError, "conversations.1.0", "conversation 1: message 0 is an int"),
         ({**TEXT, "input": 7}, ConversationError, "input", "a text or a list of items"),
         ({**TEXT, "input": [{"type": "reasoning"}, {"role": "bot"}]}, ConversationError, "input.1.role", "message 1"),
         ({**TEXT, "n": 2}, RequestError, "n", "n can be nothing but 1 here"),
