@@ -1,4 +1,4 @@
-"""What the router answers with: typed results that carry their counts and timings."""
+"""The router's results, with their token counts and timings."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ Reason = Literal["low_confidence", "deadline", "no_user_text"]
 class TokenCounts:
     """Tokens of a decision.
 
-    ``evaluated`` is everything the models computed for this decision: ``prompt - reused + answer``. A table's first decision
-    evaluates its static prefix as well, which a prompt that starts with an assistant turn shares all but a few tokens of.
+    ``evaluated`` is everything that the models computed for this decision: ``prompt - reused + answer``. A table's first
+    decision also evaluates its static prefix; a prompt that starts with an assistant turn shares all but a few tokens of it.
 
-    Of an encoder the prompt is the conversation and the texts of all routes, whose vectors are reused. Where a cascade asked
-    a second model, both are added up.
+    For an encoder, the prompt is the conversation and the texts of all routes, whose vectors are reused. If a cascade asked
+    both models, the counts are sums.
     """
 
     prompt: int
     """Tokens of the whole prompt."""
     reused: int
-    """Tokens of it that were in a cache already, or loaded from disk."""
+    """Prompt tokens already in a cache, or loaded from disk."""
     evaluated: int
-    """Tokens that were put through the model."""
+    """Tokens that the model had to read."""
     answer: int
-    """Those among them that belong to the answer: guessed, chosen or scored."""
+    """Evaluated tokens that belong to the answer: guessed, chosen or scored."""
     evaluations: int
-    """How often something was evaluated; more than 512 tokens at once go to llama.cpp in pieces. Of messages that shared an
-    evaluation the first one has it."""
+    """Number of evaluations; more than 512 tokens at once go to llama.cpp in pieces. If messages shared an evaluation, only the
+    first one counts it."""
 
 
 @dataclass(frozen=True)
 class Timings:
     """Wall-clock times in milliseconds. ``total_ms`` is from the call to the result, waiting for other threads included.
 
-    Messages of a batch that were evaluated together each have an equal share of what they took together.
+    Messages that were evaluated together have equal shares of the time.
     """
 
     total_ms: float
     wait_ms: float
-    """Until other decisions on the same router were done."""
+    """Waiting for other decisions on the same router."""
     prompt_ms: float
     """Rendering and tokenizing."""
     evaluate_ms: float
@@ -54,7 +54,7 @@ class Timings:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a decider found for one conversation: the route, how sure it is, and who says so."""
+    """A decider's result for one conversation."""
 
     route: str
     confidence: float
@@ -66,7 +66,7 @@ class Verdict:
     decided_by: str
     prompt_format: str | None
     reason: Reason | None = None
-    """Why it is not the answer that was to be had: there was no time for it, or a cascade's encoder was calibrated."""
+    """Why the route is not the model's own answer: time ran out, or the calibration of a cascade's encoder changed it."""
 
 
 @dataclass(frozen=True)
@@ -74,23 +74,23 @@ class Decision:
     """Where a conversation should go.
 
     Args:
-        route: the route's name, ``other`` where none fits.
+        route: the route's name, ``other`` if none fits.
         matched: whether a route fits.
-        model: the model to ask, or None where the configuration names none.
-        models: all models in the order to try them; empty where there is none.
+        model: the model to ask, or None if the configuration names none.
+        models: all models in the order to try them; may be empty.
         confidence: probability of ``route`` among all answers, 0 to 1.
-        scores: probability of every route and of ``other``, where asked for; sums to 1.
+        scores: probability of every route and of ``other``, if asked for; sums to 1.
         tokens: token counts.
         timings: times in milliseconds.
-        trimmed: whether parts of the conversation were left out: too much for a prompt, or more than an encoder reads.
-        dropped_turns: earlier turns that were left out whole.
-        cut_turns: turns whose middle was left out.
-        decided_by: name of the model that decided; None if none did, for one of the reasons below. Confidence and token
-            counts are 0 then, and there are no scores.
-        prompt_format: the format it was asked in; None for an encoder, which is asked without a prompt.
-        reason: why the route is not the model's own answer: ``low_confidence`` where a calibration holds ``other`` for the
-            better one, ``deadline`` where the time was up before the model had answered, ``no_user_text`` if there was nothing
-            to read (a picture alone, no messages), else None.
+        trimmed: whether parts of the conversation were left out, because it is longer than a prompt holds or an encoder reads.
+        dropped_turns: number of earlier turns left out.
+        cut_turns: number of turns whose middle was left out.
+        decided_by: name of the model that decided; None if none did, for one of the reasons below. Then confidence and token
+            counts are 0, and there are no scores.
+        prompt_format: the format of the prompt; None for an encoder, which has no prompt.
+        reason: why the route is not the model's own answer: ``low_confidence`` if the calibration prefers ``other``,
+            ``deadline`` if time ran out before the model had answered, ``no_user_text`` if there was nothing to read (a picture
+            alone, no messages), else None.
     """
 
     route: str
@@ -109,7 +109,7 @@ class Decision:
     reason: Reason | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The decision as plain values for ``json.dumps``; ``scores`` only where they were asked for."""
+        """The decision as plain values for ``json.dumps``; ``scores`` only if asked for."""
         values = asdict(self)
         values["models"] = list(self.models)
         if self.scores is None:
@@ -120,7 +120,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Warmup:
-    """What :meth:`archroute_edge.Router.warm` did: tokens of the prompt's beginning, and how many were new."""
+    """The result of :meth:`archroute_edge.Router.warm`: tokens of the prompt's beginning, and how many were new."""
 
     tokens: int
     evaluated: int

@@ -1,38 +1,38 @@
-"""Every exception that archroute-edge raises on purpose.
+"""The exceptions of archroute-edge.
 
 ::
 
     ArchRouteError
-    ├── SettingsError            an argument of the router that makes no sense
-    ├── RouteTableError          routes that cannot be used together (duplicates, reserved or empty names)
-    ├── ConfigError              a config file that cannot be read, with file and line
-    ├── ConversationError        messages that are malformed
+    ├── SettingsError            an invalid argument of the router, or option of a command
+    ├── RouteTableError          invalid routes (duplicates, reserved or empty names)
+    ├── ConfigError              an invalid configuration file, with file and line
+    ├── ConversationError        malformed messages
     ├── PromptFormatError        an unknown prompt format, or a chat template that cannot carry a prompt
-    ├── GrammarError             a grammar that llama.cpp must not be given
+    ├── GrammarError             a malformed grammar, on which llama.cpp would crash
     ├── ModelError
     │   ├── ModelNotFoundError   no such model name or file
     │   ├── ModelFileError       a file that is not a usable GGUF
     │   ├── ModelLoadError       llama.cpp refused a file that looked sound
-    │   └── DownloadError        a model that could not be fetched from the hub, whole and as published
-    │       └── HubUnreachableError  no connection to the hub, or one that it did not answer
+    │   └── DownloadError        a model could not be fetched from the hub, complete and as published
+    │       └── HubUnreachableError  no connection to the hub, or no answer
     ├── EngineError              llama.cpp failed while evaluating
     │   ├── ContextOverflowError the prompt does not fit into the context
-    │   └── ForkedProcessError   a router or a service of the process that this one was forked from
-    ├── DecisionCancelledError   a decision or warm-up that its caller called off
-    │   └── EvaluationStoppedError   the evaluation that this stopped, with what of it was finished
-    ├── ServiceError             a request that a RoutingService does not take or finish
+    │   └── ForkedProcessError   a router or service made before this process was forked
+    ├── DecisionCancelledError   a decision or warm-up was cancelled
+    │   └── EvaluationStoppedError   while it was evaluated; has the number of finished tokens
+    ├── ServiceError             a RoutingService refuses or drops a request
     │   ├── QueueFullError           too many requests wait already
     │   └── ServiceClosedError       the service is closed, or closing
-    ├── RequestError             a line of a program that is no request that can be answered
-    ├── SavedPrefixError         a saved prefix that is damaged or belongs to something else
-    ├── BenchmarkError           a measurement that could not be made
-    │   └── MeasuringProcessError    the process that measured died
-    ├── CaseError                a file of labelled cases that cannot be used, with file and line
-    ├── CalibrationError         a calibration that cannot be read, fitted or written, or is another model's
-    ├── CheckpointError          a Hugging Face checkpoint that cannot be converted
-    ├── PeerError                a program measured beside ours that is missing, fails, or cannot be understood
-    └── QuantizationError        an unknown quantization level, or a quantization that failed
-        └── ImatrixError         an importance matrix that cannot be made, read or used
+    ├── RequestError             an invalid request to a server, over HTTP or stdio
+    ├── SavedPrefixError         a saved prefix is damaged or belongs to something else
+    ├── BenchmarkError           a measurement failed
+    │   └── MeasuringProcessError    the measuring process died
+    ├── CaseError                an invalid file of labelled cases, with file and line
+    ├── CalibrationError         a calibration cannot be read, fitted or written, or is another model's
+    ├── CheckpointError          a Hugging Face checkpoint cannot be converted
+    ├── PeerError                a program measured beside ours is missing, fails, or cannot be understood
+    └── QuantizationError        an unknown quantization level, or a failed quantization
+        └── ImatrixError         an importance matrix cannot be made, read or used
 
 Each message says what is wrong, where, and what to do, in one line.
 """
@@ -43,11 +43,11 @@ from pathlib import Path
 
 
 class ArchRouteError(Exception):
-    """Base of all errors of this package; catching it catches everything a caller can cause."""
+    """Base of all errors of this package; catches everything that a caller can cause."""
 
 
 class SettingsError(ArchRouteError):
-    """An argument of the router, or an option of the command line, that makes no sense."""
+    """An invalid argument of the router, or an invalid option of the command line."""
 
 
 class RouteTableError(ArchRouteError):
@@ -55,7 +55,7 @@ class RouteTableError(ArchRouteError):
 
     Args:
         message: what is wrong and what to do.
-        place: the part of the list of routes that it is about, such as ``2.name``; empty for the list.
+        place: its place in the list of routes, such as ``2.name``; empty for the whole list.
     """
 
     def __init__(self, message: str, *, place: str = "") -> None:
@@ -68,7 +68,7 @@ class ConfigError(ArchRouteError):
 
     Args:
         message: what is wrong and what to do, without the place.
-        path: the file, where there is one.
+        path: the file, if there is one.
         line: line number, counted from 1.
     """
 
@@ -85,7 +85,7 @@ class ConversationError(ArchRouteError):
 
     Args:
         message: what is wrong and what to do.
-        place: the part of the list of messages that it is about, such as ``0.content.1``; empty for the list.
+        place: its place in the list of messages, such as ``0.content.1``; empty for the whole list.
     """
 
     def __init__(self, message: str, *, place: str = "") -> None:
@@ -98,7 +98,7 @@ class PromptFormatError(ArchRouteError):
 
 
 class GrammarError(ArchRouteError):
-    """A GBNF grammar that is not well formed; llama.cpp would crash on it."""
+    """A malformed GBNF grammar; llama.cpp would crash on it."""
 
 
 class ModelError(ArchRouteError):
@@ -110,7 +110,7 @@ class ModelNotFoundError(ModelError):
 
 
 class ModelFileError(ModelError):
-    """The file is not a GGUF that can be routed with: damaged, truncated, or of another kind."""
+    """The file is not a usable GGUF: damaged, truncated, or of another kind."""
 
 
 class ModelLoadError(ModelError):
@@ -118,11 +118,11 @@ class ModelLoadError(ModelError):
 
 
 class DownloadError(ModelError):
-    """A model could not be fetched: no access, no connection, no room, or not what the hub says it is."""
+    """A model could not be fetched: no access, no connection, no disk space, or not the file that the hub describes."""
 
 
 class HubUnreachableError(DownloadError):
-    """The hub, or the proxy before it, could not be reached or was not able to answer."""
+    """The hub, or its proxy, could not be reached or could not answer."""
 
 
 class EngineError(ArchRouteError):
@@ -134,7 +134,7 @@ class ContextOverflowError(EngineError):
 
 
 class DecisionCancelledError(ArchRouteError):
-    """A decision or warm-up was stopped through its ``Cancellation`` before it was finished."""
+    """A decision or warm-up was cancelled before it was finished."""
 
 
 class EvaluationStoppedError(DecisionCancelledError):
@@ -142,7 +142,7 @@ class EvaluationStoppedError(DecisionCancelledError):
 
     Args:
         message: what was stopped.
-        n_finished: tokens from the batch's beginning that are in the KV cache, whole pieces of it.
+        n_finished: tokens from the start of the batch, in whole pieces, that are in the KV cache.
     """
 
     def __init__(self, message: str, *, n_finished: int = 0) -> None:
@@ -151,15 +151,15 @@ class EvaluationStoppedError(DecisionCancelledError):
 
 
 class ServiceError(ArchRouteError):
-    """A ``RoutingService`` does not take a request, or will not finish it."""
+    """A ``RoutingService`` refuses a request, or will not finish it."""
 
 
 class QueueFullError(ServiceError):
-    """Too many requests wait already.
+    """Too many requests wait.
 
     Args:
         message: what is wrong.
-        retry_after: seconds after which there is probably room again.
+        retry_after: seconds until there is probably room.
     """
 
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
@@ -168,20 +168,20 @@ class QueueFullError(ServiceError):
 
 
 class ServiceClosedError(ServiceError):
-    """The service is closed, or was closed before the request's turn came."""
+    """The service was closed before the request's turn."""
 
 
 class ForkedProcessError(EngineError, ServiceClosedError):
-    """A router or a service is used in a process that was forked from its own, where neither threads nor locks work."""
+    """A router or service was made before this process was forked; its threads and locks do not work here."""
 
 
 class RequestError(ArchRouteError):
-    """What a program sent is no request: not JSON, too long, no such method, or parameters that make no sense.
+    """An invalid request to a server: not JSON, too long, an unknown method, or invalid parameters.
 
     Args:
         message: what is wrong.
-        code: the error code of JSON-RPC for it; that of parameters that make no sense unless told otherwise.
-        place: the part of the request that it is about, such as ``deadline``; empty for the whole.
+        code: its JSON-RPC error code; by default, that of invalid parameters.
+        place: its place in the request, such as ``deadline``; empty for the whole request.
     """
 
     def __init__(self, message: str, *, code: int = -32602, place: str = "") -> None:
@@ -195,15 +195,15 @@ class SavedPrefixError(ArchRouteError):
 
 
 class BenchmarkError(ArchRouteError):
-    """A measurement could not be made: its process failed or was ended, or there is no room for what it needs."""
+    """A measurement failed: its process failed or was ended, or there is not enough room."""
 
 
 class MeasuringProcessError(BenchmarkError):
-    """A process that measured was ended or died; the message has the reason as far as it is known."""
+    """A measuring process was ended or died; the message has the reason, if known."""
 
 
 class CaseError(ArchRouteError):
-    """A file of labelled cases cannot be used; the message has file and line."""
+    """A file of labelled cases is invalid; the message has file and line."""
 
 
 class CalibrationError(ArchRouteError):
@@ -215,7 +215,7 @@ class CheckpointError(ArchRouteError):
 
 
 class PeerError(ArchRouteError):
-    """A program that ours is measured beside is missing, failed, or said something that cannot be understood."""
+    """A program measured beside ours is missing, failed, or gave unexpected output."""
 
 
 class QuantizationError(ArchRouteError):

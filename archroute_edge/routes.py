@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from archroute_edge.errors import RouteTableError
 
 OTHER = "other"
-"""The answer of a model where no route fits; no route may take this name."""
+"""The model's answer if no route fits; no route may have this name."""
 
 MAX_ROUTES = 256
 """Most routes in one table."""
@@ -20,9 +20,9 @@ class Route:
     """One way a conversation can go.
 
     Args:
-        name: what the model answers; any text but ``other``.
-        description: plain words for what belongs on this route.
-        models: models that can serve it, in order of preference.
+        name: the model's answer for it; any text but ``other``.
+        description: the messages that belong on this route, in plain words.
+        models: the models for it, in order of preference.
 
     Raises:
         RouteTableError: the name is empty, reserved, or not valid Unicode.
@@ -47,7 +47,7 @@ class Route:
             if any("\ud800" <= char <= "\udfff" for char in text):
                 raise RouteTableError(f"route {self.name!r}: the {what} holds a lone surrogate, which is not valid Unicode")
         if unicodedata.normalize("NFC", self.name) == OTHER:
-            raise RouteTableError(f"a route may not be called {OTHER!r}: it is the answer where no route fits")
+            raise RouteTableError(f"a route may not be called {OTHER!r}: it is the answer if no route fits")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 The fast decoder gives the answer of llama.cpp's grammar sampler, usually from one evaluation. The KV cache keeps a resident
 prefix for each route table and reuses the longest common prefix of a prompt.
 
-Used by: ``deciders``. Other rooms import only the names below; modules with an underscore belong to this room.
+Used by: ``deciders`` and ``cli``. Other rooms import only the names below; modules with an underscore belong to this room.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Only pulling uses the network, and only when asked to.
 
-Used by: ``deciders``, ``routing``, ``quantize``, ``bench``, ``server`` and ``cli``. Other rooms import only the names below;
-modules with an underscore belong to this room.
+Used by: ``deciders``, ``targets``, ``routing``, ``quantize``, ``bench``, ``server`` and ``cli``. Other rooms import only the
+names below; modules with an underscore belong to this room.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A file appears under its name only when it is complete. A child process ends with its parent. Nothing here knows about
 routing.
 
-Used by: every room but ``report``. Other rooms import only the names below; modules with an underscore belong to this room.
+Used by: nearly every room. Other rooms import only the names below; modules with an underscore belong to this room.
 """
 
 from __future__ import annotations
