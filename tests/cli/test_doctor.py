@@ -55,6 +55,7 @@ def prefix(models: Path, saved_prefix: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(saved_prefix, folder))
 
 
+@pytest.mark.usefixtures("undecided")
 def test_all_is_well(run: Run, models: Path, prefix: Path) -> None:
     result = run("doctor")
     assert result.exit_code == 0
@@ -64,6 +65,7 @@ def test_all_is_well(run: Run, models: Path, prefix: Path) -> None:
     assert "arch-router: not on this machine" in result.stdout
 
 
+@pytest.mark.usefixtures("undecided")
 def test_json(run: Run, models: Path) -> None:
     result = run("doctor", "--json")
     report = json.loads(result.stdout)
