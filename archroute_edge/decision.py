@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Reason = Literal["low_confidence", "deadline", "no_user_text"]
@@ -50,6 +50,10 @@ class Timings:
     """Evaluating, and picking the answer."""
     score_ms: float
     """What confidence and scores took beyond that."""
+
+    def after(self, wait_ms: float) -> Timings:
+        """These, counted from ``wait_ms`` earlier on."""
+        return replace(self, total_ms=self.total_ms + wait_ms, wait_ms=self.wait_ms + wait_ms)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     # llama.cpp's threads wait for each other by spinning, which takes many times as long where other work runs beside.
-    for decider in ("table_context", "encoder"):
+    for decider in ("generative", "encoder"):
         monkeypatch.setattr(f"archroute_edge.deciders._{decider}.physical_cores", lambda: 1)
     for name in ("ARCHROUTE_MODELS_DIR", "ARCHROUTE_CATALOGUE"):
         monkeypatch.delenv(name, raising=False)

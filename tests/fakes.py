@@ -6,12 +6,17 @@ It checks what callers must not do (positions with gaps, copies into used sequen
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 
 import numpy as np
 
-from archroute_edge.engine import BatchToken, Logits
-from archroute_edge.errors import ContextOverflowError, EvaluationStoppedError
+from archroute_edge.conversation import Turn
+from archroute_edge.deciders import Decider, UnfinishedError, Work
+from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
+from archroute_edge.engine import BatchToken, Cancellation, Logits
+from archroute_edge.errors import ContextOverflowError, DecisionCancelledError, EvaluationStoppedError
+from archroute_edge.routes import RouteTable
 
 N_VOCAB = 256
 
@@ -77,3 +82,91 @@ class FakeEngine:
         for position, token in enumerate(state[4:], int.from_bytes(state[:4], "little")):
             self.sequences[sequence][position] = (token, self._next_cell)
             self._next_cell += 1
+
+
+class FakeDecider(Decider):
+    """A decider without a model: the route of a conversation is its last text, and a gate decides how long anything takes.
+
+    It notes what it does, and checks that nobody calls it twice at a time.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str]] = []
+        """What was begun: ``decide``, ``warm`` or ``work``, and the text or the first route's name."""
+        self.opened = threading.Event()
+        self.opened.set()
+        self.arrived = threading.Event()
+        """Set when something waits at the closed gate."""
+        self.is_stoppable = True
+        self.gives_way = False
+        """Whether decisions leave when others wait."""
+        self.unready: set[str] = set()
+        """First routes of tables that need work first."""
+        self.error: BaseException | None = None
+        self.answer_at_once: Verdict | None = None
+        self.is_closed = False
+        self._used = threading.Lock()
+
+    def close_gate(self) -> None:
+        self.arrived.clear()
+        self.opened.clear()
+
+    def wait_for_arrival(self) -> None:
+        assert self.arrived.wait(30)
+        self.arrived.clear()
+
+    def _pass(self, kind: str, what: str, flag: Cancellation | None) -> None:
+        assert self._used.acquire(blocking=False), "one caller at a time"
+        try:
+            assert not self.is_closed
+            self.log.append((kind, what))
+            while not self.opened.wait(0.001):
+                self.arrived.set()
+                if flag is not None and self.is_stoppable:
+                    flag.check()
+                    if self.gives_way and flag.gives_way:
+                        raise DecisionCancelledError("others come first")
+            if flag is not None and self.is_stoppable:
+                flag.check()
+            if self.error is not None:
+                raise self.error
+        finally:
+            self._used.release()
+
+    def decide_many(
+        self,
+        table: RouteTable,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> list[Verdict]:
+        name = table.names[0]
+        if name in self.unready and cancellation is not None and cancellation.has_deadline:
+            raise UnfinishedError(Work(name, lambda flag: self._get_ready(name, flag), table))
+        texts = [turns[-1].content for turns in conversations]
+        self._pass("decide", " ".join(texts), cancellation)
+        return [verdict_of(text) for text in texts]
+
+    def _get_ready(self, name: str, flag: Cancellation) -> None:
+        self._pass("work", name, flag)
+        self.unready.discard(name)
+
+    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+        self._pass("warm", turns[-1].content if turns else table.names[0], cancellation)
+        return Warmup(1, 1, 0.0)
+
+    def stand_in(
+        self, _table: RouteTable, _turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
+    ) -> Verdict | None:
+        return self.answer_at_once
+
+    def close(self) -> None:
+        assert not self.is_closed, "closed twice"
+        self.is_closed = True
+
+
+def verdict_of(text: str) -> Verdict:
+    """What the fake decides."""
+    return Verdict(text, 1.0, None, TokenCounts(1, 0, 1, 0, 1), Timings(0.0, 0.0, 0.0, 0.0, 0.0), 0, 0, "fake", None)

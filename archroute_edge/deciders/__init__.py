@@ -21,30 +21,48 @@ if TYPE_CHECKING:
         Calibration,
         tempered,
     )
+    from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
     from archroute_edge.deciders._encoder import EncoderDecider
-    from archroute_edge.deciders._encoder_scale import OTHER_COSINE_KEY, SCALE_KEY, SWITCH_OVER_KEY, TEXT_FORMAT_KEY
-    from archroute_edge.deciders._encoder_text import TEXT_FORMAT, conversation_text, route_text
+    from archroute_edge.deciders._encoder_model import (
+        HUBNESS_NEIGHBOURS_KEY,
+        HUBNESS_WEIGHT_KEY,
+        OTHER_COSINE_KEY,
+        REFERENCES_KEY,
+        SCALE_KEY,
+        SWITCH_OVER_KEY,
+        TEXT_FORMAT,
+        TEXT_FORMAT_KEY,
+        Hubness,
+        conversation_text,
+        route_text,
+    )
     from archroute_edge.deciders._generative import GenerativeDecider
-    from archroute_edge.deciders._hubness import HUBNESS_NEIGHBOURS_KEY, HUBNESS_WEIGHT_KEY, REFERENCES_KEY, Hubness
-    from archroute_edge.deciders._identity import CASCADE, NO_PROMPT, choose_prompt_format, find_models, identify
-    from archroute_edge.deciders._interface import Decider
-    from archroute_edge.deciders._lease import DeciderLease
-    from archroute_edge.deciders._open_decider import DeciderSettings, open_decider
-    from archroute_edge.deciders._settings import DecoderName, GenerativeSettings
+    from archroute_edge.deciders._open_decider import open_decider
+    from archroute_edge.deciders._settings import (
+        CASCADE,
+        NO_PROMPT,
+        DeciderSettings,
+        DecoderName,
+        GenerativeSettings,
+        choose_prompt_format,
+        find_models,
+        identify,
+    )
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
             "_calibration": "CalibratedAnswer Calibration LOW_CONFIDENCE SMALLEST_PROBABILITY TEMPERATURE_LIMITS tempered",
+            "_decider": "Decider UnfinishedError Work",
             "_encoder": "EncoderDecider",
-            "_encoder_scale": "OTHER_COSINE_KEY SCALE_KEY SWITCH_OVER_KEY TEXT_FORMAT_KEY",
-            "_encoder_text": "TEXT_FORMAT conversation_text route_text",
+            "_encoder_model": (
+                "HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness OTHER_COSINE_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY "
+                "TEXT_FORMAT TEXT_FORMAT_KEY conversation_text route_text"
+            ),
             "_generative": "GenerativeDecider",
-            "_hubness": "HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness REFERENCES_KEY",
-            "_identity": "CASCADE NO_PROMPT choose_prompt_format find_models identify",
-            "_interface": "Decider",
-            "_lease": "DeciderLease",
-            "_open_decider": "DeciderSettings open_decider",
-            "_settings": "DecoderName GenerativeSettings",
+            "_open_decider": "open_decider",
+            "_settings": (
+                "CASCADE DeciderSettings DecoderName GenerativeSettings NO_PROMPT choose_prompt_format find_models identify"
+            ),
         },
     )

@@ -1,32 +1,39 @@
-"""An encoder first, and a language model where it is not sure."""
+"""An encoder first, and a language model if it is not sure."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from archroute_edge.conversation import Turn
-from archroute_edge.deciders._background import BackgroundWork
 from archroute_edge.deciders._calibration import Calibration
+from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
 from archroute_edge.deciders._encoder import EncoderDecider
-from archroute_edge.deciders._interface import Decider
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
-from archroute_edge.engine import Cancellation, LoadedModel
+from archroute_edge.engine import Cancellation
 from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import RouteTable
 
 
-class CascadeDecider:
-    """Leaves a decision to the encoder where its confidence is at least ``switch_over``, else to a language model.
+class CascadeDecider(Decider):
+    """Leaves a decision to the encoder if its confidence is at least ``switch_over``, else to a language model.
+
+    One that the language model has to decide would keep others waiting, so only one caller's list is taken together.
 
     Args:
         encoder: decides first; closed with the cascade.
-        open_model: opens the language model, with a table to make room for and a flag that stops the loading. Called when
-            it is first needed, and again after a failure: until then nothing of its file is read.
+        open_model: opens the language model, with a table to make room for and a flag that stops it. Called when it is first
+            needed, and again after a failure: until then nothing of its file is read.
         switch_over: 0 to 1.
         calibration: of the encoder. Its verdicts are calibrated, and their confidences compared with ``switch_over``, then.
     """
+
+    list_size = EncoderDecider.list_size
 
     def __init__(
         self,
@@ -35,33 +42,14 @@ class CascadeDecider:
         switch_over: float,
         calibration: Calibration | None = None,
     ) -> None:
+        self.model = encoder.model
         self._encoder = encoder
+        # Held while the encoder computes: at deadlines it is asked from another thread, beside the language model.
+        self._encoder_is_used = threading.Lock()
         self._calibration = calibration
         self._open_model = open_model
         self.switch_over = switch_over
-        self._model: Decider | None = None
-        self._opening = BackgroundWork()
-
-    @property
-    def model(self) -> LoadedModel:
-        """The encoder."""
-        return self._encoder.model
-
-    def decide(
-        self,
-        table: RouteTable,
-        turns: Sequence[Turn],
-        *,
-        scores: bool = False,
-        keep: bool = True,
-        cancellation: Cancellation | None = None,
-    ) -> Verdict:
-        """As :class:`archroute_edge.deciders.Decider` says.
-
-        Raises:
-            ModelError: the language model is needed and cannot be loaded.
-        """
-        return self.decide_many(table, [turns], scores=scores, keep=keep, cancellation=cancellation)[0]
+        self._second: Decider | None = None
 
     def decide_many(
         self,
@@ -72,23 +60,66 @@ class CascadeDecider:
         keep: bool = True,
         cancellation: Cancellation | None = None,
     ) -> list[Verdict]:
-        """As :class:`archroute_edge.deciders.Decider` says; the encoder takes them together.
-
-        Its answers stand where the deadline of ``cancellation`` passes before the language model has one.
+        """As :meth:`Decider.decide_many` says; the encoder's answers stand if there is no time for the language model's.
 
         Raises:
             ModelError: the language model is needed and cannot be loaded.
         """
         cancellation = cancellation or Cancellation()
-        wanted = scores or self._calibration is not None
-        found = self._encoder.decide_many(table, conversations, scores=wanted, keep=keep, cancellation=cancellation)
+        with self._encoder_is_used:
+            found = self._encoder.decide_many(
+                table, conversations, scores=scores or self._calibration is not None, keep=keep, cancellation=cancellation
+            )
         verdicts = [self._calibrated(verdict, scores) for verdict in found]
-        return [
-            verdict
-            if verdict.confidence >= self.switch_over
-            else self._ask_model(verdict, table, turns, scores, keep, cancellation)
-            for verdict, turns in zip(verdicts, conversations, strict=True)
-        ]
+        unsure = [index for index, verdict in enumerate(verdicts) if verdict.confidence < self.switch_over]
+        return self._ask_second(verdicts, unsure, time.perf_counter(), table, conversations, scores, keep, cancellation)
+
+    def _ask_second(
+        self,
+        verdicts: list[Verdict],
+        unsure: list[int],
+        began: float,
+        table: RouteTable,
+        conversations: Sequence[Sequence[Turn]],
+        scores: bool,
+        keep: bool,
+        cancellation: Cancellation,
+    ) -> list[Verdict]:
+        """``verdicts``, those that are ``unsure`` replaced by the language model's, with what both took."""
+        for number, index in enumerate(unsure):
+            first = verdicts[index]
+            resume = partial(self._ask_second, verdicts, unsure[number:], began, table, conversations, scores, keep)
+            if number and cancellation.gives_way:
+                raise UnfinishedError(None, resume=resume)
+            try:
+                second = self._second_of(table, conversations[index], scores, keep, cancellation)
+            except UnfinishedError as exc:
+                # The encoder can decide on this table without it.
+                work = exc.work and replace(exc.work, table=None)
+                raise UnfinishedError(work, replace(first, reason="deadline"), resume) from None
+            except DecisionCancelledError:
+                if not cancellation.timed_out:
+                    raise
+                second = None
+            # Opening the model is a part of what the decision took, and of none of its steps.
+            total_ms = first.timings.total_ms + 1000 * (time.perf_counter() - began)
+            if second is None:
+                verdicts[index] = replace(first, timings=replace(first.timings, total_ms=total_ms), reason="deadline")
+            else:
+                timings = replace(Timings(**_sums(first.timings, second.timings)), total_ms=total_ms)
+                verdicts[index] = replace(second, tokens=TokenCounts(**_sums(first.tokens, second.tokens)), timings=timings)
+            began = time.perf_counter()
+        return verdicts
+
+    def _second_of(
+        self, table: RouteTable, turns: Sequence[Turn], scores: bool, keep: bool, cancellation: Cancellation
+    ) -> Verdict:
+        if self._second is None:
+            # Beside decisions that the encoder is sure of: loading takes seconds.
+            raise UnfinishedError(
+                Work("language model", partial(self._open_second, table, cancellation.has_deadline), is_apart=True)
+            )
+        return self._second.decide(table, turns, scores=scores, keep=keep, cancellation=cancellation)
 
     def _calibrated(self, verdict: Verdict, scores: bool) -> Verdict:
         if self._calibration is None:
@@ -98,104 +129,65 @@ class CascadeDecider:
         kept = answer.scores if scores else None
         return replace(verdict, route=answer.route, confidence=answer.confidence, scores=kept, reason=answer.reason)
 
-    def _ask_model(
-        self,
-        first: Verdict,
-        table: RouteTable,
-        turns: Sequence[Turn],
-        scores: bool,
-        keep: bool,
-        cancellation: Cancellation,
-    ) -> Verdict:
-        """The model's verdict, with what both took; ``first`` where there is no time for it."""
-        started = time.perf_counter()
+    def _open_second(self, table: RouteTable, has_deadline: bool, cancellation: Cancellation) -> None:
+        """Open the language model; if decisions may leave before they are done, also get it ready for ``table``."""
+        second = self._open_model(table, cancellation)
         try:
-            model = self._opened(table, cancellation)
-            second = model.decide(table, turns, scores=scores, keep=keep, cancellation=cancellation)
-        except DecisionCancelledError:
-            if not cancellation.timed_out:
-                raise
-            total_ms = first.timings.total_ms + 1000 * (time.perf_counter() - started)
-            return replace(first, timings=replace(first.timings, total_ms=total_ms), reason="deadline")
-        # Opening the model is a part of what the decision took, and of none of its steps.
-        total_ms = first.timings.total_ms + 1000 * (time.perf_counter() - started)
-        return replace(
-            second,
-            tokens=_sum_of_tokens(first.tokens, second.tokens),
-            timings=replace(_sum_of_timings(first.timings, second.timings), total_ms=total_ms),
-        )
-
-    def _opened(self, table: RouteTable, cancellation: Cancellation) -> Decider:
-        """The language model. Opening it goes on where ``cancellation`` does not wait for its end."""
-
-        def open_model(closing: Cancellation) -> None:
-            if self._model is None:
-                self._model = self._open_model(table, closing)
-
-        if self._model is None:
-            self._opening.finish("model", open_model, cancellation)
-        assert self._model is not None
-        return self._model
+            if has_deadline:
+                second.warm(table, None, cancellation=cancellation)
+        except BaseException:
+            second.close()
+            raise
+        self._second = second
 
     def stand_in(
-        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
     ) -> Verdict | None:
-        """The encoder's verdict, where its vectors of the routes are ready."""
+        """The encoder's verdict."""
         wanted = scores or self._calibration is not None
-        verdict = self._encoder.decide(table, turns, scores=wanted, keep=False, cancellation=cancellation)
-        return replace(self._calibrated(verdict, scores), reason="deadline")
-
-    @property
-    def batch_size(self) -> int:
-        """1: one that the language model has to decide would keep the others waiting."""
-        return 1
+        if not self._encoder_is_used.acquire(timeout=-1 if time_limit is None else max(0.0, time_limit)):
+            return None
+        try:
+            with suppress(DecisionCancelledError), Cancellation().until(time_limit) as limit:
+                verdict = self._encoder.decide(table, turns, scores=wanted, keep=False, cancellation=limit)
+                return replace(self._calibrated(verdict, scores), reason="deadline")
+        except UnfinishedError:
+            pass
+        finally:
+            self._encoder_is_used.release()
+        return None
 
     def check_table(self, table: RouteTable) -> None:
         """Ask the language model, if it has been needed before."""
-        if self._model is not None:
-            self._model.check_table(table)
+        if self._second is not None:
+            self._second.check_table(table)
 
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
         """Warm the encoder, and the language model if it has been needed before."""
-        warmed = self._encoder.warm(table, turns, cancellation=cancellation)
-        if self._model is None:
+        with self._encoder_is_used:
+            warmed = self._encoder.warm(table, turns, cancellation=cancellation)
+        if self._second is None:
             return warmed
-        second = self._model.warm(table, turns, cancellation=cancellation)
+        second = self._second.warm(table, turns, cancellation=cancellation)
         return Warmup(warmed.tokens + second.tokens, warmed.evaluated + second.evaluated, warmed.total_ms + second.total_ms)
 
     @property
     def n_ctx(self) -> int:
         """Cells of the language model's KV cache; 0 until it has been needed."""
-        return self._model.n_ctx if self._model is not None else 0
+        return self._second.n_ctx if self._second is not None else 0
 
     @property
     def n_evictions(self) -> int:
         """Evictions from the language model's KV cache."""
-        return self._model.n_evictions if self._model is not None else 0
+        return self._second.n_evictions if self._second is not None else 0
 
     def close(self) -> None:
-        """Free both models; one that is being loaded is not loaded to its end. Further calls raise EngineError."""
-        self._opening.close()
-        self._encoder.close()
-        if self._model is not None:
-            self._model.close()
+        """Free both models."""
+        with self._encoder_is_used:
+            self._encoder.close()
+        if self._second is not None:
+            self._second.close()
 
 
-def _sum_of_tokens(one: TokenCounts, other: TokenCounts) -> TokenCounts:
-    return TokenCounts(
-        one.prompt + other.prompt,
-        one.reused + other.reused,
-        one.evaluated + other.evaluated,
-        one.answer + other.answer,
-        one.evaluations + other.evaluations,
-    )
-
-
-def _sum_of_timings(one: Timings, other: Timings) -> Timings:
-    return Timings(
-        one.total_ms + other.total_ms,
-        one.wait_ms + other.wait_ms,
-        one.prompt_ms + other.prompt_ms,
-        one.evaluate_ms + other.evaluate_ms,
-        one.score_ms + other.score_ms,
-    )
+def _sums(one: TokenCounts | Timings, other: TokenCounts | Timings) -> dict[str, Any]:
+    return {name: value + vars(other)[name] for name, value in vars(one).items()}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -12,24 +15,44 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.conversation import Turn
-from archroute_edge.deciders._background import BackgroundWork
-from archroute_edge.deciders._encoder_scale import EncoderScale, read_encoder_scale
-from archroute_edge.deciders._encoder_text import conversation_text, conversation_window
-from archroute_edge.deciders._evaluation_lock import EvaluationLock
-from archroute_edge.deciders._hubness import read_hubness
-from archroute_edge.deciders._route_vectors import RouteVectors, TableVectors
+from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
+from archroute_edge.deciders._encoder_model import (
+    TEXT_FORMAT,
+    Hubness,
+    conversation_text,
+    conversation_window,
+    read_encoder_scale,
+    read_hubness,
+    route_text,
+)
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.decoding import SavedStates
-from archroute_edge.engine import N_TEXTS, Cancellation, EmbeddingEngine, LoadedModel, Vectors, physical_cores
-from archroute_edge.errors import DecisionCancelledError, EngineError
+from archroute_edge.engine import (
+    N_TEXTS,
+    Cancellation,
+    EmbeddingEngine,
+    EncodedText,
+    LoadedModel,
+    Vectors,
+    batches,
+    physical_cores,
+)
+from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import OTHER, RouteTable
+
+logger = logging.getLogger(__name__)
 
 TRAINED_TOKENS: Final = 256
 """Tokens of a text that are read. Encoders are trained on no longer ones, and time grows faster than length."""
 
+_MOST_TABLES: Final = 256
+_MOST_BEGUN: Final = 64
+# How often in a row others may interrupt an evaluation, which is lost; after that they wait for it.
+_MOST_INTERRUPTIONS: Final = 3
 
-class EncoderDecider:
-    """One loaded encoder and the vectors of its route tables. Thread-safe: evaluations wait for each other.
+
+class EncoderDecider(Decider):
+    """One loaded encoder and the vectors of its route tables. Its conversations share evaluations.
 
     Args:
         model: a loaded encoder; closed with the decider.
@@ -43,6 +66,8 @@ class EncoderDecider:
         EngineError: llama.cpp failed.
     """
 
+    batch_size = list_size = N_TEXTS
+
     def __init__(
         self,
         model: LoadedModel,
@@ -54,31 +79,16 @@ class EncoderDecider:
     ) -> None:
         self.model = model
         self.name = name
-        self.scaling: EncoderScale = read_encoder_scale(model.header)
+        self.scaling = read_encoder_scale(model.header)
         hubness = read_hubness(model.header)
         self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
-        saved = SavedStates(vectors_folder, self._engine.state_key()) if vectors_folder else None
-        self._routes = RouteVectors(self._engine, hubness, saved)
-        self._lock = EvaluationLock()
-        self._background = BackgroundWork()
-        self._closed = False
         try:
+            saved = SavedStates(vectors_folder, self._engine.state_key()) if vectors_folder else None
+            self._routes = RouteVectors(self._engine, hubness, saved)
             self.warm(table, None)
         except BaseException:
             self.close()
             raise
-
-    def decide(
-        self,
-        table: RouteTable,
-        turns: Sequence[Turn],
-        *,
-        scores: bool = False,
-        keep: bool = True,
-        cancellation: Cancellation | None = None,
-    ) -> Verdict:
-        """As :class:`archroute_edge.deciders.Decider` says."""
-        return self.decide_many(table, [turns], scores=scores, keep=keep, cancellation=cancellation)[0]
 
     def decide_many(
         self,
@@ -89,39 +99,23 @@ class EncoderDecider:
         keep: bool = True,
         cancellation: Cancellation | None = None,
     ) -> list[Verdict]:
-        """As :class:`archroute_edge.deciders.Decider` says; short conversations share an evaluation."""
+        """As :meth:`Decider.decide_many` says; short conversations share an evaluation."""
         cancellation = cancellation or Cancellation()
         if cancellation.has_deadline and not self._routes.is_known(table):
-            self._background.finish(table, lambda closing: self._prepare(table, keep, closing), cancellation)
-        verdicts: list[Verdict] = []
-        # Other threads can decide in between.
-        for first in range(0, len(conversations), N_TEXTS):
-            verdicts += self._decide(table, conversations[first : first + N_TEXTS], scores, keep, cancellation)
-        return verdicts
-
-    def _decide(
-        self,
-        table: RouteTable,
-        conversations: Sequence[Sequence[Turn]],
-        scores: bool,
-        keep: bool,
-        cancellation: Cancellation,
-    ) -> list[Verdict]:
+            raise UnfinishedError(Work(table, lambda flag: self._routes.of(table, keep=keep, cancellation=flag), table))
         started = time.perf_counter()
         windows = [conversation_window(turns) for turns in conversations]
         encoded = [self._engine.encode(conversation_text(turns)) for turns in conversations]
         written = time.perf_counter()
-        with self._deciding(table, cancellation):
-            locked = time.perf_counter()
-            routes, n_route_evaluations = self._routes.of(table, keep=keep, cancellation=cancellation)
-            vectors = self._engine.embed(encoded, cancellation)
+        routes, n_route_evaluations = self._routes.of(table, keep=keep, cancellation=cancellation)
+        vectors = self._engine.embed(encoded, cancellation)
         evaluated = time.perf_counter()
         probabilities = self._probabilities(vectors, routes)
         best = probabilities.argmax(axis=1)
         names = (*table.names, OTHER)
         ended = time.perf_counter()
         # What was done for all of them together is shared out, so that sums over a batch are right.
-        spans = (ended - started, locked - written, written - started, evaluated - locked, ended - evaluated)
+        spans = (ended - started, 0.0, written - started, evaluated - written, ended - evaluated)
         timings = Timings(*(1000 * seconds / len(encoded) for seconds in spans))
         n_evaluations = self._engine.n_evaluations(encoded)
         verdicts = []
@@ -157,68 +151,138 @@ class EncoderDecider:
         shares: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
         return shares
 
-    @property
-    def batch_size(self) -> int:
-        """As many as share an evaluation where they are short."""
-        return N_TEXTS
-
-    def stand_in(
-        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
-    ) -> None:
-        """None: there is no quicker way to an answer."""
-
-    def check_table(self, table: RouteTable) -> None:
-        """Nothing to do: an encoder takes any table."""
-
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(self, table: RouteTable, _turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
         """Get the vectors of ``table`` ready; of a conversation nothing can be worked out before it is whole."""
         started = time.perf_counter()
-        routes, n_evaluations = self._get_ready(table, True, cancellation or Cancellation())
+        routes, n_evaluations = self._routes.of(table, keep=True, cancellation=cancellation)
         return Warmup(routes.n_tokens, routes.n_tokens if n_evaluations else 0, 1000 * (time.perf_counter() - started))
 
-    def _get_ready(self, table: RouteTable, keep: bool, cancellation: Cancellation) -> tuple[TableVectors, int]:
-        with self._deciding(table, cancellation):
-            return self._routes.of(table, keep=keep, cancellation=cancellation)
-
-    def _prepare(self, table: RouteTable, keep: bool, closing: Cancellation) -> None:
-        """Get the vectors of ``table`` ready when nothing else is to be done."""
-        while True:
-            with self._lock.spare_time(closing) as flag:
-                self._check_open()
-                try:
-                    self._routes.of(table, keep=keep, cancellation=flag)
-                except DecisionCancelledError:
-                    # A decision on another table came between; what is finished is kept.
-                    closing.check()
-                else:
-                    return
-
-    @contextmanager
-    def _deciding(self, table: RouteTable, cancellation: Cancellation) -> Iterator[None]:
-        """Have the context alone."""
-        # What is being evaluated for this very table would only be lost.
-        with self._lock.decision(cancellation, stop_others=not self._background.is_at(table)):
-            self._check_open()
-            yield
-
-    @property
-    def n_ctx(self) -> int:
-        """0: an encoder has no KV cache."""
-        return 0
-
-    @property
-    def n_evictions(self) -> int:
-        """0: nothing has to give way."""
-        return 0
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineError("the router has been closed")
-
     def close(self) -> None:
-        """Free context and model. Further calls raise EngineError."""
-        self._background.close()
-        with self._lock.closing():
-            self._closed = True
-            self._engine.close()
-            self.model.close()
+        """Free context and model."""
+        self._engine.close()
+        self.model.close()
+
+
+@dataclass(frozen=True)
+class TableVectors:
+    """One row for each route of a table, in its order, what is taken off its cosines, and the tokens of their texts."""
+
+    vectors: Vectors
+    hubness: npt.NDArray[np.float64]
+    n_tokens: int
+
+
+@dataclass
+class _Begun:
+    """A table whose evaluation was stopped: the tokens of its texts, and the vectors of the first of them."""
+
+    encoded: list[EncodedText] = field(default_factory=list)
+    parts: list[Vectors] = field(default_factory=list)
+    n_interruptions: int = 0
+
+
+class RouteVectors:
+    """The vectors of route tables: computed once, kept in memory, and on disk beside the saved prefixes.
+
+    Args:
+        engine: computes those that are not known.
+        hubness: what is taken off their cosines; None takes nothing off.
+        saved: where they are kept for the next process; None keeps none.
+    """
+
+    def __init__(self, engine: EmbeddingEngine, hubness: Hubness | None, saved: SavedStates | None) -> None:
+        self._engine = engine
+        self._hubness = hubness
+        self._saved = saved
+        # By digests: tables come with requests, and their texts can be far larger than their vectors.
+        self._known: OrderedDict[bytes, TableVectors] = OrderedDict()
+        self._begun: OrderedDict[bytes, _Begun] = OrderedDict()
+
+    def is_known(self, table: RouteTable) -> bool:
+        """Whether the vectors of ``table`` are in memory."""
+        return _digest(table) in self._known
+
+    def of(self, table: RouteTable, *, keep: bool, cancellation: Cancellation | None = None) -> tuple[TableVectors, int]:
+        """The vectors of ``table``, and how many evaluations they took just now.
+
+        ``keep`` says whether they are worth saving on disk.
+
+        Raises:
+            DecisionCancelledError: ``cancellation`` was set, or asked to give way; what is finished is kept for the next time.
+            EngineError: llama.cpp failed.
+        """
+        digest = _digest(table)
+        found, n_evaluations = self._known.get(digest), 0
+        if found is None:
+            begun = self._begun.setdefault(digest, _Begun())
+            self._begun.move_to_end(digest)
+            encoded, vectors, n_evaluations = self._compute(begun, table, cancellation or Cancellation())
+            if keep and n_evaluations and self._saved is not None:
+                self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
+            del self._begun[digest]
+            off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
+            found = self._known[digest] = TableVectors(vectors, off, sum(len(text.tokens) for text in encoded))
+            if len(self._known) > _MOST_TABLES:
+                self._known.popitem(last=False)
+        self._known.move_to_end(digest)
+        return found, n_evaluations
+
+    def _compute(
+        self, begun: _Begun, table: RouteTable, cancellation: Cancellation
+    ) -> tuple[Sequence[EncodedText], Vectors, int]:
+        """The texts and vectors of a table, and how many evaluations they took; in slices between which others have a turn."""
+        # One more table would take the place of one that others have begun, and none of them would ever be finished.
+        may_give_way = len(self._begun) < _MOST_BEGUN
+        if len(self._begun) > _MOST_BEGUN:
+            self._begun.popitem(last=False)
+
+        def let_others(n_done: int) -> None:
+            if n_done and may_give_way and cancellation.gives_way:
+                raise DecisionCancelledError("others come first; what is finished is kept")
+
+        for n_done, route in enumerate(table.routes[len(begun.encoded) :]):
+            let_others(n_done)
+            begun.encoded.append(self._engine.encode(route_text(route)))
+        saved = None if begun.parts else self._load(begun.encoded)
+        if saved is not None:
+            return begun.encoded, saved, 0
+        slices = list(batches(begun.encoded))[len(begun.parts) :]
+        for n_done, texts in enumerate(slices):
+            let_others(n_done)
+            begun.parts.append(self._evaluate(begun, texts, cancellation, may_give_way))
+        return begun.encoded, np.concatenate(begun.parts), len(slices)
+
+    def _evaluate(self, begun: _Begun, texts: Sequence[EncodedText], cancellation: Cancellation, may_give_way: bool) -> Vectors:
+        if not may_give_way or begun.n_interruptions >= _MOST_INTERRUPTIONS:
+            begun.n_interruptions = 0
+            return self._engine.embed(texts, cancellation)
+        with cancellation.interruptible() as flag:
+            try:
+                return self._engine.embed(texts, flag)
+            except DecisionCancelledError:
+                begun.n_interruptions += 1
+                raise
+
+    def _load(self, encoded: Sequence[EncodedText]) -> Vectors | None:
+        state = self._saved.load(_key(encoded)) if self._saved is not None else None
+        if state is None:
+            return None
+        if len(state) != len(encoded) * self._engine.width * 4:
+            logger.warning("saved route vectors have another size than this model's; they are computed again")
+            return None
+        return np.frombuffer(state, "<f4").astype(np.float32).reshape(len(encoded), self._engine.width)
+
+
+def _digest(table: RouteTable) -> bytes:
+    """The names and descriptions of a table's routes in brief: its vectors depend on nothing else of it."""
+    found = hashlib.blake2b(digest_size=32)
+    for route in table:
+        for text in (route.name.encode(), route.description.encode()):
+            found.update(len(text).to_bytes(8, "little"))
+            found.update(text)
+    return found.digest()
+
+
+def _key(encoded: Sequence[EncodedText]) -> list[int]:
+    """What a table's vectors depend on beside the engine: the version of the texts, and the tokens of each."""
+    return [TEXT_FORMAT, *(number for text in encoded for number in (len(text.tokens), *text.tokens))]

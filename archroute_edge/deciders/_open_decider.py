@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from archroute_edge.deciders._calibration import Calibration
 from archroute_edge.deciders._cascade import CascadeDecider
+from archroute_edge.deciders._decider import Decider
 from archroute_edge.deciders._encoder import EncoderDecider
-from archroute_edge.deciders._identity import CASCADE, NO_PROMPT, choose_prompt_format
-from archroute_edge.deciders._interface import Decider
-from archroute_edge.deciders._settings import GenerativeSettings
+from archroute_edge.deciders._settings import CASCADE, NO_PROMPT, DeciderSettings, GenerativeSettings, choose_prompt_format
 from archroute_edge.engine import Cancellation, LoadedModel, ModelKind
 from archroute_edge.errors import SettingsError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import RouteTable
 from archroute_edge.system import OwnProcess, stop_at_the_end
 
-logger = logging.getLogger(__name__)
-
 _OF_A_PROMPT: Final = ("decoder", "n_ctx", "budget", "flash_attention", "kv_type")
 """Settings that say nothing to an encoder."""
-
-
-@dataclass(frozen=True)
-class DeciderSettings:
-    """What the router was told beyond the models' names.
-
-    Args:
-        generative: how a language model works; an encoder takes threads, GPU layers and the folder from it.
-        prompt_format: how a language model is asked; ``auto`` is what it was trained on.
-        switch_over: the confidence from which on a cascade leaves the decision to the encoder; None is that of the
-            calibration, if it has one, else the encoder's own.
-        calibration: of the model, of a cascade the encoder's.
-    """
-
-    generative: GenerativeSettings
-    prompt_format: str = AUTO
-    switch_over: float | None = None
-    calibration: Calibration | None = None
 
 
 def open_decider(files: tuple[ModelFile, ...], settings: DeciderSettings, table: RouteTable) -> Decider:

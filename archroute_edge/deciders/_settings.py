@@ -1,15 +1,31 @@
-"""How a language model works when it decides, for those who open one and for those who only say how."""
+"""Which models a name stands for, how they are told to work, and what tells one from any other; nothing is loaded here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from archroute_edge.conversation import DEFAULT_BUDGET
-from archroute_edge.engine import DEFAULT_KV_TYPE
+from archroute_edge.engine import DEFAULT_KV_TYPE, GGUFHeader, check_model_file, model_fingerprint, model_kind
+from archroute_edge.errors import PromptFormatError, SettingsError
+from archroute_edge.models import AUTO, ModelFile, find_model
+from archroute_edge.prompts import PromptFormat
+from archroute_edge.prompts import prompt_format as find_prompt_format
+from archroute_edge.system import expanded, is_file_here
+
+if TYPE_CHECKING:
+    from archroute_edge.deciders._calibration import Calibration
 
 DecoderName = Literal["fast", "grammar"]
+
+CASCADE: Final = "+"
+"""Stands between the names of an encoder and of the language model that it asks where it is not sure."""
+
+NO_PROMPT: Final = "none"
+"""Stands in the place of a prompt format for an encoder."""
+
+_FORMAT_KEY: Final = "archroute.prompt_format"
 
 
 @dataclass(frozen=True)
@@ -35,3 +51,82 @@ class GenerativeSettings:
     flash_attention: bool | None = None
     prefix_folder: Path | None = None
     kv_type: str = DEFAULT_KV_TYPE
+
+
+@dataclass(frozen=True)
+class DeciderSettings:
+    """What the router was told beyond the models' names.
+
+    Args:
+        generative: how a language model works; an encoder takes threads, GPU layers and the folder from it.
+        prompt_format: how a language model is asked; ``auto`` is what it was trained on.
+        switch_over: the confidence from which on a cascade leaves the decision to the encoder; None is that of the
+            calibration, if it has one, else the encoder's own.
+        calibration: of the model, of a cascade the encoder's.
+    """
+
+    generative: GenerativeSettings
+    prompt_format: str = AUTO
+    switch_over: float | None = None
+    calibration: Calibration | None = None
+
+
+def find_models(name: str | Path) -> tuple[ModelFile, ...]:
+    """The files that ``name`` stands for: one model, or for ``ENCODER+MODEL`` two. Of their content nothing is read.
+
+    Raises:
+        SettingsError: more than two names.
+        ModelNotFoundError: no such name, or no such file here.
+    """
+    if isinstance(name, Path) or CASCADE not in name or is_file_here(expanded(name)):
+        return (find_model(name),)
+    parts = [part.strip() for part in name.split(CASCADE)]
+    if len(parts) != 2 or not all(parts):
+        raise SettingsError(f"{name!r}: a cascade is written ENCODER{CASCADE}MODEL, such as encoder.gguf{CASCADE}arch-router")
+    return tuple(find_model(part) for part in parts)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells a decider from any other: the files' fingerprints, and how a language model is asked.
+
+    ``first`` is what a calibration is held against: of a cascade its encoder, else the same.
+    """
+
+    name: str
+    fingerprint: str
+    prompt_format: str
+    first: Identity | None = None
+
+
+def identify(files: tuple[ModelFile, ...], prompt_format: str) -> Identity:
+    """Who would decide, found without loading anything.
+
+    Raises:
+        ModelError: a file is no usable GGUF.
+        PromptFormatError: there is no such format.
+    """
+    headers = [check_model_file(file.path) for file in files]
+    asked = [
+        choose_prompt_format(prompt_format, file, header).name
+        for file, header in zip(files, headers, strict=True)
+        if model_kind(header) == "generative"
+    ]
+    fingerprints = [model_fingerprint(header) for header in headers]
+    whole = CASCADE.join(file.name for file in files), CASCADE.join(fingerprints), asked[0] if asked else NO_PROMPT
+    return Identity(*whole, Identity(files[0].name, fingerprints[0], NO_PROMPT if len(files) > 1 else whole[2]))
+
+
+def choose_prompt_format(name: str, model_file: ModelFile, header: GGUFHeader) -> PromptFormat:
+    """The format called ``name``; for ``auto`` the model's: the catalogue's word, then the GGUF's, then ``card``.
+
+    Raises:
+        PromptFormatError: there is none of that name.
+    """
+    if name != AUTO:
+        return find_prompt_format(name)
+    stated = model_file.prompt_format or header.text(_FORMAT_KEY) or "card"
+    try:
+        return find_prompt_format(stated)
+    except PromptFormatError as exc:
+        raise PromptFormatError(f"{header.path}: {_FORMAT_KEY}: {exc}; choose one of them yourself") from exc

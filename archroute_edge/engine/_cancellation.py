@@ -51,7 +51,8 @@ class Cancellation:
         self._flag = ctypes.create_string_buffer(2)
         self._derived: set[Cancellation] = set()
         self._interruptible: set[Cancellation] = set()
-        self._has_deadline = False
+        self.has_deadline = False
+        """Whether the flag will be set at a deadline."""
         self._timed_out = False
         self._gives_way = False
 
@@ -99,11 +100,6 @@ class Cancellation:
         return self._timed_out
 
     @property
-    def has_deadline(self) -> bool:
-        """Whether the flag will be set at a deadline."""
-        return self._has_deadline
-
-    @property
     def address(self) -> int:
         """Where the flag is in memory; valid as long as this object lives."""
         return ctypes.addressof(self._flag)
@@ -130,17 +126,23 @@ class Cancellation:
             seconds = min(2 * seconds, _LOOK_EVERY_S)
 
     @contextmanager
-    def derived(self) -> Iterator[Cancellation]:
-        """A flag of its own that is also set with this one; the block is what it is good for."""
-        flag = Cancellation()
+    def setting(self, flag: Cancellation) -> Iterator[None]:
+        """Set ``flag`` with this one while the block lasts."""
         self._derived.add(flag)
-        flag._gives_way = self._gives_way
+        flag._gives_way |= self._gives_way
         if self.cancelled:
             flag.cancel()
         try:
-            yield flag
+            yield
         finally:
             self._derived.discard(flag)
+
+    @contextmanager
+    def derived(self) -> Iterator[Cancellation]:
+        """A flag of its own that is also set with this one; the block is what it is good for."""
+        flag = Cancellation()
+        with self.setting(flag):
+            yield flag
 
     @contextmanager
     def until(self, seconds: float | None) -> Iterator[Cancellation]:
@@ -152,8 +154,8 @@ class Cancellation:
             yield self
             return
         with self.derived() as limited:
-            limited._has_deadline = True
-            timer = threading.Timer(seconds - lead(seconds), limited._time_out)
+            limited.has_deadline = True
+            timer = threading.Timer(seconds - lead(seconds), limited.time_out)
             timer.name, timer.daemon = "archroute-deadline", True
             timer.start()
             try:
@@ -162,6 +164,7 @@ class Cancellation:
                 timer.cancel()
                 timer.join()
 
-    def _time_out(self) -> None:
+    def time_out(self) -> None:
+        """Set the flag because a deadline has come."""
         self._timed_out = not self.cancelled
         self.cancel()

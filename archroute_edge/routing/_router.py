@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import weakref
+from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import Future, wait
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from archroute_edge.config import RoutingConfig, load_config
-from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
-from archroute_edge.deciders import Calibration, Decider, DeciderLease, DecoderName, GenerativeSettings, find_models
-from archroute_edge.decision import Decision, Warmup
+from archroute_edge.conversation import DEFAULT_BUDGET, Messages, Turn, read_messages
+from archroute_edge.deciders import Calibration, Decider, DeciderSettings, DecoderName, GenerativeSettings, find_models
+from archroute_edge.decision import Decision, Verdict, Warmup
 from archroute_edge.engine import DEFAULT_KV_TYPE, Cancellation
-from archroute_edge.errors import DecisionCancelledError, SettingsError
+from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import Route, RouteTable, as_table
-from archroute_edge.routing._setting_limits import check_deadline, check_settings
+from archroute_edge.routing._questions import Question, WarmUp
+from archroute_edge.routing._scheduler import Account, Scheduler
+from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings
 from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
-from archroute_edge.targets import decide_many, fallback_decision, make_decision, no_text_decision
+from archroute_edge.targets import fallback_decision, make_decision, no_text_decision
 
 
 class Router:
@@ -93,13 +97,20 @@ class Router:
         )
         self.model_files = find_models(model)
         # Brings llama.cpp, which a program that only names this class, reads routes or prints help has no use for.
-        from archroute_edge.deciders import DeciderSettings, open_decider
+        from archroute_edge.deciders import open_decider
 
         settings = DeciderSettings(generative, prompt_format, switch_over, self.calibration)
-        self._lease = DeciderLease(open_decider(self.model_files, settings, self.config.table))
+        self._hold(Scheduler(open_decider(self.model_files, settings, self.config.table)))
         self.model_fingerprint = self._decider.model.fingerprint
         # A cascade calibrates its encoder's verdicts itself, since the switch-over is about calibrated ones.
         self._calibration = self.calibration if len(self.model_files) == 1 else None
+
+    def _hold(self, scheduler: Scheduler) -> None:
+        """Share ``scheduler`` until this is closed, or dropped."""
+        self._scheduler = scheduler
+        self._dropped = weakref.finalize(self, scheduler.release)
+        # At exit what evaluates is stopped anyway.
+        self._dropped.atexit = False
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **settings: Any) -> Router:
@@ -118,14 +129,11 @@ class Router:
             ContextOverflowError: its routes do not fit into the context.
             EngineError: this router has been closed.
         """
+        self._decider.check_table(config.table)
+        self._scheduler.share()
         other = copy(self)
         other.config = config
-        other._lease = self._lease.share()
-        try:
-            other._decider.check_table(config.table)
-        except BaseException:
-            other.close()
-            raise
+        other._hold(self._scheduler)
         return other
 
     @quiet_at_the_end()
@@ -159,23 +167,77 @@ class Router:
             EngineError: llama.cpp failed, or the router has been closed.
             ForkedProcessError: the router was made in the process that this one was forked from.
         """
-        started = time.perf_counter()
         check_deadline(deadline)
-        decider = self._decider
-        with (cancellation or Cancellation()).until(deadline) as limit:
-            turns = read_messages(messages)
-            config = self._config_for(routes)
-            if not turns:
-                return no_text_decision(config, key)
-            wanted = scores or self._calibration is not None
-            try:
-                # Routes that come with one message are not saved: many such would push out what is worth keeping.
-                verdict = decider.decide(config.table, turns, scores=wanted, keep=routes is None, cancellation=limit)
-            except DecisionCancelledError:
-                if not limit.timed_out:
-                    raise
-                return fallback_decision(config, key, 1000 * (time.perf_counter() - started))
-        return make_decision(config, self._calibration, verdict, key, scores)
+        read = [read_messages(messages)]
+        question = self.question(
+            read, routes=routes, scores=scores, keys=[key], deadline=deadline, cancellation=cancellation, is_many=False
+        )
+        found: Decision = self._answer(question)
+        return found
+
+    def question(
+        self,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        routes: Iterable[Route] | RouteTable | None,
+        scores: bool,
+        keys: Sequence[str | None],
+        caller: Hashable = None,
+        deadline: float | None = None,
+        account: Account | None = None,
+        cancellation: Cancellation | None = None,
+        started: float | None = None,
+        is_many: bool = True,
+    ) -> Question:
+        """What the scheduler is asked for conversations that were read; the answer is a list of decisions if they are many.
+
+        Raises:
+            EngineError: the router has been closed.
+            RouteTableError: ``routes`` cannot be used together.
+        """
+        self._check_open()
+        config = self.config if routes is None else replace(self.config, table=as_table(routes))
+        return Question(
+            [turns for turns in conversations if turns],
+            config.table,
+            partial(_decisions, config, self._calibration, [bool(turns) for turns in conversations], keys, scores, is_many),
+            scores or self._calibration is not None,
+            # Routes that come with one message are not saved: many such would push out what is worth keeping.
+            routes is None,
+            caller,
+            deadline,
+            account,
+            cancellation,
+            time.monotonic() if started is None else started,
+        )
+
+    def submit(self, asked: Question | WarmUp) -> Future[Any]:
+        """Ask; what needs no model is answered at once.
+
+        Raises:
+            EngineError: the router has been closed.
+            QueueFullError: too much waits already.
+        """
+        if isinstance(asked, Question) and not asked.conversations:
+            asked.answer.give(partial(asked.finish, [], 0.0, 0.0))
+        else:
+            self._scheduler.submit(asked)
+        return asked.answer
+
+    def _answer(self, asked: Question | WarmUp) -> Any:
+        """Ask, and wait for the answer."""
+        if isinstance(asked, Question) and asked.conversations:
+            self._scheduler.ask(asked)
+        else:
+            self.submit(asked)
+        try:
+            if asked.cancellation is not None:
+                asked.cancellation.wait_until(lambda seconds: wait([asked.answer], seconds).done or asked.answer.done())
+            return asked.answer.result()
+        except BaseException:
+            # Ctrl-C, for instance.
+            asked.answer.cancel()
+            raise
 
     @quiet_at_the_end()
     def stand_in(
@@ -191,17 +253,13 @@ class Router:
 
         The encoder may take ``time_limit`` seconds; all other arguments are those of :meth:`route`.
         """
-        started = time.perf_counter()
-        config = self._config_for(routes)
-        turns = read_messages(messages)
-        if not turns:
-            return no_text_decision(config, key)
-        verdict = None
-        with suppress(DecisionCancelledError), Cancellation().until(time_limit) as limit:
-            verdict = self._decider.stand_in(config.table, turns, scores=scores, cancellation=limit)
-        if verdict is None:
-            return fallback_decision(config, key, 1000 * (time.perf_counter() - started))
-        return make_decision(config, self._calibration, verdict, key, scores)
+        question = self.question([read_messages(messages)], routes=routes, scores=scores, keys=[key], is_many=False)
+        verdicts: list[Verdict | None] = [
+            self._decider.stand_in(question.table, turns, scores=question.scores, time_limit=time_limit)
+            for turns in question.conversations
+        ]
+        found: Decision = question.finish(verdicts, 1000 * (time.monotonic() - question.started), 0.0)
+        return found
 
     @quiet_at_the_end()
     def route_many(
@@ -226,28 +284,16 @@ class Router:
             SettingsError: not as many keys as conversations.
             ArchRouteError: as :meth:`route`, for any of them; none is then decided.
         """
-        if keys is not None and len(keys) != len(conversations):
-            raise SettingsError(f"there are {len(keys)} keys for {len(conversations)} conversations; give one for each")
+        names = check_keys(keys, len(conversations))
         read = [read_messages(messages) for messages in conversations]
-        config = self._config_for(routes)
-        wanted = scores or self._calibration is not None
-        return decide_many(
-            config,
-            read,
-            [None] * len(read) if keys is None else keys,
-            lambda turns: self._decider.decide_many(
-                config.table, turns, scores=wanted, keep=routes is None, cancellation=cancellation
-            ),
-            lambda verdict, key: make_decision(config, self._calibration, verdict, key, scores),
-        )
+        question = self.question(read, routes=routes, scores=scores, keys=names, cancellation=cancellation)
+        found: list[Decision] = self._answer(question)
+        return found
 
     @property
     def batch_size(self) -> int:
         """How many conversations are worth giving to :meth:`route_many` at once; 1 where they are decided one by one."""
         return self._decider.batch_size
-
-    def _config_for(self, routes: Iterable[Route] | RouteTable | None) -> RoutingConfig:
-        return self.config if routes is None else replace(self.config, table=as_table(routes))
 
     @quiet_at_the_end()
     def warm(
@@ -268,9 +314,28 @@ class Router:
             DecisionCancelledError: ``cancellation`` was set.
             ArchRouteError: as :meth:`route`.
         """
+        done: Warmup = self._answer(self.warm_up(messages, routes=routes, caller=object(), cancellation=cancellation))
+        return done
+
+    def warm_up(
+        self,
+        messages: Messages | None,
+        *,
+        routes: Iterable[Route] | RouteTable | None,
+        caller: Hashable,
+        account: Account | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> WarmUp:
+        """What the scheduler is asked to warm up.
+
+        Raises:
+            EngineError: the router has been closed.
+            ArchRouteError: as :meth:`route`.
+        """
+        self._check_open()
         table = self.config.table if routes is None else as_table(routes)
         turns = None if messages is None else read_messages(messages) or None
-        return self._decider.warm(table, turns, cancellation=cancellation)
+        return WarmUp(turns, table, caller, account, cancellation)
 
     @property
     def model_file(self) -> ModelFile:
@@ -280,11 +345,17 @@ class Router:
     @property
     def decider(self) -> Decider:
         """What decides: its model, prompts and settings, for measuring them."""
-        return self._lease.decider
+        return self._decider
 
     @property
     def _decider(self) -> Decider:
-        return self._lease.decider
+        self._check_open()
+        return self._scheduler.decider
+
+    def _check_open(self) -> None:
+        self._scheduler.process.check("router")
+        if not self._dropped.alive:
+            raise EngineError("the router has been closed")
 
     @property
     def n_ctx(self) -> int:
@@ -296,9 +367,26 @@ class Router:
         """How many conversations and prefixes have given way to others in the KV cache."""
         return self._decider.n_evictions
 
-    def close(self) -> None:
-        """Free the model and its caches, unless a router of :meth:`with_config` uses them. Waits for a decision under way."""
-        self._lease.close()
+    @property
+    def has_failed(self) -> bool:
+        """Whether its thread ended on an error, so that it can decide no more."""
+        return self._scheduler.has_failed
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether the calling thread is one of its own, as in a callback of a future."""
+        return self._scheduler.is_own_thread
+
+    def close(self, *, wait: bool = True) -> None:
+        """Free the model and its caches, unless a router of :meth:`with_config` uses them. What waits is decided first.
+
+        Args:
+            wait: whether to return only when that is done.
+        """
+        if self._dropped.detach():
+            self._scheduler.release()
+        if wait:
+            self._scheduler.join()
 
     def __enter__(self) -> Router:
         return self
@@ -307,3 +395,26 @@ class Router:
         self, _kind: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _decisions(
+    config: RoutingConfig,
+    calibration: Calibration | None,
+    has_text: Sequence[bool],
+    keys: Sequence[str | None],
+    scores: bool,
+    is_many: bool,
+    verdicts: Sequence[Verdict | None],
+    total_ms: float,
+    wait_ms: float,
+) -> Decision | list[Decision]:
+    """The decisions on conversations, of which those that have text have a verdict each; or the only one."""
+    found = iter(verdicts)
+    decisions = []
+    for read, key in zip(has_text, keys, strict=True):
+        verdict = next(found) if read else None
+        if verdict is not None:
+            decisions.append(make_decision(config, calibration, verdict, key, scores))
+        else:
+            decisions.append(fallback_decision(config, key, total_ms, wait_ms) if read else no_text_decision(config, key))
+    return decisions if is_many else decisions[0]

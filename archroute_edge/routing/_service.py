@@ -8,22 +8,16 @@ import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
-from typing import Any
 
 from archroute_edge.conversation import Messages, Turn, read_messages
 from archroute_edge.decision import Decision, Warmup
 from archroute_edge.errors import ConversationError, EngineError, SettingsError
-from archroute_edge.routes import Route, RouteTable, as_table
+from archroute_edge.routes import Route, RouteTable
 from archroute_edge.routing._router import Router
-from archroute_edge.routing._service_requests import DecisionRequest, WarmRequest, as_messages, with_waiting
-from archroute_edge.routing._service_worker import ServiceWorker
-from archroute_edge.routing._setting_limits import check_deadline
-from archroute_edge.system import program_ends, quiet_at_the_end
-
-# How long after its deadline a request may still wait for an encoder's answer.
-_STAND_IN_S = 0.025
+from archroute_edge.routing._scheduler import Account
+from archroute_edge.routing._setting_limits import check_deadline, check_keys
+from archroute_edge.system import quiet_at_the_end
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class ServiceStats:
 
 
 class RoutingService:
-    """One worker thread that owns a router; everybody else talks to it through a bounded queue. Thread-safe.
+    """A router behind a bounded queue, which answers with futures. Thread-safe.
 
     The router's routes are warmed at once, and again when another router takes its place. A service that is dropped without
     :meth:`close` finishes what waits and ends as after it, with a ResourceWarning.
@@ -67,21 +61,22 @@ class RoutingService:
     def __init__(self, router: Router, *, queue_limit: int = 64) -> None:
         if isinstance(queue_limit, bool) or queue_limit < 1:
             raise SettingsError(f"queue_limit is {queue_limit!r}; it must be at least 1")
-        self._worker = ServiceWorker(router, queue_limit)
-        self._dropped = weakref.finalize(self, _finish_dropped, self._worker)
-        # At exit whatever evaluates is stopped anyway.
+        self._router = router
+        self._retired: list[Router] = []
+        self._account = Account(queue_limit)
+        self._dropped = weakref.finalize(self, _warn_of_drop, self._account)
         self._dropped.atexit = False
         self.warm()
 
     @property
     def router(self) -> Router:
         """The router that new requests go to."""
-        return self._worker.router
+        return self._router
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no more requests: it was closed, or its thread ended on an error that nobody foresaw."""
-        return self._worker.is_closed
+        """Whether it takes no more requests: it was closed, or the router's thread ended on an error that was not foreseen."""
+        return self._account.is_closed or not self._account.process.is_this or self._router.has_failed
 
     @quiet_at_the_end()
     def submit(
@@ -113,9 +108,19 @@ class RoutingService:
         """
         check_deadline(deadline)
         started = time.monotonic()
-        table = None if routes is None else as_table(routes)
-        turns = read_messages(messages)
-        return self._submit(DecisionRequest([turns], table, scores, [key], caller, deadline, started=started))
+        self._account.check_open()
+        question = self._router.question(
+            [read_messages(messages)],
+            routes=routes,
+            scores=scores,
+            keys=[key],
+            caller=caller,
+            deadline=deadline,
+            account=self._account,
+            started=started,
+            is_many=False,
+        )
+        return self._router.submit(question)
 
     @quiet_at_the_end()
     def submit_many(
@@ -134,24 +139,11 @@ class RoutingService:
             ConversationError: one of them is malformed; the message says which, counted from 0.
             ArchRouteError: as :meth:`submit`.
         """
-        if keys is not None and len(keys) != len(conversations):
-            raise SettingsError(f"there are {len(keys)} keys for {len(conversations)} conversations; give one for each")
-        table = None if routes is None else as_table(routes)
+        names = check_keys(keys, len(conversations))
         read = [_read_one_of_many(messages, index) for index, messages in enumerate(conversations)]
-        names = [None] * len(read) if keys is None else list(keys)
-        request = DecisionRequest(read, table, scores, names, caller, many=True)
-        if not read:
-            request.promise.answer([])
-            return request.promise.future
-        return self._submit(request)
-
-    def _submit(self, request: DecisionRequest) -> Future[Any]:
-        request.promise.before_answer = partial(_count, self._worker)
-        self._worker.put(request)
-        request.promise.future.add_done_callback(partial(_on_done, self._worker, request))
-        if request.stands_in_at is not None and not request.promise.done:
-            request.alarm = self._worker.clock.at(request.stands_in_at, partial(_on_deadline, self._worker, request))
-        return request.promise.future
+        self._account.check_open()
+        question = self._router.question(read, routes=routes, scores=scores, keys=names, caller=caller, account=self._account)
+        return self._router.submit(question)
 
     @quiet_at_the_end()
     def warm(
@@ -170,34 +162,35 @@ class RoutingService:
             ServiceClosedError: the service has been closed.
             ArchRouteError: as :meth:`submit`.
         """
-        turns = None if messages is None else read_messages(messages) or None
-        request = WarmRequest(turns, None if routes is None else as_table(routes), caller)
-        older = self._worker.put_warm(request)
-        request.promise.future.add_done_callback(partial(_on_done, self._worker, request))
-        for each in older:
-            each.promise.future.cancel()
-        return request.promise.future
+        self._account.check_open()
+        return self._router.submit(self._router.warm_up(messages, routes=routes, caller=caller, account=self._account))
 
     @quiet_at_the_end()
     def replace(self, router: Router) -> None:
-        """Send new requests to ``router``; those that wait finish on the old one, which is then closed.
+        """Send new requests to ``router``; those that wait finish on the old one, which is closed.
 
         Raises:
             ServiceClosedError: the service has been closed.
         """
-        if self._worker.replace(router):
+        self._account.check_open()
+        if router is not self._router:
+            old, self._router = self._router, router
+            self._retired.append(old)
+            old.close(wait=False)
             self.warm()
 
     def stats(self) -> ServiceStats:
         """What the service is doing, and has done."""
-        worker, counts = self._worker, self._worker.counts
+        account, counts = self._account, self._account.counts
+        asked = list(account.questions) if account.process.is_this else []
+        n_running = sum(each.is_running for each in asked)
         try:
-            evictions = worker.router.n_evictions
+            evictions = self._router.n_evictions
         except EngineError:
             evictions = 0
         return ServiceStats(
-            waiting=worker.n_waiting,
-            running=worker.n_running,
+            waiting=len(asked) - n_running,
+            running=n_running,
             decided=counts["decided"],
             deadlines=counts["deadlines"],
             cancelled=counts["cancelled"],
@@ -215,10 +208,13 @@ class RoutingService:
             timeout: seconds after which no more is finished.
         """
         self._dropped.detach()
-        if not self._worker.process.is_this:
+        if not self._account.process.is_this:
             return
-        self._worker.close(drain=drain, timeout=timeout)
-        self._worker.clock.close()
+        # A callback cannot wait for what its own thread has to do.
+        may_wait = not self._router.is_own_thread
+        self._account.close(drain=drain, timeout=timeout if may_wait or not drain else 0.0, fail=may_wait or not drain)
+        for each in (*self._retired, self._router):
+            each.close(wait=may_wait)
 
     def __enter__(self) -> RoutingService:
         return self
@@ -229,62 +225,15 @@ class RoutingService:
         self.close()
 
 
-def _finish_dropped(worker: ServiceWorker) -> None:
-    """End the thread of a service that nobody holds any more. The garbage collector calls it anywhere: it waits for nothing."""
-    if worker.process.is_this:
-        worker.finish()
+def _warn_of_drop(account: Account) -> None:
+    """Say that a service was dropped. The garbage collector calls it anywhere: it waits for nothing."""
+    if account.process.is_this:
+        account.is_closed = True
         warnings.warn(
             "a RoutingService, or an AsyncRouter, was dropped without being closed; call close(), or use it in a with block",
             ResourceWarning,
             stacklevel=2,
         )
-
-
-# Functions, and no methods: futures and alarms that are held somewhere hold no service.
-def _on_done(worker: ServiceWorker, request: DecisionRequest | WarmRequest, _future: Future[Any]) -> None:
-    """There is an answer, or nobody wants one any more."""
-    if not worker.process.is_this:
-        return
-    future = request.promise.future
-    if future.cancelled():
-        request.promise.acknowledge()
-    worker.forget(request)
-    if isinstance(request, WarmRequest):
-        return
-    if request.alarm is not None:
-        worker.clock.turn_off(request.alarm)
-    if future.cancelled():
-        worker.count("cancelled")
-
-
-def _count(worker: ServiceWorker, answer: Decision | list[Decision]) -> None:
-    decisions = answer if isinstance(answer, list) else [answer]
-    worker.count("decided", len(decisions))
-    worker.count("deadlines", sum(decision.reason == "deadline" for decision in decisions))
-
-
-def _on_deadline(worker: ServiceWorker, request: DecisionRequest) -> None:
-    """Answer a request that still waits, or one that the router has not answered by itself."""
-    if request.promise.done:
-        return
-    assert request.ends_at is not None
-    if time.monotonic() < request.ends_at and worker.is_running(request):
-        request.alarm = worker.clock.at(request.ends_at, partial(_on_deadline, worker, request))
-        return
-    try:
-        decision = request.router.stand_in(
-            as_messages(request.conversations[0]),
-            routes=request.table,
-            scores=request.scores,
-            key=request.keys[0],
-            time_limit=request.ends_at + _STAND_IN_S - time.monotonic(),
-        )
-    except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits, and the other alarms must go on
-        if not program_ends():
-            request.promise.fail(exc)
-    else:
-        waited = time.monotonic() - request.started
-        request.promise.answer(with_waiting(decision, waited - decision.timings.total_ms / 1000))
 
 
 def _read_one_of_many(messages: Messages, index: int) -> tuple[Turn, ...]:

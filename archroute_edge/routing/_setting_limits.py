@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final, get_args
 
 from archroute_edge.deciders import DecoderName, GenerativeSettings
@@ -60,3 +61,16 @@ def check_deadline(deadline: Any) -> None:
     number = isinstance(deadline, int | float) and not isinstance(deadline, bool) and math.isfinite(deadline)
     if not number or not 0 < deadline <= LONGEST_DEADLINE_S:
         raise SettingsError(f"deadline is {deadline!r}; it must be a number of seconds above 0, at most {LONGEST_DEADLINE_S}")
+
+
+def check_keys(keys: Sequence[str | None] | None, n_conversations: int) -> Sequence[str | None]:
+    """A key for each conversation; None if there are none.
+
+    Raises:
+        SettingsError: there are more or fewer.
+    """
+    if keys is None:
+        return [None] * n_conversations
+    if len(keys) != n_conversations:
+        raise SettingsError(f"there are {len(keys)} keys for {n_conversations} conversations; give one for each")
+    return keys

@@ -75,10 +75,12 @@ def decide_many(
 
 def no_text_decision(config: RoutingConfig, key: str | None) -> Decision:
     """What a conversation without user text comes to, and no model has to be asked: ``other``, and the default model."""
-    return fallback_decision(config, key, 0.0, "no_user_text")
+    return fallback_decision(config, key, 0.0, 0.0, "no_user_text")
 
 
-def fallback_decision(config: RoutingConfig, key: str | None, total_ms: float, reason: Reason = "deadline") -> Decision:
+def fallback_decision(
+    config: RoutingConfig, key: str | None, total_ms: float, wait_ms: float, reason: Reason = "deadline"
+) -> Decision:
     """What stands in for a decision that no model made: ``other``, and the default model."""
     chosen = select_models(config, OTHER, key=key)
     return Decision(
@@ -89,7 +91,7 @@ def fallback_decision(config: RoutingConfig, key: str | None, total_ms: float, r
         confidence=0.0,
         scores=None,
         tokens=TokenCounts(0, 0, 0, 0, 0),
-        timings=Timings(total_ms, 0.0, 0.0, 0.0, 0.0),
+        timings=Timings(total_ms, wait_ms, 0.0, 0.0, 0.0),
         trimmed=False,
         dropped_turns=0,
         cut_turns=0,

@@ -15,7 +15,7 @@ from tests.conftest import CARD_MESSAGE
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that wait for one another make tests slow where others use the cores too."""
-    for decider in ("table_context", "encoder"):
+    for decider in ("generative", "encoder"):
         monkeypatch.setattr(f"archroute_edge.deciders._{decider}.physical_cores", lambda: 1)
 
 

@@ -19,7 +19,7 @@ from archroute_edge.deciders import (
     TEXT_FORMAT_KEY,
     route_text,
 )
-from archroute_edge.deciders._hubness import INT8
+from archroute_edge.deciders._encoder_model import INT8
 from archroute_edge.engine import EmbeddingEngine, LoadedModel
 from archroute_edge.errors import ModelFileError
 from tests.deciders.test_encoder import MESSAGES, ROUTES

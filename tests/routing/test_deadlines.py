@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,7 +46,6 @@ def same(one: Decision, two: Decision) -> bool:
 
 def test_a_deadline_that_is_kept_changes_nothing(router: Router) -> None:
     assert same(router.route("fix it", scores=True, deadline=PATIENCE_S), router.route("fix it", scores=True))
-    assert not our_threads()
 
 
 def test_at_the_deadline_the_default_model_stands_in(router: Router, gate: Gate) -> None:
@@ -73,38 +71,6 @@ def test_the_static_prefix_is_finished_beyond_the_deadline(router: Router, gate:
     assert decision.tokens.reused >= router.warm().tokens - 1
     with Router(config=CONFIG, model=router.model_file.path, prefix_cache=False) as fresh:
         assert same(decision, fresh.route("fix it", scores=True))
-
-
-def test_finishing_a_prefix_holds_up_no_other_table(router: Router, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would break if what goes on beyond a deadline delayed decisions that have all they need, or were lost for them."""
-    router.warm()
-    gate.close()
-    assert router.route("a recipe", routes=OTHERS, deadline=0.05).reason == "deadline"
-    gate.wait_for_arrival()
-    with ThreadPoolExecutor(1) as pool:
-        ready = pool.submit(router.route, "fix it")
-        # The prefix gives way; what arrives at the gate next is the decision.
-        lock = router.decider._lock  # type: ignore[attr-defined]
-        give_up_at = time.monotonic() + PATIENCE_S
-        while lock._stoppable is not None and time.monotonic() < give_up_at:
-            time.sleep(0.001)
-        gate.open()
-        assert ready.result(PATIENCE_S).reason is None
-    assert router.route("a recipe", routes=OTHERS, deadline=PATIENCE_S).tokens.reused > 50
-
-
-def test_waiting_for_others_counts(router: Router, gate: Gate) -> None:
-    """Would break if a deadline began when the router's lock was free."""
-    router.warm()
-    gate.close()
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(router.route, "fix it")
-        gate.wait_for_arrival()
-        started = time.monotonic()
-        assert router.route("write a poem", deadline=0.1).reason == "deadline"
-        assert time.monotonic() - started < 2
-        gate.open()
-        assert slow.result(PATIENCE_S).reason is None
 
 
 @pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf"), True, "soon", 1e9])
@@ -220,17 +186,6 @@ def test_loading_stops_at_the_flag(random_model: Path) -> None:
     with pytest.raises(ModelLoadError), pytest.MonkeyPatch.context() as patch:
         patch.setattr("llama_cpp.llama_model_load_from_file", lambda *_arguments: None)
         LoadedModel(random_model)
-
-
-def test_an_encoders_lock_has_a_deadline_too(random_encoder: Path) -> None:
-    with Router(config=CONFIG, model=random_encoder, prefix_cache=False) as router:
-        with router.decider._lock.decision(Cancellation()):  # type: ignore[attr-defined]
-            assert router.route("fix it", deadline=0.05).reason == "deadline"
-        flag = Cancellation()
-        flag.cancel()
-        with pytest.raises(DecisionCancelledError):
-            router.route_many(["fix it"], cancellation=flag)
-        assert router.route("fix it", routes=OTHERS, deadline=PATIENCE_S).reason is None
 
 
 MANY_ROUTES = [Route(f"route_{number}", "what is asked about code, meals and trips " * 4) for number in range(60)]

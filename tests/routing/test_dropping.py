@@ -50,6 +50,7 @@ def test_a_dropped_router_is_freed(settings: dict[str, Any]) -> None:
     decider = weakref.ref(router.decider)
     model = weakref.ref(router.decider.model)
     del router
+    wait_for_threads()
     assert decider() is None
     assert model() is None
 

@@ -160,11 +160,7 @@ def test_locks_that_the_parents_threads_held(random_model: Path) -> None:
 from archroute_edge.engine import _kernel_trial as kernel_trial
 service = RoutingService(Router(ROUTES, **SETTINGS))
 router = Router(ROUTES, **SETTINGS)
-decider, worker = router.decider, service._worker
-locks = [
-    kernel_trial._lock, router._lease._lock, decider._lock._condition, decider._background._lock,
-    worker._changed, worker.clock._condition,
-]
+locks = [kernel_trial._lock, router._scheduler._lock, service._router._scheduler._lock, service._account.lock]
 held, done = threading.Event(), threading.Event()
 
 def hold():
@@ -181,7 +177,6 @@ held.wait()
 
 def ask():
     attempt(lambda: router.route("fix it", deadline=0.2))
-    attempt(lambda: decider.decide(router.config.table, []))
     attempt(lambda: router.with_config(router.config))
     attempt(lambda: service.submit("fix it").result())
     print(service.stats().running)
@@ -197,7 +192,7 @@ service.close()
 """,
         random_model,
     )
-    assert lines == ["ForkedProcessError"] * 4 + ["0", "None"]
+    assert lines == ["ForkedProcessError"] * 3 + ["0", "None"]
 
 
 def test_a_pool_of_forked_processes(random_encoder: Path) -> None:

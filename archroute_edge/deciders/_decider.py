@@ -1,0 +1,136 @@
+"""What a way to decide is, and what is left of a decision that cannot be finished in time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from archroute_edge.conversation import Turn
+from archroute_edge.decision import Verdict, Warmup
+from archroute_edge.engine import Cancellation
+from archroute_edge.routes import RouteTable
+
+if TYPE_CHECKING:
+    from archroute_edge.engine import LoadedModel
+
+
+@dataclass(frozen=True)
+class Work:
+    """What many decisions need first: a static prefix, the vectors of a table, a model that is opened.
+
+    Thrown away at every deadline, it would never be done by decisions whose deadlines are shorter than it takes. So a scheduler
+    goes on with it beyond them.
+    """
+
+    key: Hashable
+    """Equal for equal work."""
+    run: Callable[[Cancellation], object]
+    """Does it. Stopped by the flag it keeps what is finished, and goes on there when it is called again."""
+    table: RouteTable | None = None
+    """Decisions on this table cannot begin without it."""
+    is_apart: bool = False
+    """Whether it uses nothing that decisions use, and can run in a thread beside them."""
+
+
+class UnfinishedError(Exception):
+    """Decisions need some work first.
+
+    Args:
+        work: to be done before they are asked for again; None if others are to have their turn.
+        found: what stands if there is no time for that.
+        resume: goes on with the decisions, instead of beginning again.
+    """
+
+    def __init__(
+        self, work: Work | None, found: Verdict | None = None, resume: Callable[[Cancellation], list[Verdict]] | None = None
+    ) -> None:
+        super().__init__(work)
+        self.work = work
+        self.found = found
+        self.resume = resume
+
+
+class Decider(ABC):
+    """Finds the route of a conversation. One caller at a time, except where it says "from any thread"."""
+
+    model: LoadedModel
+    """The loaded model; of several the one that decides first."""
+    batch_size: int = 1
+    """How many conversations of several callers are worth giving to :meth:`decide_many` at once."""
+    list_size: int = 1
+    """How many of one caller's list are."""
+
+    @abstractmethod
+    def decide_many(
+        self,
+        table: RouteTable,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> list[Verdict]:
+        """The verdicts on several conversations, in their order.
+
+        Args:
+            table: the routes.
+            conversations: the turns of each.
+            scores: also say how probable every other route is.
+            keep: whether what is worked out for the table is worth saving for the next process.
+            cancellation: stops it. If it has a deadline, what every decision on the table needs is not worked out here.
+
+        Raises:
+            UnfinishedError: that work has to be done first.
+            DecisionCancelledError: ``cancellation`` was set, or asked to give way.
+            ContextOverflowError: the table does not fit into the context.
+            EngineError: llama.cpp failed; the next decision can go on.
+        """
+
+    def decide(
+        self,
+        table: RouteTable,
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> Verdict:
+        """The verdict on one conversation, as :meth:`decide_many` gives it."""
+        return self.decide_many(table, [turns], scores=scores, keep=keep, cancellation=cancellation)[0]
+
+    @abstractmethod
+    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+        """Work out ahead of time what a decision on ``table``, or on a conversation that ends in ``turns``, begins with.
+
+        The last turn may be unfinished. What is finished when ``cancellation`` is set is kept.
+        """
+
+    def stand_in(
+        self, _table: RouteTable, _turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
+    ) -> Verdict | None:
+        """A quick answer, if there is one within ``time_limit`` seconds. From any thread, also during a decision."""
+        return None
+
+    def check_table(self, _table: RouteTable) -> None:
+        """Make sure that decisions on a table can be made. From any thread.
+
+        Raises:
+            ContextOverflowError: it does not fit into the context.
+        """
+        return
+
+    @property
+    def n_ctx(self) -> int:
+        """Cells of the KV cache at present; 0 if there is none. From any thread."""
+        return 0
+
+    @property
+    def n_evictions(self) -> int:
+        """How many conversations and prefixes have given way to others in the KV cache. From any thread."""
+        return 0
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free models and caches."""

@@ -1,0 +1,227 @@
+"""What a sentence encoder is given to read, and what turns its cosines into probabilities.
+
+An encoder is trained on texts made here and must be asked with texts made here, so a GGUF says which version of them it
+knows (``archroute.encoder.text_format``). A change to what is made here is a new version.
+
+Hubness: among many texts a few are near to nearly everything, and would be the nearest to too many messages. Cross-domain
+similarity local scaling (Conneau et al. 2018, "Word translation without parallel data", section 2.3) lowers the similarity to a
+point by the mean of its similarities to its nearest neighbours on the other side. The neighbours are sought among messages that
+the encoder's training chose, whose vectors come with the model, in its GGUF. What the method takes off for a message changes
+nothing about which route is the nearest, so that is left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from archroute_edge.conversation import TrimmedConversation, Turn
+from archroute_edge.engine import GGUFHeader, MetadataArray, Vectors
+from archroute_edge.errors import ModelFileError
+from archroute_edge.routes import Route
+
+logger = logging.getLogger(__name__)
+
+TEXT_FORMAT_KEY: Final = "archroute.encoder.text_format"
+SCALE_KEY: Final = "archroute.encoder.scale"
+OTHER_COSINE_KEY: Final = "archroute.encoder.other_cosine"
+SWITCH_OVER_KEY: Final = "archroute.encoder.switch_over"
+HUBNESS_WEIGHT_KEY: Final = "archroute.encoder.hubness_weight"
+HUBNESS_NEIGHBOURS_KEY: Final = "archroute.encoder.hubness_neighbours"
+REFERENCES_KEY: Final = "archroute.encoder.references"
+
+INT8: Final = 1
+"""The type of an array's elements in GGUF."""
+
+TEXT_FORMAT: Final = 1
+"""The version of the texts that this module makes."""
+
+EARLIER_MESSAGES: Final = 5
+"""How many messages before the last user message are read along with it."""
+
+EARLIER: Final = "earlier: "
+"""Stands before each of those: an encoder's tokenizer drops line breaks, and would not see where a message begins."""
+
+EARLIER_WORDS: Final = 32
+"""Words of each of those; the middle of a longer one is left out."""
+
+LAST_WORDS: Final = 200
+"""Words of the last user message; the middle of a longer one is left out."""
+
+_HEAD_SHARE: Final = 0.6
+_ELLIPSIS: Final = " … "
+# A character of a script that is written without spaces between words counts as a word, and so does every further 16
+# characters of a run that no space ends: what is kept is then bounded in tokens, whatever was written.
+_WORD: Final = re.compile(
+    "[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+    "|[^\\s\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]{1,16}"
+)
+# Nothing further from a text's ends than this many characters a word is looked at, so that megabytes cost nothing.
+_CHARACTERS_A_WORD: Final = 64
+_SEPARATOR: Final = re.compile(r"(?<=\w)[-/:]+(?=\w)|(?<=\w\w)\.(?=\w\w)|_+")
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
+
+
+def route_text(route: Route) -> str:
+    """The text of a route: its name in words, and its description behind a colon where it has one."""
+    words, description = name_in_words(route.name), route.description.strip()
+    return f"{words}: {description}" if description else words
+
+
+def name_in_words(name: str) -> str:
+    """``bug_fixing``, ``bug-fixing`` and ``bugFixing`` as ``bug fixing`` and ``bug Fixing``.
+
+    Capitals within words are left as they are where the name has spaces or other separators.
+    """
+    words = _SEPARATOR.sub(" ", name)
+    if not re.search(r"\s", words.strip()):
+        words = _CAMEL.sub(" ", words)
+    return " ".join(words.split()) or name.strip()
+
+
+def conversation_window(turns: Sequence[Turn]) -> TrimmedConversation:
+    """The turns that an encoder reads: the last user turn and up to five before it, each shortened.
+
+    Args:
+        turns: the conversation, oldest first; with at least one user turn. What stands behind the last user turn is not
+            read.
+    """
+    last = max(index for index, turn in enumerate(turns) if turn.role == "user")
+    read = turns[max(0, last - EARLIER_MESSAGES) : last + 1]
+    kept = [replace(turn, content=shorten(turn.content, EARLIER_WORDS)) for turn in read[:-1]]
+    kept.append(replace(read[-1], content=shorten(read[-1].content, LAST_WORDS)))
+    cut = sum(one.content is not other.content for one, other in zip(kept, read, strict=True))
+    return TrimmedConversation(tuple(kept), len(turns) - len(kept), cut)
+
+
+def conversation_text(turns: Sequence[Turn]) -> str:
+    """The text of a conversation: what :func:`conversation_window` keeps of it, a message a line, the newest first,
+    the others marked as earlier ones.
+
+    An encoder knows a word's place from the beginning of a text, so that is where the message stands that is asked
+    about, and what is cut off at the end of a long text is the oldest.
+    """
+    *earlier, last = conversation_window(turns).turns
+    return "\n".join([last.content, *(EARLIER + turn.content for turn in reversed(earlier))])
+
+
+def shorten(text: str, n_words: int) -> str:
+    """``text`` in at most ``n_words`` words, an ellipsis for its middle where it has more; else ``text`` itself."""
+    reach = n_words * _CHARACTERS_A_WORD
+    beginning = ending = text
+    if len(text) > 2 * reach:
+        beginning, ending = text[:reach], text[-reach:]
+    elif sum(1 for _ in _WORD.finditer(text)) <= n_words:
+        return text
+    n_head = int(n_words * _HEAD_SHARE)
+    ends = [match.end() for match in islice(_WORD.finditer(beginning), n_head)]
+    starts = [match.start() for match in _WORD.finditer(ending)][n_head - n_words :]
+    # White space alone, where it is that long, has no words.
+    return beginning[: ends[-1] if ends else 0] + _ELLIPSIS + ending[starts[0] if starts else len(ending) :]
+
+
+@dataclass(frozen=True)
+class EncoderScale:
+    """The probability of a route is proportional to exp(scale * its cosine), that of ``other`` to exp(scale * other_cosine).
+
+    Of a route's cosine its hubness is taken off first, where the model knows of any.
+
+    Args:
+        scale: how much a difference of cosines says; positive.
+        other_cosine: the cosine, -1 to 1, at which ``other`` is as probable as a route.
+        switch_over: the confidence, 0 to 1, from which on a cascade leaves the decision to the encoder.
+    """
+
+    scale: float = 20.0
+    other_cosine: float = 0.2
+    switch_over: float = 0.8
+
+
+def read_encoder_scale(header: GGUFHeader) -> EncoderScale:
+    """The scale in a GGUF; the defaults, with a warning in the log, for an encoder that was not made for routing.
+
+    Raises:
+        ModelFileError: a number is out of its range, or the encoder was trained on texts of another version.
+    """
+    version = header.metadata.get(TEXT_FORMAT_KEY, TEXT_FORMAT)
+    if version != TEXT_FORMAT or isinstance(version, bool):
+        raise ModelFileError(
+            f"{header.path}: was trained on texts of version {version!r}, and this archroute-edge makes version {TEXT_FORMAT}; "
+            "use the archroute-edge that it was made for"
+        )
+    usual = EncoderScale()
+    if SCALE_KEY not in header.metadata or OTHER_COSINE_KEY not in header.metadata:
+        logger.warning(
+            "%s: is not calibrated for routing, so how sure it is of a route is a guess and 'other' may come too often or "
+            "too seldom",
+            header.path,
+        )
+    return EncoderScale(
+        _number(header, SCALE_KEY, usual.scale, 1e-3, 1e4),
+        _number(header, OTHER_COSINE_KEY, usual.other_cosine, -1.0, 1.0),
+        _number(header, SWITCH_OVER_KEY, usual.switch_over, 0.0, 1.0),
+    )
+
+
+def _number(header: GGUFHeader, key: str, default: float, least: float, most: float) -> float:
+    value = header.metadata.get(key, default)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
+        raise ModelFileError(f"{header.path}: {key} is {value!r}; it must be a number from {least:g} to {most:g}")
+    return float(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Hubness:
+    """What to take off the cosines of routes.
+
+    Args:
+        weight: times the mean cosine to the nearest reference messages; 0 to 2.
+        neighbours: how many of those count as the nearest.
+        references: (messages, width), rows of length 1.
+    """
+
+    weight: float
+    neighbours: int
+    references: Vectors
+
+    def of(self, routes: Vectors) -> npt.NDArray[np.float64]:
+        """For each row of ``routes`` (routes, width) what is taken off: (routes,)."""
+        cosines = routes.astype(np.float64) @ self.references.astype(np.float64).T
+        first = cosines.shape[1] - self.neighbours
+        nearest = np.partition(cosines, first, axis=1)[:, first:]
+        off: npt.NDArray[np.float64] = self.weight * nearest.mean(axis=1)
+        return off
+
+
+def read_hubness(header: GGUFHeader) -> Hubness | None:
+    """What a GGUF says about it; None where it says nothing. The references are whole numbers of 8 bits, row by row.
+
+    Raises:
+        ModelFileError: the references are none for vectors of the model's width, or a number is out of its range.
+    """
+    entry = header.metadata.get(REFERENCES_KEY)
+    if entry is None:
+        return None
+    width = header.integer(f"{header.architecture}.embedding_length") or 1
+    if not isinstance(entry, MetadataArray) or entry.element_type != INT8 or entry.length % width or not entry.length:
+        raise ModelFileError(f"{header.path}: {REFERENCES_KEY} has no rows of {width} numbers of 8 bits; get the file again")
+    # The header's check has seen that they are in the file.
+    rows = np.fromfile(header.path, np.int8, entry.length, offset=entry.offset).astype(np.float32).reshape(-1, width)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not (lengths > 0).all():
+        raise ModelFileError(f"{header.path}: {REFERENCES_KEY} has a row of zeros; get the file again")
+    weight, neighbours = header.metadata.get(HUBNESS_WEIGHT_KEY), header.integer(HUBNESS_NEIGHBOURS_KEY)
+    if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight <= 2:
+        raise ModelFileError(f"{header.path}: {HUBNESS_WEIGHT_KEY} is {weight!r}; it must be a number from 0 to 2")
+    if neighbours is None or not 1 <= neighbours <= len(rows):
+        raise ModelFileError(
+            f"{header.path}: {HUBNESS_NEIGHBOURS_KEY} is {neighbours!r}; it must be a whole number from 1 to {len(rows)}"
+        )
+    return Hubness(float(weight), neighbours, rows / lengths)

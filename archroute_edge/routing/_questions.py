@@ -1,0 +1,276 @@
+"""What is asked of a scheduler, and the futures that it answers with."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from archroute_edge.conversation import Turn
+from archroute_edge.decision import Verdict
+from archroute_edge.engine import Cancellation, lead
+from archroute_edge.errors import ServiceClosedError
+from archroute_edge.routes import RouteTable
+from archroute_edge.system import OwnProcess, in_daemon_thread, program_ends
+
+if TYPE_CHECKING:
+    from archroute_edge.routing._scheduler import Account
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+class FairQueue(Generic[Item]):
+    """One lane a caller, first in first out; lanes are served in turn. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._lanes: OrderedDict[Hashable, deque[Item]] = OrderedDict()
+
+    def put(self, caller: Hashable, item: Item) -> None:
+        """Let ``item`` wait behind everything else of ``caller``."""
+        self._lanes.setdefault(caller, deque()).append(item)
+
+    def put_back(self, caller: Hashable, item: Item) -> None:
+        """Let ``item`` wait before everything else of ``caller``, whose turn it is after all others."""
+        self._lanes.setdefault(caller, deque()).appendleft(item)
+        self._lanes.move_to_end(caller)
+
+    def take(self, wanted: Callable[[Item], bool] = lambda _item: True) -> Item | None:
+        """The first item of the caller whose turn it is, of those whose first item is ``wanted``; None if there is none."""
+        for caller, lane in self._lanes.items():
+            if wanted(lane[0]):
+                item = lane.popleft()
+                if lane:
+                    self._lanes.move_to_end(caller)
+                else:
+                    del self._lanes[caller]
+                return item
+        return None
+
+    def remove(self, caller: Hashable, item: Item) -> bool:
+        """Take ``item`` out; whether it was there."""
+        lane = self._lanes.get(caller, deque())
+        if item not in lane:
+            return False
+        lane.remove(item)
+        if not lane:
+            del self._lanes[caller]
+        return True
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def __iter__(self) -> Any:
+        return (item for lane in self._lanes.values() for item in lane)
+
+
+class Answer(Future[Any]):
+    """A future that has one answer, whoever gives it first, and whose callbacks cannot end the thread that answers.
+
+    It stays pending while it is worked on, so that it can be cancelled at any time. At exit what waits is left as it is: no
+    callback runs, and no thread hears of an error. Only a function that was registered with :mod:`atexit`, and still waits for
+    an answer, gets one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answering: int | None = None
+        """The thread that is giving the answer, and calls the callbacks."""
+        self._process = OwnProcess()
+        self._once = threading.Lock()
+        self._settled = False
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Call ``fn`` with the future when it is done, or at once if it is."""
+        super().add_done_callback(_Callback(fn))
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The answer."""
+        self._check_answerable()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The error that stands for an answer, or None."""
+        self._check_answerable()
+        return super().exception(timeout)
+
+    def _check_answerable(self) -> None:
+        if self.done():
+            return
+        self._process.check("service")
+        if program_ends() and not in_daemon_thread():
+            raise ServiceClosedError("the program ends; nothing more is decided")
+
+    def give(self, make: Callable[[], Any]) -> None:
+        """Answer with what ``make`` returns or raises, if an answer is still wanted."""
+        if not self._claim():
+            return
+        self.answering = threading.get_ident()
+        try:
+            result = make()
+        except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits
+            self.set_exception(exc)
+        else:
+            self.set_result(result)
+        self.answering = None
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error, if an answer is still wanted."""
+        if self._claim():
+            self.answering = threading.get_ident()
+            self.set_exception(error)
+            self.answering = None
+
+    def call_off(self) -> None:
+        """Tell those who wait that there will be no answer."""
+        self.answering = threading.get_ident()
+        self.cancel()
+        self.answering = None
+
+    def acknowledge(self) -> None:
+        """Let go of a future that was cancelled: those who wait for it are told."""
+        self._claim()
+
+    def _claim(self) -> bool:
+        with self._once:
+            if self._settled:
+                return False
+            self._settled = True
+        return self.set_running_or_notify_cancel()
+
+
+class _Callback:
+    """Calls once, and holds what it called no longer: else a future that is kept would keep its service, router and model."""
+
+    def __init__(self, fn: Callable[[Future[Any]], object]) -> None:
+        self._fn: Callable[[Future[Any]], object] | None = fn
+
+    def __call__(self, future: Future[Any]) -> None:
+        fn, self._fn = self._fn, None
+        assert fn is not None and isinstance(future, Answer)
+        try:
+            fn(future)
+        except Exception:
+            # The future notes it.
+            raise
+        except BaseException:
+            if future.answering != threading.get_ident():
+                raise
+            logger.exception("a callback of a future wanted to end the thread, which is the scheduler's and goes on: %r", fn)
+
+
+@dataclass(eq=False)
+class Question:
+    """Conversations that somebody waits for the decisions on.
+
+    Args:
+        conversations: the turns of each, with user text in each.
+        table: the routes.
+        finish: makes the future's result of the verdicts and of milliseconds: since the question, and waited. A verdict that is
+            None is the fallback at the deadline.
+        scores: whether all probabilities are wanted.
+        keep: whether what is worked out for the table is worth saving on disk.
+        caller: who asks; callers take turns.
+        deadline: seconds from ``started``; None is no deadline. Only for a single conversation.
+        account: whose bounds it counts against.
+        cancellation: stops it, from any thread.
+    """
+
+    conversations: Sequence[Sequence[Turn]]
+    table: RouteTable
+    finish: Callable[[Sequence[Verdict | None], float, float], Any]
+    scores: bool
+    keep: bool
+    caller: Hashable
+    deadline: float | None = None
+    account: Account | None = None
+    cancellation: Cancellation | None = None
+    started: float = field(default_factory=time.monotonic)
+    answer: Answer = field(default_factory=Answer)
+    verdicts: list[Verdict] = field(default_factory=list)
+    waited_s: float | None = None
+    """From the question until its first evaluation."""
+    is_running: bool = False
+    n_works: int = 0
+    """How often it has waited for unfinished work."""
+    found: Verdict | None = None
+    """What stands if there is no time for more."""
+    resume: Callable[[Cancellation], list[Verdict]] | None = None
+    """Goes on with it."""
+
+    @property
+    def lane(self) -> Hashable:
+        """Who it takes turns for."""
+        return self.account, self.caller
+
+    @property
+    def n_left(self) -> int:
+        """Conversations that are not decided yet."""
+        return len(self.conversations) - len(self.verdicts)
+
+    @property
+    def n_bytes(self) -> int:
+        """What it takes in memory, roughly; one emoji makes every letter of its text four bytes long."""
+        size = sys.getsizeof
+        texts = sum(size(turn.content) for turns in self.conversations for turn in turns)
+        return texts if self.keep else texts + sum(size(route.name) + size(route.description) for route in self.table)
+
+    def ends_in(self, *, early: bool = False) -> float:
+        """Seconds until its deadline, or until it is too late to begin."""
+        assert self.deadline is not None
+        return self.started + self.deadline - (lead(self.deadline) if early else 0.0) - time.monotonic()
+
+    def goes_with(self, other: Question) -> bool:
+        """Whether both can be decided in one evaluation.
+
+        Not if a program calls a router itself: what else is evaluated would change its decision's last digits.
+        """
+        return (
+            self.account is not None
+            and other.account is not None
+            and self.table == other.table
+            and (self.scores, self.keep) == (other.scores, other.keep)
+        )
+
+
+@dataclass(eq=False)
+class WarmUp:
+    """A warm-up that somebody waits for, perhaps."""
+
+    turns: Sequence[Turn] | None
+    table: RouteTable
+    caller: Hashable
+    account: Account | None = None
+    cancellation: Cancellation | None = None
+    answer: Answer = field(default_factory=Answer)
+
+    @property
+    def lane(self) -> Hashable:
+        """Who it takes turns for."""
+        return self.account, self.caller
+
+    @property
+    def n_bytes(self) -> int:
+        """What it takes in memory, roughly."""
+        return sum(sys.getsizeof(turn.content) for turn in self.turns or ())
+
+    def serves(self, question: Question) -> bool:
+        """Whether what is warmed is a beginning of what ``question`` has evaluated: stopping it would only lose time."""
+        if self.table != question.table:
+            return False
+        return self.turns is None or any(_begins(self.turns, turns) for turns in question.conversations)
+
+
+def _begins(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
+    *earlier, last = turns
+    if len(others) < len(turns) or list(others[: len(earlier)]) != earlier:
+        return False
+    other = others[len(earlier)]
+    return other.role == last.role and other.content.startswith(last.content)
