@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from archroute_edge.config import RoutingConfig
-from archroute_edge.conversation import Turn
 from archroute_edge.deciders import Calibration
 from archroute_edge.decision import Decision, Reason, Timings, TokenCounts, Verdict
 from archroute_edge.routes import OTHER
@@ -47,30 +44,6 @@ def make_decision(
         prompt_format=verdict.prompt_format,
         reason=reason,
     )
-
-
-def decide_many(
-    config: RoutingConfig,
-    conversations: Sequence[Sequence[Turn]],
-    keys: Sequence[str | None],
-    decide: Callable[[Sequence[Sequence[Turn]]], Sequence[Verdict]],
-    make: Callable[[Verdict, str | None], Decision],
-) -> list[Decision]:
-    """The decisions on ``conversations``: those without turns get no match, and ``decide`` is asked about the others.
-
-    Args:
-        config: routes and models.
-        conversations: the turns of each.
-        keys: a name for each.
-        decide: gives the verdicts on conversations with turns; not called if there are none.
-        make: gives the decision that a verdict and a key come to.
-    """
-    read = [turns for turns in conversations if turns]
-    verdicts = iter(decide(read) if read else ())
-    return [
-        make(next(verdicts), key) if turns else no_text_decision(config, key)
-        for turns, key in zip(conversations, keys, strict=True)
-    ]
 
 
 def no_text_decision(config: RoutingConfig, key: str | None) -> Decision:
