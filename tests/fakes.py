@@ -98,8 +98,8 @@ class FakeDecider(Decider):
         self.arrived = threading.Event()
         """Set when something waits at the closed gate."""
         self.is_stoppable = True
-        self.gives_way = False
-        """Whether decisions leave when others wait."""
+        self.gives_way = ""
+        """A text whose decision leaves when others wait."""
         self.unready: set[str] = set()
         """First routes of tables that need work first."""
         self.error: BaseException | None = None
@@ -124,7 +124,7 @@ class FakeDecider(Decider):
                 self.arrived.set()
                 if flag is not None and self.is_stoppable:
                     flag.check()
-                    if self.gives_way and flag.gives_way:
+                    if what == self.gives_way and flag.gives_way:
                         raise DecisionCancelledError("others come first")
             if flag is not None and self.is_stoppable:
                 flag.check()

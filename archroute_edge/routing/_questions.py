@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import sys
 import threading
@@ -9,10 +11,12 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from archroute_edge.conversation import Turn
+from archroute_edge.deciders import Work
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation, lead
 from archroute_edge.errors import ServiceClosedError
@@ -20,9 +24,12 @@ from archroute_edge.routes import RouteTable
 from archroute_edge.system import OwnProcess, in_daemon_thread, program_ends
 
 if TYPE_CHECKING:
-    from archroute_edge.routing._scheduler import Account
+    from archroute_edge.routing._service import Account
 
 logger = logging.getLogger(__name__)
+
+# How often in a row questions may stop work that they cannot be seen to wait for.
+_MOST_INTERRUPTIONS: Final = 3
 
 Item = TypeVar("Item")
 
@@ -69,6 +76,49 @@ class FairQueue(Generic[Item]):
 
     def __iter__(self) -> Any:
         return (item for lane in self._lanes.values() for item in lane)
+
+
+class AlarmClock:
+    """Calls at given times, one call after another, in a thread of its own that the first alarm starts."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition(threading.RLock())
+        self._alarms: list[tuple[float, int, object, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._is_closed = False
+        self.thread: threading.Thread | None = None
+
+    def ring(self, seconds: float, key: object, call: Callable[[], None]) -> None:
+        """Call ``call``, which must not raise, so many seconds from now, unless ``key`` is turned off."""
+        with self._condition:
+            heapq.heappush(self._alarms, (time.monotonic() + seconds, next(self._numbers), key, call))
+            if self.thread is None and not self._is_closed:
+                self.thread = threading.Thread(target=self._run, name="archroute-deadlines", daemon=True)
+                self.thread.start()
+            self._condition.notify()
+
+    def turn_off(self, key: object) -> None:
+        """Make no call of ``key`` any more."""
+        with self._condition:
+            self._alarms = [each for each in self._alarms if each[2] is not key]
+            heapq.heapify(self._alarms)
+
+    def close(self) -> None:
+        """Make no more calls, and let the thread end."""
+        with self._condition:
+            self._is_closed = True
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not self._is_closed and (not self._alarms or self._alarms[0][0] > time.monotonic()):
+                    self._condition.wait(self._alarms[0][0] - time.monotonic() if self._alarms else None)
+                if self._is_closed:
+                    return
+                call = heapq.heappop(self._alarms)[3]
+            call()
+            del call
 
 
 class Answer(Future[Any]):
@@ -167,33 +217,51 @@ class _Callback:
 
 
 @dataclass(eq=False)
-class Question:
-    """Conversations that somebody waits for the decisions on.
+class Asked:
+    """What questions and warm-ups have in common.
 
     Args:
-        conversations: the turns of each, with user text in each.
         table: the routes.
-        finish: makes the future's result of the verdicts and of milliseconds: since the question, and waited. A verdict that is
-            None is the fallback at the deadline.
-        scores: whether all probabilities are wanted.
-        keep: whether what is worked out for the table is worth saving on disk.
         caller: who asks; callers take turns.
-        deadline: seconds from ``started``; None is no deadline. Only for a single conversation.
         account: whose bounds it counts against.
         cancellation: stops it, from any thread.
     """
 
-    conversations: Sequence[Sequence[Turn]]
     table: RouteTable
+    caller: Hashable
+    account: Account | None = field(default=None, kw_only=True)
+    cancellation: Cancellation | None = field(default=None, kw_only=True)
+    answer: Answer = field(default_factory=Answer, kw_only=True)
+
+    @property
+    def lane(self) -> Hashable:
+        """Who it takes turns for."""
+        return self.account, self.caller
+
+    def stopping(self, flag: Cancellation) -> AbstractContextManager[None]:
+        """A block in which :attr:`cancellation` sets ``flag``."""
+        return nullcontext() if self.cancellation is None else self.cancellation.setting(flag)
+
+
+@dataclass(eq=False)
+class Question(Asked):
+    """Conversations that somebody waits for the decisions on.
+
+    Args:
+        conversations: the turns of each, with user text in each.
+        finish: makes the future's result of the verdicts and of milliseconds: since the question, and waited. A verdict that is
+            None is the fallback at the deadline.
+        scores: whether all probabilities are wanted.
+        keep: whether what is worked out for the table is worth saving on disk.
+        deadline: seconds from ``started``; None is no deadline. Only for a single conversation.
+    """
+
+    conversations: Sequence[Sequence[Turn]]
     finish: Callable[[Sequence[Verdict | None], float, float], Any]
     scores: bool
     keep: bool
-    caller: Hashable
     deadline: float | None = None
-    account: Account | None = None
-    cancellation: Cancellation | None = None
     started: float = field(default_factory=time.monotonic)
-    answer: Answer = field(default_factory=Answer)
     verdicts: list[Verdict] = field(default_factory=list)
     waited_s: float | None = None
     """From the question until its first evaluation."""
@@ -206,11 +274,6 @@ class Question:
     """Goes on with it."""
 
     @property
-    def lane(self) -> Hashable:
-        """Who it takes turns for."""
-        return self.account, self.caller
-
-    @property
     def n_left(self) -> int:
         """Conversations that are not decided yet."""
         return len(self.conversations) - len(self.verdicts)
@@ -221,6 +284,19 @@ class Question:
         size = sys.getsizeof
         texts = sum(size(turn.content) for turns in self.conversations for turn in turns)
         return texts if self.keep else texts + sum(size(route.name) + size(route.description) for route in self.table)
+
+    def next(self, size: int) -> Sequence[Sequence[Turn]]:
+        """The next conversations that are not decided, at most so many."""
+        return self.conversations[len(self.verdicts) : len(self.verdicts) + size]
+
+    def result(self, verdicts: Sequence[Verdict | None]) -> object:
+        """What the future gets; counted before anybody sees it."""
+        waited_ms = 1000 * (self.waited_s or 0.0)
+        waited = [each and replace(each, timings=each.timings.after(waited_ms)) for each in verdicts]
+        result = self.finish(waited, 1000 * (time.monotonic() - self.started), waited_ms)
+        if self.account is not None:
+            self.account.count(waited)
+        return result
 
     def ends_in(self, *, early: bool = False) -> float:
         """Seconds until its deadline, or until it is too late to begin."""
@@ -235,26 +311,17 @@ class Question:
         return (
             self.account is not None
             and other.account is not None
+            and self.resume is other.resume is None
             and self.table == other.table
             and (self.scores, self.keep) == (other.scores, other.keep)
         )
 
 
 @dataclass(eq=False)
-class WarmUp:
+class WarmUp(Asked):
     """A warm-up that somebody waits for, perhaps."""
 
     turns: Sequence[Turn] | None
-    table: RouteTable
-    caller: Hashable
-    account: Account | None = None
-    cancellation: Cancellation | None = None
-    answer: Answer = field(default_factory=Answer)
-
-    @property
-    def lane(self) -> Hashable:
-        """Who it takes turns for."""
-        return self.account, self.caller
 
     @property
     def n_bytes(self) -> int:
@@ -274,3 +341,41 @@ def _begins(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
         return False
     other = others[len(earlier)]
     return other.role == last.role and other.content.startswith(last.content)
+
+
+@dataclass
+class Doing:
+    """What the owner does now."""
+
+    stop: Cancellation = field(default_factory=Cancellation)
+    questions: list[Question] = field(default_factory=list)
+    warm: WarmUp | None = None
+    work: Pending | None = None
+
+    def make_room(self, question: Question) -> None:
+        """Let ``question`` have its turn soon."""
+        if self.questions:
+            self.stop.give_way()
+        elif self.warm is not None:
+            if not self.warm.serves(question):
+                self.stop.cancel()
+        elif self.work is not None and self.work.may_be_stopped_by(question):
+            self.work.n_interruptions += 1
+            self.stop.cancel()
+
+
+@dataclass(eq=False)
+class Pending:
+    """Unfinished work, and the questions that wait for it."""
+
+    work: Work
+    questions: list[Question] = field(default_factory=list)
+    stop: Cancellation | None = None
+    """Stops it, if it runs apart."""
+    n_interruptions: int = 0
+
+    def may_be_stopped_by(self, question: Question) -> bool:
+        """Whether ``question`` can begin without it."""
+        if self.work.table is None:
+            return self.n_interruptions < _MOST_INTERRUPTIONS
+        return self.work.table != question.table

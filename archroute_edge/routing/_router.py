@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, Turn, read_messages
@@ -23,10 +23,13 @@ from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.routing._questions import Question, WarmUp
-from archroute_edge.routing._scheduler import Account, Scheduler
+from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings
 from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
 from archroute_edge.targets import fallback_decision, make_decision, no_text_decision
+
+if TYPE_CHECKING:
+    from archroute_edge.routing._service import Account
 
 
 class Router:
@@ -198,17 +201,17 @@ class Router:
         self._check_open()
         config = self.config if routes is None else replace(self.config, table=as_table(routes))
         return Question(
-            [turns for turns in conversations if turns],
             config.table,
+            caller,
+            [turns for turns in conversations if turns],
             partial(_decisions, config, self._calibration, [bool(turns) for turns in conversations], keys, scores, is_many),
             scores or self._calibration is not None,
             # Routes that come with one message are not saved: many such would push out what is worth keeping.
             routes is None,
-            caller,
             deadline,
-            account,
-            cancellation,
             time.monotonic() if started is None else started,
+            account=account,
+            cancellation=cancellation,
         )
 
     def submit(self, asked: Question | WarmUp) -> Future[Any]:
@@ -335,7 +338,7 @@ class Router:
         self._check_open()
         table = self.config.table if routes is None else as_table(routes)
         turns = None if messages is None else read_messages(messages) or None
-        return WarmUp(turns, table, caller, account, cancellation)
+        return WarmUp(table, caller, turns, account=account, cancellation=cancellation)
 
     @property
     def model_file(self) -> ModelFile:
@@ -370,7 +373,7 @@ class Router:
     @property
     def has_failed(self) -> bool:
         """Whether its thread ended on an error, so that it can decide no more."""
-        return self._scheduler.has_failed
+        return self._scheduler.error is not None
 
     @property
     def is_own_thread(self) -> bool:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,9 +19,10 @@ from archroute_edge import Cancellation, Route, RouteTable
 from archroute_edge.conversation import Turn
 from archroute_edge.decision import Verdict
 from archroute_edge.errors import DecisionCancelledError, EngineError, QueueFullError, ServiceClosedError
-from archroute_edge.routing import _scheduler as scheduler_module
+from archroute_edge.routing import _service as service_module
 from archroute_edge.routing._questions import FairQueue, Question, WarmUp
-from archroute_edge.routing._scheduler import Account, Scheduler
+from archroute_edge.routing._scheduler import Scheduler
+from archroute_edge.routing._service import Account
 from tests.fakes import FakeDecider, verdict_of
 from tests.gate import PATIENCE_S, our_threads
 
@@ -33,14 +34,14 @@ def ask(text: str | Sequence[str], table: RouteTable = OWN, **settings: Any) -> 
     texts = [text] if isinstance(text, str) else text
 
     def finish(verdicts: Sequence[Verdict | None], _total_ms: float, _wait_ms: float) -> list[str | None]:
-        return [each and each.route for each in verdicts]
+        return [each.route if each is not None else None for each in verdicts]
 
     settings = {"scores": False, "keep": True, "caller": None, **settings}
-    return Question([[Turn("user", each)] for each in texts], table, finish, **settings)
+    return Question(table, conversations=[[Turn("user", each)] for each in texts], finish=finish, **settings)
 
 
 def warm(text: str | None, table: RouteTable = OWN, **settings: Any) -> WarmUp:
-    return WarmUp(text and [Turn("user", text)], table, settings.pop("caller", None), **settings)
+    return WarmUp(table, settings.pop("caller", None), None if text is None else [Turn("user", text)], **settings)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -148,7 +149,7 @@ class TestOrder:
 
     def test_what_gives_way_begins_again(self, scheduler: Scheduler, decider: FakeDecider) -> None:
         """A large table in slices: would break if others waited for all of it, or it were never finished."""
-        decider.gives_way = True
+        decider.gives_way = "large"
         decider.close_gate()
         large, small = ask("large", OTHERS, caller="a"), ask("small", caller="b")
         scheduler.submit(large)
@@ -170,6 +171,20 @@ class TestOrder:
         decider.opened.set()
         assert [result(each) for each in asked] == [["0"], ["1"], ["2"], ["3"], ["other"], ["router's own"]]
         assert [text for _, text in decider.log] == ["busy", "0 1 2", "3", "other", "router's own"]
+
+    def test_callers_that_decide_in_their_own_threads(self, scheduler: Scheduler, decider: FakeDecider) -> None:
+        """Which they do if nothing else is done: never two at a time, and none is lost. The fake looks after the first."""
+        decider.unready.add("others")
+
+        def decide(number: int) -> list[Any]:
+            asked = [ask(f"{number}"), ask(f"{number}", OTHERS, deadline=PATIENCE_S), ask([f"{number}"] * 3)]
+            for each in asked:
+                scheduler.ask(each)
+            return [result(each) for each in asked]
+
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(decide, range(60)))
+        assert found == [[[f"{number}"], [f"{number}"], [f"{number}"] * 3] for number in range(60)]
 
 
 class TestUnfinishedWork:
@@ -273,7 +288,8 @@ class TestCancelling:
     def test_a_flag_stops_what_runs(self, scheduler: Scheduler, decider: FakeDecider) -> None:
         flag = Cancellation()
         decider.close_gate()
-        for asked in (ask("x", cancellation=flag), warm("x", cancellation=flag)):
+        both: list[Question | WarmUp] = [ask("x", cancellation=flag), warm("x", cancellation=flag)]
+        for asked in both:
             scheduler.submit(asked)
             flag.cancel()
             with pytest.raises(DecisionCancelledError):
@@ -377,7 +393,7 @@ class TestBounds:
 
     def test_text_that_waits_is_bounded(self, scheduler: Scheduler, busy: Question, monkeypatch: pytest.MonkeyPatch) -> None:
         """Would break if ``--queue`` counted requests alone: 64 of 4 MiB may wait."""
-        monkeypatch.setattr(scheduler_module, "MOST_WAITING_BYTES", 10_000)
+        monkeypatch.setattr(service_module, "MOST_WAITING_BYTES", 10_000)
         account = Account(99)
         large = [ask("x" * 4000, caller="greedy", account=account) for _ in range(2)]
         for each in large:
@@ -418,8 +434,6 @@ class TestTheEnd:
         assert not our_threads()
         with pytest.raises(EngineError, match="has been closed"):
             scheduler.submit(ask("x"))
-        with pytest.raises(EngineError, match="has been closed"):
-            scheduler.share()
 
     def test_closing_does_not_wait_for_work_that_nobody_needs(self, decider: FakeDecider) -> None:
         scheduler = Scheduler(decider)
@@ -458,7 +472,8 @@ class TestTheEnd:
     def test_an_error_of_the_decider_is_the_questions(self, scheduler: Scheduler, decider: FakeDecider) -> None:
         for error in (EngineError("once"), KeyboardInterrupt()):
             decider.error = error
-            for asked in (ask("x"), warm("x")):
+            both: list[Question | WarmUp] = [ask("x"), warm("x")]
+            for asked in both:
                 scheduler.submit(asked)
                 assert asked.answer.exception(PATIENCE_S) is error
         decider.error = None
@@ -482,7 +497,7 @@ class TestTheEnd:
             result(question)
         with pytest.raises(ServiceClosedError, match=r"ended on an error: MemoryError\('no room'\)"):
             scheduler.submit(ask("x"))
-        assert scheduler.has_failed
+        assert scheduler.error is not None
         assert "MemoryError" in caplog.text
 
     def test_a_program_that_ends_leaves_nothing(self) -> None:

@@ -184,7 +184,12 @@ def test_closing_in_a_callback(random_model: Path) -> None:
     service = RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False))
     closed = threading.Event()
     futures = [service.submit(message) for message in MESSAGES]
-    futures[0].add_done_callback(lambda _future: (service.close(), closed.set()))
+
+    def close(_future: object) -> None:
+        service.close()
+        closed.set()
+
+    futures[0].add_done_callback(close)
     assert closed.wait(PATIENCE_S)
     assert all(each.result(PATIENCE_S).route for each in futures)
     until(lambda: not our_threads())
