@@ -97,11 +97,12 @@ class Scheduler:
         if not is_free:
             self.submit(question)
             return
-        question.answer.add_done_callback(partial(self._forget, question))
         try:
             self._decide(turn)
         finally:
             self._end_turn()
+            if not question.answer.done():
+                question.answer.add_done_callback(partial(self._forget, question))
 
     def _end_turn(self) -> None:
         with self._lock:
@@ -326,8 +327,7 @@ class Scheduler:
         except BaseException as exc:  # noqa: BLE001 - it belongs to those who wait
             error = exc
         if program_ends() or (isinstance(error, DecisionCancelledError) and pending.stop is None):
-            # A question on another table came between; what is finished is kept.
-            return
+            return  # a question on another table came between; what is finished is kept
         with self._lock:
             del self._works[pending.work.key]
             for question in pending.questions if error is None else ():
@@ -386,7 +386,7 @@ class Scheduler:
         return question.result([found])
 
     def share(self) -> None:
-        """Count one more router that uses this, which another one does."""
+        """Count one more router that uses this."""
         with self._lock:
             self._n_shares += 1
 

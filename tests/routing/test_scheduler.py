@@ -423,7 +423,8 @@ class TestTheEnd:
         asked = [ask("1"), ask("2"), ask("3", OTHERS, deadline=PATIENCE_S)]
         decider.unready.add("others")
         warming = warm("x")
-        for each in [*asked, warming]:
+        everything: list[Question | WarmUp] = [*asked, warming]
+        for each in everything:
             scheduler.submit(each)
         scheduler.release()
         decider.opened.set()
