@@ -144,3 +144,18 @@ def test_a_body_has_a_least_rate(monkeypatch: pytest.MonkeyPatch, n_bytes: int, 
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(read())
     assert WINDOW_S == 5.0
+
+
+def test_bodies_are_bounded_in_bytes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if 128 bodies of 4 MiB could be held at once, or if small ones were refused because of large ones."""
+    monkeypatch.setattr(guard, "MOST_BODY_BYTES", 300_000)
+    places = BodyPlaces(8)
+    held = []
+    for size, may in ((290_000, True), (60_000, True), (70_000, False)):
+        place = places.take("10.0.0.1")
+        assert place is not None
+        place.received(size)
+        assert places.may_go_on(place) is may
+        held.append(place)
+    places.free(held[0])
+    assert places.may_go_on(held[2])

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from archroute_edge.server.http._api_errors import Refusals
 from tests.cli.conftest import ROUTES
 from tests.conftest import CARD_MESSAGE
 from tools.measure.server_process import ServerProcess
@@ -208,3 +209,16 @@ def test_sigterm_while_a_body_is_read_ends_it_in_seconds() -> None:
         assert b" 503 " in half.recv(1000).split(b"\r\n")[0]
         assert server.wait() == 0
         assert not any("Traceback" in line for line in server.lines)
+
+
+def test_refusals_are_held_longer_and_longer() -> None:
+    """Would break if a caller that asks again at once left no time for others, or one refusal cost a polite one much."""
+    now = 0.0
+    refusals = Refusals(lambda: now)
+    delays = [refusals.delay("greedy") for _ in range(100)]
+    assert delays == sorted(delays)
+    assert delays[0] <= 0.05
+    assert delays[-1] == 2.0
+    assert refusals.delay("polite") <= 0.05
+    now = 60.0
+    assert refusals.delay("greedy") < 0.1

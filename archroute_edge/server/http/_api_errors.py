@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +32,11 @@ logger = logging.getLogger(__name__)
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _CALLERS_FAULT = (RequestError, ConversationError, RouteTableError, PromptFormatError, SettingsError)
+_STEP_S = 0.05
+_LONGEST_HELD_S = 2.0
+_HALF_LIFE_S = 5.0
+_MOST_HELD = 512
+_MOST_CALLERS = 1024
 CLIENT_GONE = 499
 """Stands in metrics for requests whose client went away; nobody receives it."""
 
@@ -86,11 +95,52 @@ def unavailable(message: str, code: str) -> ApiError:
     return ApiError(503, message, code=code, headers={"Retry-After": "1"})
 
 
+class Refusals:
+    """Holds the answers of callers whose requests are refused, longer and longer: one that asks again at once would leave no
+    time for others. It costs a timer, and no thread.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._n_held = 0
+
+    def delay(self, caller: str) -> float:
+        """Seconds to hold one more refusal of ``caller``, which is noted; half as long after so much time without any."""
+        now = self._clock()
+        level, last = self._levels.pop(caller, (0.0, now))
+        level = 1 + level * 0.5 ** ((now - last) / _HALF_LIFE_S)
+        self._levels[caller] = (level, now)
+        if len(self._levels) > _MOST_CALLERS:
+            self._levels.popitem(last=False)
+        return min(_LONGEST_HELD_S, _STEP_S * level)
+
+    async def hold(self, caller: str) -> None:
+        """Return when ``caller`` may hear that it is refused."""
+        delay = self.delay(caller)
+        if self._n_held < _MOST_HELD:
+            self._n_held += 1
+            try:
+                await asyncio.sleep(delay)
+            finally:
+                self._n_held -= 1
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error of ``app`` in one shape."""
+    refusals = Refusals()
 
-    async def of_package(_request: Request, exc: Exception) -> Response:
+    async def of_package(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, ArchRouteError)
+        if isinstance(exc, QueueFullError):
+            # Its body is not needed any more, and others need the place.
+            if hasattr(request.state, "give_back"):
+                request.state.give_back()
+            host = request.client.host if request.client else ""
+            await refusals.hold(getattr(request.state, "caller", host))
         return api_error(exc).response()
 
     async def of_body(_request: Request, exc: Exception) -> Response:

@@ -8,6 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,6 +25,10 @@ WINDOW_S: Final = 5.0
 """How often the rate of a body is looked at."""
 LEAST_RATE: Final = 1024
 """Bytes a second that come of a body in each :data:`WINDOW_S`, until it is whole."""
+
+MOST_BODY_BYTES: Final = 64 << 20
+"""All bodies at once, those of :data:`SMALL_BODY` excepted."""
+SMALL_BODY: Final = 1 << 16
 
 # Whoever stands still for less is no stalled client.
 _PATIENCE_S: Final = 0.25
@@ -55,12 +60,15 @@ class Place:
         self._reading: asyncio.Task[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._n_bytes = 0
+        self.n_bytes = 0
+        """Bytes that have come."""
 
     def received(self, n_bytes: int) -> None:
         """Note that some of it has come."""
         if n_bytes:
             self.last = self._clock()
             self._n_bytes += n_bytes
+            self.n_bytes += n_bytes
 
     async def read(self, reading: asyncio.Task[bytes], timeout: float) -> bytes:
         """The result of ``reading``, which calls :meth:`received`.
@@ -125,6 +133,12 @@ class BodyPlaces:
         self._taken[place] = None
         return place
 
+    def may_go_on(self, place: Place) -> bool:
+        """Whether there is room for what has come of a body: always for a small one, for larger ones within a bound in all."""
+        if place.n_bytes <= SMALL_BODY or len(self._taken) == 1:
+            return True
+        return sum(each.n_bytes for each in self._taken) <= MOST_BODY_BYTES
+
     def free(self, place: Place) -> None:
         """Give a place back; one that has been given back stays so."""
         self._taken.pop(place, None)
@@ -186,6 +200,7 @@ class Guard:
             await self._app(scope, receive, watched)
             return
         body, place = found
+        scope.setdefault("state", {})["give_back"] = partial(self.bodies.free, place)
         try:
             await self._app(scope, _replayed(body, receive), watched)
         finally:
@@ -225,7 +240,7 @@ class Guard:
             raise self._too_large()
         place = self.bodies.take(address)
         if place is None:
-            raise ApiError(429, "too many requests at once; try again", code="queue_full", headers={"Retry-After": "1"})
+            raise _too_much()
         try:
             reading = asyncio.ensure_future(self._collect(receive, limit, place))
             return await place.read(reading, self._settings.timeout), place
@@ -245,6 +260,8 @@ class Guard:
             part = message.get("body", b"")
             place.received(len(part))
             body += part
+            if not self.bodies.may_go_on(place):
+                raise _closing(_too_much())
             if len(body) > limit:
                 if message.get("more_body", False):
                     await _drain(receive)
@@ -255,6 +272,10 @@ class Guard:
     def _too_large(self) -> ApiError:
         message = f"the body is larger than the {self._settings.max_body:,} bytes that this server takes; see --max-body"
         return _closing(ApiError(413, message, code="body_too_large"))
+
+
+def _too_much() -> ApiError:
+    return ApiError(429, "too many requests at once; try again", code="queue_full", headers={"Retry-After": "1"})
 
 
 def _too_slow() -> ApiError:

@@ -156,8 +156,10 @@ async def _until_gone(request: Request) -> None:
 
 
 def caller_of(request: Request, user: str | None) -> str:
-    """Who asks: what the request says, else the machine that it comes from."""
-    return f"user {user}" if user else f"host {request.client.host if request.client else ''}"
+    """Who asks: what the request says, else the machine that it comes from; noted, in case that it is refused."""
+    caller = f"user {user}" if user else f"host {request.client.host if request.client else ''}"
+    request.state.caller = caller
+    return caller
 
 
 def _asks_the_same(one: RouteTable, other: RouteTable) -> bool:
