@@ -144,6 +144,9 @@ def open_router(options: Mapping[str, Any]) -> Router:
     # Said once it is open, so that a failure is one line.
     if chosen.is_example:
         click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)
+    elif ignored := {(each.where, each.key) for each in chosen.config.ignored_keys}:
+        what = "1 key has" if len(ignored) == 1 else f"{len(ignored)} keys have"
+        click.echo(f"{options['config']}: {what} no effect here; archroute check says which", err=True)
     note_bundled_model(options["model"], router.model_file)
     return router
 

@@ -149,3 +149,16 @@ def test_deadlines_that_are_no_times(run: Run, model: tuple[str, ...], deadline:
     result = run("route", "fix my code", *model, "--deadline", deadline)
     assert result.exit_code == 2
     assert "--deadline" in result.stderr
+
+
+def test_ignored_keys_of_a_gateways_file_are_counted_in_one_line(run: Run, model: tuple[str, ...], tmp_path: Path) -> None:
+    """Else what a file asks for and does not get is known to those alone who run `archroute check`."""
+    path = tmp_path / "plano.yaml"
+    path.write_text(
+        "version: v0.4.0\nmodel_providers:\n  - {model: a/one, access_key: $KEY}\n  - {model: a/two, access_key: $KEY}\n"
+        "routing_preferences: [{name: poems, description: writing of poems, models: [a/one]}]\n",
+        encoding="utf-8",
+    )
+    said = run("route", "hello", "--config", str(path), *model).stderr.splitlines()
+    assert said[0] == f"{path}: 2 keys have no effect here; archroute check says which"
+    assert len(said) == 2
