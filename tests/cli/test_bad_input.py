@@ -78,42 +78,12 @@ def test_missing_models(run: Run, tmp_path: Path) -> None:
         assert one_line(run(*arguments)).startswith(f"{missing}: no such model file")
 
 
-@pytest.mark.parametrize(
-    ("content", "line", "said"),
-    [
-        (b"routing_preferences: [", 1, ""),
-        (b"a: b: c", 1, ""),
-        (ROUTES.encode().replace(b"    description", b"      description", 1), 4, ""),
-        (b"\xff\xfe", None, ""),
-        (b"\x00", None, ""),
-        (b"", None, ""),
-        (b"just text", None, ""),
-        (b"[]", None, ""),
-        (b"routing_preferences: 7", 1, "routing_preferences"),
-        (b"routing_preferences: []", 1, "routing_preferences"),
-        (b"routing_preferences:\n  - name: 7\n    description: d\n", 2, "name"),
-        (b"routing_preferences:\n  - name: a\n    description: [d]\n", 3, "description"),
-        (b"routing_preferences:\n  - name: a\n    description: d\n    models: 7\n", 4, "models"),
-        (b"routing_preferences:\n  - description: d\n", 2, "name"),
-        (b"routing_preferences:\n  - name: other\n    description: d\n", 2, "other"),
-        (b"routing_preferences:\n  - name: ''\n    description: d\n", 2, ""),
-        (ROUTES.encode() + b"unheard_of: 1\n", 9, "unheard_of"),
-        (ROUTES.encode().replace("traducción".encode(), b"bug_fixing"), 6, "bug_fixing"),
-    ],
-)
-def test_configurations_that_cannot_be_used(run: Run, tmp_path: Path, content: bytes, line: int | None, said: str) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_bytes(content)
-    message = one_line(run("check", str(path)))
-    assert message.startswith(f"{path}:" if line is None else f"{path}:{line}: ")
-    assert said in message
-
-
 def test_every_command_refuses_a_configuration_that_cannot_be_used(run: Run, model: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(b"routing_preferences: 7")
     for arguments in (["route", "x", *model], ["prompt", "x", *model[:2]], ["grammar", *model[:2]], ["serve", "--port", "0"]):
         assert one_line(run(*arguments, "--config", str(path))).startswith(f"{path}:1: routing_preferences")
+    assert one_line(run("check", str(path))).startswith(f"{path}:1: routing_preferences")
 
 
 @pytest.mark.parametrize("command", ["check", "route"])
@@ -127,20 +97,10 @@ def test_a_configuration_that_is_not_there(run: Run, tmp_path: Path, command: st
     ("content", "said"),
     [
         (b"", "not JSON"),
-        (b"{", "not JSON"),
         (b'[{"role": "user",\n "content": }]', ":2: not JSON"),
-        (b"\xff", "not UTF-8"),
-        (b"[" * 100_000, "JSON that cannot be used"),
-        (b"9" * 5000, "JSON that cannot be used"),
-        (b"7", "expected a list"),
         (b'"text"', "expected a list"),
-        (b"{}", "expected a list"),
         (b'{"messages": {}}', "expected a list"),
-        (b"[7]", "message 0 is an int"),
         (b'[{"role": "user", "content": "x"}, {"role": "robot", "content": "x"}]', "message 1 has the role 'robot'"),
-        (b'[{"role": "user", "content": 7}]', "message 0"),
-        (b'[{"role": "user", "content": [7]}]', "part 0"),
-        (b'[{"content": "x"}]', "message 0"),
     ],
 )
 def test_messages_that_cannot_be_routed(run: Run, model: tuple[str, ...], content: bytes, said: str) -> None:

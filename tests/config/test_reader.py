@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from archroute_edge.config import Keys, Node, Source, parse_tree
-from archroute_edge.errors import ArchRouteError, ConfigError, RequestError
+from archroute_edge.config import Keys, Node, Source, parse_json, parse_tree
+from archroute_edge.errors import ArchRouteError, ConfigError, ConversationError, RequestError
 
 KEYS = Keys("a thing", read=frozenset({"name", "values"}), ignored=frozenset({"seen"}), needed=("name",), hints={"x": "no"})
 Read = Callable[[Node], Any]
@@ -71,7 +71,7 @@ WRONG: list[tuple[str, Any, Read, str]] = [
     ("{'': a}", {"": "a"}, lambda node: [*node.entries()], "a key of it is empty"),
     ("[a]", ["a"], fields, "a thing must be a mapping (key: value), not a list"),
     ("{seen: 1}", {"seen": 1}, fields, "a thing without 'name'"),
-    ("{name: }", {"name": None}, fields, "a thing without 'name'"),
+    ("{name: }", {"name": None}, lambda node: fields(node)["name"].text(), "a thing: name must be text, not nothing"),
     ("{name: n, valeus: 1}", {"name": "n", "valeus": 1}, fields, "unknown key 'valeus' in a thing; did you mean 'values'?"),
     ("{name: n, Seen: 1}", {"name": "n", "Seen": 1}, fields, "unknown key 'Seen' in a thing; did you mean 'seen'?"),
     ("{name: n, q: 1}", {"name": "n", "q": 1}, fields, "unknown key 'q' in a thing; known here: name, values"),
@@ -135,3 +135,23 @@ def test_a_whole_number_is_no_other_kind_of_number(value: Any) -> None:
     assert of_request(1).whole() == 1
     with pytest.raises(ArchRouteError, match="a whole number"):
         of_request(value).whole()
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "line 3:1: not JSON: Expecting value"),
+        (b'[\n{"a": }]', "line 3:2: not JSON"),
+        (b"\xff", r"line 3: not UTF-8 \(byte 0\)"),
+        (b"[" * 100_000, "line 3: JSON that cannot be used: nested too deep"),
+        (b"9" * 5000, "line 3: JSON that cannot be used: a number too long"),
+        (b"NaN", "line 3: not JSON: NaN is no value of it"),
+    ],
+)
+def test_what_is_no_json_is_an_error_with_its_place(raw: bytes, message: str) -> None:
+    with pytest.raises(ConversationError, match=message):
+        parse_json(raw, "line 3")
+
+
+def test_json_may_begin_with_a_byte_order_mark() -> None:
+    assert parse_json(b"\xef\xbb\xbf[1]", "x") == [1]
