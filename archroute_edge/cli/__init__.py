@@ -35,7 +35,7 @@ _COMMANDS = {
 
 
 class _OneLineErrors(LazyGroup):
-    """Turns errors into one line on stderr: exit code 2 for what a caller can put right, 130 for an interruption."""
+    """Turns errors into one line on stderr: exit status 2 for errors that a caller can correct, 130 for an interruption."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

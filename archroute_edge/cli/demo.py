@@ -58,7 +58,7 @@ def _as_json(_title: str, decisions: Decisions) -> None:
 
 
 def _as_table(title: str, decisions: Decisions) -> None:
-    """Where each message goes and how sure that is; for a language model also what of its prompt was in the cache."""
+    """Each message's route and confidence; for a language model also its reused and evaluated tokens."""
     click.secho(title, bold=True)
     reads_prompts = decisions[0][1].prompt_format is not None
     width = max(len(decision.route) for _, decision in decisions) + 2

@@ -45,7 +45,7 @@ TIME_LIMIT_S: Final = 300.0
 """A large model may have to be read from a slow disk."""
 
 _MESSAGE: Final = "my test fails with an IndexError"
-# llama.cpp's log: where the weights are, and so with which kernels they are computed.
+# llama.cpp's log: the buffer of the weights, which shows the kernels.
 _BUFFER_LINE: Final = re.compile(r"load_tensors: +(\S+) model buffer size = +([\d.]+) MiB")
 _ERROR_LINE: Final = "archroute: error: "
 
@@ -190,7 +190,7 @@ def _print(key: str, value: Any) -> None:
 
 @dataclass(frozen=True)
 class TrialDecision:
-    """What came of it: a route, the milliseconds of the decision and where the weights were; or what went wrong."""
+    """Its result: a route, the decision's milliseconds and the buffers of the weights; or the problem."""
 
     route: str = ""
     milliseconds: float = 0.0

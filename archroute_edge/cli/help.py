@@ -1,4 +1,4 @@
-"""What click lacks: options under headings, examples at the end of a help text, and commands that are imported when used."""
+"""Additions to click: options under headings, examples at the end of a help text, and commands imported on first use."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Command(click.Command):
 
 @dataclass(frozen=True)
 class CommandPlace:
-    """Where a command is, and what the list of commands says of it: the first sentence of its help."""
+    """A command's module, and its line in the list of commands: the first sentence of its help."""
 
     module: str
     attribute: str
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
         self.places = places
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands as click does, from what is known without them."""
+        """Write the list of commands as click does, without importing them."""
         listed = [click.Command(name, help=place.short_help) for name, place in self.places.items()]
         click.Group(commands=listed).format_commands(ctx, formatter)
 

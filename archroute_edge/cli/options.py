@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they stand for."""
+"""Options that several commands share, and the objects that they make."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ switch_over_option = option(
     type=click.FloatRange(0, 1),
     help="In a cascade, the confidence (0 to 1) from which the encoder decides alone.  [default: the encoder's own]",
 )
-"""Not for what takes one model alone."""
+"""Not for commands that take one model only."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def read_config(path: str | None) -> ChosenConfig:
 
 
 def open_router(options: Mapping[str, Any]) -> Router:
-    """The router that the shared options ask for; says on stderr what was chosen where nothing was given."""
+    """The router for the shared options; names the defaults on stderr."""
     from archroute_edge.routing import Router
 
     chosen = read_config(options["config"])
@@ -152,14 +152,14 @@ def open_router(options: Mapping[str, Any]) -> Router:
 
 
 def note_bundled_model(model: str, found: ModelFile) -> None:
-    """Say on stderr where ``auto`` has come down to the bundled encoder."""
+    """Say on stderr that ``auto`` is the bundled encoder."""
     if model == AUTO and found.name == BUNDLED_ENCODER:
         how = f"archroute models pull {PREFERRED}"
         click.echo(f"using {BUNDLED_ENCODER}, the bundled encoder; to get Arch-Router: {how}", err=True)
 
 
 def router_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the shared options set of a router, but for its routes."""
+    """The router's settings in the shared options, except its routes."""
     settings = {name: options[name] for name in _ROUTER_SETTINGS}
     settings["prefix_cache"] = not options["no_prefix_cache"]
     # Not every command has these.
@@ -172,7 +172,7 @@ def shown_size(n_bytes: float) -> str:
 
 
 def read_message_options(text: str | None, messages: str | None) -> Messages:
-    """The messages that TEXT or ``--messages`` give.
+    """The messages in TEXT or ``--messages``.
 
     Raises:
         SettingsError: neither or both are given.

@@ -1,6 +1,6 @@
-"""The process of a command: its streams, what it leaves out to start and end quickly, and SIGTERM.
+"""The process of a command: its streams, a quick start and end, and SIGTERM.
 
-SIGTERM ends a command as Ctrl-C does: with what it has begun cleared away.
+SIGTERM ends a command as Ctrl-C does, cleaning up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 
 def set_process_up() -> None:
-    """Leave out what takes time in a process of our own, and what nothing in it gains from; and end it in order."""
+    """Prepare the process: streams, SIGTERM, and no work that a short command does not need."""
     _set_streams_up()
     interrupt_on_sigterm()
     # OpenBLAS starts a thread a core when NumPy is imported, and they spin for each other. Our products are small.
@@ -37,7 +37,7 @@ def as_typed(text: str) -> str:
 
 
 class _Forgiving(io.FileIO):
-    """A file that loses what it cannot take."""
+    """A file that drops text it cannot write."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -54,7 +54,7 @@ def _set_streams_up() -> None:
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_RDWR), number)
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process's life
-    # Not where a program that calls this has put a stream of its own.
+    # Not if the calling program has set its own stream.
     if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
         raw = _Forgiving(sys.stderr.fileno(), "w", closefd=False)
         sys.stderr = io.TextIOWrapper(
@@ -63,7 +63,7 @@ def _set_streams_up() -> None:
 
 
 def drop_unwritten() -> None:
-    """Where stdout takes no more, what is left in its buffer would fail again at the end, with a traceback and code 120."""
+    """Drop stdout's buffer if it cannot be written; else it fails again at exit, with a traceback and status 120."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -73,19 +73,19 @@ def drop_unwritten() -> None:
 
 
 class _Termination:
-    """What becomes of a SIGTERM."""
+    """The handling of SIGTERM."""
 
     def __init__(self) -> None:
         self.has_come = False
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        # Another one must not interrupt what clears away.
+        # Another one must not interrupt the cleanup.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self.has_come = True
         raise KeyboardInterrupt
 
     def at_exit(self) -> None:
-        """Die of the signal after all, which is what a supervisor expects."""
+        """Die of the signal in the end, as a supervisor expects."""
         if self.has_come:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):

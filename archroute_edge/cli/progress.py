@@ -32,7 +32,7 @@ class ProgressLine:
         """Redraw if it is time to."""
         now = time.monotonic()
         if step != self._step:
-            # What was there before the step began, such as the part of a file from an earlier time, took no time.
+            # Work from before the step, such as part of a file fetched earlier, took no time now.
             self._begin(step, now, done)
         if now - self._shown < (_REDRAW_S if self._stream.isatty() else _LINE_S) or not total:
             return

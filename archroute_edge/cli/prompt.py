@@ -1,4 +1,4 @@
-"""``archroute prompt`` and ``archroute grammar``: what a language model is given, and what its answer is held to."""
+"""``archroute prompt`` and ``archroute grammar``: a language model's prompt, and the grammar of its answer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def prompt(
     elif tokens:
         click.echo(" ".join(map(str, ids)))
     else:
-        # No line break of our own: what is printed is the prompt to the byte.
+        # No line break of our own: the output is the prompt to the byte.
         click.echo(rendered.encode("utf-8"), nl=False)
 
 

@@ -114,13 +114,13 @@ def _decide(conversation: Messages, scores: bool, deadline: float | None, option
 
 
 def _get_ready(router: Router, deadline: float | None) -> None:
-    # In a process that lasts for one decision, what goes on beyond the deadline would be lost every time.
+    # In a process that lasts for one decision, work beyond the deadline would be lost every time.
     if deadline is not None:
         router.warm()
 
 
 def summarise(decision: Decision) -> str:
-    """One line on how a decision came about."""
+    """One line on a decision: confidence, tokens, time and model."""
     tokens = decision.tokens
     if decision.decided_by is None:
         return _NO_DECISION[decision.reason or "deadline"].format(decision.timings.total_ms)
@@ -149,7 +149,7 @@ def _route_lines(router: Router, lines: BinaryIO, scores: bool, deadline: float 
     """Answer every line in its place; 1 if any could not be."""
     failed = 0
     n_lines = None
-    # From a pipe each line is answered as it comes: whoever writes them may wait for the answer.
+    # Lines from a pipe are answered as they come: their writer may wait for the answer.
     at_once = router.batch_size if lines.seekable() and deadline is None else 1
     if lines.seekable() and not isinstance(lines, io.BytesIO):
         n_lines = sum(1 for _ in lines)
@@ -166,7 +166,7 @@ def _route_lines(router: Router, lines: BinaryIO, scores: bool, deadline: float 
 
 
 def _answer(router: Router, lines: list[tuple[int, bytes]], scores: bool, deadline: float | None) -> list[dict[str, Any]]:
-    """The answers to numbered lines, in their order: decisions, or what is wrong with a line."""
+    """The answers to numbered lines, in order: decisions, or the error of a line."""
     read = [(number, _try(partial(_read_line, line, number), number)) for number, line in lines]
     plain = [case[0] for _, case in read if isinstance(case, tuple) and case[1] is None]
     try:
@@ -189,7 +189,7 @@ def _answer(router: Router, lines: list[tuple[int, bytes]], scores: bool, deadli
 
 
 def _try(call: Callable[[], Result], number: int) -> Result | dict[str, Any]:
-    """What ``call`` gives, or the object that says what is wrong with line ``number``."""
+    """The result of ``call``, or an object with the error of line ``number``."""
     try:
         return call()
     except ArchRouteError as exc:

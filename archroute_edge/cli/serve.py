@@ -142,7 +142,7 @@ def _serve_http(options: Mapping[str, Any]) -> None:
         message = f"archroute serve needs {missing}, which is not installed: pip install 'archroute-edge[server]'"
         raise SettingsError(message) from exc
     settings = _settings(options)
-    # What a server does while it runs is said, unlike what a command that ends does.
+    # A server logs what it does while it runs, unlike a command that ends.
     logging.getLogger("archroute_edge.server").setLevel(logging.INFO)
     with closing(bind(settings)) as bound:
         router = open_router(options)
