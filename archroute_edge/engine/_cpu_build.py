@@ -81,11 +81,6 @@ def features_beyond_portable(features: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in features if name not in portable)
 
 
-def is_portable(system_info: str) -> bool:
-    """Whether a build that says this of itself runs on CPUs other than the one that it was compiled on."""
-    return not features_beyond_portable(required_features(system_info))
-
-
 def describe_features(features: Iterable[str]) -> str:
     """One line about a build compiled for these: native or portable, and which CPUs it needs."""
     features = tuple(features)

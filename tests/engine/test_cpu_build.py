@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from archroute_edge.engine import _backend as backend
-from archroute_edge.engine import compiler_of_build, describe_features, features_of_build, required_features
-from archroute_edge.engine._cpu_build import is_portable
+from archroute_edge.engine import (
+    compiler_of_build,
+    describe_features,
+    features_beyond_portable,
+    features_of_build,
+    required_features,
+)
 from tests.engine.elf_writer import elf
 
 AARCH64 = 183
@@ -127,15 +132,15 @@ def test_the_compiler_is_the_one_that_the_linker_noted(library: Path, comments: 
     ],
 )
 def test_a_build_is_portable_if_it_needs_no_more_than_the_portable_one(system_info: str, portable: bool) -> None:
-    assert is_portable(system_info) is portable
+    assert (not features_beyond_portable(required_features(system_info))) is portable
 
 
 def test_what_every_apple_processor_has_is_portable_there_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     system_info = "Metal : EMBED_LIBRARY = 1 | CPU : NEON = 1 | ARM_FMA = 1 | FP16_VA = 1 | DOTPROD = 1 | ACCELERATE = 1 | "
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert is_portable(system_info)
+    assert not features_beyond_portable(required_features(system_info))
     monkeypatch.setattr(sys, "platform", "linux")
-    assert not is_portable(system_info)
+    assert features_beyond_portable(required_features(system_info))
 
 
 def test_a_build_is_described_by_the_cpus_it_runs_on() -> None:
