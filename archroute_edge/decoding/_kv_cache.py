@@ -132,10 +132,7 @@ class KVCache:
         the sequence stays for the conversation's next turn. When it raises, the sequence is dropped, unless the decision
         was cancelled: then what is finished of the prompt stays.
 
-        Args:
-            prompt: the whole prompt.
-            static: its static parts.
-            keep: whether the static prefix is worth saving for the next process.
+        ``keep`` says whether the static prefix is worth saving for the next process.
 
         Raises:
             ContextOverflowError: the static prefix does not fit into the context.

@@ -69,16 +69,9 @@ class SavedStates:
 
     def load(self, tokens: Sequence[int]) -> bytes | None:
         """The state saved for ``tokens``, or None if there is none that can be trusted."""
-        if self._given_up:
+        if not self._is_usable():
             return None
         path = self._path(tokens)
-        try:
-            check_private(self.folder)
-        except FileNotFoundError:
-            return None
-        except (SavedPrefixError, OSError) as exc:
-            self._give_up(exc)
-            return None
         try:
             state = read_saved_state(path, tokens)
         except FileNotFoundError:
@@ -92,13 +85,7 @@ class SavedStates:
 
     def store(self, tokens: Sequence[int], state: bytes) -> None:
         """Save ``state`` for ``tokens``: whole or not at all, readable by the user alone."""
-        if self._given_up:
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            check_private(self.folder)
-        except (SavedPrefixError, OSError) as exc:
-            self._give_up(exc)
+        if not self._is_usable(make=True):
             return
         try:
             path = self._path(tokens)
@@ -118,10 +105,20 @@ class SavedStates:
         except OSError as exc:
             logger.warning("a prefix could not be saved in %s: %s", self.folder, exc)
 
-    def _give_up(self, reason: Exception) -> None:
-        """Say once that the folder is of no use."""
-        self._given_up = True
-        logger.warning("%s; no prefix is saved there, and none is read", reason)
+    def _is_usable(self, *, make: bool = False) -> bool:
+        """Whether the folder is there and private; if it is not private, one warning says so."""
+        if self._given_up:
+            return False
+        try:
+            if make:
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            check_private(self.folder)
+        except (SavedPrefixError, OSError) as exc:
+            if make or not isinstance(exc, FileNotFoundError):
+                self._given_up = True
+                logger.warning("%s; no prefix is saved there, and none is read", exc)
+            return False
+        return True
 
     def _clean_up(self) -> None:
         """Delete the longest unused beyond the bound, and what processes that were killed while saving left behind."""

@@ -92,12 +92,8 @@ class TrialRun:
         return _WINDOWS_DEATHS.get(self.exit_code & 0xFFFFFFFF, f"ended with exit code {self.exit_code}")
 
 
-StartTrial = Callable[[str, bool], TrialRun | None]
-"""Tries kernels (and, on True, AMX behind them) in a child process; None if no child can be started."""
-
-
 def run_worker(kernels: str, amx_as_well: bool) -> TrialRun | None:
-    """Try ``kernels`` in a child process, and wait for its end."""
+    """Try ``kernels`` (and AMX behind them) in a child process, and wait for its end; None if none can be started."""
     # Here, since nearly every process finds a verdict and starts no other.
     import subprocess
 
@@ -135,7 +131,7 @@ def run_worker(kernels: str, amx_as_well: bool) -> TrialRun | None:
     return TrialRun(steps, process.returncode, hung)
 
 
-def try_kernels(wanted: str = AUTO, start: StartTrial = run_worker) -> KernelVerdict:
+def try_kernels(wanted: str = AUTO, start: Callable[[str, bool], TrialRun | None] = run_worker) -> KernelVerdict:
     """Find the fastest kernels that a child process survives.
 
     Args:
