@@ -19,18 +19,18 @@ from tests.server.stdio_host import StdioHost, request, routes
 
 NOISY = """\
 import os
+import llama_cpp
 from archroute_edge.cli import main
-from archroute_edge import Router
 
-route = Router.route
+decode = llama_cpp.llama_decode
 
-def noisy_route(*args, **kwargs):
+def noisy_decode(*args):
     print("print")
     os.write(1, b"a library in C")
     os.system("echo a child; cat")
-    return route(*args, **kwargs)
+    return decode(*args)
 
-Router.route = noisy_route
+llama_cpp.llama_decode = noisy_decode
 main(prog_name="archroute")
 """
 
@@ -62,7 +62,7 @@ def test_stdout_has_replies_and_nothing_else(options: list[str]) -> None:
         host.send(*routes(range(3)))
         replies, err, status = host.end()
     assert ([reply["id"] for reply in replies], status) == ([0, 1, 2], 0)
-    assert err.count("print") == err.count("a library in C") == err.count("a child") == 3
+    assert err.count("print") == err.count("a library in C") == err.count("a child") >= 3
 
 
 def test_the_end_of_stdin_lets_it_finish(options: list[str]) -> None:
