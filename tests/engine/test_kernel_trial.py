@@ -67,9 +67,7 @@ ROUTE = ("route", "fix the bug in this function", "--model", "tiny", "--json")
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("SIGSEGV", "SIGSEGV"),
         ("SIGILL", "SIGILL"),
-        ("SIGABRT", "SIGABRT"),
         ("exit3", "ended with exit code 3"),
         ("exit0", "ended with exit code 0"),
     ],
@@ -83,7 +81,7 @@ def test_the_next_safer_kernels_are_used_when_a_trial_dies(process: Process, tmp
     assert (verdict["kernels"], verdict["ruled_out"]) == ("plain", {"repack": said})
 
 
-@pytest.mark.parametrize("how", ["SIGSEGV", "SIGILL", "SIGABRT", "exit3"])
+@pytest.mark.parametrize("how", ["SIGILL", "exit3"])
 def test_one_line_is_said_when_every_trial_dies(process: Process, how: str) -> None:
     result = process(*ROUTE, dying=f"repack={how} plain={how}")
     assert (result.returncode, result.stdout) == (2, "")
