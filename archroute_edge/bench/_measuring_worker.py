@@ -144,7 +144,7 @@ class Session:
 def _running(decider: object, threads: int) -> dict[str, Any]:
     """How a decider runs; what an encoder has none of is None."""
     assert isinstance(decider, (EncoderDecider, GenerativeDecider))  # contenders are single models
-    running = {"n_ctx": None, "threads": threads, "flash_attention": None, "kv_type": None}
+    running: dict[str, Any] = {"n_ctx": None, "threads": threads, "flash_attention": None, "kv_type": None}
     if isinstance(decider, GenerativeDecider):
         engine = decider.engine_settings
         running = {"n_ctx": engine.n_ctx, "threads": engine.n_threads}

@@ -112,7 +112,7 @@ class Refusals:
         """Seconds to hold one more refusal of ``caller``, which is noted; half as long after so much time without any."""
         now = self._clock()
         level, last = self._levels.pop(caller, (0.0, now))
-        level = 1 + level * 0.5 ** ((now - last) / _HALF_LIFE_S)
+        level = 1 + level * math.pow(0.5, (now - last) / _HALF_LIFE_S)
         self._levels[caller] = (level, now)
         if len(self._levels) > _MOST_CALLERS:
             self._levels.popitem(last=False)
