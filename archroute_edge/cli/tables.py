@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _WIDTH_ELSEWHERE = 140
 _ANY_WIDTH = 10_000
+_HEAD = 10
 
 
 def require_rich() -> None:
@@ -94,7 +95,8 @@ def _drawn(table: Table, columns: Sequence[int]) -> RichTable:
         is_text = column < table.text_columns
         header = Text(table.headers[column])
         # Only words are folded, if they are wider than the terminal; a number is as wide as it is, under a head of lines.
-        width = max([*(len(row[column]) for row in table.rows), *map(len, table.headers[column].split())], default=0)
+        words = [*table.headers[column].split(), table.headers[column][:_HEAD], *(row[column] for row in table.rows)]
+        width = max(map(len, words))
         drawn.add_column(header, justify="left" if is_text else "right", overflow="fold", width=None if is_text else width)
     for row in table.rows:
         # Text, so that square brackets in a name are no markup.

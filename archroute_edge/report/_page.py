@@ -42,7 +42,7 @@ div.wide, figure { overflow-x: auto; } figure { margin: 1rem 0; color: var(--tex
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { background: var(--head); vertical-align: bottom; } td.n, th.n { text-align: right; } td.n { white-space: nowrap; }
-td:not(.n):last-child { min-width: 14rem; }
+td:not(.n):last-child { min-width: 14rem; } @media (min-width: 40rem) { td:first-child { white-space: nowrap; } }
 details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
 svg { max-width: 100%; min-width: 36rem; height: auto; }
 """
