@@ -210,7 +210,7 @@ def _finding(level: LevelReport, sweep: SweepReport) -> str | None:
     timed = {point.value: point.times for point in sweep.points if point.label == level.contender.label and point.times}
     if sweep.kind not in SETTING_SWEEPS or not timed:
         return None
-    option = f"--{OPTIONS.get(sweep.kind, sweep.kind)}"
+    option = f"--{sweep.kind.replace('_', '-')}"
     used = level.running.get(sweep.kind)
     before = timed.get(used, level.first_turn)
     best = min(timed, key=lambda value: timed[value].p50)
@@ -218,10 +218,6 @@ def _finding(level: LevelReport, sweep: SweepReport) -> str | None:
         return f"no value of {option} is faster than {value_text(sweep.kind, used)}, which it ran with, beyond chance"
     ratio, value = timed[best].p50 / before.p50, value_text(sweep.kind, best)
     return f"{option} {value} makes it faster: {ratio:.2f} of the time with {value_text(sweep.kind, used)}"
-
-
-OPTIONS: Final = {"gpu_layers": "gpu-layers", "n_ctx": "ctx", "kv_type": "kv-type", "flash_attention": "flash-attn"}
-"""Options of the command whose names are not those of the settings."""
 
 
 def value_text(kind: str, value: Any) -> str:

@@ -11,34 +11,9 @@ from typing import Any, Final
 
 import click
 
-from archroute_edge.bench import (
-    LOAD_SWEEPS,
-    MOST_ROUTES,
-    SETTING_SWEEPS,
-    BenchPlan,
-    Contender,
-    LabelledCases,
-    Sweep,
-    all_different,
-    bench_page,
-    conclusion,
-    describe_machine,
-    fit_together,
-    free_memory,
-    level_tables,
-    levels_of_model,
-    machine_table,
-    make_levels,
-    named_contenders,
-    plan_levels,
-    report_on,
-    run_bench,
-    scratch_folder,
-    sweep_table,
-    to_json,
-    write_levels,
-)
-from archroute_edge.cli.help import Option, examples
+from archroute_edge import bench as benchmark
+from archroute_edge.bench import BenchPlan, Contender, LabelledCases, Sweep
+from archroute_edge.cli.help import examples, option
 from archroute_edge.cli.labelled import RecordedCommand, check_can_write, file_option, load_cases, made, resume_option
 from archroute_edge.cli.options import budget_option, json_option, prompt_format_option, read_config
 from archroute_edge.cli.progress import ProgressLine
@@ -51,9 +26,8 @@ from archroute_edge.report import require_matplotlib
 from archroute_edge.routing import GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
 
 SHIPPED: Final = "shipped"
-_SWEEPS: Final = "Settings; several values make a sweep"
 _MOST_TURNS: Final = 64
-
+_MANY: Final = click.IntRange(1, 1000)
 
 Parse = Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]
 
@@ -87,6 +61,10 @@ def _choice(**meanings: Any) -> Parse:
     return _list_of(lambda text: meanings[text], f"one of {', '.join(meanings)}")
 
 
+def _swept(names: str, parse: Parse, what: str, metavar: str = "N,...") -> Callable[[Any], Any]:
+    return option(*names.split(), callback=parse, metavar=metavar, heading="Settings; several values make a sweep", help=what)
+
+
 @click.command(
     cls=RecordedCommand,
     epilog=examples(
@@ -96,50 +74,29 @@ def _choice(**meanings: Any) -> Parse:
     ),
 )
 @click.argument("gguf", nargs=-1)
-@click.option("--model", metavar="NAME|PATH", default=AUTO, show_default=True, help="Model to measure.")
-@click.option("--quant", "quants", callback=_list_of(str, "a level"), metavar="LEVELS|all",
-              help="Levels of the model on this machine, or levels to make with --from.")  # fmt: skip
-@click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE",
-              help="F16, BF16 or F32 GGUF; levels missing beside it are made for this run.")  # fmt: skip
-@click.option("--imatrix", type=click.Path(path_type=Path), metavar="FILE", help="Importance matrix for making levels.")
-@click.option("--config", metavar="FILE", help="Routes to decide on.  [default: five example routes]")
+@option("--model", metavar="NAME|PATH", default=AUTO, help="Model to measure.")
+@option("--quant", "quants", callback=_list_of(str, "a level"), metavar="LEVELS|all",
+        help="Levels of the model on this machine, or levels to make with --from.")  # fmt: skip
+@file_option("--from source", "F16, BF16 or F32 GGUF; levels missing beside it are made for this run.")
+@file_option("--imatrix", "Importance matrix for making levels.")
+@option("--config", metavar="FILE", help="Routes to decide on.  [default: five example routes]")
 @prompt_format_option
-@click.option("--threads", callback=_numbers(*THREADS_LIMITS), metavar="N,...",
-              cls=Option, heading=_SWEEPS, help="CPU threads.  [default: physical cores]")  # fmt: skip
-@click.option("--gpu-layers", callback=_numbers(*GPU_LAYERS_LIMITS, all=-1), metavar="N,...",
-              cls=Option, heading=_SWEEPS, help="Layers on the GPU, or all.  [default: all, if there is a GPU]")  # fmt: skip
-@click.option("--n-ctx", callback=_numbers(*N_CTX_LIMITS), metavar="N,...",
-              cls=Option, heading=_SWEEPS, help="Size of the KV cache in tokens.  [default: fitted to the routes]")  # fmt: skip
-@click.option("--kv-type", callback=_choice(**{name: name for name in KV_TYPES}), metavar="TYPE,...",
-              cls=Option, heading=_SWEEPS, help=f"Data type of the KV cache.  [default: {DEFAULT_KV_TYPE}]")  # fmt: skip
-@click.option("--flash-attention", callback=_choice(on=True, off=False), metavar="on,off",
-              cls=Option, heading=_SWEEPS, help="Flash attention.  [default: as measured for the prompt's length]")  # fmt: skip
-@click.option(
-    "--n-routes",
-    "routes",
-    callback=_numbers(1, MOST_ROUTES),
-    metavar="N,...",
-    cls=Option,
-    heading=_SWEEPS,
-    help="Numbers of made-up routes.",
-)
-@click.option(
-    "--turns",
-    callback=_numbers(1, _MOST_TURNS),
-    metavar="N,...",
-    cls=Option,
-    heading=_SWEEPS,
-    help="Lengths of a conversation, in turns.",
-)
+@_swept("--threads", _numbers(*THREADS_LIMITS), "CPU threads.  [default: physical cores]")
+@_swept("--gpu-layers", _numbers(*GPU_LAYERS_LIMITS, all=-1), "Layers on the GPU, or all.  [default: all, if there is a GPU]")
+@_swept("--n-ctx", _numbers(*N_CTX_LIMITS), "Size of the KV cache in tokens.  [default: fitted to the routes]")
+@_swept("--kv-type", _choice(**{name: name for name in KV_TYPES}),
+        f"Data type of the KV cache.  [default: {DEFAULT_KV_TYPE}]", "TYPE,...")  # fmt: skip
+@_swept("--flash-attention", _choice(on=True, off=False),
+        "Flash attention.  [default: as measured for the prompt's length]", "on,off")  # fmt: skip
+@_swept("--n-routes routes", _numbers(1, benchmark.MOST_ROUTES), "Numbers of made-up routes.")
+@_swept("--turns", _numbers(1, _MOST_TURNS), "Lengths of a conversation, in turns.")
 @budget_option
-@click.option("--rounds", type=click.IntRange(1, 1000), default=6, show_default=True,
-              metavar="N", cls=Option, help="Number of rounds; levels take turns in each.")  # fmt: skip
-@click.option("--decisions", type=click.IntRange(1, 1000), default=4, show_default=True,
-              metavar="N", cls=Option, help="Conversations in a round; from 72 in all, p95 gets an upper bound.")  # fmt: skip
-@click.option("--cases", metavar=f"FILE|{SHIPPED}", help="Labelled cases to measure quality with; see archroute eval.")
-@click.option(
-    "--reference", metavar="LEVEL", help="Level that the others are compared with on the cases.  [default: the most bits]"
-)
+@option("--rounds", type=_MANY, default=6, metavar="N", help="Number of rounds; levels take turns in each.")
+@option("--decisions", type=_MANY, default=4, metavar="N",
+        help="Conversations in a round; from 72 in all, p95 gets an upper bound.")  # fmt: skip
+@option("--cases", metavar=f"FILE|{SHIPPED}", help="Labelled cases to measure quality with; see archroute eval.")
+@option("--reference", metavar="LEVEL",
+        help="Level that the others are compared with on the cases.  [default: the most bits]")  # fmt: skip
 @resume_option
 @json_option
 @file_option("--csv", "Also write CSV, one row for each level and point of a sweep.")
@@ -161,35 +118,35 @@ def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, 
         require_matplotlib()
     check_can_write(csv, html)
     interrupted = False
-    with scratch_folder() as scratch, ProgressLine() as line:
+    with benchmark.scratch_folder() as scratch, ProgressLine() as line:
         plan = _plan(options, scratch, line)
         for note in plan.notes:
             click.echo(f"note: {note}", err=True)
-        machine = describe_machine()
+        machine = benchmark.describe_machine()
         run = {**plan.identity(), "llama_cpp": machine["system_info"], "version": machine["archroute_edge"]}
         with Journal(run, resume=resume) as journal:
             if resume:
                 click.echo(f"{len(journal.parts)} parts are there from an interrupted run", err=True)
             try:
-                run_bench(plan, journal, scratch, line)
+                benchmark.run_bench(plan, journal, scratch, line)
             except KeyboardInterrupt:
                 interrupted = True
             line.clear()
             if interrupted:
                 click.echo("interrupted; the same command with --resume goes on", err=True)
-            report = report_on(plan, journal.parts, machine)
+            report = benchmark.report_on(plan, journal.parts, machine)
             if not any(each.first_turn for each in report.levels):
                 ctx.exit(130)
             if csv is not None:
-                write_levels(report, csv)
+                benchmark.write_levels(report, csv)
             if html is not None:
-                bench_page(report, made(ctx)).write(html)
+                benchmark.bench_page(report, made(ctx)).write(html)
             if as_json:
-                click.echo(json.dumps(to_json(report)))
+                click.echo(json.dumps(benchmark.to_json(report)))
             elif shows_tables:
-                print_answer(conclusion(report))
-                sweeps = (sweep_table(each) for each in report.sweeps if each.points)
-                print_tables(itertools.chain(level_tables(report), sweeps, [machine_table(report)]))
+                print_answer(benchmark.conclusion(report))
+                sweeps = (benchmark.sweep_table(each) for each in report.sweeps if each.points)
+                print_tables(itertools.chain(benchmark.level_tables(report), sweeps, [benchmark.machine_table(report)]))
             if not interrupted:
                 journal.remove()
     if interrupted:
@@ -199,17 +156,17 @@ def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, 
 def _plan(options: dict[str, Any], scratch: Path, line: ProgressLine) -> BenchPlan:
     sweeps: list[Sweep] = []
     settings: dict[str, Any] = {"prompt_format": options["prompt_format"], "budget": options["budget"]}
-    for kind in SETTING_SWEEPS:
+    for kind in benchmark.SETTING_SWEEPS:
         values: tuple[Any, ...] = options[kind] or ()
         settings[kind] = values[0] if len(values) == 1 else DEFAULT_KV_TYPE if kind == "kv_type" else None
         if len(values) > 1:
             sweeps.append(Sweep(kind, values))
-    sweeps += [Sweep(kind, options[kind]) for kind in LOAD_SWEEPS if options[kind]]
+    sweeps += [Sweep(kind, options[kind]) for kind in benchmark.LOAD_SWEEPS if options[kind]]
     # Cases and routes first: what is wrong with them should not be found out after levels have been made.
     table = read_config(options["config"]).config.table
     cases = _cases(options["cases"], options["config"])
     contenders, notes = _contenders(options, scratch, line)
-    together = fit_together(contenders, free_memory())
+    together = benchmark.fit_together(contenders, benchmark.free_memory())
     if not together:
         notes.append("the levels do not fit into memory side by side, so each is loaded once a round")
     if cases is None and len({each.kind for each in contenders}) > 1:
@@ -238,7 +195,7 @@ def _cases(name: str | None, config: str | None) -> LabelledCases | None:
 
 def _contenders(options: dict[str, Any], scratch: Path, line: ProgressLine) -> tuple[list[Contender], list[str]]:
     model, quants, source, imatrix = (options[name] for name in ("model", "quants", "source", "imatrix"))
-    found = named_contenders(options["gguf"])
+    found = benchmark.named_contenders(options["gguf"])
     notes: list[str] = []
     if source is None and imatrix is not None:
         raise SettingsError("--imatrix is for making levels; name the file to make them of with --from")
@@ -247,14 +204,14 @@ def _contenders(options: dict[str, Any], scratch: Path, line: ProgressLine) -> t
             raise SettingsError("--from needs --quant: the levels to make of it, or all")
         if model != AUTO:
             raise SettingsError("--from says already which model is measured; leave --model out")
-        plan = plan_levels(source, quants, imatrix)
+        plan = benchmark.plan_levels(source, quants, imatrix)
         notes += plan.notes
-        found += make_levels(plan, scratch, lambda level, done, total: line(f"making {level}", done, total))
+        found += benchmark.make_levels(plan, scratch, lambda level, done, total: line(f"making {level}", done, total))
     elif quants is not None:
-        found += levels_of_model(model, quants)
+        found += benchmark.levels_of_model(model, quants)
     elif model != AUTO or not found:
-        found += named_contenders([model])
-    return all_different(found), notes
+        found += benchmark.named_contenders([model])
+    return benchmark.all_different(found), notes
 
 
 def _reference(label: str | None, contenders: list[Contender], cases: LabelledCases | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from archroute_edge.cli.help import Command, Option, examples
+from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.labelled import (
     candidate,
     check_can_write,
@@ -38,20 +38,12 @@ _FEW = 100
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="YAML", required=True, help="File to write.")
+@option("-o", "--output", type=click.Path(path_type=Path), metavar="YAML", required=True, help="File to write.")
 @routes_option
 @model_option
 @prompt_format_option
 @engine_options
-@click.option(
-    "--folds",
-    cls=Option,
-    metavar="N",
-    type=click.IntRange(2, 50),
-    default=5,
-    show_default=True,
-    help="Parts of the cases, held out in turn.",
-)
+@option("--folds", metavar="N", type=click.IntRange(2, 50), default=5, help="Parts of the cases, held out in turn.")
 @resume_option
 @json_option
 @click.pass_context

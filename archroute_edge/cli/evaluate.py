@@ -9,21 +9,9 @@ from typing import Any
 
 import click
 
-from archroute_edge.cli.help import Option, examples
-from archroute_edge.cli.labelled import (
-    Candidate,
-    RecordedCommand,
-    candidate,
-    cases_argument,
-    check_can_write,
-    file_option,
-    load_cases,
-    made,
-    open_journal,
-    resume_option,
-    routes_option,
-    run_candidates,
-)
+from archroute_edge import evaluation
+from archroute_edge.cli import labelled
+from archroute_edge.cli.help import examples, option
 from archroute_edge.cli.options import (
     calibration_option,
     engine_options,
@@ -36,39 +24,31 @@ from archroute_edge.cli.options import (
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_answer, print_tables, require_rich
 from archroute_edge.deciders import find_models
-from archroute_edge.evaluation import (
-    EvaluationReport,
-    compare,
-    evaluation_page,
-    report_on,
-    terminal_tables,
-    to_json,
-    write_cases,
-)
+from archroute_edge.evaluation import EvaluationReport
 from archroute_edge.report import require_matplotlib
 
 
 @click.command(
     name="eval",
-    cls=RecordedCommand,
+    cls=labelled.RecordedCommand,
     epilog=examples(
         "archroute eval --model mini",
         "archroute eval cases.jsonl --compare arch-router --html report.html",
     ),
 )
-@cases_argument
-@routes_option
+@labelled.cases_argument
+@labelled.routes_option
 @model_option
-@click.option("--compare", metavar="NAME|PATH", help="Second model to run on the same cases and compare with the first.")
-@click.option("--limit", cls=Option, type=click.IntRange(min=1), metavar="N", help="Run only the first N cases.")
+@option("--compare", metavar="NAME|PATH", help="Second model to run on the same cases and compare with the first.")
+@option("--limit", type=click.IntRange(min=1), metavar="N", help="Run only the first N cases.")
 @prompt_format_option
 @engine_options
 @switch_over_option
 @calibration_option
-@resume_option
+@labelled.resume_option
 @json_option
-@file_option("--csv", "Also write CSV, one row for each case.")
-@file_option("--html", "Also write an HTML page with plots.")
+@labelled.file_option("--csv", "Also write CSV, one row for each case.")
+@labelled.file_option("--html", "Also write an HTML page with plots.")
 @click.pass_context
 def eval_command(
     ctx: click.Context,
@@ -92,42 +72,42 @@ def eval_command(
         require_rich()
     if html is not None:
         require_matplotlib()
-    check_can_write(csv, html)
-    cases = load_cases(file, routes, limit)
+    labelled.check_can_write(csv, html)
+    cases = labelled.load_cases(file, routes, limit)
     candidates = _candidates(options)
     note_bundled_model(options["model"], find_models(options["model"])[0])
-    with open_journal("eval", cases, candidates, resume=resume) as journal, ProgressLine() as line:
-        found, interrupted = run_candidates(cases, candidates, journal, line)
+    with labelled.open_journal("eval", cases, candidates, resume=resume) as journal, ProgressLine() as line:
+        found, interrupted = labelled.run_candidates(cases, candidates, journal, line)
         if not found[0]:
             ctx.exit(130)
         models = [
-            report_on(each.label, each.prompt_format, cases.cases, results)
+            evaluation.report_on(each.label, each.prompt_format, cases.cases, results)
             for each, results in zip(candidates, found, strict=True)
             if results
         ]
-        comparison = compare(*models) if len(models) > 1 else None
+        comparison = evaluation.compare(*models) if len(models) > 1 else None
         n_tables = len({case.table for case in cases.cases})
         report = EvaluationReport(cases.source, len(cases.cases), n_tables, models, comparison, interrupted)
         if csv is not None:
-            write_cases(report, csv)
+            evaluation.write_cases(report, csv)
         if html is not None:
-            evaluation_page(report, made(ctx)).write(html)
+            evaluation.evaluation_page(report, labelled.made(ctx)).write(html)
         if as_json:
-            click.echo(json.dumps(to_json(report)))
+            click.echo(json.dumps(evaluation.to_json(report)))
         else:
             print_answer(report.answer())
             click.echo(f"{report.described()}\n")
-            print_tables(terminal_tables(report))
+            print_tables(evaluation.terminal_tables(report))
         if interrupted:
             ctx.exit(130)
         journal.remove()
 
 
-def _candidates(options: dict[str, Any]) -> list[Candidate]:
-    first = candidate(options)
+def _candidates(options: dict[str, Any]) -> list[labelled.Candidate]:
+    first = labelled.candidate(options)
     if options["compare"] is None:
         return [first]
-    second = candidate({**options, "model": options["compare"], "calibration": None})
+    second = labelled.candidate({**options, "model": options["compare"], "calibration": None})
     if second.label == first.label:
         same = second.file.path == first.file.path
         second = replace(second, label=f"{second.label} (again)" if same else str(second.file.path))

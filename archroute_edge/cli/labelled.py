@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from archroute_edge import __version__
-from archroute_edge.cli.help import Command
+from archroute_edge.cli.help import Command, option
 from archroute_edge.cli.options import router_settings
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import load_config
@@ -34,15 +34,15 @@ from archroute_edge.models import ModelFile
 from archroute_edge.routing import Router
 
 cases_argument = click.argument("file", type=click.Path(path_type=Path), required=False)
-routes_option = click.option("--routes", metavar="CONFIG", help="Configuration with routes for cases that have none.")
-resume_option = click.option("--resume", is_flag=True, help="Continue an interrupted run of the same command.")
+routes_option = option("--routes", metavar="CONFIG", help="Configuration with routes for cases that have none.")
+resume_option = option("--resume", is_flag=True, help="Continue an interrupted run of the same command.")
 
 SHIPPED = "the cases that come with archroute-edge"
 
 
-def file_option(name: str, what: str) -> Callable[[Any], Any]:
-    """An option that names a file to write."""
-    return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=what)
+def file_option(names: str, what: str) -> Callable[[Any], Any]:
+    """An option that names a file."""
+    return option(*names.split(), type=click.Path(path_type=Path), metavar="FILE", help=what)
 
 
 class RecordedCommand(Command):
