@@ -197,7 +197,6 @@ def _read_messages_file(name: str) -> Messages:
     if not isinstance(found, list):
         raise ConversationError(f"{place}: expected a list of messages, or an object with messages")
     try:
-        read_messages(found)
+        return read_messages(found)
     except ConversationError as exc:
         raise ConversationError(f"{place}: {exc}") from exc
-    return found

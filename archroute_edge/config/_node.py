@@ -109,7 +109,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A value and its place.
+    """A value and its place. What is asked for and is not there is an error of :attr:`source`.
 
     Args:
         kind: "text", "a list", "a mapping" and so on; of a scalar in a file, how YAML 1.1 reads it.
@@ -163,11 +163,7 @@ class Node:
         return self.error_inside(f"{self.what} must be {expected}, not {self.kind}")
 
     def entries(self) -> Iterator[tuple[Node, Node]]:
-        """Keys and values of a mapping.
-
-        Raises:
-            ArchRouteError: not a mapping, or a key that is blank or that YAML does not read as text.
-        """
+        """Keys and values of a mapping; a key is a text that is not blank."""
         if self.kind != "a mapping":
             raise self.wrong("a mapping (key: value)")
         pairs = self.content
@@ -211,11 +207,7 @@ class Node:
         return found
 
     def items(self, what: str = "") -> list[Node]:
-        """The values of a list; ``what`` says what each is.
-
-        Raises:
-            ArchRouteError: not a list.
-        """
+        """The values of a list; ``what`` says what each is."""
         if self.kind != "a list":
             raise self.wrong("a list")
         found = self.content
@@ -224,11 +216,7 @@ class Node:
         return [each.called(what or self.what) for each in found]
 
     def text(self) -> str:
-        """A text.
-
-        Raises:
-            ArchRouteError: not text, text that YAML 1.1 reads as something else and that has to be quoted, or not Unicode.
-        """
+        """A text; what YAML 1.1 reads as something else has to be quoted."""
         if self.kind != "text":
             if isinstance(self.content, str) and not self.is_nothing:
                 kind, quoted = self.kind, f'"{self.content[:80]}"'
@@ -239,32 +227,20 @@ class Node:
         return str(self.content)
 
     def name(self) -> str:
-        """A text that is not blank.
-
-        Raises:
-            ArchRouteError: not text, or blank.
-        """
+        """A text that is not blank."""
         text = self.text()
         if not text.strip():
             raise self.error_inside(f"{self.what} is empty")
         return text
 
     def flag(self) -> bool:
-        """True or false.
-
-        Raises:
-            ArchRouteError: anything else, a quoted "true" included.
-        """
+        """True or false; a quoted "true" is neither."""
         if self.kind != "true or false":
             raise self.wrong("true or false")
         return self.content.lower() in _TRUE if isinstance(self.content, str) else bool(self.content)
 
     def number(self) -> float:
-        """A finite number.
-
-        Raises:
-            ArchRouteError: anything else.
-        """
+        """A finite number."""
         if self.kind != "a number":
             raise self.wrong("a number")
         try:
@@ -276,11 +252,7 @@ class Node:
         return number
 
     def whole(self) -> int:
-        """A whole number of a request.
-
-        Raises:
-            ArchRouteError: anything else.
-        """
+        """A whole number of a request."""
         if type(self.content) is not int:
             raise self.wrong("a whole number")
         return self.content

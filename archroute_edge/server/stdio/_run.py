@@ -41,17 +41,20 @@ class Host:
 
 
 class _End:
-    """Why no more requests are read."""
+    """Why no more requests are read, and whether there is time left for those that were."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: Host) -> None:
         self.happened = threading.Event()
         self.signal: int | None = None
         self.host_is_gone = False
+        self._host = host
         self._signalled_at = 0.0
 
-    @property
-    def time_is_up(self) -> bool:
-        """Whether what a signal leaves for finishing has passed, or there is nobody to finish for."""
+    def look(self) -> bool:
+        """Look after the host; whether what a signal leaves for finishing has passed, or there is nobody to finish for."""
+        # Its pipes may be held open by another process that it started.
+        if self._host.process.gone:
+            self.on_host_gone()
         return self.host_is_gone or (self.signal is not None and time.monotonic() - self._signalled_at > _GRACE_S)
 
     def on_host_gone(self) -> None:
@@ -69,23 +72,22 @@ def serve_stdio(service: RoutingService, host: Host, settings: StdioSettings) ->
     """Answer requests until there are no more, and close ``service``; call it from the main thread.
 
     When stdin ends, what is under way is finished and answered. After SIGTERM or SIGINT that has a few seconds, whether the
-    host reads or not. When the
-    host's process is gone, or nobody can read stdout, all is called off.
+    host reads or not. When the host's process is gone, or nobody can read stdout, all is called off.
 
     Returns:
         The exit status: 0 after the end of stdin, 128 and the signal's number after a signal, 1 where the host is gone or
         has stopped reading, or the service can decide no more.
     """
-    end = _End()
+    end = _End(host)
     writer = LineWriter(host.replies, on_broken=end.on_host_gone)
     session = Session(service, settings, writer.send)
     threading.Thread(target=_read, args=(host, settings, session, writer, end), name="archroute-requests", daemon=True).start()
     with _handling_signals(end):
         while not end.happened.wait(_LOOK_EVERY_S) and not service.is_closed:
-            _look_after(host, end)
+            end.look()
         has_failed = service.is_closed
-        _finish(service, session, host, end)
-        all_written = not end.host_is_gone and writer.close(_PATIENCE_S, lambda: _is_over(host, end))
+        _finish(service, session, end)
+        all_written = not end.host_is_gone and writer.close(_PATIENCE_S, end.look)
     if end.signal is not None:
         return 128 + end.signal
     return 0 if all_written and not has_failed else 1
@@ -99,23 +101,12 @@ def _read(host: Host, settings: StdioSettings, session: Session, writer: LineWri
     end.happened.set()
 
 
-def _look_after(host: Host, end: _End) -> None:
-    # Its pipes may be held open by another process that it started.
-    if host.process.gone:
-        end.on_host_gone()
-
-
-def _is_over(host: Host, end: _End) -> bool:
-    _look_after(host, end)
-    return end.time_is_up
-
-
-def _finish(service: RoutingService, session: Session, host: Host, end: _End) -> None:
+def _finish(service: RoutingService, session: Session, end: _End) -> None:
     """Close the service once all is decided, or there is nobody to decide for, or a signal has left no more time."""
     closing = threading.Thread(target=service.close, name="archroute-closing")
     closing.start()
     while closing.is_alive():
-        if _is_over(host, end):
+        if end.look():
             session.cancel_all()
         closing.join(_LOOK_EVERY_S)
 
