@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How often in a row questions may stop work that they cannot be seen to wait for.
+# Questions of one caller that are decided at once: more would be hardly faster, and others would wait for them.
+_MOST_OF_ONE: Final = 8
+# How often in a row questions may stop work that they cannot be seen to wait for, or others that are decided at once.
 _MOST_INTERRUPTIONS: Final = 3
 
 Item = TypeVar("Item")
@@ -70,6 +72,11 @@ class FairQueue(Generic[Item]):
         if not lane:
             del self._lanes[caller]
         return True
+
+    @property
+    def callers(self) -> set[Hashable]:
+        """Those for whom something waits."""
+        return set(self._lanes)
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
@@ -266,6 +273,7 @@ class Question(Asked):
     waited_s: float | None = None
     """From the question until its first evaluation."""
     is_running: bool = False
+    n_interruptions: int = 0
     n_works: int = 0
     """How often it has waited for unfinished work."""
     found: Verdict | None = None
@@ -317,6 +325,29 @@ class Question(Asked):
         )
 
 
+def companions(queue: FairQueue[Question], first: Question, most: int) -> list[Question]:
+    """Others that are decided in the same evaluation: one of each caller, or some of one who asks alone.
+
+    Args:
+        queue: they are taken from it.
+        first: whose turn it is.
+        most: conversations at once, with those of ``first``.
+    """
+    found: list[Question] = []
+    taken = Counter([first.lane])
+    of_each = _MOST_OF_ONE if queue.callers <= {first.lane} else 1
+    n_left = most - first.n_left
+
+    def fits(other: Question) -> bool:
+        return other.n_left <= n_left and taken[other.lane] < of_each and other.goes_with(first)
+
+    while n_left > 0 and (other := queue.take(fits)) is not None:
+        found.append(other)
+        taken[other.lane] += 1
+        n_left -= other.n_left
+    return found
+
+
 @dataclass(eq=False)
 class WarmUp(Asked):
     """A warm-up that somebody waits for, perhaps."""
@@ -351,11 +382,21 @@ class Doing:
     questions: list[Question] = field(default_factory=list)
     warm: WarmUp | None = None
     work: Pending | None = None
+    is_interrupted: bool = False
+    """Whether the questions begin anew, since another caller's comes first."""
 
     def make_room(self, question: Question) -> None:
         """Let ``question`` have its turn soon."""
         if self.questions:
             self.stop.give_way()
+            lanes = {each.lane for each in self.questions}
+            rarely = all(each.n_interruptions < _MOST_INTERRUPTIONS for each in self.questions)
+            if len(self.questions) > len(lanes) and question.lane not in lanes and rarely and not self.is_interrupted:
+                # Several of one caller's at once are no single turn.
+                self.is_interrupted = True
+                for each in self.questions:
+                    each.n_interruptions += 1
+                self.stop.cancel()
         elif self.warm is not None:
             if not self.warm.serves(question):
                 self.stop.cancel()

@@ -20,7 +20,7 @@ from archroute_edge.deciders import Decider, UnfinishedError
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import DecisionCancelledError, EngineError, ServiceClosedError
-from archroute_edge.routing._questions import AlarmClock, Doing, FairQueue, Pending, Question, WarmUp
+from archroute_edge.routing._questions import AlarmClock, Doing, FairQueue, Pending, Question, WarmUp, companions
 from archroute_edge.system import OwnProcess, program_ends, stop_at_the_end
 
 logger = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ class Scheduler:
                     self._owner_wakes.wait()
                     continue
                 if (first := self._questions.take()) is not None:
-                    self._turn = Doing(questions=[first, *self._companions(first)])
+                    self._turn = Doing(questions=[first, *companions(self._questions, first, self.decider.batch_size)])
                     for each in self._turn.questions:
                         each.is_running = True
                     if len(self._questions):
@@ -208,19 +208,6 @@ class Scheduler:
                     return partial(self._warm, self._turn, warm)
                 self._owner_wakes.wait()
         return None
-
-    def _companions(self, first: Question) -> list[Question]:
-        """Others that are decided in the same evaluation."""
-        found: list[Question] = []
-        n_left = self.decider.batch_size - first.n_left
-
-        def fits(other: Question) -> bool:
-            return other.n_left <= n_left and other.goes_with(first)
-
-        while n_left > 0 and (other := self._questions.take(fits)) is not None:
-            found.append(other)
-            n_left -= other.n_left
-        return found
 
     def _decide(self, turn: Doing) -> None:
         batch, first, began = turn.questions, turn.questions[0], time.monotonic()
@@ -246,7 +233,7 @@ class Scheduler:
             if program_ends():
                 return
             was_stopped = isinstance(exc, DecisionCancelledError)
-            if was_stopped and turn.stop.gives_way and not turn.stop.cancelled:
+            if was_stopped and (turn.is_interrupted or (turn.stop.gives_way and not turn.stop.cancelled)):
                 for each in batch:
                     # All of it is waiting for the question's own answer, which begins anew.
                     each.waited_s = None

@@ -186,6 +186,27 @@ class TestOrder:
             found = list(pool.map(decide, range(60)))
         assert found == [[[f"{number}"], [f"{number}"], [f"{number}"] * 3] for number in range(60)]
 
+    def test_many_of_one_caller_are_no_single_turn(
+        self, scheduler: Scheduler, decider: FakeDecider, busy: Question
+    ) -> None:
+        """Would break if a polite caller waited for an evaluation of all that a greedy one has asked for."""
+        decider.batch_size = 64
+        account = Account(99)
+        many = [ask("many", caller="greedy", account=account) for _ in range(20)]
+        for each in many:
+            scheduler.submit(each)
+        busy.answer.cancel()
+        until(lambda: ("decide", "many " * 7 + "many") in decider.log)
+        polite = ask("polite", caller="polite", account=account)
+        scheduler.submit(polite)
+        until(lambda: any("polite" in text for _, text in decider.log))
+        decider.opened.set()
+        assert result(polite) == ["polite"]
+        assert [result(each) for each in many] == [["many"]] * 20
+        texts = [text.split() for _, text in decider.log]
+        assert max(map(len, texts)) == 8
+        assert all(len(each) <= 2 for each in texts if "polite" in each)
+
 
 class TestUnfinishedWork:
     def test_it_goes_on_past_the_deadline(self, scheduler: Scheduler, decider: FakeDecider) -> None:
