@@ -186,9 +186,7 @@ class TestOrder:
             found = list(pool.map(decide, range(60)))
         assert found == [[[f"{number}"], [f"{number}"], [f"{number}"] * 3] for number in range(60)]
 
-    def test_many_of_one_caller_are_no_single_turn(
-        self, scheduler: Scheduler, decider: FakeDecider, busy: Question
-    ) -> None:
+    def test_many_of_one_caller_are_no_single_turn(self, scheduler: Scheduler, decider: FakeDecider, busy: Question) -> None:
         """Would break if a polite caller waited for an evaluation of all that a greedy one has asked for."""
         decider.batch_size = 64
         account = Account(99)

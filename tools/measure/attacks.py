@@ -129,7 +129,8 @@ def _greedy(target: Target, pause_s: float) -> Iterator[None]:
 
 def _polite(target: Target, seconds: float) -> tuple[list[int], float]:
     """What one who asks again and again is answered, and the median of the seconds that it takes."""
-    statuses, taken = [], []
+    statuses: list[int] = []
+    taken: list[float] = []
     until = time.monotonic() + seconds
     with target.client() as client:
         while not taken or time.monotonic() < until:
