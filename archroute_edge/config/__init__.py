@@ -16,8 +16,7 @@ from archroute_edge._exports import lazily
 if TYPE_CHECKING:
     from archroute_edge.config._models import is_router_name
     from archroute_edge.config._node import Keys, Node, Place, Source, shorten
-    from archroute_edge.config._reader import load_config, parse_config
-    from archroute_edge.config._requests import parse_json, read_routes
+    from archroute_edge.config._reader import load_config, parse_config, parse_json, read_routes
     from archroute_edge.config._schema import (
         Advice,
         ConfigFormat,
@@ -34,8 +33,7 @@ else:
         {
             "_models": "is_router_name",
             "_node": "Keys Node Place Source shorten",
-            "_reader": "load_config parse_config",
-            "_requests": "parse_json read_routes",
+            "_reader": "load_config parse_config parse_json read_routes",
             "_schema": "Advice ConfigFormat IgnoredKey ModelDefinition RoutingConfig SelectionPolicy WeightedModel",
             "_tree": "MAX_BYTES parse_tree read_text",
         },

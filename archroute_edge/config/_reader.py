@@ -1,4 +1,4 @@
-"""From a file's nodes to a :class:`RoutingConfig`, for every shape that routes are written in.
+"""From a file's nodes to a :class:`RoutingConfig`, for every shape that routes are written in; and routes of requests.
 
 Own files and Plano v0.4.0 hold ``routing_preferences`` at the top level. archgw 0.3.4 to v0.3.0 holds them under
 each model, archgw 0.3.0 to 0.3.3 has a ``usage`` in their place; those are lifted the way Plano's own configuration
@@ -8,20 +8,21 @@ over lifted ones of its name. huggingface/chat-ui has a list of routes, each wit
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from archroute_edge.config._keys import CHAT_UI_ROUTE, INLINE_ROUTE, OF_GATEWAYS, ROUTE, SELECTION_POLICY, TOP
 from archroute_edge.config._models import ModelNames, ModelSection, Provider, named_routers, read_models
-from archroute_edge.config._node import Keys, Node, shorten
+from archroute_edge.config._node import Node, Place, Source, shorten
 from archroute_edge.config._schema import Advice, ConfigFormat, RoutingConfig, SelectionPolicy
 from archroute_edge.config._tree import parse_tree, read_text
-from archroute_edge.errors import RouteTableError
-from archroute_edge.routes import Route, RouteTable
+from archroute_edge.errors import ConversationError, RouteTableError
+from archroute_edge.routes import MAX_ROUTES, Route, RouteTable
 
 POLICIES: tuple[str, ...] = get_args(SelectionPolicy)
 _DEFAULT_ROUTE = "default"
@@ -240,9 +241,51 @@ def _warn_of_routers(root: Node, drafts: _Drafts, section: ModelSection) -> None
             _note(f"{message}; a model that was made for routing answers no user", draft, draft)
 
 
-def read_route(value: Node, keys: Keys = ROUTE) -> RouteDraft:
-    """A route of a request, with the models that it names."""
-    fields = value.fields(keys)
+def parse_json(raw: bytes, place: str) -> Any:
+    """The JSON value in ``raw``.
+
+    Raises:
+        ConversationError: it is not UTF-8 or not JSON; the message says where in ``place``.
+    """
+
+    def refuse(name: str) -> Any:
+        raise ConversationError(f"{place}: not JSON: {name} is no value of it")
+
+    try:
+        return json.loads(raw.decode("utf-8-sig"), parse_constant=refuse)
+    except UnicodeDecodeError as exc:
+        raise ConversationError(f"{place}: not UTF-8 (byte {exc.start})") from exc
+    except json.JSONDecodeError as exc:
+        raise ConversationError(f"{place}:{exc.lineno}: not JSON: {exc.msg} (column {exc.colno})") from exc
+    except RecursionError as exc:
+        raise ConversationError(f"{place}: JSON that cannot be used: nested too deep") from exc
+    except ValueError as exc:
+        raise ConversationError(f"{place}: JSON that cannot be used: a number too long") from exc
+
+
+def _route_error(message: str, place: Place, _path: object) -> RouteTableError:
+    return RouteTableError(message, place=str(place or ""))
+
+
+def read_routes(routes: Any, *, foreign: bool = False) -> RouteTable:
+    """The table that a list of ``{"name", "description", "models"}`` objects stands for.
+
+    Args:
+        routes: the list, as JSON has it, with the keys that a route of a configuration file may have.
+        foreign: whether the list is another program's, whose later releases may add keys: one that is not known is
+            ignored then, unless it looks like a slip.
+
+    Raises:
+        RouteTableError: it is no such list, holds an unknown key, or its routes cannot be used together.
+    """
+    values = Node.of(routes, Source(foreign=foreign, error=_route_error), "routes")
+    if isinstance(routes, list) and len(routes) > MAX_ROUTES:
+        raise RouteTableError(f"{len(routes)} routes are more than the {MAX_ROUTES} that one table may hold")
+    return RouteTable([_route(value) for value in values.items("a route")])
+
+
+def _route(value: Node) -> Route:
+    fields = value.fields(ROUTE)
     draft = RouteDraft.read(fields)
     draft.models = [each.name() for each in fields["models"].items()] if "models" in fields else []
-    return draft
+    return draft.route()
