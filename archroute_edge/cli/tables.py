@@ -45,7 +45,7 @@ def print_answer(lines: Sequence[str]) -> None:
 def print_tables(tables: Iterable[Table | None]) -> None:
     """Print tables to stdout, as wide as the terminal, or 140 columns where there is none; what is None is left out.
 
-    A table that is wider is drawn in parts, each with its names, so that none is broken.
+    A table that is wider has its heads folded, and is drawn in parts, each with its names, if that is not enough.
     """
     from rich.text import Text
 
@@ -54,8 +54,12 @@ def print_tables(tables: Iterable[Table | None]) -> None:
         if table is None:
             continue
         console.print(Text(table.title, style="bold"))
-        for columns in _parts(table, console):
-            console.print(_drawn(table, columns))
+        every = range(len(table.headers))
+        if _width(table, every, console, _ANY_WIDTH) <= console.width:
+            console.print(_drawn(table, every, _ANY_WIDTH))
+        else:
+            for columns in _parts(table, console):
+                console.print(_drawn(table, columns, _HEAD))
         if table.note:
             console.print(Text(table.note, style="dim"))
         console.print()
@@ -72,20 +76,21 @@ def _parts(table: Table, console: Console) -> Iterator[Sequence[int]]:
     words, numbers = range(table.text_columns), range(table.text_columns, len(table.headers))
     part = [*words]
     for column in numbers:
-        if len(part) > len(words) and _width(table, [*part, column], console) > console.width:
+        if len(part) > len(words) and _width(table, [*part, column], console, _HEAD) > console.width:
             yield part
             part = [*words]
         part.append(column)
     yield part
 
 
-def _width(table: Table, columns: Sequence[int], console: Console) -> int:
+def _width(table: Table, columns: Sequence[int], console: Console, head: int) -> int:
     from rich.measure import Measurement
 
-    return Measurement.get(console, console.options.update(width=_ANY_WIDTH), _drawn(table, columns)).maximum
+    return Measurement.get(console, console.options.update(width=_ANY_WIDTH), _drawn(table, columns, head)).maximum
 
 
-def _drawn(table: Table, columns: Sequence[int]) -> RichTable:
+def _drawn(table: Table, columns: Sequence[int], head: int) -> RichTable:
+    """The table; a head over numbers is folded if it is longer than ``head`` characters and wider than the numbers."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -95,7 +100,7 @@ def _drawn(table: Table, columns: Sequence[int]) -> RichTable:
         is_text = column < table.text_columns
         header = Text(table.headers[column])
         # Only words are folded, if they are wider than the terminal; a number is as wide as it is, under a head of lines.
-        words = [*table.headers[column].split(), table.headers[column][:_HEAD], *(row[column] for row in table.rows)]
+        words = [*table.headers[column].split(), table.headers[column][:head], *(row[column] for row in table.rows)]
         width = max(map(len, words))
         drawn.add_column(header, justify="left" if is_text else "right", overflow="fold", width=None if is_text else width)
     for row in table.rows:
