@@ -31,50 +31,52 @@ def again_and_again(do):
     began.wait()
 """
 
+# Each is called in a thread that goes on until the program ends, which comes when it is in the middle of something.
 _DAEMONS = {
-    "route": """
-router = Router(ROUTES, **SETTINGS)
-texts = iter(["a question"])
-again_and_again(lambda: router.route(next(texts, LONG)))
+    "calls of a router, of which some leave work behind": """
+def route():
+    router, texts = Router(ROUTES, **SETTINGS), iter(["a question"])
+    again_and_again(lambda: router.route(next(texts, LONG)))
+
+def deadline():
+    router = Router(ROUTES, **SETTINGS)
+    table = lambda: [Route(f"a{os.urandom(4).hex()}", "words " * 400)]
+    again_and_again(lambda: router.route("a question", routes=table(), deadline=0.02))
+
+def load():
+    again_and_again(lambda: Router(ROUTES, **SETTINGS))
+
+route(), deadline(), load()
 """,
-    "a deadline, and tables that are evaluated beyond it": """
-router = Router(ROUTES, **SETTINGS)
-again_and_again(lambda: router.route("a question", routes=[Route(f"a{os.urandom(4).hex()}", "words " * 400)], deadline=0.02))
+    "futures of a service": """
+def result():
+    service, texts = RoutingService(Router(ROUTES, **SETTINGS)), iter(["a question"])
+    again_and_again(lambda: service.submit(next(texts, LONG)).result())
+
+def warm():
+    service, texts = RoutingService(Router(ROUTES, **SETTINGS)), iter(["a question"])
+    again_and_again(lambda: service.warm(next(texts, LONG)).result())
+
+def loop():
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    router = AsyncRouter.over(RoutingService(Router(ROUTES, **SETTINGS)))
+    async def ask(text):
+        return await router.route(text)
+    asyncio.run_coroutine_threadsafe(ask("a question"), loop).result()
+    return router, [asyncio.run_coroutine_threadsafe(ask(LONG), loop) for _ in range(3)]
+
+result(), warm()
+kept = loop()
 """,
-    "loading": """
-again_and_again(lambda: Router(ROUTES, **SETTINGS))
-""",
-    "a result": """
-service = RoutingService(Router(ROUTES, **SETTINGS))
-texts = iter(["a question"])
-again_and_again(lambda: service.submit(next(texts, LONG)).result())
-""",
-    "a callback": """
-service = RoutingService(Router(ROUTES, **SETTINGS))
-service.submit("a question").result()
+    "callbacks, and one that never ends": """
+services = [RoutingService(Router(ROUTES, **SETTINGS)) for _ in range(2)]
+services[0].submit("a question").result()
 for _ in range(5):
-    service.submit(LONG).add_done_callback(lambda future: future.result())
-""",
-    "a callback that never ends": """
-service = RoutingService(Router(ROUTES, **SETTINGS))
+    services[0].submit(LONG).add_done_callback(lambda future: future.result())
 began = threading.Event()
-service.submit("a question").add_done_callback(lambda future: (began.set(), threading.Event().wait()))
+services[1].submit("a question").add_done_callback(lambda future: (began.set(), threading.Event().wait()))
 began.wait()
-""",
-    "a warm-up": """
-service = RoutingService(Router(ROUTES, **SETTINGS))
-texts = iter(["a question"])
-again_and_again(lambda: service.warm(next(texts, LONG)).result())
-""",
-    "an event loop in a thread": """
-service = RoutingService(Router(ROUTES, **SETTINGS))
-loop = asyncio.new_event_loop()
-threading.Thread(target=loop.run_forever, daemon=True).start()
-router = AsyncRouter.over(service)
-async def ask(text):
-    return await router.route(text)
-asyncio.run_coroutine_threadsafe(ask("a question"), loop).result()
-tasks = [asyncio.run_coroutine_threadsafe(ask(LONG), loop) for _ in range(3)]
 """,
     "nothing, and nothing was closed": """
 router = Router(ROUTES, **SETTINGS)
@@ -83,6 +85,12 @@ service.submit("a question").result()
 opened = asyncio.run(AsyncRouter.open(ROUTES, **SETTINGS))
 """,
 }
+
+_WAITING = """
+service = RoutingService(Router(ROUTES, **SETTINGS))
+texts = iter(["a question"])
+again_and_again(lambda: service.submit(next(texts, LONG)).result())
+"""
 
 
 def run(script: str, model: str | Path) -> tuple[int, str, str]:
@@ -113,7 +121,7 @@ again_and_again(lambda: router.route("a question", deadline=0.01))
     [("raise ValueError('mine')", 1, "ValueError: mine"), ("os._exit(5)", 5, "")],
 )
 def test_other_ways_to_end(random_model: Path, ending: str, exit_code: int, last_line: str) -> None:
-    code, _, said = run(_DAEMONS["a result"] + ending, random_model)
+    code, _, said = run(_WAITING + ending, random_model)
     assert (code, *said.splitlines()[-1:]) == (exit_code, *([last_line] if last_line else []))
     assert "archroute" not in said
 
