@@ -110,7 +110,8 @@ class Router:
 
     def _hold(self, scheduler: Scheduler) -> None:
         """Share ``scheduler`` until this is closed, or dropped."""
-        self._scheduler = scheduler
+        self.scheduler = scheduler
+        """Decides whose turn it is."""
         self._dropped = weakref.finalize(self, scheduler.release)
         # At exit what evaluates is stopped anyway.
         self._dropped.atexit = False
@@ -133,10 +134,10 @@ class Router:
             EngineError: this router has been closed.
         """
         self._decider.check_table(config.table)
-        self._scheduler.share()
+        self.scheduler.share()
         other = copy(self)
         other.config = config
-        other._hold(self._scheduler)
+        other._hold(self.scheduler)
         return other
 
     @quiet_at_the_end()
@@ -224,13 +225,13 @@ class Router:
         if isinstance(asked, Question) and not asked.conversations:
             asked.answer.give(partial(asked.finish, [], 0.0, 0.0))
         else:
-            self._scheduler.submit(asked)
+            self.scheduler.submit(asked)
         return asked.answer
 
     def _answer(self, asked: Question | WarmUp) -> Any:
         """Ask, and wait for the answer."""
         if isinstance(asked, Question) and asked.conversations:
-            self._scheduler.ask(asked)
+            self.scheduler.ask(asked)
         else:
             self.submit(asked)
         try:
@@ -353,10 +354,10 @@ class Router:
     @property
     def _decider(self) -> Decider:
         self._check_open()
-        return self._scheduler.decider
+        return self.scheduler.decider
 
     def _check_open(self) -> None:
-        self._scheduler.process.check("router")
+        self.scheduler.process.check("router")
         if not self._dropped.alive:
             raise EngineError("the router has been closed")
 
@@ -370,16 +371,6 @@ class Router:
         """How many conversations and prefixes have given way to others in the KV cache."""
         return self._decider.n_evictions
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether its thread ended on an error, so that it can decide no more."""
-        return self._scheduler.error is not None
-
-    @property
-    def is_own_thread(self) -> bool:
-        """Whether the calling thread is one of its own, as in a callback of a future."""
-        return self._scheduler.is_own_thread
-
     def close(self, *, wait: bool = True) -> None:
         """Free the model and its caches, unless a router of :meth:`with_config` uses them. What waits is decided first.
 
@@ -387,9 +378,9 @@ class Router:
             wait: whether to return only when that is done.
         """
         if self._dropped.detach():
-            self._scheduler.release()
+            self.scheduler.release()
         if wait:
-            self._scheduler.join()
+            self.scheduler.join()
 
     def __enter__(self) -> Router:
         return self

@@ -199,7 +199,7 @@ class RoutingService:
     @property
     def is_closed(self) -> bool:
         """Whether it takes no more requests: it was closed, or the router's thread ended on an error that was not foreseen."""
-        return self._account.is_closed or not self._account.process.is_this or self._router.has_failed
+        return self._account.is_closed or not self._account.process.is_this or self._router.scheduler.error is not None
 
     @quiet_at_the_end()
     def submit(
@@ -334,7 +334,7 @@ class RoutingService:
         if not self._account.process.is_this:
             return
         # A callback cannot wait for what its own thread has to do.
-        may_wait = not self._router.is_own_thread
+        may_wait = not self._router.scheduler.is_own_thread
         self._account.close(drain=drain, timeout=timeout if may_wait or not drain else 0.0, fail=may_wait or not drain)
         for each in (*self._retired, self._router):
             each.close(wait=may_wait)

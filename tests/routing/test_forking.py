@@ -160,7 +160,7 @@ def test_locks_that_the_parents_threads_held(random_model: Path) -> None:
 from archroute_edge.engine import _kernel_trial as kernel_trial
 service = RoutingService(Router(ROUTES, **SETTINGS))
 router = Router(ROUTES, **SETTINGS)
-locks = [kernel_trial._lock, router._scheduler._lock, service._router._scheduler._lock, service._account.lock]
+locks = [kernel_trial._lock, router.scheduler._lock, service.router.scheduler._lock, service._account.lock]
 held, done = threading.Event(), threading.Event()
 
 def hold():
