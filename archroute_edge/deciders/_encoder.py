@@ -48,7 +48,7 @@ TRAINED_TOKENS: Final = 256
 _MOST_TABLES: Final = 256
 _MOST_BEGUN: Final = 64
 # How often in a row others may interrupt an evaluation, which is lost; after that they wait for it.
-_MOST_INTERRUPTIONS: Final = 3
+_MOST_INTERRUPTIONS: Final = 8
 
 
 class EncoderDecider(Decider):
