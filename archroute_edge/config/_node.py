@@ -168,7 +168,8 @@ class Node:
             raise self.wrong("a mapping (key: value)")
         pairs = self.content
         if isinstance(pairs, dict):
-            places = {key: f"{self.place}.{str(key)[:60]}".lstrip(".") for key in pairs}
+            # A place is sent back, so it has no half characters either.
+            places = {key: f"{self.place}.{replace_surrogates(str(key)[:60])}".lstrip(".") for key in pairs}
             pairs = [
                 (Node.of(key, self.source, "", places[key]), Node.of(value, self.source, "", places[key]))
                 for key, value in pairs.items()

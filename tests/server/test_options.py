@@ -50,6 +50,7 @@ def test_every_option_is_read_as_what_it_is() -> None:
         ([], RequestError, "", "the body must be a mapping"),
         ({}, RequestError, "messages", "the body without 'messages'"),
         ({"mesages": "x"}, RequestError, "mesages", "unknown key 'mesages' in the body; did you mean 'messages'"),
+        ({**TEXT, "x\ud83d": 1}, RequestError, "x\ufffd", "unknown key"),
         ({"messages": None}, ConversationError, "messages", "must be a text or a list"),
         ({"messages": [{"role": "user", "content": [7]}]}, ConversationError, "messages.0.content.0", "part 0"),
         ({**TEXT, "routes": []}, RouteTableError, "routes", "there are no routes"),
