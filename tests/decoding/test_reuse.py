@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from archroute_edge import Decision, Router, RouteTable
 from archroute_edge.conversation import Turn
+from archroute_edge.decoding import KVCache
 from archroute_edge.engine import LoadedModel
 from archroute_edge.prompts import CARD, PromptBuilder
 from archroute_edge.routes import Route
@@ -110,10 +112,11 @@ def test_interleaved_tables_and_conversations_decide_as_alone(
 
 
 def test_evicted_conversations_decide_as_alone(
-    cold: dict[tuple[int, int, int], Decision], make_router: Callable[..., Router], kind: str
+    cold: dict[tuple[int, int, int], Decision], make_router: Callable[..., Router], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Would break if eviction left cells behind, or freed cells that a pinned prefix shares."""
-    # Room for little more than one conversation beside the prefixes.
+    """Would break if eviction left cells behind, or freed cells that a resident prefix shares."""
+    # Room for little more than one conversation beside the prefixes, and no memory to park the others in.
+    monkeypatch.setattr("archroute_edge.deciders._generative.KVCache", partial(KVCache, max_parked_bytes=0))
     with make_router(n_ctx=1024, budget=256) as router:
         for table, talk, n_turns in CASES:
             tight = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
