@@ -59,8 +59,8 @@ FOLDERS: dict[str, dict[str, str | None]] = {
 
 TOGETHER = "all-settings-of-the-hub"
 
-WHOLE = ("no-home", "models-a-file")
-"""Where every command is run; in the others those that look for the folders."""
+WHOLE = ("no-home",)
+"""Where every command is run, beside all settings of the hub together; in the others those that look for the folders."""
 
 NEED_A_FOLDER = {"pull", "doctor"}
 """The first has to write there, and the other says what is wrong."""

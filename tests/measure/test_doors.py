@@ -10,10 +10,10 @@ from tools.measure.doors import compare
 
 def test_every_door_says_the_same() -> None:
     """`python -m tools.measure.doors` does the same with thousands; five readers of one format differ sooner or later."""
-    outcome = compare(make_cases(60, 3), "mini")
+    outcome = compare(make_cases(30, 3), "mini")
     assert outcome.differences == []
-    assert outcome.decided >= 25
-    assert outcome.refused >= 10
+    assert outcome.decided >= 12
+    assert outcome.refused >= 4
     assert set(outcome.kinds) == {"by the model", "no_user_text"}
 
 
