@@ -112,18 +112,19 @@ def test_the_newest_text_counts_and_an_empty_one_clears_the_window(screen: Scree
     assert screen.chosen == [screen.app.route_name["text"]]
 
 
-def test_the_window_lives_on_while_it_is_decided(screen: Screen) -> None:
+def test_the_window_lives_on_while_it_is_decided(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     """A callback that waited for the router would freeze it; here the router takes as long as the test likes."""
     service = screen.app.service
     assert service is not None
     held, ticks = threading.Event(), 0
-    route = service.router.route
+    decider = service.router.decider
+    decide = decider.decide_many
 
-    def slow_route(*args: object, **settings: object) -> object:
+    def decide_late(*args: object, **settings: object) -> object:
         held.wait(30)
-        return route(*args, **settings)  # type: ignore[arg-type]
+        return decide(*args, **settings)  # type: ignore[arg-type]
 
-    service.router.route = slow_route  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(decider, "decide_many", decide_late)
 
     def tick() -> None:
         nonlocal ticks
