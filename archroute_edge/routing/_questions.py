@@ -44,12 +44,19 @@ class FairQueue(Generic[Item]):
 
     def put(self, caller: Hashable, item: Item) -> None:
         """Let ``item`` wait behind everything else of ``caller``."""
-        self._lanes.setdefault(caller, deque()).append(item)
+        if (lane := self._lanes.get(caller)) is not None:
+            lane.append(item)
+        else:
+            # At once: Ctrl-C would leave an empty lane.
+            self._lanes[caller] = deque([item])
 
     def put_back(self, caller: Hashable, item: Item) -> None:
         """Let ``item`` wait before everything else of ``caller``, whose turn it is after all others."""
-        self._lanes.setdefault(caller, deque()).appendleft(item)
-        self._lanes.move_to_end(caller)
+        if (lane := self._lanes.get(caller)) is not None:
+            lane.appendleft(item)
+            self._lanes.move_to_end(caller)
+        else:
+            self._lanes[caller] = deque([item])
 
     def take(self, wanted: Callable[[Item], bool] = lambda _item: True) -> Item | None:
         """The first item of the caller whose turn it is, of those whose first item is ``wanted``; None if there is none."""
@@ -68,8 +75,9 @@ class FairQueue(Generic[Item]):
         lane = self._lanes.get(caller, deque())
         if item not in lane:
             return False
-        lane.remove(item)
-        if not lane:
+        if len(lane) > 1:
+            lane.remove(item)
+        else:
             del self._lanes[caller]
         return True
 
@@ -89,7 +97,9 @@ class AlarmClock:
     """Calls at given times, one call after another, in a thread of its own that the first alarm starts."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition(threading.RLock())
+        # Taken itself, as the condition's methods are Python's, in which Ctrl-C would leave it taken.
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._alarms: list[tuple[float, int, object, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._is_closed = False
@@ -97,28 +107,28 @@ class AlarmClock:
 
     def ring(self, seconds: float, key: object, call: Callable[[], None]) -> None:
         """Call ``call``, which must not raise, so many seconds from now, unless ``key`` is turned off."""
-        with self._condition:
+        with self._lock:
             heapq.heappush(self._alarms, (time.monotonic() + seconds, next(self._numbers), key, call))
-            if self.thread is None and not self._is_closed:
+            if (self.thread is None or self.thread.ident is None) and not self._is_closed:
                 self.thread = threading.Thread(target=self._run, name="archroute-deadlines", daemon=True)
                 self.thread.start()
             self._condition.notify()
 
     def turn_off(self, key: object) -> None:
         """Make no call of ``key`` any more."""
-        with self._condition:
+        with self._lock:
             self._alarms = [each for each in self._alarms if each[2] is not key]
             heapq.heapify(self._alarms)
 
     def close(self) -> None:
         """Make no more calls, and let the thread end."""
-        with self._condition:
+        with self._lock:
             self._is_closed = True
             self._condition.notify()
 
     def _run(self) -> None:
         while True:
-            with self._condition:
+            with self._lock:
                 while not self._is_closed and (not self._alarms or self._alarms[0][0] > time.monotonic()):
                     self._condition.wait(self._alarms[0][0] - time.monotonic() if self._alarms else None)
                 if self._is_closed:
@@ -126,6 +136,13 @@ class AlarmClock:
                 call = heapq.heappop(self._alarms)[3]
             call()
             del call
+
+
+class _Condition(threading.Condition):
+    """One whose lock a block takes and lets go of without Python's methods, in which Ctrl-C would leave it taken."""
+
+    __enter__ = property(lambda self: self._lock.__enter__)
+    __exit__ = property(lambda self: self._lock.__exit__)
 
 
 class Answer(Future[Any]):
@@ -138,6 +155,7 @@ class Answer(Future[Any]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._condition = _Condition()
         self.answering: int | None = None
         """The thread that is giving the answer, and calls the callbacks."""
         self._process = OwnProcess()

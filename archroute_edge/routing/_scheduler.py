@@ -55,7 +55,8 @@ class Scheduler:
         self.error: BaseException | None = None
         """What the owner ended on, so that nothing more is decided."""
         self._threads: dict[str, threading.Thread] = {}
-        self._n_evaluating = 0
+        self._evaluators: set[int] = set()
+        """Threads that use the decider."""
         stop_at_the_end(self)
 
     def submit(self, asked: Question | WarmUp) -> None:
@@ -69,6 +70,7 @@ class Scheduler:
         account = asked.account
         gone, full = ([], None) if account is None else account.admit(asked)
         with self._lock:
+            self._check_still_open(asked)
             if isinstance(asked, WarmUp):
                 self._warms.put(asked.lane, asked)
             else:
@@ -89,26 +91,42 @@ class Scheduler:
     def ask(self, question: Question) -> None:
         """As :meth:`submit`, but decide in the calling thread if nothing else is being done: waking another takes longer."""
         self._check_open(question)
-        with self._lock:
-            is_free = self._turn is None and not self._questions and question.deadline is None and not program_ends()
-            if is_free:
-                turn = self._turn = Doing(questions=[question])
-                question.is_running = True
-        if not is_free:
-            self.submit(question)
-            return
+        turn: Doing | None = None
         try:
-            self._decide(turn)
+            with self._lock:
+                self._check_still_open(question)
+                if self._turn is None and not self._questions and question.deadline is None and not program_ends():
+                    turn = self._turn = Doing(questions=[question])
+                    question.is_running = True
+            if turn is not None:
+                self._decide(turn)
         finally:
-            self._end_turn()
-            if not question.answer.done():
-                question.answer.add_done_callback(partial(self._forget, question))
+            try:
+                self._end_turn(turn)
+            finally:
+                # Ctrl-C may have come in between.
+                self._end_turn(turn)
+        if turn is None:
+            self.submit(question)
+        elif not question.answer.done():
+            question.answer.add_done_callback(partial(self._forget, question))
 
-    def _end_turn(self) -> None:
-        with self._lock:
-            self._turn = None
-            self._stopped.notify_all()
-            self._owner_wakes.notify()
+    def _end_turn(self, turn: Doing | None) -> None:
+        """Let the owner go on, if ``turn`` is not over yet."""
+        if turn is not None and self._turn is turn:
+            with self._lock:
+                # First, since Ctrl-C may come in between, and this is tried again.
+                self._owner_wakes.notify()
+                self._turn = None
+
+    def _check_still_open(self, asked: Question | WarmUp) -> None:
+        """:meth:`_check_open` with the lock held: the owner ends only while it holds it, and looks at nothing afterwards."""
+        try:
+            self._check_open(asked)
+        except BaseException:
+            if asked.account is not None:
+                asked.account.forget(asked)
+            raise
 
     def _check_open(self, asked: Question | WarmUp) -> None:
         if asked.account is not None:
@@ -126,7 +144,8 @@ class Scheduler:
         self._owner_wakes.notify()
 
     def _start(self, name: str, run: Callable[[], None]) -> None:
-        if name not in self._threads:
+        # One that was not started, for Ctrl-C or too many threads, is made again.
+        if name not in self._threads or self._threads[name].ident is None:
             # The interpreter would wait for other than daemon threads to end by themselves before it stops anything.
             thread = self._threads[name] = threading.Thread(target=run, name=f"archroute-{name}", daemon=True)
             thread.start()
@@ -160,10 +179,11 @@ class Scheduler:
         try:
             while (do := self._next()) is not None:
                 do()
-                self._end_turn()
+                self._end_turn(self._turn)
         except BaseException as exc:
             logger.exception("a router's thread ends on an error that was not foreseen")
-            self.error = exc
+            with self._lock:
+                self.error = exc
         if program_ends():
             return
         with self._lock:
@@ -177,7 +197,7 @@ class Scheduler:
             else:
                 each.answer.fail(ServiceClosedError(f"the router's thread ended on an error: {self.error!r}"))
         for thread in (self._threads.get("apart"), self._clock.thread):
-            if thread is not None:
+            if thread is not None and thread.ident is not None:
                 thread.join()
         self.decider.close()
 
@@ -250,15 +270,15 @@ class Scheduler:
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Use the decider in the block, for whose end the end of the program waits."""
-        with self._lock:
-            if program_ends():
-                raise DecisionCancelledError("the program ends; nothing more is decided")
-            self._n_evaluating += 1
         try:
+            with self._lock:
+                if program_ends():
+                    raise DecisionCancelledError("the program ends; nothing more is decided")
+                self._evaluators.add(threading.get_ident())
             yield
         finally:
             with self._lock:
-                self._n_evaluating -= 1
+                self._evaluators.discard(threading.get_ident())
                 self._stopped.notify_all()
 
     def _hand_out(self, batch: Sequence[Question], sizes: Sequence[int], verdicts: list[Verdict], took_s: float) -> None:
@@ -373,8 +393,14 @@ class Scheduler:
         return question.result([found])
 
     def share(self) -> None:
-        """Count one more router that uses this."""
+        """Count one more router that uses this.
+
+        Raises:
+            EngineError: the last one has been closed.
+        """
         with self._lock:
+            if self._n_shares == 0:
+                raise EngineError("the router has been closed")
             self._n_shares += 1
 
     def release(self) -> None:
@@ -402,7 +428,8 @@ class Scheduler:
             with self._lock:
                 self._wake_owner()
             for thread in list(self._threads.values()):
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
 
     @property
     def is_own_thread(self) -> bool:
@@ -434,4 +461,5 @@ class Scheduler:
         """Wait until nothing is evaluated."""
         if self.process.is_this:
             with self._lock:
-                self._stopped.wait_for(lambda: self._n_evaluating == 0)
+                # Where it waits nothing is evaluated, even if Ctrl-C left it noted.
+                self._stopped.wait_for(lambda: self._evaluators <= {threading.get_ident()})

@@ -537,3 +537,57 @@ class TestTheEnd:
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
         assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
+@pytest.mark.parametrize("put", [Scheduler.ask, Scheduler.submit])
+def test_who_was_let_in_while_the_last_share_was_given_back_is_refused(
+    decider: FakeDecider, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, put: Callable[[Scheduler, Question], None]
+) -> None:
+    """Would break if what comes between the look at whether a router is open and the queue waited for ever, or was decided."""
+    check = Scheduler._check_open
+
+    def check_and_close(self: Scheduler, asked: Question) -> None:
+        check(self, asked)
+        monkeypatch.undo()
+        scheduler.release()
+        scheduler.join()
+
+    monkeypatch.setattr(Scheduler, "_check_open", check_and_close)
+    with pytest.raises(EngineError, match="has been closed"):
+        put(scheduler, ask("late"))
+    assert decider.is_closed
+    with pytest.raises(EngineError, match="has been closed"):
+        scheduler.share()
+    scheduler._n_shares = 1  # for the fixture, which gives it back
+
+
+def test_ctrl_c_between_a_decision_and_the_end_of_its_turn_keeps_nobody_waiting(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if the turn were never over: everybody would wait for it, and so would close()."""
+
+    def interrupt(*_turn: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scheduler, "_end_turn", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.ask(ask("one"))
+    last = ask("last")
+    scheduler.submit(last)
+    assert last.answer.result(PATIENCE_S)
+
+
+def test_a_thread_that_could_not_be_started_is_made_again(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if one moment with too many threads left a router that never answers."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        scheduler.submit(ask("one"))
+    last = ask("last")
+    scheduler.submit(last)
+    assert last.answer.result(PATIENCE_S)
