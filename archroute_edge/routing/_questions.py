@@ -1,17 +1,15 @@
-"""What is asked of a scheduler, and the futures that it answers with."""
+"""What is asked of a scheduler, and what it waits with: queues, alarms, and the threads that use a decider."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import sys
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -19,14 +17,13 @@ from archroute_edge.conversation import Turn
 from archroute_edge.deciders import Work
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation, lead
-from archroute_edge.errors import ServiceClosedError
+from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import RouteTable
-from archroute_edge.system import OwnProcess, in_daemon_thread, program_ends
+from archroute_edge.routing._answer import Answer
+from archroute_edge.system import program_ends
 
 if TYPE_CHECKING:
     from archroute_edge.routing._service import Account
-
-logger = logging.getLogger(__name__)
 
 # Questions of one caller that are decided at once: more would be hardly faster, and others would wait for them.
 _MOST_OF_ONE: Final = 8
@@ -138,107 +135,40 @@ class AlarmClock:
             del call
 
 
-class _Condition(threading.Condition):
-    """One whose lock a block takes and lets go of without Python's methods, in which Ctrl-C would leave it taken."""
+class Evaluators:
+    """The threads that use a decider, whose end the end of the program waits for.
 
-    __enter__ = property(lambda self: self._lock.__enter__)
-    __exit__ = property(lambda self: self._lock.__exit__)
-
-
-class Answer(Future[Any]):
-    """A future that has one answer, whoever gives it first, and whose callbacks cannot end the thread that answers.
-
-    It stays pending while it is worked on, so that it can be cancelled at any time. At exit what waits is left as it is: no
-    callback runs, and no thread hears of an error. Only a function that was registered with :mod:`atexit`, and still waits for
-    an answer, gets one.
+    Args:
+        lock: the scheduler's.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._condition = _Condition()
-        self.answering: int | None = None
-        """The thread that is giving the answer, and calls the callbacks."""
-        self._process = OwnProcess()
-        self._once = threading.Lock()
-        self._settled = False
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+        self._changed = threading.Condition(lock)
+        self._threads: set[int] = set()
 
-    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        """Call ``fn`` with the future when it is done, or at once if it is."""
-        super().add_done_callback(_Callback(fn))
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Use the decider in the block.
 
-    def result(self, timeout: float | None = None) -> Any:
-        """The answer."""
-        self._check_answerable()
-        return super().result(timeout)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """The error that stands for an answer, or None."""
-        self._check_answerable()
-        return super().exception(timeout)
-
-    def _check_answerable(self) -> None:
-        if self.done():
-            return
-        self._process.check("service")
-        if program_ends() and not in_daemon_thread():
-            raise ServiceClosedError("the program ends; nothing more is decided")
-
-    def give(self, make: Callable[[], Any]) -> None:
-        """Answer with what ``make`` returns or raises, if an answer is still wanted."""
-        if not self._claim():
-            return
-        self.answering = threading.get_ident()
+        Raises:
+            DecisionCancelledError: the program ends.
+        """
         try:
-            result = make()
-        except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits
-            self.set_exception(exc)
-        else:
-            self.set_result(result)
-        self.answering = None
+            with self._lock:
+                if program_ends():
+                    raise DecisionCancelledError("the program ends; nothing more is decided")
+                self._threads.add(threading.get_ident())
+            yield
+        finally:
+            with self._lock:
+                self._threads.discard(threading.get_ident())
+                self._changed.notify_all()
 
-    def fail(self, error: BaseException) -> None:
-        """Answer with an error, if an answer is still wanted."""
-        if self._claim():
-            self.answering = threading.get_ident()
-            self.set_exception(error)
-            self.answering = None
-
-    def call_off(self) -> None:
-        """Tell those who wait that there will be no answer."""
-        self.answering = threading.get_ident()
-        self.cancel()
-        self.answering = None
-
-    def acknowledge(self) -> None:
-        """Let go of a future that was cancelled: those who wait for it are told."""
-        self._claim()
-
-    def _claim(self) -> bool:
-        with self._once:
-            if self._settled:
-                return False
-            self._settled = True
-        return self.set_running_or_notify_cancel()
-
-
-class _Callback:
-    """Calls once, and holds what it called no longer: else a future that is kept would keep its service, router and model."""
-
-    def __init__(self, fn: Callable[[Future[Any]], object]) -> None:
-        self._fn: Callable[[Future[Any]], object] | None = fn
-
-    def __call__(self, future: Future[Any]) -> None:
-        fn, self._fn = self._fn, None
-        assert fn is not None and isinstance(future, Answer)
-        try:
-            fn(future)
-        except Exception:
-            # The future notes it.
-            raise
-        except BaseException:
-            if future.answering != threading.get_ident():
-                raise
-            logger.exception("a callback of a future wanted to end the thread, which is the scheduler's and goes on: %r", fn)
+    def wait(self) -> None:
+        """Wait until no other thread uses the decider. This one evaluates nothing while it waits."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._threads <= {threading.get_ident()})
 
 
 @dataclass(eq=False)
@@ -438,3 +368,10 @@ class Pending:
         if self.work.table is None:
             return self.n_interruptions < _MOST_INTERRUPTIONS
         return self.work.table != question.table
+
+    @staticmethod
+    def stop_apart(works: Iterable[Pending], *, only_needless: bool = False) -> None:
+        """Stop work that runs apart from the owner; or only what no question waits for."""
+        for pending in works:
+            if pending.stop is not None and not (only_needless and pending.questions):
+                pending.stop.cancel()

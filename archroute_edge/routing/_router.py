@@ -235,6 +235,7 @@ class Router:
         else:
             self.submit(asked)
         try:
+            self.scheduler.work_until_answered(asked)
             if asked.cancellation is not None:
                 asked.cancellation.wait_until(lambda seconds: wait([asked.answer], seconds).done or asked.answer.done())
             return asked.answer.result()

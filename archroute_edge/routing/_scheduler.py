@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final
 
@@ -20,7 +19,7 @@ from archroute_edge.deciders import Decider, UnfinishedError
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import DecisionCancelledError, EngineError, ServiceClosedError
-from archroute_edge.routing._questions import AlarmClock, Doing, FairQueue, Pending, Question, WarmUp, companions
+from archroute_edge.routing._questions import AlarmClock, Doing, Evaluators, FairQueue, Pending, Question, WarmUp, companions
 from archroute_edge.system import OwnProcess, program_ends, stop_at_the_end
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,6 @@ class Scheduler:
         self.process = OwnProcess()
         self._lock = threading.RLock()
         self._owner_wakes = threading.Condition(self._lock)
-        self._stopped = threading.Condition(self._lock)
         self._questions: FairQueue[Question] = FairQueue()
         self._works: dict[Hashable, Pending] = {}
         self._warms: FairQueue[WarmUp] = FairQueue()
@@ -55,8 +53,7 @@ class Scheduler:
         self.error: BaseException | None = None
         """What the owner ended on, so that nothing more is decided."""
         self._threads: dict[str, threading.Thread] = {}
-        self._evaluators: set[int] = set()
-        """Threads that use the decider."""
+        self._evaluators = Evaluators(self._lock)
         stop_at_the_end(self)
 
     def submit(self, asked: Question | WarmUp) -> None:
@@ -83,10 +80,7 @@ class Scheduler:
         asked.answer.add_done_callback(partial(self._forget, asked))
         for each in gone:
             # Without the lock: those who wait for it are told in this thread.
-            if full is not None:
-                each.answer.fail(full)
-            else:
-                each.answer.cancel()
+            each.answer.fail(full) if full is not None else each.answer.cancel()
 
     def ask(self, question: Question) -> None:
         """As :meth:`submit`, but decide in the calling thread if nothing else is being done: waking another takes longer."""
@@ -177,9 +171,7 @@ class Scheduler:
 
     def _own(self) -> None:
         try:
-            while (do := self._next()) is not None:
-                do()
-                self._end_turn(self._turn)
+            self._work_while(lambda: True)
         except BaseException as exc:
             logger.exception("a router's thread ends on an error that was not foreseen")
             with self._lock:
@@ -188,7 +180,7 @@ class Scheduler:
             return
         with self._lock:
             left = self._left()
-            self._stop_what_is_apart()
+            Pending.stop_apart(self._works.values())
             self._turn = None
         self._clock.close()
         for each in left:
@@ -200,6 +192,18 @@ class Scheduler:
             if thread is not None and thread.ident is not None:
                 thread.join()
         self.decider.close()
+
+    def _work_while(self, goes_on: Callable[[], bool]) -> None:
+        while goes_on() and (do := self._next()) is not None:
+            turn = self._turn
+            do()
+            self._end_turn(turn)
+
+    def work_until_answered(self, asked: Question | WarmUp) -> None:
+        """Do the owner's work until ``asked`` has its answer, if this is its thread: a callback of a future asks a router."""
+        if threading.current_thread() is self._threads.get("owner"):
+            self._end_turn(self._turn)
+            self._work_while(lambda: not asked.answer.done())
 
     def _next(self) -> Callable[[], None] | None:
         """What to do now; None if all is done and more will not come."""
@@ -238,7 +242,7 @@ class Scheduler:
         sizes = [min(each.n_left, most) for each in batch]
         turn.stop.has_deadline = len(batch) == 1 and first.deadline is not None and first.n_works < _MOST_WORKS
         try:
-            with self._evaluating(), first.stopping(turn.stop):
+            with self._evaluators.one_more(), first.stopping(turn.stop):
                 turn.stop.check()
                 if first.resume is not None:
                     verdicts = first.resume(turn.stop)
@@ -266,20 +270,6 @@ class Scheduler:
         else:
             if not program_ends():
                 self._hand_out(batch, sizes, verdicts, (time.monotonic() - began) / sum(sizes))
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Use the decider in the block, for whose end the end of the program waits."""
-        try:
-            with self._lock:
-                if program_ends():
-                    raise DecisionCancelledError("the program ends; nothing more is decided")
-                self._evaluators.add(threading.get_ident())
-            yield
-        finally:
-            with self._lock:
-                self._evaluators.discard(threading.get_ident())
-                self._stopped.notify_all()
 
     def _hand_out(self, batch: Sequence[Question], sizes: Sequence[int], verdicts: list[Verdict], took_s: float) -> None:
         """Give each question of a turn its verdicts; one that has more conversations waits again."""
@@ -329,7 +319,7 @@ class Scheduler:
     def _work_on(self, pending: Pending, stop: Cancellation) -> None:
         error: BaseException | None = None
         try:
-            with self._evaluating():
+            with self._evaluators.one_more():
                 pending.work.run(stop)
         except BaseException as exc:  # noqa: BLE001 - it belongs to those who wait
             error = exc
@@ -341,12 +331,11 @@ class Scheduler:
                 self._questions.put_back(question.lane, question)
             self._owner_wakes.notify()
         for question in pending.questions if error is not None else ():
-            assert error is not None
-            question.answer.fail(error)
+            question.answer.fail(error)  # type: ignore[arg-type]
 
     def _warm(self, turn: Doing, warm: WarmUp) -> None:
         try:
-            with self._evaluating(), warm.stopping(turn.stop):
+            with self._evaluators.one_more(), warm.stopping(turn.stop):
                 done = self.decider.warm(warm.table, warm.turns, cancellation=turn.stop)
         except DecisionCancelledError as exc:
             if program_ends():
@@ -386,7 +375,7 @@ class Scheduler:
         """The answer of a question that still waits, or that the owner has not answered by itself."""
         found, turns, left_s = question.found, question.conversations[0], question.ends_in() + _STAND_IN_S
         if found is None:
-            with self._evaluating():
+            with self._evaluators.one_more():
                 found = self.decider.stand_in(question.table, turns, scores=question.scores, time_limit=left_s)
         took_s = 0.0 if found is None else found.timings.total_ms / 1000
         question.waited_s = time.monotonic() - question.started - took_s
@@ -414,13 +403,8 @@ class Scheduler:
                 if self._n_shares == 0:
                     if self._turn is not None and not self._turn.questions:
                         self._turn.stop.cancel()
-                    self._stop_what_is_apart(only_needless=True)
+                    Pending.stop_apart(self._works.values(), only_needless=True)
                     self._owner_wakes.notify()
-
-    def _stop_what_is_apart(self, *, only_needless: bool = False) -> None:
-        for pending in self._works.values():
-            if pending.stop is not None and not (only_needless and pending.questions):
-                pending.stop.cancel()
 
     def join(self) -> None:
         """Wait until the decider is closed, if no share is left."""
@@ -444,7 +428,7 @@ class Scheduler:
                 left = self._left()
                 if self._turn is not None:
                     self._turn.stop.cancel()
-                self._stop_what_is_apart()
+                Pending.stop_apart(self._works.values())
                 self._owner_wakes.notify()
             # A thread that waits in a call of a router lets go of what it holds; those who hold futures are left alone.
             for each in left:
@@ -460,6 +444,4 @@ class Scheduler:
     def wait_for_stop(self) -> None:
         """Wait until nothing is evaluated."""
         if self.process.is_this:
-            with self._lock:
-                # Where it waits nothing is evaluated, even if Ctrl-C left it noted.
-                self._stopped.wait_for(lambda: self._evaluators <= {threading.get_ident()})
+            self._evaluators.wait()

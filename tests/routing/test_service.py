@@ -179,6 +179,20 @@ def test_closing(random_model: Path, gate: Gate, drain: bool, timeout: float | N
     assert service.stats().evictions == 0
 
 
+def test_a_router_may_be_asked_in_a_callback(service: RoutingService) -> None:
+    """Would break if the thread that answers waited for itself, and so did every other caller."""
+    found: Future[list[str]] = Future()
+
+    def ask_again(_done: Future[Decision]) -> None:
+        service.router.warm("fix this")
+        found.set_result([service.router.route("fix this", deadline=deadline).route for deadline in (None, PATIENCE_S)])
+
+    expected = service.submit("fix this")
+    expected.add_done_callback(ask_again)
+    assert found.result(PATIENCE_S) == [expected.result().route] * 2
+    assert service.submit("fix this").result(PATIENCE_S) is not None
+
+
 def test_closing_in_a_callback(random_model: Path) -> None:
     """Would break if it waited for what its own thread has to do."""
     service = RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False))
