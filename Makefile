@@ -9,6 +9,8 @@ MODEL_NAME ?= Arch-Router-1.5B
 PROMPT_FORMAT ?= card
 # Which tests make test-pythons runs: not those of checkpoints and measuring.
 PYTHONS_TESTS ?= tests --ignore=tests/convert --ignore=tests/measure
+# Collecting the other folders takes longer than their quick tests.
+QUICK := tests/test_*.py $(addprefix tests/,config decoding prompts routing system targets)
 PEERS_MODEL ?= build/random-1.5B-Q4_0.gguf
 ROUNDS ?= 9
 BIN := $(VENV)/bin
@@ -29,7 +31,7 @@ test: $(BIN)/python
 # The tests of logic alone, for the inner loop.
 quick: $(BIN)/python
 	@$(call install,dev)
-	@$(BIN)/python -m pytest -m quick
+	@$(BIN)/python -m pytest -m quick $(QUICK)
 
 # How the bundled models and the labelled cases are made; see training/README.md.
 test-training: $(BIN)/python

@@ -19,6 +19,7 @@ from tools.fixtures.bert_checkpoints import write_bert
 
 # No example may fail because a machine is slow, and no run may leave a folder behind.
 settings.register_profile("archroute", deadline=None, max_examples=60, database=None)
+settings.register_profile("quick", settings.get_profile("archroute"), max_examples=10)
 settings.load_profile("archroute")
 
 # A shell starts what is in its background with interrupts ignored, and child processes would inherit that.
@@ -48,6 +49,12 @@ _SLOW_FOLDERS = {
     "release",
     "server",
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The inner loop tries fewer examples of a property."""
+    if config.option.markexpr == "quick":
+        settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
