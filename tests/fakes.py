@@ -102,6 +102,8 @@ class FakeDecider(Decider):
         """A text whose decision leaves when others wait."""
         self.unready: set[str] = set()
         """First routes of tables that need work first."""
+        self.apart: threading.Event | None = None
+        """Set when such work, which then runs apart, is done."""
         self.error: BaseException | None = None
         self.answer_at_once: Verdict | None = None
         self.is_closed = False
@@ -144,13 +146,16 @@ class FakeDecider(Decider):
     ) -> list[Verdict]:
         name = table.names[0]
         if name in self.unready and cancellation is not None and cancellation.has_deadline:
-            raise UnfinishedError(Work(name, lambda flag: self._get_ready(name, flag), table))
+            raise UnfinishedError(Work(name, lambda flag: self._get_ready(name, flag), table, is_apart=self.apart is not None))
         texts = [turns[-1].content for turns in conversations]
         self._pass("decide", " ".join(texts), cancellation)
         return [verdict_of(text) for text in texts]
 
     def _get_ready(self, name: str, flag: Cancellation) -> None:
-        self._pass("work", name, flag)
+        if self.apart is None:
+            self._pass("work", name, flag)
+        else:
+            self.apart.wait(30)
         self.unready.discard(name)
 
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:

@@ -1,174 +1,34 @@
-"""What is asked of a scheduler, and what it waits with: queues, alarms, and the threads that use a decider."""
+"""What is asked of a scheduler, and what it does about it now."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import sys
-import threading
 import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from archroute_edge.conversation import Turn
 from archroute_edge.deciders import Work
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation, lead
-from archroute_edge.errors import DecisionCancelledError
+from archroute_edge.errors import ArchRouteError
 from archroute_edge.routes import RouteTable
 from archroute_edge.routing._answer import Answer
-from archroute_edge.system import program_ends
+from archroute_edge.routing._queues import FairQueue
 
 if TYPE_CHECKING:
-    from archroute_edge.routing._service import Account
+    from archroute_edge.routing._account import Account
 
 # Questions of one caller that are decided at once: more would be hardly faster, and others would wait for them.
 _MOST_OF_ONE: Final = 8
 # How often in a row questions may stop work that they cannot be seen to wait for, or others that are decided at once.
 _MOST_INTERRUPTIONS: Final = 3
-
-Item = TypeVar("Item")
-
-
-class FairQueue(Generic[Item]):
-    """One lane a caller, first in first out; lanes are served in turn. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._lanes: OrderedDict[Hashable, deque[Item]] = OrderedDict()
-
-    def put(self, caller: Hashable, item: Item) -> None:
-        """Let ``item`` wait behind everything else of ``caller``."""
-        if (lane := self._lanes.get(caller)) is not None:
-            lane.append(item)
-        else:
-            # At once: Ctrl-C would leave an empty lane.
-            self._lanes[caller] = deque([item])
-
-    def put_back(self, caller: Hashable, item: Item) -> None:
-        """Let ``item`` wait before everything else of ``caller``, whose turn it is after all others."""
-        if (lane := self._lanes.get(caller)) is not None:
-            lane.appendleft(item)
-            self._lanes.move_to_end(caller)
-        else:
-            self._lanes[caller] = deque([item])
-
-    def take(self, wanted: Callable[[Item], bool] = lambda _item: True) -> Item | None:
-        """The first item of the caller whose turn it is, of those whose first item is ``wanted``; None if there is none."""
-        for caller, lane in self._lanes.items():
-            if wanted(lane[0]):
-                item = lane.popleft()
-                if lane:
-                    self._lanes.move_to_end(caller)
-                else:
-                    del self._lanes[caller]
-                return item
-        return None
-
-    def remove(self, caller: Hashable, item: Item) -> bool:
-        """Take ``item`` out; whether it was there."""
-        lane = self._lanes.get(caller, deque())
-        if item not in lane:
-            return False
-        if len(lane) > 1:
-            lane.remove(item)
-        else:
-            del self._lanes[caller]
-        return True
-
-    @property
-    def callers(self) -> set[Hashable]:
-        """Those for whom something waits."""
-        return set(self._lanes)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
-
-    def __iter__(self) -> Any:
-        return (item for lane in self._lanes.values() for item in lane)
-
-
-class AlarmClock:
-    """Calls at given times, one call after another, in a thread of its own that the first alarm starts."""
-
-    def __init__(self) -> None:
-        # Taken itself, as the condition's methods are Python's, in which Ctrl-C would leave it taken.
-        self._lock = threading.RLock()
-        self._condition = threading.Condition(self._lock)
-        self._alarms: list[tuple[float, int, object, Callable[[], None]]] = []
-        self._numbers = itertools.count()
-        self._is_closed = False
-        self.thread: threading.Thread | None = None
-
-    def ring(self, seconds: float, key: object, call: Callable[[], None]) -> None:
-        """Call ``call``, which must not raise, so many seconds from now, unless ``key`` is turned off."""
-        with self._lock:
-            heapq.heappush(self._alarms, (time.monotonic() + seconds, next(self._numbers), key, call))
-            if (self.thread is None or self.thread.ident is None) and not self._is_closed:
-                self.thread = threading.Thread(target=self._run, name="archroute-deadlines", daemon=True)
-                self.thread.start()
-            self._condition.notify()
-
-    def turn_off(self, key: object) -> None:
-        """Make no call of ``key`` any more."""
-        with self._lock:
-            self._alarms = [each for each in self._alarms if each[2] is not key]
-            heapq.heapify(self._alarms)
-
-    def close(self) -> None:
-        """Make no more calls, and let the thread end."""
-        with self._lock:
-            self._is_closed = True
-            self._condition.notify()
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                while not self._is_closed and (not self._alarms or self._alarms[0][0] > time.monotonic()):
-                    self._condition.wait(self._alarms[0][0] - time.monotonic() if self._alarms else None)
-                if self._is_closed:
-                    return
-                call = heapq.heappop(self._alarms)[3]
-            call()
-            del call
-
-
-class Evaluators:
-    """The threads that use a decider, whose end the end of the program waits for.
-
-    Args:
-        lock: the scheduler's.
-    """
-
-    def __init__(self, lock: threading.RLock) -> None:
-        self._lock = lock
-        self._changed = threading.Condition(lock)
-        self._threads: set[int] = set()
-
-    @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Use the decider in the block.
-
-        Raises:
-            DecisionCancelledError: the program ends.
-        """
-        try:
-            with self._lock:
-                if program_ends():
-                    raise DecisionCancelledError("the program ends; nothing more is decided")
-                self._threads.add(threading.get_ident())
-            yield
-        finally:
-            with self._lock:
-                self._threads.discard(threading.get_ident())
-                self._changed.notify_all()
-
-    def wait(self) -> None:
-        """Wait until no other thread uses the decider. This one evaluates nothing while it waits."""
-        with self._lock:
-            self._changed.wait_for(lambda: self._threads <= {threading.get_ident()})
+# Work that goes on though all that waited for it have gone.
+_MOST_NEEDLESS: Final = 8
 
 
 @dataclass(eq=False)
@@ -193,6 +53,15 @@ class Asked:
         """Who it takes turns for."""
         return self.account, self.caller
 
+    def forget(self) -> None:
+        """Tell the account that there is an answer, or that it is not wanted."""
+        if self.account is not None:
+            self.account.forget(self)
+
+    def refuse(self, error: ArchRouteError) -> None:
+        """Answer with an error."""
+        self.answer.fail(error)
+
     def stopping(self, flag: Cancellation) -> AbstractContextManager[None]:
         """A block in which :attr:`cancellation` sets ``flag``."""
         return nullcontext() if self.cancellation is None else self.cancellation.setting(flag)
@@ -200,14 +69,14 @@ class Asked:
 
 @dataclass(eq=False)
 class Question(Asked):
-    """Conversations that somebody waits for the decisions on.
+    """Conversations to decide on, with a caller that waits.
 
     Args:
         conversations: the turns of each, with user text in each.
         finish: makes the future's result of the verdicts and of milliseconds: since the question, and waited. A verdict that is
             None is the fallback at the deadline.
         scores: whether all probabilities are wanted.
-        keep: whether what is worked out for the table is worth saving on disk.
+        keep: whether the table's prefix or vectors are worth saving on disk.
         deadline: seconds from ``started``; None is no deadline. Only for a single conversation.
     """
 
@@ -234,7 +103,7 @@ class Question(Asked):
         """Conversations that are not decided yet."""
         return len(self.conversations) - len(self.verdicts)
 
-    @property
+    @cached_property
     def n_bytes(self) -> int:
         """What it takes in memory, roughly; one emoji makes every letter of its text four bytes long."""
         size = sys.getsizeof
@@ -298,17 +167,21 @@ def companions(queue: FairQueue[Question], first: Question, most: int) -> list[Q
 
 @dataclass(eq=False)
 class WarmUp(Asked):
-    """A warm-up that somebody waits for, perhaps."""
+    """A warm-up, perhaps with a caller that waits."""
 
     turns: Sequence[Turn] | None
 
-    @property
+    def refuse(self, error: ArchRouteError) -> None:
+        """Cancel the future: a warm-up was no more than a hint."""
+        self.answer.call_off()
+
+    @cached_property
     def n_bytes(self) -> int:
         """What it takes in memory, roughly."""
         return sum(sys.getsizeof(turn.content) for turn in self.turns or ())
 
     def serves(self, question: Question) -> bool:
-        """Whether what is warmed is a beginning of what ``question`` has evaluated: stopping it would only lose time."""
+        """Whether it evaluates a beginning of what ``question`` needs: stopping it would only lose time."""
         if self.table != question.table:
             return False
         return self.turns is None or any(_begins(self.turns, turns) for turns in question.conversations)
@@ -368,6 +241,13 @@ class Pending:
         if self.work.table is None:
             return self.n_interruptions < _MOST_INTERRUPTIONS
         return self.work.table != question.table
+
+    @staticmethod
+    def drop_needless(works: dict[Hashable, Pending]) -> None:
+        """Give up the oldest work that no question waits for, beyond what is worth finishing for later ones."""
+        needless = [key for key, pending in works.items() if not pending.questions and pending.stop is None]
+        for key in needless[:-_MOST_NEEDLESS]:
+            del works[key]
 
     @staticmethod
     def stop_apart(works: Iterable[Pending], *, only_needless: bool = False) -> None:

@@ -29,7 +29,7 @@ from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
 from archroute_edge.targets import fallback_decision, make_decision, no_text_decision
 
 if TYPE_CHECKING:
-    from archroute_edge.routing._service import Account
+    from archroute_edge.routing._account import Account
 
 
 class Router:
@@ -38,26 +38,25 @@ class Router:
     Args:
         routes: the routes, or a :class:`RouteTable`; or give ``config``.
         config: routes, models and defaults, as :func:`archroute_edge.load_config` returns them.
-        model: ``auto`` (Arch-Router where it is on this machine, else the bundled encoder ``mini``), a name from the
-            catalogue (``mini``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. A cascade is written
-            ``mini+arch-router``: the encoder decides where it is sure, and the language model, which is not even loaded
-            before it is needed, where it is not.
+        model: ``auto`` (Arch-Router if it is on this machine, else the bundled encoder ``mini``), a name from the
+            catalogue (``mini``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. ``mini+arch-router``
+            is a cascade: the encoder decides if it is sure, else the language model, which is loaded when it is first needed.
         prompt_format: ``card``, ``gateway`` or ``orchestrator``; ``auto`` takes the model's own: what the catalogue
             states, then the GGUF's metadata (``archroute.prompt_format``), then ``card``.
         decoder: ``fast``, or ``grammar`` for llama.cpp's own grammar sampler; both give the same route.
         n_ctx: cells of the KV cache; sized from the routes unless given.
         threads: threads for evaluation; the physical cores unless given.
-        gpu_layers: layers on the GPU; all of them unless given, where this build of llama.cpp has one.
-        budget: tokens of conversation that a prompt holds; the oldest turns are left out beyond it.
-        flash_attention: whether llama.cpp's flash attention is used; chosen as measured unless given.
-        kv_type: number type of the KV cache: ``f16``, or for instance ``q8_0`` for about half the memory, which is
-            computed with flash attention only.
+        gpu_layers: layers on the GPU; by default all of them, if this build of llama.cpp has one.
+        budget: tokens of conversation in a prompt; the oldest turns beyond it are left out.
+        flash_attention: whether to use llama.cpp's flash attention; chosen as measured unless given.
+        kv_type: number type of the KV cache: ``f16``, or for instance ``q8_0``, which takes about half the memory and needs
+            flash attention.
         prefix_cache: whether static prefixes and route vectors are kept on disk, or the folder to keep them in.
         calibration: what ``archroute calibrate`` fitted for this model, or its file. Confidence and scores are then the
-            calibrated ones, and a route below the calibration's bound gives way to ``other``. Every decision evaluates
-            the scores of all answers for it. Of a cascade it is the encoder's, and brings its switch-over.
-        switch_over: of a cascade, the confidence from which on the encoder decides alone, 0 to 1; the calibration's
-            unless given, or else the encoder's own.
+            calibrated ones, and a route below the calibration's bound gives way to ``other``. Every decision then
+            evaluates the scores of all answers. A cascade takes its encoder's calibration, with its switch-over.
+        switch_over: the confidence, 0 to 1, from which the encoder of a cascade decides alone; by default the
+            calibration's, else the encoder's own.
 
     ``prompt_format``, ``decoder``, ``n_ctx``, ``budget``, ``flash_attention`` and ``kv_type`` are about language models;
     giving one for an encoder alone is an error.
@@ -151,15 +150,15 @@ class Router:
         deadline: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Decision:
-        """Decide where ``messages`` belong. Without user text among them it is ``other``, and no model is asked.
+        """Decide where ``messages`` belong. Messages without user text are ``other``, and no model is asked.
 
         Args:
             messages: a user message, or a list of ``{"role", "content"}`` messages, oldest first.
             routes: other routes than the router's own, for this decision.
             scores: also give the probability of every route.
-            key: names the conversation; keeps it on the same model where models share a route by weight.
-            deadline: seconds from the call by which there is an answer: where deciding takes longer, ``other`` with the
-                config's default model, or of a cascade the encoder's answer, and ``reason`` is ``deadline``.
+            key: names the conversation; keeps it on the same model if models share a route by weight.
+            deadline: seconds from the call by which there is an answer. If deciding takes longer, that is ``other`` with the
+                config's default model, or the encoder's answer in a cascade, and ``reason`` is ``deadline``.
             cancellation: a flag that stops the decision from another thread.
 
         Raises:
@@ -193,7 +192,7 @@ class Router:
         started: float | None = None,
         is_many: bool = True,
     ) -> Question:
-        """What the scheduler is asked for conversations that were read; the answer is a list of decisions if they are many.
+        """A question about conversations that were read. ``is_many`` makes the answer a list of decisions.
 
         Raises:
             EngineError: the router has been closed.
@@ -245,28 +244,6 @@ class Router:
             raise
 
     @quiet_at_the_end()
-    def stand_in(
-        self,
-        messages: Messages,
-        *,
-        routes: Iterable[Route] | RouteTable | None = None,
-        scores: bool = False,
-        key: str | None = None,
-        time_limit: float | None = None,
-    ) -> Decision:
-        """What :meth:`route` answers where its deadline has passed: of a cascade the encoder's answer, else ``other``.
-
-        The encoder may take ``time_limit`` seconds; all other arguments are those of :meth:`route`.
-        """
-        question = self.question([read_messages(messages)], routes=routes, scores=scores, keys=[key], is_many=False)
-        verdicts: list[Verdict | None] = [
-            self._decider.stand_in(question.table, turns, scores=question.scores, time_limit=time_limit)
-            for turns in question.conversations
-        ]
-        found: Decision = question.finish(verdicts, 1000 * (time.monotonic() - question.started), 0.0)
-        return found
-
-    @quiet_at_the_end()
     def route_many(
         self,
         conversations: Sequence[Messages],
@@ -297,7 +274,7 @@ class Router:
 
     @property
     def batch_size(self) -> int:
-        """How many conversations are worth giving to :meth:`route_many` at once; 1 where they are decided one by one."""
+        """How many conversations are worth giving to :meth:`route_many` at once; 1 if they are decided one by one."""
         return self._decider.batch_size
 
     @quiet_at_the_end()
@@ -308,7 +285,7 @@ class Router:
         routes: Iterable[Route] | RouteTable | None = None,
         cancellation: Cancellation | None = None,
     ) -> Warmup:
-        """Evaluate ahead of time what a later decision begins with: of an encoder, the routes alone.
+        """Evaluate ahead of time what a later decision begins with; an encoder evaluates the routes alone.
 
         Args:
             messages: a conversation whose last message may still be growing; None warms the routes alone.
@@ -331,7 +308,7 @@ class Router:
         account: Account | None = None,
         cancellation: Cancellation | None = None,
     ) -> WarmUp:
-        """What the scheduler is asked to warm up.
+        """A warm-up of a conversation, or of the routes alone.
 
         Raises:
             EngineError: the router has been closed.
@@ -344,7 +321,7 @@ class Router:
 
     @property
     def model_file(self) -> ModelFile:
-        """The model's file; of a cascade the encoder's, ``model_files`` has both."""
+        """The model's file; the encoder's in a cascade, whose ``model_files`` has both."""
         return self.model_files[0]
 
     @property
@@ -364,7 +341,7 @@ class Router:
 
     @property
     def n_ctx(self) -> int:
-        """Cells of the KV cache at present; 0 where there is none, as with an encoder."""
+        """Cells of the KV cache at present; 0 if there is none, as with an encoder."""
         return self._decider.n_ctx
 
     @property

@@ -1,4 +1,4 @@
-"""Who evaluates what, and when: one thread owns a decider, and everybody else asks it through here.
+"""Who evaluates what, and when: one thread owns a decider, and all callers ask it through here.
 
 Every call is one of three kinds, in this order: a *question* for decisions, *unfinished work* that questions wait for (a static
 prefix, the vectors of a table, a model that is loaded), a *warm-up*. Callers of questions take turns. A question stops the work
@@ -19,7 +19,8 @@ from archroute_edge.deciders import Decider, UnfinishedError
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import DecisionCancelledError, EngineError, ServiceClosedError
-from archroute_edge.routing._questions import AlarmClock, Doing, Evaluators, FairQueue, Pending, Question, WarmUp, companions
+from archroute_edge.routing._questions import Doing, Pending, Question, WarmUp, companions
+from archroute_edge.routing._queues import AlarmClock, Evaluators, FairQueue
 from archroute_edge.system import OwnProcess, program_ends, stop_at_the_end
 
 logger = logging.getLogger(__name__)
@@ -31,9 +32,9 @@ _MOST_WORKS: Final = 4
 
 
 class Scheduler:
-    """The one place where it is decided what a decider does next. Thread-safe.
+    """Chooses what a decider does next. Thread-safe.
 
-    It is shared by routers; with the last share that is given back it answers what waits, and closes the decider.
+    Routers share it. When the last one gives its share back, it answers what waits and closes the decider.
 
     Args:
         decider: taken over. Nothing else may call it, except what its methods allow from any thread.
@@ -118,8 +119,7 @@ class Scheduler:
         try:
             self._check_open(asked)
         except BaseException:
-            if asked.account is not None:
-                asked.account.forget(asked)
+            asked.forget()
             raise
 
     def _check_open(self, asked: Question | WarmUp) -> None:
@@ -164,10 +164,9 @@ class Scheduler:
                 is_needless = turn is not None and asked in turn.questions and all(q.answer.done() for q in turn.questions)
             if turn is not None and is_needless:
                 turn.stop.cancel()
-            if self._n_shares == 0:
-                self._owner_wakes.notify()
-        if asked.account is not None:
-            asked.account.forget(asked)
+            # It may wait for this answer itself, or for the last one.
+            self._owner_wakes.notify()
+        asked.forget()
 
     def _own(self) -> None:
         try:
@@ -184,17 +183,14 @@ class Scheduler:
             self._turn = None
         self._clock.close()
         for each in left:
-            if isinstance(each, WarmUp):
-                each.answer.call_off()
-            else:
-                each.answer.fail(ServiceClosedError(f"the router's thread ended on an error: {self.error!r}"))
+            each.refuse(ServiceClosedError(f"the router's thread ended on an error: {self.error!r}"))
         for thread in (self._threads.get("apart"), self._clock.thread):
             if thread is not None and thread.ident is not None:
                 thread.join()
         self.decider.close()
 
     def _work_while(self, goes_on: Callable[[], bool]) -> None:
-        while goes_on() and (do := self._next()) is not None:
+        while (do := self._next(goes_on)) is not None:
             turn = self._turn
             do()
             self._end_turn(turn)
@@ -205,10 +201,10 @@ class Scheduler:
             self._end_turn(self._turn)
             self._work_while(lambda: not asked.answer.done())
 
-    def _next(self) -> Callable[[], None] | None:
-        """What to do now; None if all is done and more will not come."""
+    def _next(self, goes_on: Callable[[], bool]) -> Callable[[], None] | None:
+        """What to do now; None if all is done and more will not come, or if it does not go on."""
         with self._lock:
-            while not program_ends():
+            while goes_on() and not program_ends():
                 if self._turn is not None:
                     # A caller decides in a thread of its own.
                     self._owner_wakes.wait()
@@ -311,6 +307,7 @@ class Scheduler:
                 return
             pending = self._works.setdefault(unfinished.work.key, Pending(unfinished.work))
             pending.questions.append(question)
+            Pending.drop_needless(self._works)
             if pending.work.is_apart and pending.stop is None:
                 pending.stop = Cancellation()
                 self._threads.pop("apart", None)

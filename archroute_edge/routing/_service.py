@@ -1,32 +1,25 @@
-"""A router behind a bounded queue: what servers and desktop apps put between themselves and it."""
+"""A router behind a bounded queue, for servers and desktop apps."""
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 import weakref
-from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
+from typing import Any
 
 from archroute_edge.conversation import Messages, Turn, read_messages
-from archroute_edge.decision import Decision, Verdict, Warmup
-from archroute_edge.errors import ConversationError, EngineError, QueueFullError, ServiceClosedError, SettingsError
+from archroute_edge.decision import Decision, Warmup
+from archroute_edge.errors import ConversationError, EngineError, SettingsError
 from archroute_edge.routes import Route, RouteTable
+from archroute_edge.routing._account import Account
 from archroute_edge.routing._questions import Question, WarmUp
 from archroute_edge.routing._router import Router
 from archroute_edge.routing._setting_limits import check_deadline, check_keys
-from archroute_edge.system import OwnProcess, program_ends, quiet_at_the_end
-
-MOST_WAITING_BYTES: Final = 32 << 20
-"""Text that may wait in one service."""
-# Share of the newest decision in the mean that QueueFullError.retry_after goes by, and what it is before there was any.
-_NEWEST_SHARE: Final = 0.2
-_FIRST_GUESS_S: Final = 1.0
+from archroute_edge.system import quiet_at_the_end
 
 
 @dataclass(frozen=True)
@@ -51,120 +44,6 @@ class ServiceStats:
     """How often a warm-up was stopped by a decision; it goes on when there is time."""
     evictions: int
     """Conversations and prefixes that have given way to others in the KV cache of the present model."""
-
-
-class Account:
-    """What one service has asked for: its counts, its bounds, and its end.
-
-    Args:
-        limit: questions that may wait, and warm-ups.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.counts: Counter[str] = Counter()
-        self.questions: dict[Question, None] = {}
-        """Those without an answer, oldest first."""
-        self.warms: dict[WarmUp, None] = {}
-        self.is_closed = False
-        self.mean_s: float | None = None
-        self.process = OwnProcess()
-        self.lock = threading.RLock()
-        self._changed = threading.Condition(self.lock)
-
-    def count(self, verdicts: Sequence[Verdict | None]) -> None:
-        """Note that these are answered; None stands for a fallback at the deadline."""
-        with self.lock:
-            self.counts["decided"] += len(verdicts)
-            self.counts["deadlines"] += sum(each is None or each.reason == "deadline" for each in verdicts)
-
-    def note_time(self, took_s: float) -> None:
-        """Note how long a decision took, for :attr:`QueueFullError.retry_after`."""
-        self.mean_s = took_s if self.mean_s is None else _NEWEST_SHARE * took_s + (1 - _NEWEST_SHARE) * self.mean_s
-
-    def check_open(self) -> None:
-        """Go on only if questions are taken.
-
-        Raises:
-            ServiceClosedError: closed, or another process's.
-        """
-        # Before any lock is taken: the thread that held it has stayed in the other process.
-        self.process.check("service")
-        if self.is_closed:
-            raise ServiceClosedError("the service has been closed")
-        if program_ends():
-            raise ServiceClosedError("the program ends; nothing more is decided")
-
-    def admit(self, asked: Question | WarmUp) -> tuple[Sequence[Question | WarmUp], QueueFullError | None]:
-        """Take ``asked`` in: what has to give way for it, and the error that says so to questions.
-
-        Raises:
-            ServiceClosedError: closed, or another process's.
-            QueueFullError: too many questions wait already, or too much text, and no other caller has more of it.
-        """
-        self.check_open()
-        with self.lock:
-            if isinstance(asked, Question):
-                return self._admit(asked)
-            gone = [each for each in self.warms if each.caller == asked.caller]
-            left = [each for each in self.warms if each.caller != asked.caller]
-            while left and (len(left) >= self.limit or _n_bytes([*left, asked]) > MOST_WAITING_BYTES):
-                gone.append(left.pop(0))
-            self.warms[asked] = None
-            return gone, None
-
-    def _admit(self, question: Question) -> tuple[Sequence[Question], QueueFullError | None]:
-        waiting = [each for each in self.questions if not each.is_running]
-        gone: list[Question] = []
-        full: QueueFullError | None = None
-        while waiting and ((is_many := len(waiting) >= self.limit) or _n_bytes([*waiting, question]) > MOST_WAITING_BYTES):
-            self.counts["refused"] += 1
-            full = self._full(len(waiting))
-            weights: Counter[Hashable] = Counter()
-            for each in (question, *waiting):
-                weights[each.caller] += 1 if is_many else each.n_bytes
-            longest, weight = weights.most_common(1)[0]
-            if weight <= weights[question.caller]:
-                raise full
-            gone.append([each for each in waiting if each.caller == longest][-1])
-            waiting.remove(gone[-1])
-        self.questions[question] = None
-        return gone, full
-
-    def _full(self, n_waiting: int) -> QueueFullError:
-        retry_after = _FIRST_GUESS_S if self.mean_s is None else max(0.1, self.mean_s * n_waiting)
-        return QueueFullError(f"{n_waiting} requests wait already; ask again in {retry_after:.1f} s", retry_after=retry_after)
-
-    def forget(self, each: Question | WarmUp) -> None:
-        """Note that there is an answer, or that it is not wanted."""
-        with self.lock:
-            (self.questions if isinstance(each, Question) else self.warms).pop(each, None)  # type: ignore[arg-type]
-            if isinstance(each, Question) and each.answer.cancelled():
-                self.counts["cancelled"] += 1
-            self._changed.notify_all()
-
-    def close(self, *, drain: bool, timeout: float | None, fail: bool = True) -> None:
-        """Take nothing more, call warm-ups off, and wait for questions; those without an answer in time get an error.
-
-        Args:
-            drain: whether to wait for them.
-            timeout: seconds to wait; None is no bound.
-            fail: whether those without an answer get an error.
-        """
-        with self.lock:
-            self.is_closed = True
-            warms = list(self.warms)
-        for warm in warms:
-            warm.answer.call_off()
-        if drain:
-            with self.lock:
-                self._changed.wait_for(lambda: not self.questions or program_ends(), timeout)
-        for question in list(self.questions) if fail else ():
-            question.answer.fail(ServiceClosedError("the service was closed before the request was finished"))
-
-
-def _n_bytes(asked: Iterable[Question | WarmUp]) -> int:
-    return sum(each.n_bytes for each in asked)
 
 
 class RoutingService:
@@ -219,7 +98,7 @@ class RoutingService:
             routes: other routes than the router's own.
             scores: also give the probability of every route.
             key: names the conversation.
-            deadline: seconds from now by which the future has an answer, if need be with ``reason == "deadline"``.
+            deadline: seconds from now by which the future has an answer, if necessary with ``reason == "deadline"``.
             caller: who asks; callers take turns.
 
         Raises:
@@ -231,19 +110,20 @@ class RoutingService:
         """
         check_deadline(deadline)
         started = time.monotonic()
-        self._account.check_open()
-        question = self._router.question(
-            [read_messages(messages)],
-            routes=routes,
-            scores=scores,
-            keys=[key],
-            caller=caller,
-            deadline=deadline,
-            account=self._account,
-            started=started,
-            is_many=False,
+        read = [read_messages(messages)]
+        return self._ask(
+            lambda router: router.question(
+                read,
+                routes=routes,
+                scores=scores,
+                keys=[key],
+                caller=caller,
+                deadline=deadline,
+                account=self._account,
+                started=started,
+                is_many=False,
+            )
         )
-        return self._router.submit(question)
 
     @quiet_at_the_end()
     def submit_many(
@@ -264,9 +144,9 @@ class RoutingService:
         """
         names = check_keys(keys, len(conversations))
         read = [_read_one_of_many(messages, index) for index, messages in enumerate(conversations)]
-        self._account.check_open()
-        question = self._router.question(read, routes=routes, scores=scores, keys=names, caller=caller, account=self._account)
-        return self._router.submit(question)
+        return self._ask(
+            lambda router: router.question(read, routes=routes, scores=scores, keys=names, caller=caller, account=self._account)
+        )
 
     @quiet_at_the_end()
     def warm(
@@ -285,8 +165,18 @@ class RoutingService:
             ServiceClosedError: the service has been closed.
             ArchRouteError: as :meth:`submit`.
         """
-        self._account.check_open()
-        return self._router.submit(self._router.warm_up(messages, routes=routes, caller=caller, account=self._account))
+        return self._ask(lambda router: router.warm_up(messages, routes=routes, caller=caller, account=self._account))
+
+    def _ask(self, make: Callable[[Router], Question | WarmUp]) -> Future[Any]:
+        while True:
+            self._account.check_open()
+            router = self._router
+            try:
+                return router.submit(make(router))
+            except EngineError:
+                # Else another router has taken its place meanwhile, and it was closed.
+                if router is self._router:
+                    raise
 
     @quiet_at_the_end()
     def replace(self, router: Router) -> None:

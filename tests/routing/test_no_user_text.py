@@ -87,7 +87,6 @@ def check(decision: Decision | dict[str, Any]) -> None:
 def test_the_router_says_no_match(router: Router, messages: Messages) -> None:
     check(router.route(messages))
     check(router.route(messages, scores=True, deadline=5))
-    check(router.stand_in(messages))
     check(router.route_many([messages])[0])
 
 

@@ -19,10 +19,11 @@ from archroute_edge import Cancellation, Route, RouteTable
 from archroute_edge.conversation import Turn
 from archroute_edge.decision import Verdict
 from archroute_edge.errors import DecisionCancelledError, EngineError, QueueFullError, ServiceClosedError
-from archroute_edge.routing import _service as service_module
-from archroute_edge.routing._questions import FairQueue, Question, WarmUp
+from archroute_edge.routing import _account
+from archroute_edge.routing._account import Account
+from archroute_edge.routing._questions import Question, WarmUp
+from archroute_edge.routing._queues import FairQueue
 from archroute_edge.routing._scheduler import Scheduler
-from archroute_edge.routing._service import Account
 from tests.fakes import FakeDecider, verdict_of
 from tests.gate import PATIENCE_S, our_threads
 
@@ -207,6 +208,21 @@ class TestOrder:
 
 
 class TestUnfinishedWork:
+    def test_what_no_question_waits_for_is_bounded(self, scheduler: Scheduler, decider: FakeDecider) -> None:
+        """Would break if tables that come with requests left work behind, one each, however many come."""
+        tables = [RouteTable([Route(f"table {number}")]) for number in range(30)]
+        decider.unready = {table.names[0] for table in tables}
+        decider.close_gate()
+        for table in tables:
+            question = ask("late", table, deadline=0.01)
+            scheduler.submit(question)
+            assert result(question) == [None]
+        decider.opened.set()
+        last = warm("last")
+        scheduler.submit(last)
+        result(last)
+        assert 30 - 12 <= len(decider.unready) < 30
+
     def test_it_goes_on_past_the_deadline(self, scheduler: Scheduler, decider: FakeDecider) -> None:
         """Would break if a machine that is slower than the deadline began again with every question, and never answered."""
         decider.unready.add("own")
@@ -412,7 +428,7 @@ class TestBounds:
 
     def test_text_that_waits_is_bounded(self, scheduler: Scheduler, busy: Question, monkeypatch: pytest.MonkeyPatch) -> None:
         """Would break if ``--queue`` counted requests alone: 64 of 4 MiB may wait."""
-        monkeypatch.setattr(service_module, "MOST_WAITING_BYTES", 10_000)
+        monkeypatch.setattr(_account, "MOST_WAITING_BYTES", 10_000)
         account = Account(99)
         large = [ask("x" * 4000, caller="greedy", account=account) for _ in range(2)]
         for each in large:
@@ -537,6 +553,28 @@ class TestTheEnd:
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
         assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
+def test_a_callback_may_wait_for_an_answer_that_another_thread_gives(scheduler: Scheduler, decider: FakeDecider) -> None:
+    """Would break if the owner, which calls it, waited for something to do while its own caller has the answer already."""
+    decider.unready.add("others")
+    decider.apart = threading.Event()
+    found: list[object] = []
+    done = threading.Event()
+
+    def ask_again(_answer: object) -> None:
+        late = ask("late", OTHERS, deadline=0.05)
+        scheduler.ask(late)
+        scheduler.work_until_answered(late)
+        found.append(result(late))
+        done.set()
+
+    first = ask("first")
+    first.answer.add_done_callback(ask_again)
+    scheduler.submit(first)
+    assert done.wait(PATIENCE_S)
+    assert found == [[None]]
+    decider.apart.set()
 
 
 @pytest.mark.parametrize("put", [Scheduler.ask, Scheduler.submit])

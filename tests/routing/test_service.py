@@ -124,6 +124,21 @@ def test_replacing_the_router(service: RoutingService, gate: Gate, busy: Future[
     assert service.router.n_ctx > 0
 
 
+def test_a_request_that_meets_a_replacement_goes_to_the_new_router(
+    service: RoutingService, random_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if a service that is open said that a router has been closed."""
+    old = service.router
+    ask = old.question
+
+    def replaced_meanwhile(*read: Any, **settings: Any) -> Any:
+        service.replace(Router(ROUTES, model=random_encoder, prefix_cache=False))
+        return ask(*read, **settings)
+
+    monkeypatch.setattr(old, "question", replaced_meanwhile)
+    assert service.submit("fix it").result(PATIENCE_S).decided_by == "random-encoder.gguf"
+
+
 def test_replacing_the_model(random_model: Path, random_encoder: Path, gate: Gate) -> None:
     """What waits finishes on the old one, which is then closed."""
     with RoutingService(Router(config=CONFIG, model=random_model, prefix_cache=False)) as service:
