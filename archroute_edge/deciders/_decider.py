@@ -1,4 +1,4 @@
-"""What a way to decide is, and what is left of a decision that cannot be finished in time."""
+"""The base class of deciders, and the work that a decision may have to wait for."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """What many decisions need first: a static prefix, the vectors of a table, a model that is opened.
+    """What many decisions need first: a static prefix, the vectors of a table, a loaded model.
 
-    Thrown away at every deadline, it would never be done by decisions whose deadlines are shorter than it takes. So a scheduler
-    goes on with it beyond them.
+    A scheduler goes on with it past their deadlines: if those are shorter than the work, it would never be done.
     """
 
     key: Hashable
@@ -56,11 +55,11 @@ class Decider(ABC):
     """Finds the route of a conversation. One caller at a time, except where it says "from any thread"."""
 
     model: LoadedModel
-    """The loaded model; of several the one that decides first."""
+    """The loaded model; if there are several, the one that decides first."""
     batch_size: int = 1
     """How many conversations of several callers are worth giving to :meth:`decide_many` at once."""
     list_size: int = 1
-    """How many of one caller's list are."""
+    """How many conversations of one caller's list are."""
 
     @abstractmethod
     def decide_many(

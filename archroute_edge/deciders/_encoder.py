@@ -19,11 +19,11 @@ from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
 from archroute_edge.deciders._encoder_model import (
     TEXT_FORMAT,
     Hubness,
-    conversation_text,
     conversation_window,
     read_encoder_scale,
     read_hubness,
     route_text,
+    window_text,
 )
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.decoding import SavedStates
@@ -56,7 +56,7 @@ class EncoderDecider(Decider):
 
     Args:
         model: a loaded encoder; closed with the decider.
-        name: what decisions say of who decided.
+        name: stands in decisions as :attr:`Verdict.decided_by`.
         table: a route table whose vectors are got ready at once.
         n_threads: threads for evaluation; the physical cores by default.
         vectors_folder: where route vectors are saved; None saves none.
@@ -105,7 +105,7 @@ class EncoderDecider(Decider):
             raise UnfinishedError(Work(table, lambda flag: self._routes.of(table, keep=keep, cancellation=flag), table))
         started = time.perf_counter()
         windows = [conversation_window(turns) for turns in conversations]
-        encoded = [self._engine.encode(conversation_text(turns)) for turns in conversations]
+        encoded = [self._engine.encode(window_text(window)) for window in windows]
         written = time.perf_counter()
         routes, n_route_evaluations = self._routes.of(table, keep=keep, cancellation=cancellation)
         vectors = self._engine.embed(encoded, cancellation)
@@ -152,7 +152,7 @@ class EncoderDecider(Decider):
         return shares
 
     def warm(self, table: RouteTable, _turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
-        """Get the vectors of ``table`` ready; of a conversation nothing can be worked out before it is whole."""
+        """Get the vectors of ``table`` ready. Nothing of a conversation can be worked out before it is whole."""
         started = time.perf_counter()
         routes, n_evaluations = self._routes.of(table, keep=True, cancellation=cancellation)
         return Warmup(routes.n_tokens, routes.n_tokens if n_evaluations else 0, 1000 * (time.perf_counter() - started))
@@ -165,7 +165,7 @@ class EncoderDecider(Decider):
 
 @dataclass(frozen=True)
 class TableVectors:
-    """One row for each route of a table, in its order, what is taken off its cosines, and the tokens of their texts."""
+    """One row for each route of a table, in its order; what is subtracted from its cosines; the tokens of all texts."""
 
     vectors: Vectors
     hubness: npt.NDArray[np.float64]
@@ -174,7 +174,7 @@ class TableVectors:
 
 @dataclass
 class _Begun:
-    """A table whose evaluation was stopped: the tokens of its texts, and the vectors of the first of them."""
+    """A table whose evaluation was stopped: the tokens of its texts, and the vectors of the first ones."""
 
     encoded: list[EncodedText] = field(default_factory=list)
     parts: list[Vectors] = field(default_factory=list)
@@ -186,8 +186,8 @@ class RouteVectors:
 
     Args:
         engine: computes those that are not known.
-        hubness: what is taken off their cosines; None takes nothing off.
-        saved: where they are kept for the next process; None keeps none.
+        hubness: what is subtracted from their cosines; None subtracts nothing.
+        saved: keeps them for the next process; None keeps none.
     """
 
     def __init__(self, engine: EmbeddingEngine, hubness: Hubness | None, saved: SavedStates | None) -> None:

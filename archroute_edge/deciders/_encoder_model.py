@@ -1,13 +1,13 @@
-"""What a sentence encoder is given to read, and what turns its cosines into probabilities.
+"""The texts that a sentence encoder reads, and the numbers that turn its cosines into probabilities.
 
 An encoder is trained on texts made here and must be asked with texts made here, so a GGUF says which version of them it
 knows (``archroute.encoder.text_format``). A change to what is made here is a new version.
 
-Hubness: among many texts a few are near to nearly everything, and would be the nearest to too many messages. Cross-domain
+Hubness: among many texts, a few are near to nearly everything and would be the nearest to too many messages. Cross-domain
 similarity local scaling (Conneau et al. 2018, "Word translation without parallel data", section 2.3) lowers the similarity to a
 point by the mean of its similarities to its nearest neighbours on the other side. The neighbours are sought among messages that
-the encoder's training chose, whose vectors come with the model, in its GGUF. What the method takes off for a message changes
-nothing about which route is the nearest, so that is left out.
+the encoder's training chose, whose vectors come with the model, in its GGUF. The method also
+subtracts a term for each message; it changes no order of routes, so it is left out.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})"
 
 
 def route_text(route: Route) -> str:
-    """The text of a route: its name in words, and its description behind a colon where it has one."""
+    """The text of a route: its name in words, and its description, if any, behind a colon."""
     words, description = name_in_words(route.name), route.description.strip()
     return f"{words}: {description}" if description else words
 
@@ -78,7 +78,7 @@ def route_text(route: Route) -> str:
 def name_in_words(name: str) -> str:
     """``bug_fixing``, ``bug-fixing`` and ``bugFixing`` as ``bug fixing`` and ``bug Fixing``.
 
-    Capitals within words are left as they are where the name has spaces or other separators.
+    Capitals within words stay if the name has spaces or other separators.
     """
     words = _SEPARATOR.sub(" ", name)
     if not re.search(r"\s", words.strip()):
@@ -90,8 +90,7 @@ def conversation_window(turns: Sequence[Turn]) -> TrimmedConversation:
     """The turns that an encoder reads: the last user turn and up to five before it, each shortened.
 
     Args:
-        turns: the conversation, oldest first; with at least one user turn. What stands behind the last user turn is not
-            read.
+        turns: the conversation, oldest first, with at least one user turn. Turns behind the last user turn are not read.
     """
     last = max(index for index, turn in enumerate(turns) if turn.role == "user")
     read = turns[max(0, last - EARLIER_MESSAGES) : last + 1]
@@ -102,18 +101,22 @@ def conversation_window(turns: Sequence[Turn]) -> TrimmedConversation:
 
 
 def conversation_text(turns: Sequence[Turn]) -> str:
-    """The text of a conversation: what :func:`conversation_window` keeps of it, a message a line, the newest first,
-    the others marked as earlier ones.
+    """The text of a conversation: that of its :func:`conversation_window`."""
+    return window_text(conversation_window(turns))
 
-    An encoder knows a word's place from the beginning of a text, so that is where the message stands that is asked
-    about, and what is cut off at the end of a long text is the oldest.
+
+def window_text(window: TrimmedConversation) -> str:
+    """What an encoder reads: a message a line, the newest first, the others marked as earlier ones.
+
+    An encoder knows a word's place from the beginning of a text. So the message to route stands there, and what is cut off
+    at the end of a long text is the oldest.
     """
-    *earlier, last = conversation_window(turns).turns
+    *earlier, last = window.turns
     return "\n".join([last.content, *(EARLIER + turn.content for turn in reversed(earlier))])
 
 
 def shorten(text: str, n_words: int) -> str:
-    """``text`` in at most ``n_words`` words, an ellipsis for its middle where it has more; else ``text`` itself."""
+    """``text`` in at most ``n_words`` words, with an ellipsis for the middle of a longer one; else ``text`` itself."""
     reach = n_words * _CHARACTERS_A_WORD
     beginning = ending = text
     if len(text) > 2 * reach:
@@ -123,7 +126,7 @@ def shorten(text: str, n_words: int) -> str:
     n_head = int(n_words * _HEAD_SHARE)
     ends = [match.end() for match in islice(_WORD.finditer(beginning), n_head)]
     starts = [match.start() for match in _WORD.finditer(ending)][n_head - n_words :]
-    # White space alone, where it is that long, has no words.
+    # Long white space alone has no words.
     return beginning[: ends[-1] if ends else 0] + _ELLIPSIS + ending[starts[0] if starts else len(ending) :]
 
 
@@ -131,12 +134,12 @@ def shorten(text: str, n_words: int) -> str:
 class EncoderScale:
     """The probability of a route is proportional to exp(scale * its cosine), that of ``other`` to exp(scale * other_cosine).
 
-    Of a route's cosine its hubness is taken off first, where the model knows of any.
+    If the model has hubness, that of a route is subtracted from its cosine first.
 
     Args:
         scale: how much a difference of cosines says; positive.
         other_cosine: the cosine, -1 to 1, at which ``other`` is as probable as a route.
-        switch_over: the confidence, 0 to 1, from which on a cascade leaves the decision to the encoder.
+        switch_over: the confidence, 0 to 1, from which a cascade leaves the decision to the encoder.
     """
 
     scale: float = 20.0
@@ -179,7 +182,7 @@ def _number(header: GGUFHeader, key: str, default: float, least: float, most: fl
 
 @dataclass(frozen=True, eq=False)
 class Hubness:
-    """What to take off the cosines of routes.
+    """What to subtract from the cosines of routes.
 
     Args:
         weight: times the mean cosine to the nearest reference messages; 0 to 2.
@@ -192,7 +195,7 @@ class Hubness:
     references: Vectors
 
     def of(self, routes: Vectors) -> npt.NDArray[np.float64]:
-        """For each row of ``routes`` (routes, width) what is taken off: (routes,)."""
+        """What to subtract for each row of ``routes`` (routes, width): (routes,)."""
         cosines = routes.astype(np.float64) @ self.references.astype(np.float64).T
         first = cosines.shape[1] - self.neighbours
         nearest = np.partition(cosines, first, axis=1)[:, first:]
@@ -201,7 +204,7 @@ class Hubness:
 
 
 def read_hubness(header: GGUFHeader) -> Hubness | None:
-    """What a GGUF says about it; None where it says nothing. The references are whole numbers of 8 bits, row by row.
+    """The hubness in a GGUF; None if it has none. The references are whole numbers of 8 bits, row by row.
 
     Raises:
         ModelFileError: the references are none for vectors of the model's width, or a number is out of its range.

@@ -42,7 +42,7 @@ _SMALLEST_CONTEXT: Final = 4096
 # Joins of the conversation's text with what is around it, the guessed tokens, and the answer's own.
 _SLACK_TOKENS: Final = 64
 _MOST_TABLES: Final = 256
-# Of what is kept for tables: their texts, and the tokens of their prompts as Python's numbers.
+# A prepared table takes its texts, and the tokens of its prompt as Python's numbers.
 _MOST_TABLE_BYTES: Final = 64 << 20
 _BYTES_A_TOKEN: Final = 40
 
@@ -52,7 +52,7 @@ class GenerativeDecider(Decider):
 
     Args:
         model: loaded and checked; closed with the decider.
-        name: what decisions say of who decided.
+        name: stands in decisions as :attr:`Verdict.decided_by`.
         prompt_format: how the model wants to be asked.
         settings: see :class:`GenerativeSettings`.
         table: a route table that the context is sized for at once.
@@ -284,7 +284,7 @@ class TableContext:
         return self._settings.n_ctx or min(most, max(_SMALLEST_CONTEXT, 2 * needed))
 
     def _fit(self, table: RouteTable, static: StaticParts) -> None:
-        """Make the context, or a larger one where ``table`` needs it."""
+        """Make the context, or a larger one if ``table`` needs it."""
         wanted = self.cells_for(table, static)
         if self._engine is not None and self._engine.n_ctx >= wanted:
             return

@@ -23,7 +23,7 @@ _OF_A_PROMPT: Final = ("decoder", "n_ctx", "budget", "flash_attention", "kv_type
 
 
 def open_decider(files: tuple[ModelFile, ...], settings: DeciderSettings, table: RouteTable) -> Decider:
-    """Load the model, of a cascade the encoder, and get ready for ``table``.
+    """Load the model, or the encoder of a cascade, and get ready for ``table``.
 
     Raises:
         SettingsError: a setting means nothing to the models.
@@ -54,7 +54,7 @@ def _prompt_format(decider: Decider) -> str:
 
 
 def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings, table: RouteTable) -> Decider:
-    # What is said of prompts is said to the second model, which is opened when it is needed.
+    # Settings about prompts are for the second model, which is opened when it is needed.
     plain = DeciderSettings(
         GenerativeSettings(
             n_threads=settings.generative.n_threads,

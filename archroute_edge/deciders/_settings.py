@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DecoderName = Literal["fast", "grammar"]
 
 CASCADE: Final = "+"
-"""Stands between the names of an encoder and of the language model that it asks where it is not sure."""
+"""Stands between the names of an encoder and of the language model that decides if the encoder is not sure."""
 
 NO_PROMPT: Final = "none"
 """Stands in the place of a prompt format for an encoder."""
@@ -36,11 +36,11 @@ class GenerativeSettings:
         decoder: ``fast``, or ``grammar`` for llama.cpp's own sampler.
         n_ctx: cells of the KV cache.
         n_threads: threads for evaluation; the physical cores by default.
-        n_gpu_layers: layers on the GPU; all by default, where the build has one.
+        n_gpu_layers: layers on the GPU; by default all, if the build has one.
         budget: tokens of conversation in a prompt.
         flash_attention: by default on for short static prefixes and off for long ones, as measured.
         prefix_folder: where static prefixes are saved; None saves none.
-        kv_type: number type of the KV cache; quantized ones turn flash attention on, without which there are none.
+        kv_type: number type of the KV cache; quantized types need flash attention and turn it on.
     """
 
     decoder: DecoderName = "fast"
@@ -60,9 +60,9 @@ class DeciderSettings:
     Args:
         generative: how a language model works; an encoder takes threads, GPU layers and the folder from it.
         prompt_format: how a language model is asked; ``auto`` is what it was trained on.
-        switch_over: the confidence from which on a cascade leaves the decision to the encoder; None is that of the
-            calibration, if it has one, else the encoder's own.
-        calibration: of the model, of a cascade the encoder's.
+        switch_over: the confidence from which a cascade leaves the decision to the encoder; None is the calibration's, if
+            it has one, else the encoder's own.
+        calibration: the model's, or the encoder's in a cascade.
     """
 
     generative: GenerativeSettings
@@ -72,7 +72,7 @@ class DeciderSettings:
 
 
 def find_models(name: str | Path) -> tuple[ModelFile, ...]:
-    """The files that ``name`` stands for: one model, or for ``ENCODER+MODEL`` two. Of their content nothing is read.
+    """The files that ``name`` stands for: one model, or two for ``ENCODER+MODEL``. Their content is not read.
 
     Raises:
         SettingsError: more than two names.
@@ -90,7 +90,7 @@ def find_models(name: str | Path) -> tuple[ModelFile, ...]:
 class Identity:
     """What tells a decider from any other: the files' fingerprints, and how a language model is asked.
 
-    ``first`` is what a calibration is held against: of a cascade its encoder, else the same.
+    ``first`` is what a calibration must match: a cascade's encoder, else the same.
     """
 
     name: str
