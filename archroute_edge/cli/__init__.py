@@ -59,7 +59,8 @@ class _OneLineErrors(LazyGroup):
             code = super().main(args, prog_name, complete_var, False, **extra)
         except click.UsageError as exc:
             command = exc.ctx.command_path if exc.ctx else "archroute"
-            _complain(f"{exc.format_message().rstrip('.')}; see {command} --help")
+            said = exc.format_message().rstrip(".")
+            _complain(f"{said} See {command} --help" if said.endswith("?") else f"{said}; see {command} --help")
             sys.exit(exc.exit_code)
         except click.Abort:
             click.echo("archroute: interrupted", err=True)

@@ -251,6 +251,8 @@ def parse_json(raw: bytes, place: str) -> Any:
     def refuse(name: str) -> Any:
         raise ConversationError(f"{place}: not JSON: {name} is no value of it")
 
+    if not raw.strip():
+        raise ConversationError(f"{place}: empty; expected JSON")
     try:
         return json.loads(raw.decode("utf-8-sig"), parse_constant=refuse)
     except UnicodeDecodeError as exc:

@@ -140,7 +140,7 @@ def test_a_whole_number_is_no_other_kind_of_number(value: Any) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "line 3:1: not JSON: Expecting value"),
+        (b"", "line 3: empty; expected JSON"),
         (b'[\n{"a": }]', "line 3:2: not JSON"),
         (b"\xff", r"line 3: not UTF-8 \(byte 0\)"),
         (b"[" * 100_000, "line 3: JSON that cannot be used: nested too deep"),
