@@ -79,8 +79,3 @@ def test_options_for_language_models_stand_apart(run: Run) -> None:
 
 def test_version(run: Run) -> None:
     assert run("--version").stdout == f"archroute, version {__version__}\n"
-
-
-def test_a_slip_is_answered_with_a_suggestion_and_the_help() -> None:
-    done = CliRunner().invoke(main, ["rout"], prog_name="archroute")
-    assert done.stderr == "archroute: error: No such command 'rout'. Did you mean 'route'? See archroute --help\n"
