@@ -96,7 +96,7 @@ def test_a_configuration_that_is_not_there(run: Run, tmp_path: Path, command: st
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "not JSON"),
+        (b"", ": empty; expected JSON"),
         (b'[{"role": "user",\n "content": }]', ":2: not JSON"),
         (b'"text"', "expected a list"),
         (b'{"messages": {}}', "expected a list"),

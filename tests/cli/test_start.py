@@ -110,10 +110,11 @@ def test_the_list_is_the_one_that_click_writes(columns: int) -> None:
     assert main.places.keys() == main.commands.keys() == set(main.list_commands(ctx))
 
 
-def test_a_name_that_is_nearly_one() -> None:
-    result = CliRunner().invoke(main, ["rout"], prog_name="archroute")
+@pytest.mark.parametrize(("slip", "end"), [("rout", "[?][)]; see"), ("routee", "[?] See")])
+def test_a_name_that_is_nearly_one(slip: str, end: str) -> None:
+    result = CliRunner().invoke(main, [slip], prog_name="archroute")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert re.fullmatch(r"archroute: error: No such command 'rout'\..* 'route'.*[?] See archroute --help\n", result.stderr)
+    assert re.fullmatch(rf"archroute: error: No such command '{slip}'\..* 'route'{end} archroute --help\n", result.stderr)
 
 
 def test_the_end_of_a_process_is_quick(kernel_verdict: Path) -> None:
