@@ -200,7 +200,7 @@ class TestStreams:
 
     def test_closed_standard_input_holds_no_messages(self) -> None:
         message = one_line(shell("$archroute route --messages - <&-"))
-        assert message.startswith("standard input:1: not JSON")
+        assert message.startswith("standard input: empty; expected JSON")
 
 
 @pytest.mark.parametrize("locale", ["C", "de_DE.ISO-8859-1"])
