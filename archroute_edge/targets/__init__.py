@@ -13,12 +13,12 @@ from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
     from archroute_edge.targets._outcome import fallback_decision, make_decision, no_text_decision
-    from archroute_edge.targets._route_advice import advice, bundled_encoder
+    from archroute_edge.targets._route_advice import advice
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
             "_outcome": "fallback_decision make_decision no_text_decision",
-            "_route_advice": "advice bundled_encoder",
+            "_route_advice": "advice",
         },
     )

@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-import numpy as np
-
 from archroute_edge.config import Advice, RoutingConfig, is_router_name, shorten
 from archroute_edge.deciders import find_models
-from archroute_edge.engine import N_TEXTS, Cancellation, EmbeddingEngine, LoadedModel, Vectors, physical_cores
+from archroute_edge.engine import EmbeddingEngine, LoadedModel, Vectors
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.models import BUNDLED_ENCODER
 from archroute_edge.routes import Route, RouteTable
@@ -47,14 +45,10 @@ def bundled_encoder() -> Iterator[Embed]:
         ModelError: the bundled encoder cannot be loaded.
     """
     model = LoadedModel(find_models(BUNDLED_ENCODER)[0].path, wanted="encoder")
-    engine = EmbeddingEngine(model, physical_cores(), _N_TOKENS)
+    # One thread: the texts are few and short, and on a machine that does other work threads wait for each other far longer.
+    engine = EmbeddingEngine(model, 1, _N_TOKENS)
     try:
-        yield lambda texts: np.concatenate(
-            [
-                engine.embed([engine.encode(text) for text in texts[first : first + N_TEXTS]], Cancellation())
-                for first in range(0, len(texts), N_TEXTS)
-            ]
-        )
+        yield lambda texts: engine.embed([engine.encode(text) for text in texts])
     finally:
         engine.close()
         model.close()
@@ -111,15 +105,16 @@ def _compared(config: RoutingConfig, embed: Embed) -> Iterator[Advice]:
     routes = [route for route in config.table if route.description.strip()]
     if not routes:
         return
-    descriptions = embed([route.description for route in routes])
-    names = embed([" ".join(_WORD.findall(route.name)) or route.name for route in routes])
-    alike, called = descriptions @ descriptions.T, names @ descriptions.T
+    called = [" ".join(_WORD.findall(route.name)) or route.name for route in routes]
+    vectors = embed([*(route.description for route in routes), *called])
+    descriptions, names = vectors[: len(routes)], vectors[len(routes) :]
+    alike, fits = descriptions @ descriptions.T, names @ descriptions.T
     for number, route in enumerate(routes):
         message = ""
         if (alike[number, :number] >= _OVERLAP).any():
             like = routes[int((alike[number, :number] >= _OVERLAP).argmax())]
             message = f"is described much like {shorten(like.name)}; say what sets the two apart"
-        elif _differs(route, float(called[number, number]), float(called[number].max())):
+        elif _differs(route, float(fits[number, number]), float(fits[number].max())):
             message = "has a name that says something else than its description; the model reads both, so let them agree"
         if message:
             yield Advice(message, route.name, config.route_lines.get(route.name))

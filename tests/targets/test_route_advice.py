@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from archroute_edge.config import Advice, RoutingConfig, load_config, parse_config
@@ -12,9 +13,8 @@ from archroute_edge.engine import Vectors
 from archroute_edge.errors import ModelFileError
 from archroute_edge.evaluation import shipped_cases
 from archroute_edge.routes import Route, RouteTable
-from archroute_edge.targets import _route_advice as route_advice
-from archroute_edge.targets import advice, bundled_encoder
-from archroute_edge.targets._route_advice import Embed
+from archroute_edge.targets import advice
+from archroute_edge.targets._route_advice import Embed, bundled_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING = [
@@ -103,20 +103,19 @@ def test_many_routes_described_alike_are_named_once_each(embed: Embed) -> None:
     assert [item.route for item in found if "much like" in item.message] == [f"invoices_{number}" for number in range(1, 5)]
 
 
-def test_an_encoder_that_cannot_be_loaded_costs_the_comparison_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+def test_an_encoder_that_fails_costs_the_comparison_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_texts: Sequence[str]) -> Vectors:
         raise ModelFileError("damaged")
 
-    monkeypatch.setattr(route_advice, "bundled_encoder", fail)
-    (only,) = advice(RoutingConfig(RouteTable([Route("a", "b")]), default_model="a/b"))
+    (only,) = advice_on({"a": "b"}, fail)
     assert "very short" in only.message
+    assert "the routes were not compared with each other: damaged" in caplog.text
 
 
 def no_vectors(texts: Sequence[str]) -> Vectors:
-    """Every text lies at a right angle to every other one but itself."""
-    import numpy as np
-
-    return np.array([np.eye(512, dtype=np.float32)[hash(text) % 512] for text in texts])
+    """Every text lies at a right angle to every other one."""
+    places = list(dict.fromkeys(texts))
+    return np.eye(len(places), dtype=np.float32)[[places.index(text) for text in texts]]
 
 
 def read_advice(text: str) -> list[Advice]:
