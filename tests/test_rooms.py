@@ -27,6 +27,8 @@ ROOMS = [
     "quantize",
     "evaluation",
     "bench",
+    "record",
+    "gateway",
     "server",
     "server.http",
     "server.stdio",

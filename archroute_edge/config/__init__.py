@@ -14,6 +14,17 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
+    from archroute_edge.config._forward_schema import (
+        Canary,
+        ForwardSettings,
+        KeyRule,
+        ModelFacts,
+        Price,
+        Ramp,
+        Shadow,
+        TrafficRule,
+        Upstream,
+    )
     from archroute_edge.config._models import is_router_name
     from archroute_edge.config._node import Keys, Node, Place, Source, shorten
     from archroute_edge.config._reader import load_config, parse_config, parse_json, read_routes
@@ -31,6 +42,7 @@ else:
     __getattr__, __all__ = lazily(
         __name__,
         {
+            "_forward_schema": "Canary ForwardSettings KeyRule ModelFacts Price Ramp Shadow TrafficRule Upstream",
             "_models": "is_router_name",
             "_node": "Keys Node Place Source shorten",
             "_reader": "load_config parse_config parse_json read_routes",

@@ -1,4 +1,4 @@
-"""What a configuration says about routing, and nothing else of it: no keys, no addresses."""
+"""What a configuration says about routing. What it says about forwarding stands in ``_forward_schema``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from archroute_edge.config._forward_schema import ForwardSettings, Upstream
 from archroute_edge.routes import RouteTable
 
 ConfigFormat = Literal["own", "gateway", "chat-ui"]
@@ -24,11 +25,13 @@ class ModelDefinition:
         model: as written, usually ``provider/model``; ``provider/*`` stands for all models of a provider.
         name: another name that the file may call it by.
         internal: whether it is the gateway's own router, which decides and answers no user.
+        upstream: how it is reached.
     """
 
     model: str
     name: str | None = None
     internal: bool = False
+    upstream: Upstream = Upstream()
 
     @property
     def is_wildcard(self) -> bool:
@@ -91,6 +94,7 @@ class RoutingConfig:
         reading_notes: what reading the file had to decide, such as which of two descriptions to keep.
         ignored_keys: the keys that were not read, in the order of their lines.
         format: whose file it is.
+        forward: how requests are forwarded and traffic is shared.
     """
 
     table: RouteTable
@@ -103,3 +107,4 @@ class RoutingConfig:
     reading_notes: tuple[Advice, ...] = ()
     ignored_keys: tuple[IgnoredKey, ...] = ()
     format: ConfigFormat = "own"
+    forward: ForwardSettings = ForwardSettings()

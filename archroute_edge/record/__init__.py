@@ -1,0 +1,21 @@
+"""What was decided and forwarded, and what it cost: entries, kept in SQLite if asked for, listed, reported and exported.
+
+Used by: ``gateway``, ``server.http`` and ``cli``. Other rooms import only the names below; modules with an underscore belong to
+this room.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archroute_edge._exports import lazily
+
+if TYPE_CHECKING:
+    from archroute_edge.record._entry import Content, Entry, EntrySink, Operation, Outcome, Try, Usage
+else:
+    __getattr__, __all__ = lazily(
+        __name__,
+        {
+            "_entry": "Content Entry EntrySink Operation Outcome Try Usage",
+        },
+    )
