@@ -31,7 +31,7 @@ class ModelDefinition:
     model: str
     name: str | None = None
     internal: bool = False
-    upstream: Upstream = Upstream()
+    upstream: Upstream = field(default_factory=Upstream)
 
     @property
     def is_wildcard(self) -> bool:
@@ -107,4 +107,4 @@ class RoutingConfig:
     reading_notes: tuple[Advice, ...] = ()
     ignored_keys: tuple[IgnoredKey, ...] = ()
     format: ConfigFormat = "own"
-    forward: ForwardSettings = ForwardSettings()
+    forward: ForwardSettings = field(default_factory=ForwardSettings)

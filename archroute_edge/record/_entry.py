@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Outcome = Literal["completed", "failed", "aborted"]
@@ -104,7 +104,7 @@ class Entry:
     decision_ms: float | None = None
     first_byte_ms: float | None = None
     total_ms: float = 0.0
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     cost: float | None = None
     default_cost: float | None = None
     session: str | None = None
