@@ -12,10 +12,12 @@ from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
     from archroute_edge.record._entry import Content, Entry, EntrySink, Operation, Outcome, Try, Usage
+    from archroute_edge.record._recent import Activity, Minute, RecentEntries, Share, Totals
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
             "_entry": "Content Entry EntrySink Operation Outcome Try Usage",
+            "_recent": "Activity Minute RecentEntries Share Totals",
         },
     )
