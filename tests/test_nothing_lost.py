@@ -54,7 +54,8 @@ COMMANDS = {
         {_ENGINE}
     """,
     "archroute serve": f"""
-        --affinity-ttl --allowed-host --api-key --api-key-file --calibration --config --deadline --host --implicit-sessions
+        --affinity-ttl --allowed-host --api-key --api-key-file --calibration --config --deadline --forward --host
+        --implicit-sessions
         --max-affinity --max-body --model --port --prompt-format --queue --stdio --switch-over --timeout
         {_ENGINE}
     """,

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,11 @@ _http = partial(option, heading=_HTTP)
     help="How long a session keeps its first decision.",
 )
 @_http("--implicit-sessions", is_flag=True, help="Keep conversations on their model even without X-Model-Affinity.")
+@_http(
+    "--forward",
+    is_flag=True,
+    help="Send requests on to the models of their routes and pass their answers back; else nothing leaves the machine.",
+)
 @click.pass_context
 def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
     """Serve decisions to other programs, over HTTP or pipes.
@@ -141,9 +147,12 @@ def _serve_http(options: Mapping[str, Any]) -> None:
             raise
         message = f"archroute serve needs {missing}, which is not installed: pip install 'archroute-edge[server]'"
         raise SettingsError(message) from exc
+    if options["forward"]:
+        _check_gateway()
     settings = _settings(options)
     # A server logs what it does while it runs, unlike a command that ends.
-    logging.getLogger("archroute_edge.server").setLevel(logging.INFO)
+    for room in ("server", "gateway"):
+        logging.getLogger(f"archroute_edge.{room}").setLevel(logging.INFO)
     with closing(bind(settings)) as bound:
         router = open_router(options)
         config = router.config
@@ -152,14 +161,20 @@ def _serve_http(options: Mapping[str, Any]) -> None:
 
         def announce(address: str) -> None:
             many = "1 route" if len(config.table) == 1 else f"{len(config.table)} routes"
-            click.echo(f"listening on {address}, model {name}, {many} {source}", err=True)
+            forwards = ", forwarding" if settings.forward else ""
+            click.echo(f"listening on {address}, model {name}, {many} {source}{forwards}", err=True)
 
         config_path = Path(options["config"]) if options["config"] is not None else None
         run_server(router, settings, bound, config_path=config_path, announce=announce)
 
 
+def _check_gateway() -> None:
+    if find_spec("httpx2") is None:
+        raise SettingsError("--forward needs httpx2, which is not installed: pip install 'archroute-edge[gateway]'")
+
+
 def _settings(options: Mapping[str, Any]) -> ServerSettings:
-    same = ("host", "port", "deadline", "timeout", "max_body", "max_affinity", "affinity_ttl", "implicit_sessions")
+    same = ("host", "port", "deadline", "timeout", "max_body", "max_affinity", "affinity_ttl", "implicit_sessions", "forward")
     return ServerSettings(
         **{name: options[name] for name in same},
         api_key=_api_key(options),

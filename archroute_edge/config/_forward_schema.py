@@ -149,7 +149,8 @@ class ForwardSettings:
         aliases: the same for aliases.
         keys: further API keys of clients, with their limits.
         timeout: seconds for a whole request, all its tries and waiting together, up to the first byte of the answer.
-        first_byte_timeout: seconds to wait for the first byte of one target, if its model states none.
+        first_byte_timeout: seconds to wait for the first byte of one target, if its model states none. None waits 60 seconds
+            for a stream; an answer in one piece has no byte until it is whole, and may take all of ``timeout``.
         rest_after: failures in a row after which a target rests.
         rest: seconds that it rests.
         max_switch_spend_pct: how much of what a conversation would have cost without any switch may be spent on switching its
@@ -163,7 +164,7 @@ class ForwardSettings:
     aliases: Mapping[str, TrafficRule] = field(default_factory=dict, hash=False)
     keys: tuple[KeyRule, ...] = ()
     timeout: float = 600.0
-    first_byte_timeout: float = 60.0
+    first_byte_timeout: float | None = None
     rest_after: int = 3
     rest: float = 30.0
     max_switch_spend_pct: float | None = None

@@ -4,3 +4,21 @@ It keeps what the choice of a target needs to know: which targets rest, how fast
 
 Used by: ``server.http`` and ``cli``. Other rooms import only the names below; modules with an underscore belong to this room.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archroute_edge._exports import lazily
+
+if TYPE_CHECKING:
+    from archroute_edge.gateway._forward_request import ForwardRequest, RouteFound
+    from archroute_edge.gateway._gateway import Forwarded, Gateway
+else:
+    __getattr__, __all__ = lazily(
+        __name__,
+        {
+            "_forward_request": "ForwardRequest RouteFound",
+            "_gateway": "Forwarded Gateway",
+        },
+    )

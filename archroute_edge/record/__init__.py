@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
-    from archroute_edge.record._entry import Content, Entry, EntrySink, Operation, Outcome, Try, Usage
+    from archroute_edge.record._entry import Content, Entry, EntrySink, Operation, Outcome, Try, Usage, session_digest
+    from archroute_edge.record._entry_sinks import EntrySinks
     from archroute_edge.record._recent import Activity, Minute, RecentEntries, Share, Totals
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_entry": "Content Entry EntrySink Operation Outcome Try Usage",
+            "_entry": "Content Entry EntrySink Operation Outcome Try Usage session_digest",
+            "_entry_sinks": "EntrySinks",
             "_recent": "Activity Minute RecentEntries Share Totals",
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -118,3 +119,10 @@ class EntrySink(Protocol):
 
     def add(self, entry: Entry) -> None:
         """Take one more."""
+
+
+def session_digest(session: str | None) -> str | None:
+    """What stands for a session's name in entries: its digest, since clients put names of people there."""
+    if session is None:
+        return None
+    return hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -49,6 +49,8 @@ class ServerSettings:
         max_affinity: sessions that are remembered; 0 remembers none.
         affinity_ttl: seconds that a session is remembered after its decision.
         implicit_sessions: whether a conversation is a session without a header that names one.
+        forward: whether requests go on to the models of their routes; else nothing leaves the machine.
+        keep_content: whether entries of forwarded requests hold texts.
 
     Raises:
         SettingsError: a setting makes no sense, or there is no key where one is needed.
@@ -65,6 +67,8 @@ class ServerSettings:
     max_affinity: int = DEFAULT_MAX_AFFINITY
     affinity_ttl: float = DEFAULT_AFFINITY_TTL_S
     implicit_sessions: bool = False
+    forward: bool = False
+    keep_content: bool = False
 
     def __post_init__(self) -> None:
         if self.api_key is None and not self.is_loopback:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from archroute_edge import __version__
 from archroute_edge.errors import ArchRouteError, DecisionCancelledError, QueueFullError
+from archroute_edge.record import EntrySink, EntrySinks
 from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http import _chat as chat
@@ -29,6 +30,9 @@ from archroute_edge.server.http._metrics import Metrics
 from archroute_edge.server.http._reload import ConfigReload
 from archroute_edge.server.http._reply_bodies import ModelReply, ModelsReply, StatusReply
 from archroute_edge.server.http._serving import Serving, error_responses
+
+if TYPE_CHECKING:
+    from archroute_edge.gateway import Gateway
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +52,23 @@ class ServerApp:
         service: taken over: it is closed when the application shuts down.
         settings: who may ask, and how much.
         config_path: the file to watch; None where there is none.
+        sinks: get an entry of every decision and every forwarded request.
+
+    Raises:
+        ConfigError: requests are to be forwarded, and a model cannot be reached as the configuration says.
     """
 
-    def __init__(self, service: RoutingService, settings: ServerSettings, config_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        service: RoutingService,
+        settings: ServerSettings,
+        config_path: Path | None = None,
+        sinks: Iterable[EntrySink] = (),
+    ) -> None:
         metrics = Metrics(service, _PATHS)
         self.settings = settings
-        self.serving = Serving(service, settings, metrics)
+        self.serving = Serving(service, settings, metrics, EntrySinks(sinks))
+        self.gateway = _gateway(self.serving) if settings.forward else None
         self.reload = ConfigReload(config_path, self.serving)
         self.api = self._api()
         self.guard = Guard(self.api, settings, metrics.answered)
@@ -115,6 +130,8 @@ class ServerApp:
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
+            if self.gateway is not None:
+                await self.gateway.close()
             drain = not self.serving.is_forced
             await asyncio.to_thread(self.serving.service.close, drain=drain, timeout=self.settings.timeout)
 
@@ -130,6 +147,12 @@ class ServerApp:
                 logger.error("the routes could not be evaluated: %s", exc)
                 return
             self.serving.is_warm = True
+
+
+def _gateway(serving: Serving) -> Gateway:
+    from archroute_edge.gateway import Gateway
+
+    return Gateway(serving.config, serving.entries, keep_content=serving.settings.keep_content)
 
 
 def probes(serving: Serving) -> APIRouter:

@@ -45,7 +45,9 @@ def chat_endpoint(serving: Serving) -> APIRouter:
         """Answer a router prompt, routes and conversation between their tags, in the shape that its sender expects."""
         body = await read_body(request, _OPTIONS)
         prompt = _prompt(body["messages"])
-        answered = await serving.decide(request, prompt.turns, routes=prompt.table, user=body.get("user"))
+        answered = await serving.decide(
+            request, prompt.turns, routes=prompt.table, user=body.get("user"), asked_model=body.get("model")
+        )
         reply = prompt.shape.reply(answered.decision.route)
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",

@@ -17,8 +17,9 @@ from archroute_edge.conversation import Conversation
 from archroute_edge.server import MAX_NAME, options
 from archroute_edge.server.http._affinity import Pin
 from archroute_edge.server.http._bodies import body_of, read_body
+from archroute_edge.server.http._entries import pinned_entry
 from archroute_edge.server.http._reply_bodies import DecisionReply
-from archroute_edge.server.http._serving import Answered, Serving, caller_of, error_responses
+from archroute_edge.server.http._serving import Answered, Serving, caller_of, client_of, error_responses
 
 CHAT, MESSAGES, RESPONSES = "/routing/v1/chat/completions", "/routing/v1/messages", "/routing/v1/responses"
 PATHS = (CHAT, MESSAGES, RESPONSES)
@@ -103,7 +104,7 @@ async def _decide(serving: Serving, request: Request, headers: Headers, body: di
     pin = pin_of_session()
     pinned, switched = pin is not None, False
     if pin is None:
-        answered = await serving.decide(request, conversation, routes=routes, key=session, user=user)
+        answered = await serving.decide(request, conversation, routes=routes, key=session, user=user, asked_model=model)
         # Another request of the session may have been decided meanwhile: the first decision is the session's.
         decided_meanwhile = pin_of_session()
         pinned = decided_meanwhile is not None
@@ -115,6 +116,9 @@ async def _decide(serving: Serving, request: Request, headers: Headers, body: di
             serving.metrics.sessions.set(len(serving.affinity))
     if pinned:
         serving.metrics.pinned()
+        first = pin.models[0] if pin.models else None
+        client = client_of(request)
+        serving.entries.add(pinned_entry(pin.route, first, asked_model=model, session=session, client=client))
     reply: dict[str, Any] = {
         "models": list(pin.models) or ([model] if model else []),
         "route": pin.route,

@@ -46,10 +46,12 @@ def route_endpoints(serving: Serving) -> APIRouter:
         """Route several conversations; one that is malformed fails them all."""
         asked = await read_body(request, _BATCH)
         caller, routes = caller_of(request, asked.pop("user", None)), serving.inline(asked.pop("routes", None))
+        keys = asked.get("keys") or [None] * len(asked["conversations"])
         future = serving.service.submit_many(asked.pop("conversations"), **asked, routes=routes, caller=caller)
         decisions = await serving.wait(request, future)
-        for decision in decisions:
+        for decision, key in zip(decisions, keys, strict=True):
             serving.metrics.decided(decision, is_inline=routes is not None)
+            serving.note(request, decision, session=key)
         return JSONResponse({"decisions": [decision.to_dict() for decision in decisions]})
 
     @router.post(

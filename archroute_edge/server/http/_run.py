@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -15,6 +15,7 @@ from types import FrameType
 import uvicorn
 
 from archroute_edge.errors import SettingsError
+from archroute_edge.record import EntrySink
 from archroute_edge.routing import Router, RoutingService
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http._app import ServerApp
@@ -66,6 +67,7 @@ def run_server(
     *,
     config_path: Path | None,
     announce: Callable[[str], None],
+    sinks: Iterable[EntrySink] = (),
 ) -> None:
     """Serve until a signal ends it; what runs is finished first.
 
@@ -75,8 +77,17 @@ def run_server(
         bound: what :func:`bind` gave; closed at the end.
         config_path: the configuration file, read again when it changes and on SIGHUP.
         announce: told the server's address once it listens.
+        sinks: get an entry of every decision and every forwarded request.
+
+    Raises:
+        ConfigError: requests are to be forwarded, and a model cannot be reached as the configuration says.
     """
-    app = ServerApp(RoutingService(router, queue_limit=settings.queue_limit), settings, config_path)
+    service = RoutingService(router, queue_limit=settings.queue_limit)
+    try:
+        app = ServerApp(service, settings, config_path, sinks)
+    except BaseException:
+        service.close(drain=False)
+        raise
     limits = connection_limits(descriptor_limit(), is_loopback=settings.is_loopback)
     config = uvicorn.Config(
         app.asgi,

@@ -14,11 +14,13 @@ from archroute_edge.conversation import Messages
 from archroute_edge.deciders import CASCADE
 from archroute_edge.decision import Decision
 from archroute_edge.errors import DecisionCancelledError
+from archroute_edge.record import EntrySinks
 from archroute_edge.routes import RouteTable
 from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings, check_inline_table, earliest
 from archroute_edge.server.http._affinity import AffinityStore
 from archroute_edge.server.http._api_errors import ClientGoneError, unavailable
+from archroute_edge.server.http._entries import decision_entry
 from archroute_edge.server.http._metrics import Metrics
 from archroute_edge.server.http._reply_bodies import ErrorReply
 
@@ -60,12 +62,16 @@ class Serving:
         service: owns the router.
         settings: limits.
         metrics: what is counted.
+        entries: gets an entry of every decision; further sinks may be hung in there.
     """
 
-    def __init__(self, service: RoutingService, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, service: RoutingService, settings: ServerSettings, metrics: Metrics, entries: EntrySinks | None = None
+    ) -> None:
         self.service = service
         self.settings = settings
         self.metrics = metrics
+        self.entries = EntrySinks() if entries is None else entries
         self.affinity = AffinityStore(settings.max_affinity, settings.affinity_ttl)
         self.is_warm = False
         self.is_closing = False
@@ -99,6 +105,32 @@ class Serving:
         return check_inline_table(routes)
 
     async def decide(
+        self,
+        request: Request,
+        messages: Messages,
+        *,
+        routes: RouteTable | None = None,
+        scores: bool = False,
+        key: str | None = None,
+        deadline: float | None = None,
+        user: str | None = None,
+        asked_model: str | None = None,
+    ) -> Answered:
+        """The decision on ``messages``, or the fallback at the deadline; it is the answer to the request, and is noted as such.
+
+        Raises:
+            ApiError, ClientGoneError, ArchRouteError: as :meth:`ask`.
+        """
+        answered = await self.ask(request, messages, routes=routes, scores=scores, key=key, deadline=deadline, user=user)
+        self.note(request, answered.decision, asked_model=asked_model, session=key)
+        return answered
+
+    def note(self, request: Request, decision: Decision, *, asked_model: str | None = None, session: str | None = None) -> None:
+        """Make an entry of a decision that answers a request."""
+        entry = decision_entry(decision, asked_model=asked_model, session=session, client=client_of(request))
+        self.entries.add(entry)
+
+    async def ask(
         self,
         request: Request,
         messages: Messages,
@@ -153,6 +185,12 @@ class Serving:
 async def _until_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def client_of(request: Request) -> str | None:
+    """Name of the client's API key; None if it has none, or the server's own."""
+    name: str | None = getattr(request.state, "client_name", None)
+    return name
 
 
 def caller_of(request: Request, user: str | None) -> str:
