@@ -9,6 +9,30 @@ from typing import Any, Literal
 Reason = Literal["low_confidence", "deadline", "no_user_text"]
 """Why a decision's route is not the model's own answer."""
 
+ModelReason = Literal[
+    "asked_for",
+    "cheapest",
+    "default_model",
+    "fastest",
+    "free",
+    "listed",
+    "no_latencies",
+    "no_prices",
+    "no_pricing",
+    "none_fits",
+    "only_one_fits",
+    "only_target",
+    "over_cap",
+    "ramp",
+    "resting",
+    "same_anchor",
+    "sticky",
+    "weights",
+    "within_cap",
+    "withdrawn",
+]
+"""Why the first model stands first; docs/gateway.md, "Traffic", says what each means."""
+
 
 @dataclass(frozen=True)
 class TokenCounts:
@@ -95,6 +119,8 @@ class Decision:
         reason: why the route is not the model's own answer: ``low_confidence`` if the calibration prefers ``other``,
             ``deadline`` if time ran out before the model had answered, ``no_user_text`` if there was nothing to read (a picture
             alone, no messages), else None.
+        model_reason: why ``model`` stands first among ``models``: ``listed`` for the order of the configuration, ``weights``,
+            ``cheapest`` and so on (docs/gateway.md, "Traffic", has all); None if the configuration names no model.
     """
 
     route: str
@@ -111,6 +137,7 @@ class Decision:
     decided_by: str | None
     prompt_format: str | None
     reason: Reason | None = None
+    model_reason: ModelReason | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The decision as plain values for ``json.dumps``; ``scores`` only if asked for."""

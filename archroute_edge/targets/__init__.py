@@ -2,7 +2,8 @@
 
 In this room *target* means an LLM that a conversation is routed to, never the router's own model.
 
-Used by: ``routing`` and ``cli``. Other rooms import only the names below; modules with an underscore belong to this room.
+Used by: ``routing``, ``gateway`` and ``cli``. Other rooms import only the names below; modules with an underscore belong to
+this room.
 """
 
 from __future__ import annotations
@@ -12,13 +13,29 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
+    from archroute_edge.targets._model_facts import cached_price, model_facts, request_cost
+    from archroute_edge.targets._order import order_targets
+    from archroute_edge.targets._order_words import (
+        Anchor,
+        LeftOut,
+        Place,
+        RequestFacts,
+        TargetKnowledge,
+        TargetOrder,
+        estimate_tokens,
+    )
     from archroute_edge.targets._outcome import fallback_decision, make_decision, no_text_decision
     from archroute_edge.targets._route_advice import advice
+    from archroute_edge.targets._switching import Switch, judge_switch
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
+            "_model_facts": "cached_price model_facts request_cost",
+            "_order": "order_targets",
+            "_order_words": "Anchor LeftOut Place RequestFacts TargetKnowledge TargetOrder estimate_tokens",
             "_outcome": "fallback_decision make_decision no_text_decision",
             "_route_advice": "advice",
+            "_switching": "Switch judge_switch",
         },
     )

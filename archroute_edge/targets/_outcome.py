@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import time
+
 from archroute_edge.config import RoutingConfig
 from archroute_edge.deciders import Calibration
 from archroute_edge.decision import Decision, Reason, Timings, TokenCounts, Verdict
 from archroute_edge.routes import OTHER
-from archroute_edge.targets._selection import select_models
+from archroute_edge.targets._order import NO_FACTS, order_targets
+from archroute_edge.targets._order_words import RequestFacts
 
 
 def make_decision(
-    config: RoutingConfig, calibration: Calibration | None, verdict: Verdict, key: str | None, scores: bool
+    config: RoutingConfig,
+    calibration: Calibration | None,
+    verdict: Verdict,
+    key: str | None,
+    scores: bool,
+    facts: RequestFacts = NO_FACTS,
 ) -> Decision:
     """The decision that ``verdict`` comes to.
 
@@ -20,6 +28,7 @@ def make_decision(
         verdict: what was found.
         key: names the conversation, where models share a route by weight.
         scores: whether the decision has all scores.
+        facts: what the models must be able to take.
     """
     route, confidence, found = verdict.route, verdict.confidence, verdict.scores
     reason: Reason | None = verdict.reason
@@ -27,12 +36,12 @@ def make_decision(
         assert found is not None
         answer = calibration.apply(route, found)
         route, confidence, found, reason = answer.route, answer.confidence, answer.scores, answer.reason
-    chosen = select_models(config, route, key=key)
+    order = order_targets(config, route, facts=facts, key=key, now=time.time())
     return Decision(
         route=route,
         matched=route != OTHER,
-        model=chosen.first,
-        models=chosen.models,
+        model=order.first,
+        models=order.models,
         confidence=confidence,
         scores=found if scores else None,
         tokens=verdict.tokens,
@@ -43,24 +52,30 @@ def make_decision(
         decided_by=verdict.decided_by,
         prompt_format=verdict.prompt_format,
         reason=reason,
+        model_reason=order.reason,
     )
 
 
-def no_text_decision(config: RoutingConfig, key: str | None) -> Decision:
+def no_text_decision(config: RoutingConfig, key: str | None, facts: RequestFacts = NO_FACTS) -> Decision:
     """What a conversation without user text comes to, and no model has to be asked: ``other``, and the default model."""
-    return fallback_decision(config, key, 0.0, 0.0, "no_user_text")
+    return fallback_decision(config, key, 0.0, 0.0, "no_user_text", facts)
 
 
 def fallback_decision(
-    config: RoutingConfig, key: str | None, total_ms: float, wait_ms: float, reason: Reason = "deadline"
+    config: RoutingConfig,
+    key: str | None,
+    total_ms: float,
+    wait_ms: float,
+    reason: Reason = "deadline",
+    facts: RequestFacts = NO_FACTS,
 ) -> Decision:
     """What stands in for a decision that no model made: ``other``, and the default model."""
-    chosen = select_models(config, OTHER, key=key)
+    order = order_targets(config, OTHER, facts=facts, key=key, now=time.time())
     return Decision(
         route=OTHER,
         matched=False,
-        model=chosen.first,
-        models=chosen.models,
+        model=order.first,
+        models=order.models,
         confidence=0.0,
         scores=None,
         tokens=TokenCounts(0, 0, 0, 0, 0),
@@ -71,4 +86,5 @@ def fallback_decision(
         decided_by=None,
         prompt_format=None,
         reason=reason,
+        model_reason=order.reason,
     )

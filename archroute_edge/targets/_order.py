@@ -1,0 +1,185 @@
+"""From a route, an alias or a model to the targets that may answer, in the order in which to try them."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from archroute_edge.config import RoutingConfig
+from archroute_edge.decision import ModelReason
+from archroute_edge.targets._groups import Group, named_group, route_group
+from archroute_edge.targets._model_facts import model_facts, request_cost
+from archroute_edge.targets._order_words import Anchor, LeftOut, RequestFacts, TargetKnowledge, TargetOrder
+from archroute_edge.targets._shares import Draws, shares
+from archroute_edge.targets._switching import judge_switch
+
+NO_FACTS: Final = RequestFacts()
+# What a request is taken to have where it does not say so, to compare prices.
+_PROMPT_TOKENS: Final = 1000
+_ANSWER_TOKENS: Final = 500
+
+
+def order_targets(
+    config: RoutingConfig,
+    name: str | None,
+    *,
+    direct: bool = False,
+    facts: RequestFacts = NO_FACTS,
+    key: str | None = None,
+    now: float,
+    knowledge: TargetKnowledge | None = None,
+    anchor: Anchor | None = None,
+    rng: random.Random | None = None,
+) -> TargetOrder:
+    """The targets of a request: those that can take it, shared or ranked as the configuration states.
+
+    No match, and a route without models, give the default model, or no model if there is no default.
+
+    Args:
+        config: routes, models, aliases and the sharing of their traffic.
+        name: a route's name; None or ``other`` if none fits. With ``direct`` an alias's or a model's.
+        direct: whether a client asked for that alias or model itself.
+        facts: what the targets have to take.
+        key: something that stays the same over a conversation; equal keys draw equal targets, on every machine.
+        now: seconds since 1970.
+        knowledge: what is known from earlier requests.
+        anchor: the model that the conversation has.
+        rng: draws if there is no key.
+
+    Raises:
+        RouteTableError: the table has no route of that name.
+    """
+    group = named_group(config, name, now) if direct and name is not None else route_group(config, name, now)
+    return _Request(config, facts, now, knowledge, Draws(key, rng), direct).ordered(group, anchor)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What one request's order depends on."""
+
+    config: RoutingConfig
+    facts: RequestFacts
+    now: float
+    knowledge: TargetKnowledge | None
+    draws: Draws
+    direct: bool
+
+    def ordered(self, group: Group, anchor: Anchor | None) -> TargetOrder:
+        if not group.members:
+            return TargetOrder((), None)
+        left_out = [LeftOut(model, why) for model in group.models if (why := self._unfit(model)) is not None]
+        unfit = {each.model for each in left_out}
+        fitting = group.only(lambda model: model not in unfit)
+        if not fitting.members:
+            # Upstreams have the last word: what is stated here may be out of date, and a request is only estimated.
+            return TargetOrder(group.models, "none_fits", tuple(left_out), places=group.places)
+        steady = self._without_withdrawn(fitting)
+        left_out += [LeftOut(model, "withdrawn") for model in fitting.models if model not in steady.models]
+        awake = steady.only(lambda model: not self._rests(model))
+        awake = awake if awake.members else steady
+        models, reason = self._arranged(awake)
+        if awake is not fitting:
+            models = list(dict.fromkeys([*models, *self._arranged(steady)[0]]))
+            usual = self._arranged(fitting)[0][0]
+            if usual != models[0]:
+                reason = "resting" if usual in steady.models else "withdrawn"
+        if unfit and len(fitting.models) == 1:
+            reason = "only_one_fits"
+        if anchor is not None:
+            models, reason = self._kept(group, awake, models, reason, anchor)
+        return TargetOrder(tuple(models), reason, tuple(left_out), self._shadow(group, models[0]), group.places)
+
+    def _unfit(self, model: str) -> Literal["context_window", "images", "tools"] | None:
+        stated = model_facts(self.config, model)
+        tokens = (self.facts.prompt_tokens or 0) + (self.facts.answer_tokens or 0)
+        if stated.context_window is not None and tokens > stated.context_window:
+            return "context_window"
+        if self.facts.images and stated.images is False:
+            return "images"
+        return "tools" if self.facts.tools and stated.tools is False else None
+
+    def _rests(self, model: str) -> bool:
+        return self.knowledge is not None and self.knowledge.is_resting(model)
+
+    def _without_withdrawn(self, group: Group) -> Group:
+        """The group without those that were on trial and did worse; all of it if it has no others."""
+        knowledge = self.knowledge
+        if knowledge is None:
+            return group
+        kept = group.without(lambda each, name: each.rule.canary is not None and knowledge.is_withdrawn(each.place, name))
+        return kept if kept.members else group
+
+    def _arranged(self, group: Group) -> tuple[list[str], ModelReason]:
+        """Models, and why the first is the first."""
+        drawn = shares(group.names, group.weights, group.rule.ramp, self.now)
+        if group.policy in ("cheapest", "fastest") and not drawn:
+            return self._ranked(group)
+        first = self.draws.order(group.place, drawn)
+        members = dict(zip(group.names, group.members, strict=True))
+        arranged: list[tuple[list[str], ModelReason]] = []
+        for name in dict.fromkeys([*first, *group.names]):
+            member = members[name]
+            arranged.append(([member], "listed") if isinstance(member, str) else self._arranged(member))
+        models = list(dict.fromkeys(model for names, _ in arranged for model in names))
+        ramp = group.rule.ramp
+        if len(group.members) > 1 and drawn:
+            return models, "ramp" if ramp is not None and ramp.model in group.names else "weights"
+        if arranged[0][1] in ("weights", "ramp"):
+            return models, arranged[0][1]
+        if group.is_default:
+            return models, "default_model"
+        if self.direct:
+            return models, "asked_for"
+        return models, "listed" if len(models) > 1 else "only_target"
+
+    def _ranked(self, group: Group) -> tuple[list[str], ModelReason]:
+        """Models by price or latency, in the order of the configuration where those are equal or not known."""
+        models = list(group.models)
+        if group.policy == "cheapest":
+            costs = {model: cost for model in models if (cost := self._cost(model)) is not None}
+            # Free of charge is something to state; what is not stated may cost anything.
+            models.sort(key=lambda model: costs.get(model, math.inf))
+            return models, "cheapest" if costs else "no_prices"
+        if self.knowledge is None:
+            return models, "no_latencies"
+        found = {model: self.knowledge.latency_ms(model) for model in models}
+        # One that was not measured yet stands in front, or it never would be.
+        models.sort(key=lambda model: -1.0 if (latency := found[model]) is None else latency)
+        return models, "no_latencies" if found[models[0]] is None else "fastest"
+
+    def _cost(self, model: str) -> float | None:
+        price = model_facts(self.config, model).price
+        if price is None:
+            return None
+        prompt = _PROMPT_TOKENS if self.facts.prompt_tokens is None else self.facts.prompt_tokens
+        answer = _ANSWER_TOKENS if self.facts.answer_tokens is None else min(_ANSWER_TOKENS, self.facts.answer_tokens)
+        return request_cost(price, prompt, answer)
+
+    def _kept(
+        self, group: Group, awake: Group, models: list[str], reason: ModelReason, anchor: Anchor
+    ) -> tuple[list[str], ModelReason]:
+        """The order with the conversation's present model in front, if it should keep that."""
+        budget = self.config.forward.max_switch_spend_pct is not None and not self.direct
+        if anchor.model in awake.models:
+            first = [anchor.model, *(model for model in models if model != anchor.model)]
+            return first, "same_anchor" if budget else "sticky"
+        # A target of the route that is not awake was left out for a reason.
+        if not budget or anchor.model in group.models:
+            return models, reason
+        switch = judge_switch(self.config, anchor, models[0])
+        if switch.reason != "over_cap":
+            return models, switch.reason
+        if self._unfit(anchor.model) is not None or self._rests(anchor.model):
+            return models, reason
+        return [anchor.model, *models], "over_cap"
+
+    def _shadow(self, group: Group, first: str) -> str | None:
+        """The model to ask as well, by the rule of the first place that has one."""
+        for each in group.all:
+            rule = each.rule.shadow
+            if rule is not None:
+                drawn = rule.model != first and self.draws.happens(each.place, "shadow", rule.share)
+                return rule.model if drawn and self._unfit(rule.model) is None else None
+        return None
