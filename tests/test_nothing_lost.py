@@ -65,6 +65,8 @@ ENDPOINTS = {
     "GET /healthz",
     "GET /metrics",
     "GET /readyz",
+    "GET /v1/activity",
+    "GET /v1/activity/stream",
     "GET /v1/models",
     "GET /v1/models/{model_id}",
     "POST /routing/v1/chat/completions",

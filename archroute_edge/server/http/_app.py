@@ -18,15 +18,17 @@ from starlette.types import ASGIApp
 
 from archroute_edge import __version__
 from archroute_edge.errors import ArchRouteError, DecisionCancelledError, QueueFullError
-from archroute_edge.record import EntrySink, EntrySinks
+from archroute_edge.record import EntrySink, EntrySinks, RecentEntries
 from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings
+from archroute_edge.server.http import _activity as activity
 from archroute_edge.server.http import _chat as chat
 from archroute_edge.server.http import _decision_endpoint as decision_endpoint
 from archroute_edge.server.http import _route_endpoints as route_endpoints
 from archroute_edge.server.http._api_errors import ApiError, add_error_handlers
 from archroute_edge.server.http._guard import OPEN_PATHS, Guard
 from archroute_edge.server.http._metrics import Metrics
+from archroute_edge.server.http._page import PAGE_PATH, page_endpoint
 from archroute_edge.server.http._reload import ConfigReload
 from archroute_edge.server.http._reply_bodies import ModelReply, ModelsReply, StatusReply
 from archroute_edge.server.http._serving import Serving, error_responses
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 OPENAPI_PATH = "/openapi.json"
 PROBES = ("/v1/models", "/healthz", "/readyz", "/metrics")
-_PATHS = (chat.PATH, *decision_endpoint.PATHS, *route_endpoints.PATHS, *PROBES, OPENAPI_PATH)
+_PATHS = (chat.PATH, *decision_endpoint.PATHS, *route_endpoints.PATHS, *activity.PATHS, *PROBES, PAGE_PATH, OPENAPI_PATH)
 _WARM_AGAIN_S = 0.2
 _METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -67,7 +69,9 @@ class ServerApp:
     ) -> None:
         metrics = Metrics(service, _PATHS)
         self.settings = settings
-        self.serving = Serving(service, settings, metrics, EntrySinks(sinks))
+        self.recent = RecentEntries()
+        """What the page shows."""
+        self.serving = Serving(service, settings, metrics, EntrySinks((self.recent, *sinks)))
         self.gateway = _gateway(self.serving) if settings.forward else None
         self.reload = ConfigReload(config_path, self.serving)
         self.api = self._api()
@@ -93,6 +97,8 @@ class ServerApp:
             probes,
         ):
             api.include_router(endpoints(self.serving))
+        api.include_router(activity.activity_endpoints(self.serving, self.recent))
+        api.include_router(page_endpoint())
 
         def document() -> dict[str, Any]:
             if api.openapi_schema is None:

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http._api_errors import ApiError, unavailable
 
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
-"""Paths that need no API key, since what looks after processes has none."""
+OPEN_PATHS: Final = frozenset({"/", "/healthz", "/readyz"})
+"""Paths that need no API key: what looks after processes has none, and the page, which holds no data, asks for it."""
 
 WINDOW_S: Final = 5.0
 """How often the rate of a body is looked at."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_type_hints
+from collections.abc import Iterable
+from typing import Any, Final, Literal, get_type_hints
 
 from pydantic import BaseModel, Field, create_model
 
 from archroute_edge.decision import Decision
+from archroute_edge.record import Entry, Minute, Share, Totals
 
 
 class DecisionReply(BaseModel):
@@ -104,6 +106,39 @@ class StatusReply(BaseModel):
     """How the server is."""
 
     status: Literal["ok", "starting", "shutting down", "failed"]
+
+
+SHOWN_OF_ENTRY: Final = (
+    *("id", "time", "operation", "outcome", "status", "asked_model", "route", "confidence", "decided_by", "reason"),
+    *("model_reason", "model", "tries", "streamed", "decision_ms", "first_byte_ms", "total_ms", "usage", "cost", "client"),
+    "shadow_of",
+)
+"""What the activity tells of an entry: neither texts nor sessions."""
+
+
+def _of(name: str, text: str, kind: type, names: Iterable[str] | None = None) -> Any:
+    """A body with the fields of a dataclass."""
+    hints = get_type_hints(kind)
+    return create_model(name, __doc__=text, **{each: (hints[each], ...) for each in names or hints})  # type: ignore[call-overload]
+
+
+ActivityEntry = _of("ActivityEntry", "A request, without its texts and its session.", Entry, SHOWN_OF_ENTRY)
+
+
+class ActivityReply(BaseModel):
+    """What happened since the server's start."""
+
+    number: int = Field(description="entries so far")
+    time: float = Field(description="now, in seconds since 1970")
+    since: float = Field(description="the start")
+    decider: str = Field(description="the router's model")
+    forwards: bool = Field(description="whether requests go on to the models of their routes")
+    default_model: str | None
+    totals: Totals
+    routes: list[Share] = Field(description="most first; the name is null for all that are counted together")
+    models: list[Share] = Field(description="the same")
+    minutes: list[Minute] = Field(description="the last hour, the oldest minute first")
+    entries: list[ActivityEntry] = Field(description="the latest ones, oldest first")  # type: ignore[valid-type]
 
 
 class ErrorBody(BaseModel):

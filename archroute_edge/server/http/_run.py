@@ -129,6 +129,8 @@ class _Server(uvicorn.Server):
         self._when_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Else the watchers of the activity would hold the server for as long as they watch.
+        self._app.recent.close()
         loop = asyncio.get_running_loop()
         last_bodies = loop.call_later(_LAST_BODIES_S, self._app.guard.bodies.stop)
         try:

@@ -1,0 +1,120 @@
+"""``/v1/activity``: what happened since the start, at once or as it happens; the page's data, without any text of a client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from archroute_edge.record import Entry, RecentEntries
+from archroute_edge.server.http._api_errors import ApiError, unavailable
+from archroute_edge.server.http._reply_bodies import SHOWN_OF_ENTRY, ActivityReply
+from archroute_edge.server.http._serving import Serving, error_responses
+
+SNAPSHOT: Final = "/v1/activity"
+STREAM: Final = "/v1/activity/stream"
+PATHS = (SNAPSHOT, STREAM)
+
+_BUSY_S: Final = 0.25
+"""A busy server sends after so long what is new, not each entry for itself."""
+_QUIET_S: Final = 15.0
+"""After so long without an entry the event is sent again: minutes have passed, and the connection is seen to be alive."""
+_EVENTS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Server-sent events named `activity`, each as `GET /v1/activity` answers: the first with the entries "
+        "that are kept, the others with new ones.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+async def own_pages_only(request: Request) -> None:
+    """Refuse requests that pages from elsewhere make without saying their origin, as for a picture or a script.
+
+    Such a page cannot read the answer, but it could take all places of the stream.
+    """
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        raise ApiError(403, "requests of web pages from elsewhere are not answered", code="origin_not_allowed")
+
+
+def activity_endpoints(serving: Serving, recent: RecentEntries) -> APIRouter:
+    """The endpoints over ``recent``."""
+    router = APIRouter(tags=["the server"], dependencies=[Depends(own_pages_only)])
+
+    def described(after: int) -> tuple[int, bytes]:
+        """The number of entries so far, and the reply with those after the first ``after`` ones."""
+        found = recent.look(after)
+        reply = {
+            **vars(found),
+            "decider": serving.model_name,
+            "forwards": serving.settings.forward,
+            "default_model": serving.config.default_model,
+            "totals": vars(found.totals),
+            "routes": [vars(share) for share in found.routes],
+            "models": [vars(share) for share in found.models],
+            "minutes": [vars(minute) for minute in found.minutes],
+            "entries": [_shown(entry) for entry in found.entries],
+        }
+        # ASCII: half a surrogate pair in a name has no bytes in UTF-8.
+        return found.number, json.dumps(reply, separators=(",", ":")).encode("ascii")
+
+    @router.get(SNAPSHOT, response_model=ActivityReply, responses=error_responses(401, 403))
+    async def activity() -> Response:
+        """What happened since the start: totals, shares, the last hour, the latest requests. No texts."""
+        _, body = described(0)
+        return Response(body, media_type="application/json")
+
+    @router.get(STREAM, response_class=Response, responses=_EVENTS | error_responses(401, 403, 503))
+    async def stream() -> Response:
+        """The same as it happens."""
+        woken, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def wake() -> None:
+            if not woken.is_set():
+                loop.call_soon_threadsafe(woken.set)
+
+        async def events() -> AsyncIterator[bytes]:
+            number = 0
+            while not recent.is_closed:
+                woken.clear()
+                number, body = described(number)
+                yield b"event: activity\ndata: " + body + b"\n\n"
+                await asyncio.sleep(_BUSY_S)
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(woken.wait(), _QUIET_S)
+
+        if not recent.watch(wake):
+            raise unavailable("the activity has all the watchers that it may have; close one", "too_many_watchers")
+        return _Events(events(), lambda: recent.unwatch(wake))
+
+    return router
+
+
+class _Events(StreamingResponse):
+    """Server-sent events.
+
+    Args:
+        events: what is sent.
+        at_end: called when the client is gone or all is sent.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], at_end: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._at_end = at_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._at_end()
+
+
+def _shown(entry: Entry) -> dict[str, Any]:
+    shown = {name: getattr(entry, name) for name in SHOWN_OF_ENTRY}
+    return {**shown, "tries": [vars(each) for each in entry.tries], "usage": vars(entry.usage)}
