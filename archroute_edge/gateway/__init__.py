@@ -14,11 +14,15 @@ from archroute_edge._exports import lazily
 if TYPE_CHECKING:
     from archroute_edge.gateway._forward_request import ForwardRequest, RouteFound
     from archroute_edge.gateway._gateway import Forwarded, Gateway
+    from archroute_edge.gateway._health import Health, PastTry
+    from archroute_edge.gateway._sessions import Conversations
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
             "_forward_request": "ForwardRequest RouteFound",
             "_gateway": "Forwarded Gateway",
+            "_health": "Health PastTry",
+            "_sessions": "Conversations",
         },
     )

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         MAX_PIN_BYTES,
         ServerSettings,
         StdioSettings,
-        bytes_in_memory,
         check_inline_table,
     )
 else:
@@ -36,7 +35,7 @@ else:
             "_options": "MAX_NAME earliest options options_schema read_options",
             "_settings": (
                 "DEFAULT_AFFINITY_TTL_S DEFAULT_HOST DEFAULT_MAX_AFFINITY DEFAULT_MAX_BODY DEFAULT_PORT "
-                "DEFAULT_QUEUE DEFAULT_TIMEOUT_S MAX_BATCH MAX_PIN_BYTES ServerSettings StdioSettings bytes_in_memory "
+                "DEFAULT_QUEUE DEFAULT_TIMEOUT_S MAX_BATCH MAX_PIN_BYTES ServerSettings StdioSettings "
                 "check_inline_table"
             ),
         },

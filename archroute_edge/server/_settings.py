@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -152,8 +150,3 @@ def _checked(what: str, text: str, most: int) -> int:
     if n_bytes > most:
         raise RouteTableError(f"{what} has {n_bytes:,} bytes; in a request it may have {most:,}")
     return n_bytes
-
-
-def bytes_in_memory(texts: Iterable[str | None]) -> int:
-    """What texts take in memory, where one emoji makes every letter of its text four bytes long."""
-    return sum(sys.getsizeof(text) for text in texts)

@@ -1,4 +1,4 @@
-"""The operating system: folders, whole files, checksums, child processes, forks and the end of the process.
+"""The operating system: folders, whole files, checksums, bounded memory, child processes, forks and the end of the process.
 
 A file appears under its name only when it is complete. A child process ends with its parent. Nothing here knows about
 routing.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
+    from archroute_edge.system._expiring import ExpiringStore, bytes_in_memory
     from archroute_edge.system._files import (
         ENOUGH_BYTES,
         SAFETENSORS,
@@ -48,6 +49,7 @@ else:
     __getattr__, __all__ = lazily(
         __name__,
         {
+            "_expiring": "ExpiringStore bytes_in_memory",
             "_files": (
                 "ENOUGH_BYTES SAFETENSORS file_digest is_digest kind_of_file kind_of_folder other_kind replaced_when_whole"
             ),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
+    from archroute_edge.targets._groups import Group, group_at, places_of
     from archroute_edge.targets._model_facts import cached_price, model_facts, request_cost
     from archroute_edge.targets._order import order_targets
     from archroute_edge.targets._order_words import (
@@ -31,6 +32,7 @@ else:
     __getattr__, __all__ = lazily(
         __name__,
         {
+            "_groups": "Group group_at places_of",
             "_model_facts": "cached_price model_facts request_cost",
             "_order": "order_targets",
             "_order_words": "Anchor LeftOut Place RequestFacts TargetKnowledge TargetOrder estimate_tokens",

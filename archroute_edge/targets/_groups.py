@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -56,7 +57,7 @@ class Group:
     @property
     def places(self) -> tuple[Place, ...]:
         """Of all of them; a model that was asked for by its own name has none."""
-        return tuple(each.place for each in self.all if each.place.name not in each.members)
+        return tuple(each.place for each in self.all if each.place.kind != "model")
 
     def only(self, is_kept: Callable[[str], bool]) -> Group:
         """The group with those models alone."""
@@ -103,7 +104,7 @@ def route_group(config: RoutingConfig, route: str | None, now: float) -> Group:
 def named_group(config: RoutingConfig, name: str, now: float) -> Group:
     """The targets of an alias; or a model by its name."""
     found = _member(config, name, now)
-    return Group(Place("alias", name), (found,)) if isinstance(found, str) else found
+    return Group(Place("model", name), (found,)) if isinstance(found, str) else found
 
 
 def _member(config: RoutingConfig, name: str, now: float) -> str | Group:
@@ -124,3 +125,19 @@ def _with_traffic(listed: Sequence[str], rule: TrafficRule, weights: Mapping[str
         if (ramp_share(rule.ramp, now) if rule.ramp is not None and is_growing else weights.get(each, 1.0)) > 0:
             found.append(each)
     return found or listed
+
+
+def group_at(config: RoutingConfig, place: Place) -> Group | None:
+    """The targets that a route or an alias has at the end of its ramp; None if the configuration has no such place."""
+    if place.kind == "alias":
+        return named_group(config, place.name, math.inf) if place.name in config.aliases else None
+    return route_group(config, place.name, math.inf) if place.name == OTHER or place.name in config.table else None
+
+
+def places_of(config: RoutingConfig, route: str | None, asked_model: str | None) -> tuple[Place, ...]:
+    """Where the traffic of a request was shared: on its route and that route's aliases, or on the alias that it asked for."""
+    if route is not None:
+        found = group_at(config, Place("route", route))
+    else:
+        found = None if asked_model is None else group_at(config, Place("alias", asked_model))
+    return () if found is None else found.places

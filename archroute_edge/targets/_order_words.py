@@ -37,9 +37,9 @@ class RequestFacts:
 
 
 class Place(NamedTuple):
-    """Where traffic is shared: a route, ``other`` among them, or an alias."""
+    """Where traffic is shared: a route, ``other`` among them, or an alias. A model alone shares nothing."""
 
-    kind: Literal["route", "alias"]
+    kind: Literal["route", "alias", "model"]
     name: str
 
 
