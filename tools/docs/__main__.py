@@ -57,6 +57,17 @@ def pictures(output: Path) -> None:
         click.echo(f"{path}: {said}")
 
 
+@main.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=ROOT / "docs", help="Folder to write to.")
+def page(output: Path) -> None:
+    """Make the pictures of the server's page, light and dark; needs Chromium and Pillow."""
+    # A machine without a browser can check the pages.
+    from tools.docs.page_pictures import make_pictures
+
+    for path in make_pictures(output):
+        click.echo(f"{path}: {path.stat().st_size:,} bytes")
+
+
 def _chosen(pages: tuple[Path, ...]) -> tuple[Path, ...]:
     chosen = tuple(page.resolve() for page in pages)
     for page in chosen:

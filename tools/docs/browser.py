@@ -96,8 +96,11 @@ class Browser:
             self._note(found)
 
     def open(self, address: str) -> None:
-        """Go to an address."""
-        self.call("Page.navigate", url=address)
+        """Go to an address, and go on when the page is there."""
+        found = self.call("Page.navigate", url=address)
+        if "errorText" in found:
+            raise RuntimeError(f"{address}: {found['errorText']}")
+        self.wait_for("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """The value of a script in the page; RuntimeError if it fails."""

@@ -9,6 +9,29 @@ const REASONS = {
   low_confidence: "not confident enough for a route",
   deadline: "time ran out before the model had answered",
   no_user_text: "there was no user text to read",
+  pinned: "an earlier decision of the session, repeated",
+};
+const MODEL_REASONS = {
+  asked_for: "asked for by name",
+  cheapest: "the cheapest",
+  default_model: "the default model",
+  fastest: "the fastest",
+  free: "a switch costs nothing",
+  listed: "the first in the list",
+  no_latencies: "the first in the list; no latencies are known yet",
+  no_prices: "the first in the list; no prices are known",
+  no_pricing: "no prices are known to keep it for",
+  none_fits: "none takes this request",
+  only_one_fits: "the only one that takes this request",
+  only_target: "the only target",
+  over_cap: "the conversation's model; a switch would cost too much",
+  ramp: "by the ramp",
+  resting: "the usual one rests",
+  same_anchor: "the conversation's model",
+  sticky: "the conversation's model",
+  weights: "by the weights",
+  within_cap: "a switch within the budget",
+  withdrawn: "the usual one is withdrawn",
 };
 
 const $ = (id) => document.getElementById(id);
@@ -50,6 +73,8 @@ const money = (value) => {
 };
 const clock = (seconds, parts) => new Date(1000 * seconds).toLocaleString("en-GB", parts ?? { timeStyle: "medium" });
 const quantile = (values, part) => values.sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(part * values.length))];
+
+const words = (text, known = {}) => (Object.hasOwn(known, text) ? known[text] : text.replaceAll("_", " "));
 
 // --- the key
 
@@ -149,8 +174,9 @@ function take(activity, isFirst) {
     entries = [...fresh, ...entries].slice(0, 200);
   }
   waiting = [...fresh, ...waiting].slice(0, SHOWN_ROWS);
-  $("about").textContent = `${activity.decider} decides`;
+  $("about").textContent = activity.forwards ? `${activity.decider} decides, requests are forwarded` : `${activity.decider} decides`;
   $("all").classList.toggle("is-empty", !activity.number);
+  if (!activity.number) showCurl(activity.forwards);
   showFigures(activity);
   showHour(activity.minutes);
   showShares(activity);
@@ -245,9 +271,12 @@ function showShares({ models, routes }) {
     if (!lines.length) lines.push(el("li", { class: "note", text: `no ${id.slice(0, -1)} yet` }));
     $(id).replaceChildren(...lines);
   }
-  $("models-bar").replaceChildren(...models.map((share) => {
-    const part = coloured(el("span"), share.name);
-    part.style.flexGrow = share.requests;
+  const parts = new Map();
+  for (const share of models) parts.set(colour(share.name), (parts.get(colour(share.name)) ?? 0) + share.requests);
+  $("models-bar").replaceChildren(...[...parts].map(([shade, requests]) => {
+    const part = el("span");
+    part.style.setProperty("--c", shade);
+    part.style.flexGrow = requests;
     return part;
   }));
 }
@@ -305,7 +334,6 @@ function toggle(shown, entry) {
   if (isOpen) shown.nextElementSibling.remove();
   else shown.after(el("tr", { class: "detail", role: "row" }, el("td", { colspan: "8", role: "cell" }, details(entry))));
 }
-const words = (text) => text.replaceAll("_", " ");
 function details(entry) {
   const { usage } = entry;
   const lines = el("dl");
@@ -314,8 +342,8 @@ function details(entry) {
   };
   line("asked", `${entry.operation === "route" ? "a decision alone" : entry.operation}${entry.streamed ? ", streamed" : ""}${entry.asked_model ? `, model ${entry.asked_model}` : ""}${entry.client ? `, by ${entry.client}` : ""}`);
   if (entry.decided_by) line("decided by", name(entry.decided_by));
-  if (entry.reason) line("why the route", REASONS[entry.reason] ?? words(entry.reason));
-  if (entry.model_reason) line("why the model", words(entry.model_reason));
+  if (entry.reason) line("why the route", words(entry.reason, REASONS));
+  if (entry.model_reason) line("why the model", words(entry.model_reason, MODEL_REASONS));
   line("tries", ...entry.tries.map((each) => {
     const said = each.error ? words(each.error) : "answered";
     const times = each.first_byte_ms === null ? `after ${ms(each.total_ms)}` : `first byte after ${ms(each.first_byte_ms)}`;
@@ -332,9 +360,15 @@ function details(entry) {
 
 // --- a first request to copy
 
-const CURL = [`curl ${location.origin}/v1/route`, "-H 'Content-Type: application/json'", `-d '{"messages": "my test fails with an IndexError"}'`];
-function showCurl() {
-  const parts = key ? [CURL[0], `-H "Authorization: Bearer $ARCHROUTE_API_KEY"`, ...CURL.slice(1)] : CURL;
+function showCurl(forwards) {
+  const text = "my test fails with an IndexError";
+  const body = forwards ? { model: "auto", messages: [{ role: "user", content: text }] } : { messages: text };
+  const parts = [
+    `curl ${location.origin}${forwards ? "/v1/chat/completions" : "/v1/route"}`,
+    ...(key ? ['-H "Authorization: Bearer $ARCHROUTE_API_KEY"'] : []),
+    "-H 'Content-Type: application/json'",
+    `-d '${JSON.stringify(body)}'`,
+  ];
   $("curl").textContent = parts.join(" \\\n  ");
 }
 $("copy").addEventListener("click", async () => {
@@ -354,20 +388,26 @@ $("copy").addEventListener("click", async () => {
 let scores = [];
 let chosen = null;
 function showScores() {
-  const best = scores.length ? Math.max(scores[0][1], 1e-9) : 1;
   $("scores").replaceChildren(...limited("scores", scores, SHOWN_SCORES, "scores").map(([route, score]) =>
-    el("li", { class: route === chosen ? "is-chosen" : "" }, name(route), filled(score / Math.max(best, 0.5)), el("span", { class: "n", text: percent(score) }))));
+    el("li", { class: route === chosen ? "is-chosen" : "" }, name(route), filled(score), el("span", { class: "n", text: percent(score) }))));
 }
 function showAnswer(decision) {
   chosen = decision.route;
   scores = Object.entries(decision.scores ?? {}).sort((a, b) => b[1] - a[1]);
-  const why = [decision.reason && (REASONS[decision.reason] ?? words(decision.reason)), decision.model_reason && words(decision.model_reason)].filter(Boolean);
-  const models = decision.models.map((model, index) => el("li", {}, el("span", { class: "nth", text: `${index + 1}` }), el("span", {}, name(model))));
+  const { decided_by: decider, reason, model_reason: why } = decision;
+  const said = [`${percent(decision.confidence)} sure`, `${decider ? `decided by ${decider} in` : "after"} ${ms(decision.timings.total_ms)}`];
+  if (!decision.matched) said.unshift("no route fits");
+  if (reason) said.push(words(reason, REASONS));
+  const models = decision.models.map((model, index) => {
+    const note = index || !why ? [] : [" ", el("span", { class: "why", text: words(why, MODEL_REASONS) })];
+    return el("li", {}, el("span", { class: "nth", text: `${index + 1}` }), el("span", {}, name(model), ...note));
+  });
   $("chosen").replaceChildren(
     el("p", { class: `name ${decision.matched ? "" : "other"}` }, name(decision.route)),
-    el("p", { class: "note", text: decision.matched ? `${percent(decision.confidence)} sure` : `no route fits, ${percent(decision.confidence)} sure` }),
-    models.length ? el("ol", { class: "models", "aria-label": "Models, in the order to try them" }, ...models) : el("p", { class: "note", text: "The configuration names no model for it." }),
-    el("p", { class: "note", text: `${ms(decision.timings.total_ms)}${decision.decided_by ? `, by ${decision.decided_by}` : ""}${why.length ? `; ${why.join("; ")}` : ""}` }),
+    el("p", { class: "note", text: said.join(", ") }),
+    models.length
+      ? el("ol", { class: "models", "aria-label": "Models, in the order to try them" }, ...models)
+      : el("p", { class: "note", text: "The configuration names no model for it." }),
   );
   $("answer").hidden = false;
   showScores();
@@ -407,5 +447,4 @@ $("message").addEventListener("keydown", (event) => {
 // A link may fill the box; what is in it is sent only by hand.
 if (location.hash.startsWith("#try=")) $("message").value = new URLSearchParams(location.hash.slice(1)).get("try");
 
-showCurl();
 follow();
