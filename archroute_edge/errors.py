@@ -25,6 +25,7 @@
     │   └── ServiceClosedError       the service is closed, or closing
     ├── RequestError             an invalid request to a server, over HTTP or stdio
     ├── SavedPrefixError         a saved prefix is damaged or belongs to something else
+    ├── RecordError              the record of requests cannot be opened, read or written
     ├── BenchmarkError           a measurement failed
     │   └── MeasuringProcessError    the measuring process died
     ├── CaseError                an invalid file of labelled cases, with file and line
@@ -192,6 +193,10 @@ class RequestError(ArchRouteError):
 
 class SavedPrefixError(ArchRouteError):
     """A saved prefix is damaged or belongs to another model, build or setting."""
+
+
+class RecordError(ArchRouteError):
+    """The record of requests cannot be opened, read or written, or holds no such request."""
 
 
 class BenchmarkError(ArchRouteError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,7 @@ from archroute_edge.cli.options import (
     switch_over_option,
 )
 from archroute_edge.errors import SettingsError
+from archroute_edge.record import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES, EntrySink
 from archroute_edge.routing import LONGEST_DEADLINE_S
 from archroute_edge.server import (
     DEFAULT_AFFINITY_TTL_S,
@@ -39,6 +40,7 @@ from archroute_edge.server import (
 )
 
 KEY_VARIABLE = "ARCHROUTE_API_KEY"
+CONTENT = "content"
 _HTTP = "HTTP only"
 _http = partial(option, heading=_HTTP)
 """An option that a host over stdio has no use for."""
@@ -112,6 +114,24 @@ _http = partial(option, heading=_HTTP)
     is_flag=True,
     help="Send requests on to the models of their routes and pass their answers back; else nothing leaves the machine.",
 )
+@_http(
+    "--record",
+    type=click.Choice(["requests", CONTENT]),
+    is_flag=False,
+    flag_value="requests",
+    help="Keep a record of every request, for archroute log and report: what was decided and what came of it, but no texts. "
+    "--record=content keeps those, too.",
+)
+@_http(
+    "--record-file", metavar="FILE", type=click.Path(path_type=Path), help="The record.  [default: in the user's data folder]"
+)
+@_http(
+    "--record-max",
+    metavar="MB",
+    type=click.IntRange(min=LEAST_MAX_BYTES // 10**6),
+    default=DEFAULT_MAX_BYTES // 10**6,
+    help="Size of the record; then the oldest requests go.",
+)
 @click.pass_context
 def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
     """Serve decisions to other programs, over HTTP or pipes.
@@ -153,7 +173,7 @@ def _serve_http(options: Mapping[str, Any]) -> None:
     # A server logs what it does while it runs, unlike a command that ends.
     for room in ("server", "gateway"):
         logging.getLogger(f"archroute_edge.{room}").setLevel(logging.INFO)
-    with closing(bind(settings)) as bound:
+    with closing(bind(settings)) as bound, _record(options) as sinks:
         router = open_router(options)
         config = router.config
         name = "+".join(file.name for file in router.model_files)
@@ -165,7 +185,7 @@ def _serve_http(options: Mapping[str, Any]) -> None:
             click.echo(f"listening on {address}, model {name}, {many} {source}{forwards}", err=True)
 
         config_path = Path(options["config"]) if options["config"] is not None else None
-        run_server(router, settings, bound, config_path=config_path, announce=announce)
+        run_server(router, settings, bound, config_path=config_path, announce=announce, sinks=sinks)
 
 
 def _check_gateway() -> None:
@@ -173,10 +193,29 @@ def _check_gateway() -> None:
         raise SettingsError("--forward needs httpx2, which is not installed: pip install 'archroute-edge[gateway]'")
 
 
+@contextmanager
+def _record(options: Mapping[str, Any]) -> Iterator[list[EntrySink]]:
+    """Where entries go that are recorded."""
+    if options["record"] is None:
+        if options["record_file"] is not None:
+            raise SettingsError("--record-file says where to record; add --record or --record=content")
+        yield []
+        return
+    from archroute_edge.record import Recorder, record_file
+
+    file = options["record_file"] or record_file()
+    keeps_content = options["record"] == CONTENT
+    with closing(Recorder(file, max_bytes=options["record_max"] * 10**6, keep_content=keeps_content)) as recorder:
+        what = "requests, with their texts, are" if keeps_content else "requests are"
+        click.echo(f"{what} recorded in {file}", err=True)
+        yield [recorder]
+
+
 def _settings(options: Mapping[str, Any]) -> ServerSettings:
     same = ("host", "port", "deadline", "timeout", "max_body", "max_affinity", "affinity_ttl", "implicit_sessions", "forward")
     return ServerSettings(
         **{name: options[name] for name in same},
+        keep_content=options["record"] == CONTENT,
         api_key=_api_key(options),
         allowed_hosts=tuple(options["allowed_host"]),
         queue_limit=options["queue"],

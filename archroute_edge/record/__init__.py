@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
+    from archroute_edge.record._bounds import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
+    from archroute_edge.record._database import record_file
     from archroute_edge.record._entry import Content, Entry, EntrySink, Operation, Outcome, Try, Usage, session_digest
     from archroute_edge.record._entry_sinks import EntrySinks
+    from archroute_edge.record._reading import Grade, Record, RecordedTry, Wanted, open_record
     from archroute_edge.record._recent import Activity, Minute, RecentEntries, Share, Totals
+    from archroute_edge.record._recorder import Recorder
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
+            "_bounds": "DEFAULT_MAX_BYTES LEAST_MAX_BYTES",
+            "_database": "record_file",
             "_entry": "Content Entry EntrySink Operation Outcome Try Usage session_digest",
             "_entry_sinks": "EntrySinks",
+            "_reading": "Grade Record RecordedTry Wanted open_record",
             "_recent": "Activity Minute RecentEntries Share Totals",
+            "_recorder": "Recorder",
         },
     )

@@ -1,0 +1,210 @@
+"""Reading the record: entries by what they have in common, and what became of the latest tries."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from archroute_edge.errors import RecordError
+from archroute_edge.record import _rows as rows
+from archroute_edge.record._database import open_to_read
+from archroute_edge.record._entry import Content, Entry, Try
+
+_COLUMNS: Final = rows.listed(each.name for each in rows.REQUEST)
+_TRY_COLUMNS: Final = rows.listed(each.name for each in rows.TRY)
+_MOST_VARIABLES: Final = 500
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which entries; what is None does not matter.
+
+    Args:
+        since: those from this time on, in seconds since 1970.
+        until: those before this time.
+        route: of the decision.
+        model: that answered.
+        status: that the client got.
+        session: of this conversation: its digest, or the beginning of it.
+        client: with this key.
+        failed: those that ended in an error, or needed more than one try.
+        forwarded: whether they went to a model; else only a decision was asked for.
+        shadows: whether copies to shadow models are among them.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    route: str | None = None
+    model: str | None = None
+    status: int | None = None
+    session: str | None = None
+    client: str | None = None
+    failed: bool = False
+    forwarded: bool | None = None
+    shadows: bool = True
+
+    def condition(self) -> tuple[str, list[Any]]:
+        """For ``WHERE``, with its values; the table is ``requests``."""
+        parts: list[tuple[str, Any]] = [
+            (f'"{rows.TIME}" >= ?', self.since),
+            (f'"{rows.TIME}" < ?', self.until),
+            (f'"{rows.ROUTE}" = ?', self.route),
+            (f'"{rows.MODEL}" = ?', self.model),
+            (f'"{rows.STATUS}" = ?', self.status),
+            (f'"{rows.CLIENT}" = ?', self.client),
+        ]
+        said = [(text, value) for text, value in parts if value is not None]
+        texts, values = [text for text, _ in said], [value for _, value in said]
+        if self.session is not None:
+            # A range, so that the index is of use.
+            texts.append(f'"{rows.SESSION}" >= ? AND "{rows.SESSION}" < ?')
+            values += [self.session, f"{self.session}\U0010ffff"]
+        if self.failed:
+            tried_again = "SELECT 1 FROM tries WHERE request = requests.number AND number > 0"
+            texts.append(f"(\"{rows.OUTCOME}\" = 'failed' OR EXISTS ({tried_again}))")
+        if self.forwarded is not None:
+            texts.append(f"\"{rows.OPERATION}\" {'!=' if self.forwarded else '='} 'route'")
+        if not self.shadows:
+            texts.append(f'"{rows.SHADOW_OF}" IS NULL')
+        return " AND ".join(texts) or "TRUE", values
+
+
+class RecordedTry(NamedTuple):
+    """A try, with what is needed of its request.
+
+    Args:
+        time: of the request, in seconds since 1970.
+        route: of the request; None if no decision was made.
+        asked_model: by the request.
+        place: of the try among those of the request, from 0.
+        one: it.
+    """
+
+    time: float
+    route: str | None
+    asked_model: str | None
+    place: int
+    one: Try
+
+
+class Grade(NamedTuple):
+    """What somebody thinks of an answer or a decision.
+
+    Args:
+        score: the higher, the better; None if only the route is known.
+        right_route: that should have been decided; None if nothing is said about it.
+        note: a reason.
+    """
+
+    score: float | None
+    right_route: str | None
+    note: str | None
+
+
+class Record:
+    """The record, open to read. Made by :func:`open_record`.
+
+    Args:
+        connection: to it.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def entries(self, wanted: Wanted | None = None, limit: int | None = None) -> list[Entry]:
+        """The latest ``limit`` entries that are wanted, the oldest first."""
+        condition, values = (wanted or Wanted()).condition()
+        found = self.connection.execute(
+            f'SELECT number, {_COLUMNS} FROM requests WHERE {condition} ORDER BY "{rows.TIME}" DESC, number DESC LIMIT ?',
+            (*values, -1 if limit is None else limit),
+        ).fetchall()
+        return list(self._whole(found[::-1]))
+
+    def each(self, wanted: Wanted | None = None) -> Iterator[Entry]:
+        """All entries that are wanted, the oldest first, without having all of them in memory."""
+        condition, values = (wanted or Wanted()).condition()
+        cursor = self.connection.execute(
+            f'SELECT number, {_COLUMNS} FROM requests WHERE {condition} ORDER BY "{rows.TIME}", number', values
+        )
+        while found := cursor.fetchmany(_MOST_VARIABLES):
+            yield from self._whole(found)
+
+    def entry(self, beginning: str) -> Entry:
+        """The entry whose id begins so.
+
+        Raises:
+            RecordError: there is none, or there are several.
+        """
+        found = self.connection.execute(
+            f'SELECT number, {_COLUMNS} FROM requests WHERE "{rows.ID}" >= ? AND "{rows.ID}" < ? LIMIT 2',
+            (beginning, f"{beginning}\U0010ffff"),
+        ).fetchall()
+        if len(found) != 1 or not beginning:
+            raise RecordError(f"{'several requests begin' if found else 'no request begins'} with {beginning!r}")
+        return next(self._whole(found))
+
+    def grades(self, ids: Iterable[str]) -> dict[str, Grade]:
+        """The grades of those entries that have one, by id."""
+        columns = rows.listed((rows.SCORE, rows.RIGHT_ROUTE, rows.NOTE))
+        found: dict[str, Grade] = {}
+        for some in _pieces(list(ids)):
+            marks = ", ".join("?" * len(some))
+            statement = (
+                f'SELECT "{rows.ID}", {columns} FROM outcomes JOIN requests ON request = number WHERE "{rows.ID}" IN ({marks})'
+            )
+            found |= {name: Grade(*rest) for name, *rest in self.connection.execute(statement, some)}
+        return found
+
+    def last_tries(self, models: Iterable[str], most: int) -> list[RecordedTry]:
+        """The latest tries of each of ``models``, ``most`` of each, the oldest first: what a gateway knows of its targets."""
+        asked = rows.listed((rows.TIME, rows.ROUTE, rows.ASKED_MODEL))
+        of_tries = ", ".join(f'tries."{each.name}"' for each in rows.TRY)
+        found: list[RecordedTry] = []
+        for model in dict.fromkeys(models):
+            # Copies to shadow models say how fast those are, too.
+            statement = (
+                f"SELECT {', '.join(f'requests.{name}' for name in asked.split(', '))}, tries.number, {of_tries} "
+                f'FROM tries JOIN requests ON request = requests.number WHERE tries."{rows.MODEL}" = ? '
+                "ORDER BY request DESC LIMIT ?"
+            )
+            for time, route, asked_model, place, *one in self.connection.execute(statement, (model, most)):
+                found.append(RecordedTry(time, route, asked_model, place, rows.try_of(one)))
+        return sorted(found, key=lambda each: (each.time, each.place))
+
+    def _whole(self, found: Sequence[Sequence[Any]]) -> Iterator[Entry]:
+        """Entries of rows that begin with their number."""
+        tries: dict[int, list[Try]] = {}
+        contents: dict[int, Content] = {}
+        for some in _pieces([row[0] for row in found]):
+            marks = ", ".join("?" * len(some))
+            for request, *one in self.connection.execute(
+                f"SELECT request, {_TRY_COLUMNS} FROM tries WHERE request IN ({marks}) ORDER BY request, number", some
+            ):
+                tries.setdefault(request, []).append(rows.try_of(one))
+            texts = rows.listed((rows.REQUEST_BODY, rows.ANSWER_BODY))
+            for request, *two in self.connection.execute(
+                f"SELECT request, {texts} FROM contents WHERE request IN ({marks})", some
+            ):
+                contents[request] = Content(*two)
+        for number, *row in found:
+            yield rows.entry_of(row, tries.get(number, ()), contents.get(number))
+
+
+@contextmanager
+def open_record(file: Path) -> Iterator[Record]:
+    """The record, while servers may write it.
+
+    Raises:
+        RecordError: there is none, or it cannot be read.
+    """
+    with open_to_read(file) as connection:
+        yield Record(connection)
+
+
+def _pieces(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _MOST_VARIABLES):
+        yield values[start : start + _MOST_VARIABLES]
