@@ -33,6 +33,7 @@ def decision_entry(
         scores=decision.scores,
         decided_by=decision.decided_by,
         reason=decision.reason,
+        model_reason=decision.model_reason,
         model=decision.model,
         decision_ms=total_ms,
         total_ms=total_ms,
