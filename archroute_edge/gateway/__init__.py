@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
-    from archroute_edge.gateway._forward_request import ForwardRequest, RouteFound
-    from archroute_edge.gateway._gateway import Forwarded, Gateway
+    from archroute_edge.gateway._error_bodies import error_body
+    from archroute_edge.gateway._forward_request import AUTO, ForwardRequest, RouteFound
+    from archroute_edge.gateway._gateway import Gateway
     from archroute_edge.gateway._health import Health, PastTry
+    from archroute_edge.gateway._passing_answer import BrokenAnswerError, Forwarded
     from archroute_edge.gateway._sessions import Conversations
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_forward_request": "ForwardRequest RouteFound",
-            "_gateway": "Forwarded Gateway",
+            "_error_bodies": "error_body",
+            "_forward_request": "AUTO ForwardRequest RouteFound",
+            "_gateway": "Gateway",
             "_health": "Health PastTry",
+            "_passing_answer": "BrokenAnswerError Forwarded",
             "_sessions": "Conversations",
         },
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from archroute_edge.decision import Decision
 from archroute_edge.record import Operation
+
+AUTO = "auto"
+"""The model that asks for a decision."""
 
 
 @dataclass(frozen=True)
@@ -14,9 +18,8 @@ class RouteFound:
     """Where the router sends a request.
 
     Args:
-        decision: the router's; None if it could make none.
-        reason: why there is none: ``queue_full``, ``timeout``, ``engine_failed``, ``not_understood``. The default model
-            answers.
+        decision: the router's; None if it could make none. The default model answers then.
+        reason: why there is none: ``queue_full``, ``timeout``, ``engine_failed`` or ``not_understood``.
     """
 
     decision: Decision | None
@@ -30,21 +33,31 @@ class ForwardRequest:
     Args:
         operation: whose API it speaks.
         raw: its body, as it came.
-        body: the same, parsed.
+        body: the same, parsed; its ``model`` is a text.
         headers: of the request, as they came, names in lower case.
-        model: what it asks for: ``auto``, an alias or a model.
-        found: for ``auto``: the route.
+        found: the route, if ``model`` is :data:`AUTO`.
         session: names the conversation; None if it cannot be told from others.
         client: name of the client's API key.
+        server_key_in: the header that held the server's API key, in lower case; None if it asks for none.
         started: when it came, as ``time.perf_counter`` has it.
     """
 
     operation: Operation
-    raw: bytes
-    body: dict[str, object]
-    headers: Sequence[tuple[bytes, bytes]]
-    model: str
+    raw: bytes = field(repr=False)
+    body: Mapping[str, Any] = field(repr=False)
+    headers: Sequence[tuple[bytes, bytes]] = field(repr=False)
     found: RouteFound | None
     session: str | None
     client: str | None
+    server_key_in: bytes | None
     started: float
+
+    @property
+    def model(self) -> str:
+        """What it asks for: :data:`AUTO`, an alias or a model."""
+        return str(self.body["model"])
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it asks for a stream."""
+        return self.body.get("stream") is True

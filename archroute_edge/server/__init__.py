@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         DEFAULT_HOST,
         DEFAULT_MAX_AFFINITY,
         DEFAULT_MAX_BODY,
+        DEFAULT_MAX_FORWARDED_BODY,
         DEFAULT_PORT,
         DEFAULT_QUEUE,
         DEFAULT_TIMEOUT_S,
@@ -34,8 +35,8 @@ else:
         {
             "_options": "MAX_NAME earliest options options_schema read_options",
             "_settings": (
-                "DEFAULT_AFFINITY_TTL_S DEFAULT_HOST DEFAULT_MAX_AFFINITY DEFAULT_MAX_BODY DEFAULT_PORT "
-                "DEFAULT_QUEUE DEFAULT_TIMEOUT_S MAX_BATCH MAX_PIN_BYTES ServerSettings StdioSettings "
+                "DEFAULT_AFFINITY_TTL_S DEFAULT_HOST DEFAULT_MAX_AFFINITY DEFAULT_MAX_BODY DEFAULT_MAX_FORWARDED_BODY "
+                "DEFAULT_PORT DEFAULT_QUEUE DEFAULT_TIMEOUT_S MAX_BATCH MAX_PIN_BYTES ServerSettings StdioSettings "
                 "check_inline_table"
             ),
         },

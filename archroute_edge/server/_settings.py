@@ -14,6 +14,7 @@ DEFAULT_PORT = 8642
 DEFAULT_QUEUE = 64
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_MAX_BODY = 4 << 20
+DEFAULT_MAX_FORWARDED_BODY = 32 << 20
 DEFAULT_MAX_AFFINITY = 10_000
 DEFAULT_AFFINITY_TTL_S = 600.0
 MAX_BATCH = 256
@@ -44,6 +45,7 @@ class ServerSettings:
         deadline: seconds after which a request is answered with the fallback instead; None waits for the decision.
         timeout: seconds after which a request is answered with 503; its body has to arrive in that time, too.
         max_body: bytes of a request's body.
+        max_forwarded_body: the same of a request that is forwarded, which may hold images.
         max_affinity: sessions that are remembered; 0 remembers none.
         affinity_ttl: seconds that a session is remembered after its decision.
         implicit_sessions: whether a conversation is a session without a header that names one.
@@ -62,6 +64,7 @@ class ServerSettings:
     deadline: float | None = None
     timeout: float = DEFAULT_TIMEOUT_S
     max_body: int = DEFAULT_MAX_BODY
+    max_forwarded_body: int = DEFAULT_MAX_FORWARDED_BODY
     max_affinity: int = DEFAULT_MAX_AFFINITY
     affinity_ttl: float = DEFAULT_AFFINITY_TTL_S
     implicit_sessions: bool = False

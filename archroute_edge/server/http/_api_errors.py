@@ -26,10 +26,11 @@ from archroute_edge.errors import (
     ServiceClosedError,
     SettingsError,
 )
+from archroute_edge.gateway import error_body
+from archroute_edge.server.http._forward_paths import FORWARD_PATHS
 
 logger = logging.getLogger(__name__)
 
-_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _CALLERS_FAULT = (RequestError, ConversationError, RouteTableError, PromptFormatError, SettingsError)
 _STEP_S = 0.05
@@ -59,13 +60,11 @@ class ApiError(HTTPException):
         self.code = code
         self.param = param
 
-    def response(self) -> JSONResponse:
-        """The answer."""
-        kind = _TYPES.get(self.status_code, "server_error" if self.status_code >= 500 else "invalid_request_error")
-        # A name or a path of the request may stand in the message, half a surrogate pair included.
-        message = self.detail.encode("utf-8", "replace").decode()
-        error = {"message": message, "type": kind, "param": self.param, "code": self.code}
-        return JSONResponse({"error": error}, self.status_code, self.headers)
+    def response(self, path: str = "") -> JSONResponse:
+        """The answer, in the shape of the API that is spoken at ``path``."""
+        operation = FORWARD_PATHS.get(path, "chat")
+        body = error_body(operation, self.status_code, self.detail, self.code, self.param)
+        return JSONResponse(body, self.status_code, self.headers)
 
 
 class ClientGoneError(Exception):
@@ -141,29 +140,30 @@ def add_error_handlers(app: FastAPI) -> None:
                 request.state.give_back()
             host = request.client.host if request.client else ""
             await refusals.hold(getattr(request.state, "caller", host))
-        return api_error(exc).response()
+        return api_error(exc).response(request.url.path)
 
-    async def of_body(_request: Request, exc: Exception) -> Response:
+    async def of_body(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)
         first = exc.errors()[0]
         # Not what pydantic found there: that may be somebody's message.
         place = ".".join(str(part) for part in first["loc"] if part != "body")
         message = f"{place}: {first['msg']}" if place else str(first["msg"])
-        return ApiError(400, message, code="invalid_request", param=place or None).response()
+        return ApiError(400, message, code="invalid_request", param=place or None).response(request.url.path)
 
-    async def of_http(_request: Request, exc: Exception) -> Response:
+    async def of_http(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
         if not isinstance(exc, ApiError):
             headers = dict(exc.headers) if exc.headers else None
             code = _CODES.get(exc.status_code, "invalid_request")
             exc = ApiError(exc.status_code, str(exc.detail), code=code, headers=headers)
-        return exc.response()
+        return exc.response(request.url.path)
 
     async def of_client(_request: Request, _exc: Exception) -> Response:
         return Response(status_code=CLIENT_GONE)
 
-    async def unexpected(_request: Request, _exc: Exception) -> Response:
-        return ApiError(500, "an error that was not expected; the server's log has it", code="internal_error").response()
+    async def unexpected(request: Request, _exc: Exception) -> Response:
+        message = "an error that was not expected; the server's log has it"
+        return ApiError(500, message, code="internal_error").response(request.url.path)
 
     app.add_exception_handler(ArchRouteError, of_package)
     app.add_exception_handler(RequestValidationError, of_body)

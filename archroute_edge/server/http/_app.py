@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
 
 from archroute_edge import __version__
+from archroute_edge.config import RoutingConfig
 from archroute_edge.errors import ArchRouteError, DecisionCancelledError, QueueFullError
 from archroute_edge.record import EntrySink, EntrySinks, RecentEntries
 from archroute_edge.routing import RoutingService
@@ -25,12 +25,14 @@ from archroute_edge.server.http import _activity as activity
 from archroute_edge.server.http import _chat as chat
 from archroute_edge.server.http import _decision_endpoint as decision_endpoint
 from archroute_edge.server.http import _route_endpoints as route_endpoints
-from archroute_edge.server.http._api_errors import ApiError, add_error_handlers
+from archroute_edge.server.http._api_errors import add_error_handlers
+from archroute_edge.server.http._forward_paths import FORWARD_PATHS
 from archroute_edge.server.http._guard import OPEN_PATHS, Guard
-from archroute_edge.server.http._metrics import Metrics
+from archroute_edge.server.http._metrics import ForwardedMetrics, Metrics
+from archroute_edge.server.http._models_endpoint import models_endpoint
 from archroute_edge.server.http._page import PAGE_PATH, page_endpoint
 from archroute_edge.server.http._reload import ConfigReload
-from archroute_edge.server.http._reply_bodies import ModelReply, ModelsReply, StatusReply
+from archroute_edge.server.http._reply_bodies import StatusReply
 from archroute_edge.server.http._serving import Serving, error_responses
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 OPENAPI_PATH = "/openapi.json"
 PROBES = ("/v1/models", "/healthz", "/readyz", "/metrics")
-_PATHS = (chat.PATH, *decision_endpoint.PATHS, *route_endpoints.PATHS, *activity.PATHS, *PROBES, PAGE_PATH, OPENAPI_PATH)
+_PATHS = (*FORWARD_PATHS, *decision_endpoint.PATHS, *route_endpoints.PATHS, *activity.PATHS, *PROBES, PAGE_PATH, OPENAPI_PATH)
 _WARM_AGAIN_S = 0.2
 _METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -73,10 +75,19 @@ class ServerApp:
         """What the page shows."""
         self.serving = Serving(service, settings, metrics, EntrySinks((self.recent, *sinks)))
         self.gateway = _gateway(self.serving) if settings.forward else None
-        self.reload = ConfigReload(config_path, self.serving)
         self.api = self._api()
         self.guard = Guard(self.api, settings, metrics.answered)
+        self.reload = ConfigReload(config_path, self.serving, self._forward_by)
+        if self.gateway is not None:
+            self.guard.keys.replace(self.gateway.client_keys)
+            self.serving.entries.hang(ForwardedMetrics(metrics, self.gateway.label))
         self.asgi: ASGIApp = self.guard
+
+    def _forward_by(self, config: RoutingConfig) -> None:
+        """Reach the models, and know the clients' keys, by a new configuration."""
+        if self.gateway is not None:
+            self.gateway.replace(config)
+            self.guard.keys.replace(self.gateway.client_keys)
 
     def _api(self) -> FastAPI:
         api = FastAPI(
@@ -90,13 +101,10 @@ class ServerApp:
             openapi_url=OPENAPI_PATH,
         )
         add_error_handlers(api)
-        for endpoints in (
-            chat.chat_endpoint,
-            decision_endpoint.decision_endpoint,
-            route_endpoints.route_endpoints,
-            probes,
-        ):
+        api.include_router(self._completions())
+        for endpoints in (decision_endpoint.decision_endpoint, route_endpoints.route_endpoints, probes):
             api.include_router(endpoints(self.serving))
+        api.include_router(models_endpoint(self.serving, self.gateway))
         api.include_router(activity.activity_endpoints(self.serving, self.recent))
         api.include_router(page_endpoint())
 
@@ -109,18 +117,25 @@ class ServerApp:
         api.openapi = document  # type: ignore[method-assign]
         return api
 
+    def _completions(self) -> APIRouter:
+        if self.gateway is None:
+            return chat.chat_endpoint(self.serving)
+        from archroute_edge.server.http._forward_endpoints import forward_endpoints
+
+        return forward_endpoints(self.serving, self.gateway)
+
     def _document(self, api: FastAPI) -> dict[str, Any]:
         found = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
         for path, operations in found["paths"].items():
             for operation in operations.values():
                 # FastAPI's own answer to a body of the wrong shape, which is a 400 here.
                 operation["responses"].pop("422", None)
-                if self.settings.api_key is not None and path not in OPEN_PATHS:
+                if self.guard.keys.are_needed and path not in OPEN_PATHS:
                     operation["security"] = [{"key": []}]
         schemas = found["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
-        if self.settings.api_key is not None:
+        if self.guard.keys.are_needed:
             found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         return found
 
@@ -164,22 +179,6 @@ def _gateway(serving: Serving) -> Gateway:
 def probes(serving: Serving) -> APIRouter:
     """The endpoints over ``serving``."""
     router = APIRouter(tags=["the server"])
-    started = int(time.time())
-
-    def described() -> dict[str, Any]:
-        return {"id": serving.model_name, "object": "model", "created": started, "owned_by": "archroute-edge"}
-
-    @router.get("/v1/models", response_model=ModelsReply, responses=error_responses(401, 403))
-    async def models() -> Response:
-        """The model that decides."""
-        return JSONResponse({"object": "list", "data": [described()]})
-
-    @router.get("/v1/models/{model_id:path}", response_model=ModelReply, responses=error_responses(401, 403, 404))
-    async def model(model_id: str) -> Response:
-        """The model that decides, by its name."""
-        if model_id != serving.model_name:
-            raise ApiError(404, f"there is no such model; this server has {serving.model_name}", code="model_not_found")
-        return JSONResponse(described())
 
     def status_reply(description: str) -> dict[int | str, dict[str, Any]]:
         return {503: {"model": StatusReply, "description": description}, **error_responses(403)}

@@ -17,8 +17,8 @@ MAX_DEPTH: Final = 64
 """Deepest nesting of lists and objects in a body."""
 MAX_PARTS: Final = 20_000
 """Most lists and objects in a body: its messages, their parts and everything else together."""
-# A body of more bytes is parsed in a thread of its own, so that other requests are answered meanwhile.
-_LARGE: Final = 1 << 16
+LARGE: Final = 1 << 16
+"""A body of more bytes is parsed in a thread of its own, so that other requests are answered meanwhile."""
 
 # A string, or a bracket outside of strings. Also takes a string that does not end: a match that fails would be tried again from
 # each quote in it.
@@ -44,7 +44,7 @@ async def read_body(request: Request, keys: Keys) -> dict[str, Any]:
     raw = await request.body()
     if not raw:
         raise ApiError(400, "the body is empty; a JSON object is needed", code="invalid_json")
-    if len(raw) < _LARGE:
+    if len(raw) < LARGE:
         return read_options(read_json(raw), keys)
     return await asyncio.to_thread(lambda: read_options(read_json(raw), keys))
 

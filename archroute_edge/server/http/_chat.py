@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -24,9 +24,9 @@ from archroute_edge.server.http._serving import Serving, error_responses
 PATH = "/v1/chat/completions"
 
 _SENDERS = ("user", "system", "developer")
-_OPTIONS = options("the body", "messages", "model stream stream_options n logprobs user", others=True)
+OPTIONS: Final = options("the body", "messages", "model stream stream_options n logprobs user", others=True)
 _BODY = body_of(
-    _OPTIONS,
+    OPTIONS,
     "A chat completion of the router model: user and system messages that together hold a router prompt. Parameters of "
     "sampling and length have no effect: the reply is the best one that the routes allow, whole.",
 )
@@ -43,30 +43,34 @@ def chat_endpoint(serving: Serving) -> APIRouter:
     @router.post(PATH, response_model=ChatReply, responses={200: _STREAM, **error_responses()}, openapi_extra=_BODY)
     async def complete(request: Request) -> Response:
         """Answer a router prompt, routes and conversation between their tags, in the shape that its sender expects."""
-        body = await read_body(request, _OPTIONS)
-        prompt = _prompt(body["messages"])
-        answered = await serving.decide(
-            request, prompt.turns, routes=prompt.table, user=body.get("user"), asked_model=body.get("model")
-        )
-        reply = prompt.shape.reply(answered.decision.route)
-        head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "created": int(time.time()),
-            "model": body.get("model", serving.model_name),
-        }
-        usage = _usage(answered.decision)
-        if body.get("stream"):
-            with_usage = usage if body.get("stream_options") else None
-            return StreamingResponse(_events(head, reply, with_usage), media_type="text/event-stream")
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": reply},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-        return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+        return await answer_router_prompt(serving, request, await read_body(request, OPTIONS))
 
     return router
+
+
+async def answer_router_prompt(serving: Serving, request: Request, body: dict[str, Any]) -> Response:
+    """The router model's answer to a body that was read by :data:`OPTIONS`."""
+    prompt = _prompt(body["messages"])
+    answered = await serving.decide(
+        request, prompt.turns, routes=prompt.table, user=body.get("user"), asked_model=body.get("model")
+    )
+    reply = prompt.shape.reply(answered.decision.route)
+    head = {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "created": int(time.time()),
+        "model": body.get("model", serving.model_name),
+    }
+    usage = _usage(answered.decision)
+    if body.get("stream"):
+        with_usage = usage if body.get("stream_options") else None
+        return StreamingResponse(_events(head, reply, with_usage), media_type="text/event-stream")
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": reply},
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+    return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
 
 
 def _prompt(chat: Conversation) -> ReadyPrompt:

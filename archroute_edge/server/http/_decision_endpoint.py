@@ -95,7 +95,7 @@ async def _decide(serving: Serving, request: Request, headers: Headers, body: di
     session = headers.session
     if session is None and serving.settings.implicit_sessions and headers.allows_implicit:
         others = (caller_of(request, user), model, routes and [asdict(route) for route in routes])
-        session = _implicit_session(conversation, body.get("system", body.get("instructions")), body.get("tools"), others)
+        session = implicit_session(conversation, body.get("system", body.get("instructions")), body.get("tools"), others)
 
     def pin_of_session() -> Pin | None:
         return serving.affinity.find(session, serving.config) if session else None
@@ -136,7 +136,7 @@ def _pin(answered: Answered) -> Pin:
     return Pin(decision.route if decision.matched else None, decision.models, config)
 
 
-def _implicit_session(conversation: Conversation, system: Any, tools: Any, others: Iterable[Any]) -> str | None:
+def implicit_session(conversation: Conversation, system: Any, tools: Any, others: Iterable[Any]) -> str | None:
     """A name for the conversation, the same for each of its requests; None if no user message has text yet.
 
     It is a digest of what stands at the head of every request: the system prompt, the names of the tools, the first user

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 import time
 from collections import Counter
@@ -17,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http._api_errors import ApiError, unavailable
+from archroute_edge.server.http._client_keys import ClientKeys, KeyFound
+from archroute_edge.server.http._forward_paths import FORWARD_PATHS
 
 OPEN_PATHS: Final = frozenset({"/", "/healthz", "/readyz"})
 """Paths that need no API key: what looks after processes has none, and the page, which holds no data, asks for it."""
@@ -38,6 +39,8 @@ _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
 _DRAIN_S: Final = 5.0
 _DRAIN_BYTES: Final = 64 << 20
 _MOST_BESIDE_THE_QUEUE: Final = 64
+# Requests whose models have not begun to answer.
+_MOST_FORWARDED: Final = 1024
 _STANDS_STILL: Final = "the body stands still, and others need its place; send it at once"
 
 
@@ -169,8 +172,10 @@ class Guard:
         self._settings = settings
         self._observe = observe
         self._hosts = settings.host_names
-        self._key = settings.api_key.encode("ascii") if settings.api_key is not None else None
-        self.bodies = BodyPlaces(settings.queue_limit + _MOST_BESIDE_THE_QUEUE)
+        self.keys = ClientKeys(settings.api_key, is_forwarding=settings.forward)
+        """The keys that are accepted."""
+        forwarded = _MOST_FORWARDED if settings.forward else 0
+        self.bodies = BodyPlaces(settings.queue_limit + _MOST_BESIDE_THE_QUEUE + forwarded)
         """Bodies that are being read, and those of requests that are being answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -189,24 +194,31 @@ class Guard:
 
         headers = Headers(scope=scope)
         try:
-            self._check(headers, path)
-            found = await self._read(headers, receive, (scope.get("client") or ("",))[0])
+            key = self._check(headers, path)
+            found = await self._read(headers, receive, (scope.get("client") or ("",))[0], self._limit(path))
         except ApiError as exc:
-            await exc.response()(scope, receive, watched)
+            await exc.response(path)(scope, receive, watched)
             return
         except _ClientLeftError:
             return
+        state = scope.setdefault("state", {})
+        if key is not None:
+            state["client_name"], state["server_key_in"] = key.client, key.header
         if found is None:
             await self._app(scope, receive, watched)
             return
         body, place = found
-        scope.setdefault("state", {})["give_back"] = partial(self.bodies.free, place)
+        state["give_back"] = partial(self.bodies.free, place)
+        receive = _replayed(body, receive)
+        # A long answer must not hold it.
+        del body, found
         try:
-            await self._app(scope, _replayed(body, receive), watched)
+            await self._app(scope, receive, watched)
         finally:
             self.bodies.free(place)
 
-    def _check(self, headers: Headers, path: str) -> None:
+    def _check(self, headers: Headers, path: str) -> KeyFound | None:
+        """Whose key it is; None if none is needed."""
         host = _only(headers, "host")
         if host is None:
             raise ApiError(400, "one Host header is needed", code="invalid_host")
@@ -218,26 +230,28 @@ class Guard:
         # A page's own server is not foreign to it; "null" is what sandboxed pages and files send.
         if origin is None or (origin and _netloc(origin) != host.lower()):
             raise ApiError(403, "requests of web pages from elsewhere are not answered", code="origin_not_allowed")
-        if self._key is not None and path not in OPEN_PATHS:
-            scheme, _, key = (_only(headers, "authorization", default="") or "").partition(" ")
-            # Compared as a whole whatever was sent, so that the time it takes says nothing about the key.
-            if not hmac.compare_digest(key.strip().encode("latin-1"), self._key) or scheme.lower() != "bearer":
-                challenge = {"WWW-Authenticate": "Bearer"}
-                raise ApiError(
-                    401, "send the server's API key: Authorization: Bearer KEY", code="invalid_api_key", headers=challenge
-                )
+        if path in OPEN_PATHS or not self.keys.are_needed:
+            return None
+        found = self.keys.find(headers)
+        if found is None:
+            raise ApiError(401, self.keys.hint, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+        return found
 
-    async def _read(self, headers: Headers, receive: Receive, address: str) -> tuple[bytes, Place] | None:
+    def _limit(self, path: str) -> int:
+        """Bytes that a body may have."""
+        is_forwarded = self._settings.forward and path in FORWARD_PATHS
+        return self._settings.max_forwarded_body if is_forwarded else self._settings.max_body
+
+    async def _read(self, headers: Headers, receive: Receive, address: str, limit: int) -> tuple[bytes, Place] | None:
         """The whole body, and its place, to be given back with the answer; None if the request has none."""
         length = _only(headers, "content-length", default="0") or ""
         chunked = _only(headers, "transfer-encoding", default="") != ""
         if length == "0" and not chunked:
             return None
-        limit = self._settings.max_body
         if not chunked and length.isdecimal() and int(length) > limit:
             if _only(headers, "expect", default="") == "":
                 await _drain(receive)
-            raise self._too_large()
+            raise _too_large(limit)
         place = self.bodies.take(address)
         if place is None:
             raise _too_much()
@@ -265,13 +279,14 @@ class Guard:
             if len(body) > limit:
                 if message.get("more_body", False):
                     await _drain(receive)
-                raise self._too_large()
+                raise _too_large(limit)
             if not message.get("more_body", False):
                 return bytes(body)
 
-    def _too_large(self) -> ApiError:
-        message = f"the body is larger than the {self._settings.max_body:,} bytes that this server takes; see --max-body"
-        return _closing(ApiError(413, message, code="body_too_large"))
+
+def _too_large(limit: int) -> ApiError:
+    message = f"the body is larger than the {limit:,} bytes that this server takes; see --max-body"
+    return _closing(ApiError(413, message, code="body_too_large"))
 
 
 def _too_much() -> ApiError:

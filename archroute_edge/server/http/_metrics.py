@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -11,10 +11,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from archroute_edge.decision import Decision
+from archroute_edge.record import Entry
 from archroute_edge.routing import RoutingService
 
 INLINE = "inline"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_ANSWER_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _PHASES = ("total", "wait", "prompt", "evaluate", "score")
 _TOKENS = ("prompt", "reused", "evaluated", "answer")
 
@@ -45,6 +47,17 @@ class Metrics:
         self._seconds = Histogram(
             "archroute_decision_seconds", "Time by phase.", ("phase",), buckets=_SECONDS, registry=self.registry
         )
+        self._forwarded = counter(
+            "archroute_forwarded_requests", "Forwarded requests by model and status.", ("model", "status")
+        )
+        self._tries = counter("archroute_forward_tries", "Tries of targets by how they ended.", ("model", "outcome"))
+        self._first_byte = Histogram(
+            "archroute_forward_first_byte_seconds",
+            "From a request to the first byte of its answer.",
+            ("model",),
+            buckets=_ANSWER_SECONDS,
+            registry=self.registry,
+        )
         self.sessions = Gauge("archroute_affinity_sessions", "Sessions remembered.", registry=self.registry)
         # So that rates are 0 and not missing until the first of a kind.
         for phase in _PHASES:
@@ -71,6 +84,17 @@ class Metrics:
         for kind in _TOKENS:
             self._tokens.labels(kind).inc(getattr(decision.tokens, kind))
 
+    def forwarded(self, entry: Entry, label: Callable[[str], str]) -> None:
+        """Count a forwarded request that has ended; copies to shadow models count as tries alone."""
+        for each in entry.tries:
+            self._tries.labels(label(each.model), each.error or "answered").inc()
+        if entry.shadow_of is not None:
+            return
+        last = label(entry.tries[-1].model) if entry.tries else "none"
+        self._forwarded.labels(last, str(entry.status)).inc()
+        if entry.first_byte_ms is not None:
+            self._first_byte.labels(last).observe(entry.first_byte_ms / 1000)
+
     def timed_out(self) -> None:
         """Count a request given up at the time limit."""
         self._timeouts.inc()
@@ -86,6 +110,24 @@ class Metrics:
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class ForwardedMetrics:
+    """Counts entries of forwarded requests.
+
+    Args:
+        metrics: counts.
+        label: what stands for a model; a name that a client has chosen does not.
+    """
+
+    def __init__(self, metrics: Metrics, label: Callable[[str], str]) -> None:
+        self._metrics = metrics
+        self._label = label
+
+    def add(self, entry: Entry) -> None:
+        """Count one."""
+        if entry.operation != "route":
+            self._metrics.forwarded(entry, self._label)
 
 
 class _ServiceCollector(Collector):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
-from archroute_edge.config import load_config
+from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.server.http._serving import Serving
 
@@ -24,12 +25,20 @@ class ConfigReload:
         path: the file; None where the built-in example is used, which does not change. What is no file, such as the pipe that
             a shell makes of ``<(...)``, can be read but once, and is not looked after.
         serving: gets the new configuration.
+        forward_by: takes it for what is forwarded, or raises ConfigError.
         poll: seconds between looks at the file.
     """
 
-    def __init__(self, path: Path | None, serving: Serving, poll: float = POLL_S) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        serving: Serving,
+        forward_by: Callable[[RoutingConfig], None] | None = None,
+        poll: float = POLL_S,
+    ) -> None:
         self._path = None if path is not None and path.exists() and not path.is_file() else path
         self._serving = serving
+        self._forward_by = forward_by
         self._poll = poll
         self._asked = asyncio.Event()
         self._seen = self._signature()
@@ -71,7 +80,14 @@ class ConfigReload:
             config = await asyncio.to_thread(load_config, self._path)
             if config != self._serving.config:
                 # Over the model that is loaded. What waits is decided by the old configuration, what comes now by the new one.
-                service.replace(await asyncio.to_thread(service.router.with_config, config))
+                router = await asyncio.to_thread(service.router.with_config, config)
+                try:
+                    if self._forward_by is not None:
+                        self._forward_by(config)
+                except ArchRouteError:
+                    router.close(wait=False)
+                    raise
+                service.replace(router)
         except ArchRouteError as exc:
             logger.error("the configuration stays as it was: %s", exc)
             self._serving.metrics.reloaded(taken=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request
+from starlette.types import Receive
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.conversation import Messages
@@ -165,7 +166,7 @@ class Serving:
             DecisionCancelledError: the service called it off.
         """
         answer = asyncio.wrap_future(future)
-        gone = asyncio.ensure_future(_until_gone(request))
+        gone = asyncio.ensure_future(until_gone(request.receive))
         try:
             either: set[asyncio.Future[Any]] = {answer, gone}
             await asyncio.wait(either, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -182,8 +183,9 @@ class Serving:
             answer.cancel()
 
 
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def until_gone(receive: Receive) -> None:
+    """Return when the client has closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 

@@ -1,0 +1,155 @@
+"""An answer on its way to the client: its bytes as they come, and one account of how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Final
+
+from archroute_edge.gateway._error_bodies import error_event
+from archroute_edge.gateway._headers import Headers
+from archroute_edge.gateway._stream import EventBorders, KeptEnds
+from archroute_edge.gateway._tries import Began, close_quietly
+from archroute_edge.gateway._upstream_client import UpstreamError
+from archroute_edge.gateway._usage import ends_in_error, has_ended
+from archroute_edge.record import Operation, Outcome
+
+logger = logging.getLogger(__name__)
+
+# A part of an event is held back until its rest is there; if that does not come, whoever sends such parts means them.
+_HOLD_S: Final = 0.02
+_BROKE: Final = "the model's answer broke off; what came of it is not whole"
+
+Ended = Callable[[Outcome, "str | None"], None]
+"""Told once how an answer ended, and the word for it if it broke."""
+
+
+class BrokenAnswerError(Exception):
+    """An answer in one piece broke off: the client has to see that it is cut, so its connection is closed."""
+
+
+class Forwarded:
+    """What the client gets.
+
+    Args:
+        operation: whose API is spoken.
+        status: HTTP status.
+        headers: of the reply.
+        body: the reply's bytes, or where they come from.
+        ends: takes note of the bytes.
+        ended: told when it is over.
+    """
+
+    def __init__(
+        self,
+        operation: Operation,
+        status: int,
+        headers: Headers,
+        body: bytes | Began,
+        ends: KeptEnds,
+        ended: Ended,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._operation = operation
+        self._body = body
+        self._ends = ends
+        self._ended: Ended | None = ended
+        self._pending: asyncio.Task[bytes | None] | None = None
+
+    async def content(self) -> AsyncIterator[bytes]:
+        """The bytes, each as soon as it is there. :meth:`close` is called behind it, whatever happens.
+
+        Raises:
+            BrokenAnswerError: the upstream broke off, and the API has no way to say so.
+        """
+        if isinstance(self._body, bytes):
+            yield self._body
+            self._end("completed" if self.status < 400 else "failed", None)
+            return
+        passing = self._events(self._body) if self._body.is_events else self._plain(self._body)
+        async for chunk in passing:
+            yield chunk
+
+    async def close(self) -> None:
+        """End the request at the upstream, if it has not ended: the client has gone."""
+        self._end("aborted", None)
+        if self._pending is not None:
+            self._pending.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._pending
+        if isinstance(self._body, Began):
+            await close_quietly(self._body.reply)
+
+    async def _plain(self, began: Began) -> AsyncIterator[bytes]:
+        if began.head:
+            self._ends.add(began.head)
+            yield began.head
+        try:
+            async for chunk in began.chunks:
+                self._ends.add(chunk)
+                yield chunk
+        except UpstreamError as exc:
+            logger.warning("an answer broke off: %s", exc)
+            self._end("failed", "broken_answer")
+            raise BrokenAnswerError from exc
+        self._end("completed", None)
+
+    async def _events(self, began: Began) -> AsyncIterator[bytes]:
+        borders = EventBorders()
+        is_cut = False
+        problem: str | None = None
+        chunk: bytes | None = began.head
+        try:
+            while chunk is not None:
+                self._ends.add(chunk)
+                whole = borders.add(chunk)
+                if whole:
+                    is_cut = False
+                    yield whole
+                if borders.is_held:
+                    self._pending = asyncio.ensure_future(_next(began.chunks))
+                    done, _ = await asyncio.wait({self._pending}, timeout=_HOLD_S)
+                    if not done:
+                        is_cut = True
+                        yield borders.flush()
+                    chunk = await self._pending
+                    self._pending = None
+                else:
+                    chunk = await _next(began.chunks)
+        except UpstreamError as exc:
+            self._pending = None
+            problem = str(exc)
+        tail = self._ends.tail
+        is_whole = has_ended(self._operation, tail)
+        if problem is None and not is_whole and not _is_framed(began):
+            problem = "it ended without its last event"
+        if problem is not None and not is_whole:
+            logger.warning("a stream broke off: %s", problem)
+            self._end("failed", "broken_stream")
+            yield (b"\n\n" if is_cut else b"") + error_event(self._operation, _BROKE, "broken_stream", tail)
+            return
+        if borders.is_held:
+            yield borders.flush()
+        if not is_whole and ends_in_error(tail):
+            self._end("failed", "error_event")
+        else:
+            self._end("completed", None)
+
+    def _end(self, outcome: Outcome, word: str | None) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(outcome, word)
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    async for chunk in chunks:
+        return chunk
+    return None
+
+
+def _is_framed(began: Began) -> bool:
+    """Whether the reply says where it ends; else a connection that breaks looks like its end."""
+    return bool(began.reply.header(b"transfer-encoding") or began.reply.header(b"content-length"))

@@ -1,0 +1,86 @@
+"""The bytes of an answer on their way: where events end, and what is kept of them to read the usage, without changing any."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+_HEAD: Final = 8 << 10
+_TAIL: Final = 64 << 10
+_MOST_HELD: Final = 1 << 20
+_BORDERS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_FIELDS: Final = (b"data", b"event")
+
+
+class KeptEnds:
+    """The first bytes of an answer and the last ones.
+
+    Args:
+        most: bytes in between that are kept as well, from the first on; else memory would grow with the answer.
+    """
+
+    def __init__(self, most: int = _HEAD) -> None:
+        self._most = most
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._n_tail = 0
+        self.n_bytes = 0
+        """Of all that came."""
+
+    def add(self, chunk: bytes) -> None:
+        """Take note of the next bytes."""
+        self.n_bytes += len(chunk)
+        if len(self._head) < self._most:
+            self._head += chunk[: self._most - len(self._head)]
+        self._tail.append(chunk)
+        self._n_tail += len(chunk)
+        while self._n_tail - len(self._tail[0]) >= _TAIL:
+            self._n_tail -= len(self._tail.popleft())
+
+    @property
+    def head(self) -> bytes:
+        """The first bytes."""
+        return bytes(self._head)
+
+    @property
+    def tail(self) -> bytes:
+        """The last bytes; they may begin within an event."""
+        return b"".join(self._tail)
+
+
+class EventBorders:
+    """Cuts a stream of server-sent events between two of them.
+
+    A client that has half an event when the upstream breaks cannot read the error that follows.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def add(self, chunk: bytes) -> bytes:
+        """What may be passed on now that ``chunk`` has come: all whole events."""
+        # An upstream's chunks are whole events nearly always.
+        if not self._held and chunk.endswith((b"\n\n", b"\r\n\r\n")):
+            return chunk
+        text = self._held + chunk
+        end = max((found + len(each) for each in _BORDERS if (found := text.rfind(each)) >= 0), default=0)
+        if len(text) - end > _MOST_HELD:
+            end = len(text)
+        self._held = text[end:]
+        return text[:end]
+
+    @property
+    def is_held(self) -> bool:
+        """Whether there is a part of an event."""
+        return bool(self._held)
+
+    def flush(self) -> bytes:
+        """What is left."""
+        held, self._held = self._held, b""
+        return held
+
+
+def has_event(received: bytes) -> bool:
+    """Whether there is one whole event among the first bytes of a stream; comments are none."""
+    events = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")
+    return any(line.startswith(_FIELDS) for event in events[:-1] for line in event.split(b"\n"))

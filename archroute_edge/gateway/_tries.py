@@ -1,0 +1,237 @@
+"""One try to have a target answer: what counts as an answer, what as a failure, and what the client is to blame for."""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+
+from archroute_edge.gateway._error_bodies import dump, error_body
+from archroute_edge.gateway._forward_request import ForwardRequest
+from archroute_edge.gateway._headers import Headers, reply_headers, upstream_headers, without
+from archroute_edge.gateway._model_span import replace_model
+from archroute_edge.gateway._stream import has_event
+from archroute_edge.gateway._target import Target
+from archroute_edge.gateway._upstream_client import UpstreamClient, UpstreamError, UpstreamReply
+from archroute_edge.gateway._usage import read_error_event
+from archroute_edge.record import Try
+
+logger = logging.getLogger(__name__)
+
+EVENT_STREAM: Final = b"text/event-stream"
+_MISCONFIGURED: Final = {401: "not_authorised", 402: "not_paid", 403: "not_authorised", 404: "not_found", 405: "not_found"}
+_LONGEST_HEAD: Final = 64 << 10
+"""Bytes of a stream that are held until its first event."""
+_LONGEST_ERROR: Final = 1 << 20
+_ERROR_BODY_S: Final = 5.0
+_LONGEST_MESSAGE: Final = 1000
+_CLIENTS_FAULT: Final = (400, 413, 422)
+_REDACTED: Final = b"[redacted]"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A reply that is whole: an error, from an upstream or ours."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Began:
+    """A reply whose first bytes are there, and whose others still come."""
+
+    reply: UpstreamReply
+    chunks: AsyncIterator[bytes]
+    head: bytes
+    is_events: bool
+
+    @property
+    def status(self) -> int:
+        """Its HTTP status."""
+        return self.reply.status
+
+
+@dataclass(frozen=True)
+class TryResult:
+    """How a try went.
+
+    Args:
+        noted: what the record keeps of it; of one that began, until its first byte.
+        began: the answer, if there is one.
+        whole: what the client gets if no other target answers, or at once if it is to blame.
+        is_final: whether another target would say the same.
+        retry_after: seconds that the upstream asks for.
+    """
+
+    target: Target
+    noted: Try
+    began: Began | None = None
+    whole: Whole | None = None
+    is_final: bool = False
+    retry_after: float | None = None
+
+
+class Trier:
+    """Tries targets for one request.
+
+    Args:
+        client: sends.
+        request: what is asked.
+        stall: seconds without a byte after which an answer that has begun is broken.
+    """
+
+    def __init__(self, client: UpstreamClient, request: ForwardRequest, *, stall: float) -> None:
+        self._client = client
+        self._request = request
+        self._stall = stall
+
+    async def attempt(self, target: Target, most: float) -> TryResult:
+        """Ask one target, for ``most`` seconds."""
+        started = time.perf_counter()
+        limit = min(most, target.limit(self._request.is_stream))
+        reply: UpstreamReply | None = None
+        is_kept = False
+        try:
+            with anyio.fail_after(max(limit, 0.0)):
+                reply = await self._send(target)
+                if reply.status < 300:
+                    result = await self._began(target, reply, started)
+                else:
+                    result = await self._refused(target, reply, started)
+            is_kept = result.began is not None
+            return result
+        except UpstreamError as exc:
+            return self._failed(target, started, exc.word, str(exc), reply)
+        except TimeoutError:
+            return self._failed(target, started, "timeout", f"no first byte within {limit:g} s", reply)
+        finally:
+            if reply is not None and not is_kept:
+                await close_quietly(reply)
+
+    async def _send(self, target: Target) -> UpstreamReply:
+        request = self._request
+        operation = request.operation
+        headers = upstream_headers(
+            request.headers,
+            target.headers[operation],
+            passthrough=target.passthrough_auth,
+            server_key_in=request.server_key_in,
+        )
+        body = (
+            request.raw if target.upstream_model == request.body["model"] else replace_model(request.raw, target.upstream_model)
+        )
+        return await self._client.send(target.urls[operation], headers, body, stall=self._stall)
+
+    async def _began(self, target: Target, reply: UpstreamReply, started: float) -> TryResult:
+        """The answer, once it has a first byte, or a first event."""
+        is_events = reply.header(b"content-type").partition(b";")[0].strip().lower() == EVENT_STREAM
+        chunks = reply.chunks()
+        head = b""
+        async for chunk in chunks:
+            head += chunk
+            if head and (not is_events or has_event(head) or len(head) > _LONGEST_HEAD):
+                break
+        else:
+            # Its end has come. A stream of a single event may lack the line behind it.
+            is_answer = b"data:" in head if is_events else bool(head) or reply.status == 204
+            if not is_answer:
+                word = "empty_stream" if is_events else "empty_answer"
+                return self._failed(target, started, word, "an answer without anything in it", reply)
+        error = read_error_event(head) if is_events else None
+        if error is not None:
+            return self._began_with_error(target, reply, started, error)
+        return TryResult(target, self._noted(target, started, reply.status, None), Began(reply, chunks, head, is_events))
+
+    def _began_with_error(self, target: Target, reply: UpstreamReply, started: float, error: dict[str, Any]) -> TryResult:
+        """A stream whose first event is an error. Nothing has gone to the client, so it counts as the status that it names."""
+        named = error.get("code", error.get("status"))
+        status = named if type(named) is int and 400 <= named < 600 else 502
+        message = f"{target.model} answers with an error: {error.get('message')}"[:_LONGEST_MESSAGE]
+        body = _redacted(self._error(status, message, "error_event"), target.secrets)
+        whole = Whole(status, [(b"content-type", b"application/json")], body)
+        noted = self._noted(target, started, reply.status, "error_event")
+        return TryResult(target, noted, whole=whole, is_final=status in _CLIENTS_FAULT)
+
+    async def _refused(self, target: Target, reply: UpstreamReply, started: float) -> TryResult:
+        """A reply that is no answer: whose fault it is, and what the client would get."""
+        status = reply.status
+        if status < 400:
+            where = "the upstream redirects, and redirects are not followed: correct its base_url"
+            return self._failed(target, started, "redirect", where, reply)
+        whole = await self._whole(target, reply)
+        if status in _MISCONFIGURED:
+            word = _MISCONFIGURED[status]
+            logger.error("%s answers %d (%s): see its key and its name in the configuration", target.model, status, word)
+            return TryResult(target, self._noted(target, started, status, word), whole=whole)
+        if status == 429 or status >= 500 or status == 408:
+            word = {408: "timeout", 429: "rate_limited"}.get(status, "server_error")
+            wait = retry_after(reply.header(b"retry-after")) if status in (429, 503, 529) else None
+            return TryResult(target, self._noted(target, started, status, word), whole=whole, retry_after=wait)
+        return TryResult(target, self._noted(target, started, status, "refused"), whole=whole, is_final=True)
+
+    async def _whole(self, target: Target, reply: UpstreamReply) -> Whole:
+        """An error as the client may see it: without keys of ours that it quotes."""
+        body = bytearray()
+        is_readable = reply.header(b"content-encoding").lower() in (b"", b"identity")
+        with anyio.move_on_after(_ERROR_BODY_S) as scope, suppress(UpstreamError):
+            async for chunk in reply.chunks():
+                body += chunk
+                if len(body) > _LONGEST_ERROR:
+                    is_readable = False
+                    break
+        headers = without(reply_headers(reply.headers), b"content-length", b"content-encoding")
+        if scope.cancelled_caught or not is_readable or not body:
+            message = f"{target.model} answered with status {reply.status}, and nothing that can be passed on"
+            body = bytearray(self._error(reply.status, message, "upstream_error"))
+            headers = [*without(headers, b"content-type"), (b"content-type", b"application/json")]
+        headers = [(name, _redacted(value, target.secrets)) for name, value in headers]
+        return Whole(reply.status, headers, _redacted(bytes(body), target.secrets))
+
+    def _failed(self, target: Target, started: float, word: str, message: str, reply: UpstreamReply | None) -> TryResult:
+        status = 504 if word == "timeout" else 502
+        logger.warning("%s: %s (%s)", target.model, message, word)
+        body = self._error(status, f"{target.model} does not answer: {message}", word)
+        whole = Whole(status, [(b"content-type", b"application/json")], body)
+        return TryResult(target, self._noted(target, started, None if reply is None else reply.status, word), whole=whole)
+
+    def _error(self, status: int, message: str, code: str) -> bytes:
+        return dump(error_body(self._request.operation, status, message, code))
+
+    def _noted(self, target: Target, started: float, status: int | None, error: str | None) -> Try:
+        ms = 1000 * (time.perf_counter() - started)
+        return Try(target.model, target.provider, status, error, ms if error is None else None, ms)
+
+
+def _redacted(text: bytes, secrets: Sequence[bytes]) -> bytes:
+    for secret in secrets:
+        text = text.replace(secret, _REDACTED)
+    return text
+
+
+async def close_quietly(reply: UpstreamReply) -> None:
+    """Close a reply, whatever its connection says to that."""
+    with anyio.CancelScope(shield=True), suppress(Exception):
+        await reply.close()
+
+
+def retry_after(value: bytes, now: float | None = None) -> float | None:
+    """The seconds of a ``Retry-After``, stated as such or as a date; None if there are none."""
+    text = value.decode("latin-1").strip()
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - (time.time() if now is None else now)
+        except (ValueError, TypeError, OverflowError, IndexError):
+            return None
+    return max(seconds, 0.0) if seconds == seconds and seconds < float("inf") else None

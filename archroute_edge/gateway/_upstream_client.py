@@ -1,0 +1,133 @@
+"""The HTTP client: sends one request, gives the reply's bytes as they come, and says in one word what went wrong.
+
+It follows no redirects and keeps no cookies, and takes no proxies or credentials from the environment.
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import httpx2
+
+_MOST_CONNECTIONS: Final = 1024
+_MOST_IDLE: Final = 64
+# Servers that close idle connections do so after 5 seconds or more; a request must not meet that.
+_IDLE_S: Final = 4.0
+_CONNECT_S: Final = 10.0
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class UpstreamError(Exception):
+    """A request to an upstream failed.
+
+    Args:
+        word: what happened, for programs.
+        message: the same for people, without the address's secrets.
+    """
+
+    def __init__(self, word: str, message: str) -> None:
+        super().__init__(message)
+        self.word = word
+
+
+class UpstreamReply:
+    """A reply whose bytes still come.
+
+    Args:
+        response: what the library gave.
+    """
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.status = response.status_code
+        self.headers: Headers = response.headers.raw
+        self._stream = response.stream
+
+    def header(self, name: bytes) -> bytes:
+        """A header's value, the first one; empty if it is missing."""
+        return next((value for each, value in self.headers if each.lower() == name), b"")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes, neither decoded nor joined.
+
+        Raises:
+            UpstreamError: the connection broke.
+        """
+        with _failures():
+            assert isinstance(self._stream, httpx2.AsyncByteStream)
+            async for chunk in self._stream:
+                yield chunk
+
+    async def close(self) -> None:
+        """End it, read to its end or not."""
+        assert isinstance(self._stream, httpx2.AsyncByteStream)
+        await self._stream.aclose()
+
+
+class UpstreamClient:
+    """Connections to upstreams, kept open between requests."""
+
+    def __init__(self) -> None:
+        limits = httpx2.Limits(
+            max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_IDLE, keepalive_expiry=_IDLE_S
+        )
+        self._transport = httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
+
+    async def send(self, url: httpx2.URL, headers: Headers, body: bytes, *, stall: float) -> UpstreamReply:
+        """The reply to a POST request, once its head is there. Cancelling it closes the connection.
+
+        Args:
+            url: where to.
+            headers: all but those of the connection and the body's length.
+            body: what is sent.
+            stall: seconds without one byte after which it has failed; the caller bounds the whole.
+
+        Raises:
+            UpstreamError: no connection, or no reply that is HTTP.
+        """
+        limits = {"connect": min(stall, _CONNECT_S), "read": stall, "write": stall, "pool": _CONNECT_S}
+        with _failures():
+            request = httpx2.Request("POST", url, headers=list(headers), content=body, extensions={"timeout": limits})
+            return UpstreamReply(await self._transport.handle_async_request(request))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.aclose()
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """The library's errors as ours."""
+    try:
+        yield
+    except httpx2.PoolTimeout as exc:
+        raise UpstreamError("overloaded", "too many requests are on their way to upstreams") from exc
+    except httpx2.ConnectTimeout as exc:
+        raise UpstreamError("timeout", "no connection in time") from exc
+    except httpx2.TimeoutException as exc:
+        raise UpstreamError("timeout", "no byte in time") from exc
+    except httpx2.ConnectError as exc:
+        raise _connect_error(exc) from exc
+    except (httpx2.ReadError, httpx2.WriteError, httpx2.CloseError) as exc:
+        raise UpstreamError("connection_broken", "the connection broke") from exc
+    except httpx2.RemoteProtocolError as exc:
+        raise UpstreamError("bad_reply", f"the reply is no HTTP, or cut off: {exc}"[:200]) from exc
+    except httpx2.TransportError as exc:
+        raise UpstreamError("connection_failed", f"{type(exc).__name__}: {exc}"[:200]) from exc
+
+
+def _connect_error(exc: BaseException) -> UpstreamError:
+    cause: BaseException | None = exc
+    seen = []
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        if isinstance(cause, ssl.SSLError):
+            return UpstreamError("connection_failed", f"no TLS connection: {cause.reason or cause}")
+        if isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED:
+            return UpstreamError("connection_refused", "the connection was refused")
+        cause = cause.__cause__ or cause.__context__
+    return UpstreamError("connection_failed", f"no connection: {exc}"[:200])

@@ -1,0 +1,287 @@
+"""``/v1/chat/completions``, ``/v1/responses`` and ``/v1/messages`` of a server that forwards: route, send on, pass back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from archroute_edge.conversation import Conversation
+from archroute_edge.errors import (
+    ArchRouteError,
+    ConversationError,
+    DecisionCancelledError,
+    QueueFullError,
+    RequestError,
+)
+from archroute_edge.gateway import AUTO, BrokenAnswerError, Forwarded, ForwardRequest, Gateway, RouteFound
+from archroute_edge.record import Operation
+from archroute_edge.server import MAX_NAME, options, read_options
+from archroute_edge.server.http import _chat as chat
+from archroute_edge.server.http._api_errors import ApiError, ClientGoneError
+from archroute_edge.server.http._bodies import LARGE, read_json
+from archroute_edge.server.http._decision_endpoint import implicit_session
+from archroute_edge.server.http._forward_paths import FORWARD_PATHS
+from archroute_edge.server.http._serving import Serving, caller_of, client_of, error_responses, until_gone
+
+logger = logging.getLogger(__name__)
+
+_CONVERSATION: Final = {
+    "chat": options("the body", "messages", "", others=True),
+    "messages": options("the body", "messages", "", others=True),
+    "responses": options("the body", "input", "", others=True),
+}
+# What a browser sends along. A page elsewhere can send any text with a plain form, and these headers give it away.
+_OF_BROWSERS: Final = ("origin", "referer", "sec-fetch-site", "cookie")
+_FORM: Final = "application/x-www-form-urlencoded"
+_JSON: Final = "application/json"
+_DESCRIPTIONS: Final[Mapping[Operation, str]] = {
+    "chat": "A body of OpenAI's Chat Completions API. `model` is `auto`, an alias or a model of the configuration, or the "
+    "router's own model, for router prompts.",
+    "responses": "A body of OpenAI's Responses API; `model` is `auto`, an alias or a model of the configuration.",
+    "messages": "A body of Anthropic's Messages API; `model` is `auto`, an alias or a model of the configuration.",
+}
+_NAMES: Final[Mapping[Operation, str]] = {"chat": "complete", "responses": "respond", "messages": "answer"}
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A request's body.
+
+    Args:
+        raw: as it came.
+        parsed: its JSON object.
+        conversation: what is routed; None if the router cannot read it.
+    """
+
+    raw: bytes
+    parsed: dict[str, Any]
+    conversation: Conversation | None
+
+
+def forward_endpoints(serving: Serving, gateway: Gateway) -> APIRouter:
+    """The endpoints over ``serving`` and ``gateway``."""
+    router = APIRouter(tags=["forwarding"])
+
+    def add(path: str, operation: Operation) -> None:
+        async def forward(request: Request) -> Response:
+            return await _forward(serving, gateway, request, operation)
+
+        schema = {"type": "object", "required": ["model"], "properties": {"model": {"type": "string"}}}
+        described = {"description": _DESCRIPTIONS[operation], "required": True, "content": {_JSON: {"schema": schema}}}
+        router.add_api_route(
+            path,
+            forward,
+            methods=["POST"],
+            name=_NAMES[operation],
+            description="Send a request to the first target of its route that answers, and pass the answer back.",
+            responses={200: {"description": "The model's answer, as it came."}, **error_responses()},
+            openapi_extra={"requestBody": described},
+        )
+
+    for path, operation in FORWARD_PATHS.items():
+        add(path, operation)
+    return router
+
+
+async def _forward(serving: Serving, gateway: Gateway, request: Request, operation: Operation) -> Response:
+    started = time.perf_counter()
+    body = await _read(request, operation)
+    model = body.parsed.get("model")
+    if not isinstance(model, str):
+        message = f"the body needs a model: {AUTO}, or an alias or a model of the configuration"
+        raise ApiError(400, message, code="invalid_request", param="model")
+    if operation == "chat" and model in _own_names(serving):
+        asked = read_options(body.parsed, chat.OPTIONS)
+        return await chat.answer_router_prompt(serving, request, asked)
+    if not gateway.knows(model):
+        message = f"there is no model {model[:MAX_NAME]!r}; see GET /v1/models, or ask for {AUTO}"
+        raise ApiError(404, message, code="model_not_found", param="model")
+    client = client_of(request)
+    wait = gateway.limits.ask(client)
+    if wait is not None:
+        headers = {"Retry-After": str(max(1, math.ceil(wait)))}
+        raise ApiError(
+            429, "this key has used its requests or tokens of the minute", code="rate_limit_exceeded", headers=headers
+        )
+    session = _session(request, body)
+    found = await _decide(serving, request, body, session) if model == AUTO else None
+    server_key_in: str | None = getattr(request.state, "server_key_in", None)
+    asked_of_gateway = ForwardRequest(
+        operation=operation,
+        raw=body.raw,
+        body=body.parsed,
+        headers=request.headers.raw,
+        found=found,
+        session=session,
+        client=client,
+        server_key_in=server_key_in.encode("ascii") if server_key_in is not None else None,
+        started=started,
+    )
+    forwarded = await _while_connected(request, gateway.forward(asked_of_gateway))
+    # The body has done its duty, and others need its place.
+    if hasattr(request.state, "give_back"):
+        request.state.give_back()
+    return _PassedOn(forwarded)
+
+
+def _own_names(serving: Serving) -> set[str]:
+    """What the router's own model is called."""
+    internal = {name for each in serving.config.models if each.internal for name in (each.model, each.name) if name}
+    return {serving.model_name, *internal}
+
+
+async def _read(request: Request, operation: Operation) -> _Body:
+    """The body, whole and parsed.
+
+    Raises:
+        ApiError: 415; not declared as JSON, or compressed. 400; no JSON object.
+    """
+    headers = request.headers
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    # What ``curl -d`` says of any body. A web page can say so, too.
+    is_plain = kind in ("", _FORM) and not any(name in headers for name in _OF_BROWSERS)
+    if kind != _JSON and not is_plain:
+        raise ApiError(415, "the body must be JSON: Content-Type: application/json", code="unsupported_media_type")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise ApiError(415, "the body must not be compressed", code="unsupported_media_type")
+    # The guard has read it to its end. The request would keep it for as long as the answer takes.
+    raw: bytes = (await request.receive()).get("body", b"")
+    if len(raw) < LARGE:
+        return _parsed(raw, operation)
+    return await asyncio.to_thread(_parsed, raw, operation)
+
+
+def _parsed(raw: bytes, operation: Operation) -> _Body:
+    parsed = read_json(raw)
+    if not isinstance(parsed, dict):
+        raise ApiError(400, "the body must be a JSON object", code="invalid_json")
+    conversation: Conversation | None = None
+    if parsed.get("model") == AUTO:
+        # Another API's newer forms are for its models to judge.
+        with suppress(ConversationError, RequestError):
+            found = read_options(parsed, _CONVERSATION[operation])
+            conversation = found.get("messages", found.get("input"))
+    return _Body(raw, parsed, conversation)
+
+
+async def _decide(serving: Serving, request: Request, body: _Body, session: str | None) -> RouteFound:
+    """The route. A decision that cannot be made costs no request: the default model answers."""
+    if body.conversation is None:
+        return RouteFound(None, "not_understood")
+    user = body.parsed.get("user")
+    try:
+        answered = await serving.ask(
+            request, body.conversation, key=session, user=user if isinstance(user, str) and len(user) <= MAX_NAME else None
+        )
+    except QueueFullError:
+        reason = "queue_full"
+    except DecisionCancelledError:
+        reason = "called_off"
+    except ApiError as exc:
+        reason = exc.code
+    except ArchRouteError as exc:
+        logger.error("a decision failed, the default model answers: %s", exc)
+        reason = "engine_failed"
+    else:
+        return RouteFound(answered.decision)
+    return RouteFound(None, reason)
+
+
+def _session(request: Request, body: _Body) -> str | None:
+    """What names the conversation: a header, the body, or else its own beginning."""
+    named = request.headers.get("x-model-affinity") or _named_session(body.parsed)
+    if named:
+        return named[:MAX_NAME]
+    if body.conversation is None or request.headers.get("x-plano-cache", "").lower() == "off":
+        return None
+    others = (caller_of(request, None), client_of(request))
+    system = body.parsed.get("system", body.parsed.get("instructions"))
+    return implicit_session(body.conversation, system, body.parsed.get("tools"), others)
+
+
+def _named_session(body: Mapping[str, Any]) -> str | None:
+    metadata, conversation = body.get("metadata"), body.get("conversation")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    found = (
+        body.get("prompt_cache_key"),
+        conversation.get("id") if isinstance(conversation, dict) else conversation,
+        metadata.get("session_id"),
+        body.get("user"),
+        body.get("safety_identifier"),
+        metadata.get("user_id"),
+    )
+    return next((each for each in found if isinstance(each, str) and each), None)
+
+
+async def _while_connected(request: Request, answer: Awaitable[Forwarded]) -> Forwarded:
+    """The result of ``answer``; it is cancelled when the client goes away.
+
+    Raises:
+        ClientGoneError: the client went away.
+    """
+    waiting = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(until_gone(request.receive))
+    try:
+        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not gone.done():
+            return waiting.result()
+        raise ClientGoneError
+    finally:
+        if gone.done() or not waiting.done():
+            await _give_up(waiting)
+        gone.cancel()
+
+
+async def _give_up(waiting: asyncio.Future[Forwarded]) -> None:
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    if not waiting.cancelled() and waiting.exception() is None:
+        await waiting.result().close()
+
+
+class _PassedOn(Response):
+    """An answer that is passed on as it comes, until its end or until the client goes away.
+
+    Args:
+        forwarded: the answer.
+    """
+
+    def __init__(self, forwarded: Forwarded) -> None:
+        self._forwarded = forwarded
+        self.status_code = forwarded.status
+        self.raw_headers = list(forwarded.headers)
+        self.background = None
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        passing = asyncio.ensure_future(self._pass(send))
+        gone = asyncio.ensure_future(until_gone(receive))
+        try:
+            await asyncio.wait({passing, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            if not passing.done():
+                passing.cancel()
+                await asyncio.wait({passing})
+            await self._forwarded.close()
+        if not passing.cancelled():
+            passing.result()
+
+    async def _pass(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            async for chunk in self._forwarded.content():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except BrokenAnswerError:
+            # Without an end: the server closes the connection, and the client sees that the answer is cut.
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,110 @@
+"""Bytes on their way: borders of events, and what the ends say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archroute_edge.gateway._stream import EventBorders, KeptEnds, has_event
+from archroute_edge.gateway._usage import ends_in_error, read_usage, response_model
+from archroute_edge.record import Usage
+from tests.upstream_replies import reply_to
+
+PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
+
+
+@settings(max_examples=100)
+@given(st.lists(st.text(alphabet="ab:\r\n ", max_size=8).map(str.encode), max_size=8))
+def test_nothing_is_lost_or_changed(chunks: list[bytes]) -> None:
+    borders = EventBorders()
+    passed = [borders.add(chunk) for chunk in chunks]
+    assert b"".join([*passed, borders.flush()]) == b"".join(chunks)
+
+
+@pytest.mark.parametrize("border", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+def test_an_event_passes_when_it_is_whole(border: bytes) -> None:
+    borders = EventBorders()
+    assert borders.add(b"data: 1") == b""
+    assert borders.add(border[:1]) == b""
+    assert borders.add(border[1:] + b"data: 2") == b"data: 1" + border
+    assert borders.is_held
+    assert borders.flush() == b"data: 2"
+
+
+def test_a_huge_event_is_not_held() -> None:
+    borders = EventBorders()
+    assert len(borders.add(b"data: " + b"x" * (2 << 20))) > 2 << 20
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"),
+    [
+        (b"data: {}\n\n", True),
+        (b"event: ping\r\ndata: {}\r\n\r\n", True),
+        (b": comment\n\ndata: {}\n\n", True),
+        (b": comment\n\n", False),
+        (b": comment\n\ndata: {}\n", False),
+        (b"\n\n\n\n", False),
+        (b"", False),
+    ],
+)
+def test_first_event(received: bytes, expected: bool) -> None:
+    assert has_event(received) is expected
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("operation", PATHS)
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_usage_of_each_api(operation: str, is_stream: bool, size: int) -> None:
+    body = {"model": "m", "stream": is_stream, "stream_options": {"include_usage": True}}
+    reply = reply_to(PATHS[operation], json.dumps(body).encode())
+    whole = reply if isinstance(reply, bytes) else b"".join(reply)
+    ends = KeptEnds()
+    for start in range(0, len(whole), size):
+        ends.add(whole[start : start + size])
+    assert read_usage(ends) == Usage(12, 7, 4)
+    assert response_model(ends) == "m"
+    assert ends.n_bytes == len(whole)
+
+
+def test_a_long_answer_is_not_kept_and_its_usage_is_read() -> None:
+    ends = KeptEnds()
+    ends.add(b'{"model": "m", "choices": [{"message": {"content": "')
+    for _ in range(1000):
+        ends.add(b'\\"usage\\": {} ' * 1000)
+    ends.add(b'"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}')
+    assert read_usage(ends) == Usage(3, 4, None)
+    assert len(ends.head) + len(ends.tail) < 200_000
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b'"usage"',
+        b'"usage": {"prompt_tokens": ',
+        b'"usage": null',
+        b'"usage": {"prompt_tokens": "7", "completion_tokens": -1}',
+        b"",
+    ],
+)
+def test_usage_that_is_none(tail: bytes) -> None:
+    ends = KeptEnds()
+    ends.add(tail)
+    assert read_usage(ends) == Usage()
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        (b'data: {"choices": []}\n\ndata: {"error": {"message": "x"}}\n\n', True),
+        (b'event: error\ndata: {"type": "error", "error": {"message": "x"}}\n\n', True),
+        (b'data: {"error": {"message": "x"}}\n\ndata: {"choices": [1]}\n\n', False),
+        (b"data: [DONE]\n\n", False),
+        (b"", False),
+    ],
+)
+def test_last_event_is_an_error(tail: bytes, expected: bool) -> None:
+    assert ends_in_error(tail) is expected
