@@ -69,27 +69,34 @@ class _Request:
     def ordered(self, group: Group, anchor: Anchor | None) -> TargetOrder:
         if not group.members:
             return TargetOrder((), None)
-        left_out = [LeftOut(model, why) for model in group.models if (why := self._unfit(model)) is not None]
-        unfit = {each.model for each in left_out}
-        fitting = group.only(lambda model: model not in unfit)
-        if not fitting.members:
-            # Upstreams have the last word: what is stated here may be out of date, and a request is only estimated.
-            return TargetOrder(group.models, "none_fits", tuple(left_out), places=group.places)
+        fitting, left_out = group, self._unfitting(group)
+        if left_out:
+            unfit = {each.model for each in left_out}
+            fitting = group.only(lambda model: model not in unfit)
+            if not fitting.members:
+                # Upstreams have the last word: what is stated here may be out of date, and a request is only estimated.
+                return TargetOrder(group.models, "none_fits", tuple(left_out), places=group.places)
+        fits_alone = bool(left_out) and len(fitting.models) == 1
         steady = self._without_withdrawn(fitting)
-        left_out += [LeftOut(model, "withdrawn") for model in fitting.models if model not in steady.models]
-        awake = steady.only(lambda model: not self._rests(model))
-        awake = awake if awake.members else steady
+        if steady is not fitting:
+            left_out += [LeftOut(model, "withdrawn") for model in fitting.models if model not in steady.models]
+        awake = self._without_resting(steady)
         models, reason = self._arranged(awake)
         if awake is not fitting:
             models = list(dict.fromkeys([*models, *self._arranged(steady)[0]]))
-            usual = self._arranged(fitting)[0][0]
+            (usual, *_), reason = self._arranged(fitting)
             if usual != models[0]:
                 reason = "resting" if usual in steady.models else "withdrawn"
-        if unfit and len(fitting.models) == 1:
+        if fits_alone:
             reason = "only_one_fits"
         if anchor is not None:
             models, reason = self._kept(group, awake, models, reason, anchor)
         return TargetOrder(tuple(models), reason, tuple(left_out), self._shadow(group, models[0]), group.places)
+
+    def _unfitting(self, group: Group) -> list[LeftOut]:
+        if not self.config.forward.models:
+            return []
+        return [LeftOut(model, why) for model in group.models if (why := self._unfit(model)) is not None]
 
     def _unfit(self, model: str) -> Literal["context_window", "images", "tools"] | None:
         stated = model_facts(self.config, model)
@@ -109,6 +116,13 @@ class _Request:
         if knowledge is None:
             return group
         kept = group.without(lambda each, name: each.rule.canary is not None and knowledge.is_withdrawn(each.place, name))
+        return kept if kept.members else group
+
+    def _without_resting(self, group: Group) -> Group:
+        """The group without those that rest; all of it if they all do."""
+        if self.knowledge is None:
+            return group
+        kept = group.only(lambda model: not self._rests(model))
         return kept if kept.members else group
 
     def _arranged(self, group: Group) -> tuple[list[str], ModelReason]:
