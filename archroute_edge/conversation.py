@@ -36,6 +36,7 @@ Messages = str | Sequence[Mapping[str, Any] | MessageObject]
 _KEPT_ROLES = ("user", "assistant")
 _DROPPED_ROLES = ("system", "developer", "tool", "function")
 _TEXT_PARTS = ("text", "input_text", "output_text")
+_IMAGE_PARTS = ("image_url", "input_image", "image")
 # Characters of an unknown role in an error.
 _LONGEST_SHOWN = 60
 _HEAD_SHARE = 0.6
@@ -74,6 +75,10 @@ class Conversation(tuple[Turn, ...]):
 
     texts: tuple[tuple[str, str], ...] = ()
     """Role and text of every message; non-text content of system, developer and tool messages counts as empty."""
+    has_images: bool = False
+    """Whether there are images in the messages, which a router does not look at and some models cannot."""
+    offers_tools: bool = False
+    """Whether the request offers tools; set by whoever has read it."""
 
 
 def read_messages(messages: Messages) -> Conversation:
@@ -95,6 +100,7 @@ def read_messages(messages: Messages) -> Conversation:
     turns = [Turn(role, text) for role, text in texts if role in _KEPT_ROLES and text.strip()]
     conversation = Conversation(turns if any(turn.role == "user" for turn in turns) else ())
     conversation.texts = texts
+    conversation.has_images = any(_has_image(_field(message, "content")) for message in messages)
     return conversation
 
 
@@ -169,6 +175,18 @@ def _text_of(content: object, index: int) -> str:
                 raise ConversationError(problem, place=f"{place}.{number}.text")
             texts.append(text)
     return "\n".join(texts)
+
+
+def _has_image(content: object) -> bool:
+    """Whether a message's content holds an image; tools answer with images, too."""
+    if not isinstance(content, Sequence) or isinstance(content, (str, bytes, bytearray)):
+        return False
+    for part in content:
+        kind = _field(part, "type")
+        # Anthropic's results of tools are parts with parts of their own.
+        if kind in _IMAGE_PARTS or (kind == "tool_result" and _has_image(_field(part, "content"))):
+            return True
+    return False
 
 
 def replace_surrogates(text: str) -> str:

@@ -32,17 +32,27 @@ from archroute_edge.cli.options import (
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import parse_json, read_routes
 from archroute_edge.conversation import Messages, read_messages
-from archroute_edge.decision import Decision
+from archroute_edge.decision import Decision, ModelReason
 from archroute_edge.errors import ArchRouteError, ConversationError, SettingsError
 from archroute_edge.routes import RouteTable
 from archroute_edge.routing import Router
-from archroute_edge.targets import no_text_decision
+from archroute_edge.targets import RequestFacts, no_text_decision
 
 Result = TypeVar("Result")
 
 _REASONS = {
     "low_confidence": "other for low confidence",
     "deadline": "no time for the language model",
+}
+# Why the first model of several is the first, if that is not their order in the file.
+_MODEL_REASONS: dict[ModelReason | None, str] = {
+    "weights": "drawn by weight",
+    "ramp": "drawn by the ramp",
+    "cheapest": "the cheapest one",
+    "no_prices": "the first one, since no prices are known",
+    "no_latencies": "the first one, since no latencies are known",
+    "only_one_fits": "the only one that takes such a request",
+    "none_fits": "the first one, though none takes such a request",
 }
 # Why no model decided.
 _NO_DECISION = {
@@ -105,9 +115,10 @@ def route(
 
 
 def _decide(conversation: Messages, scores: bool, deadline: float | None, options: dict[str, Any]) -> Decision:
-    if not read_messages(conversation):
+    read = read_messages(conversation)
+    if not read:
         # Without a model, which might take seconds to load and would not be asked.
-        return no_text_decision(read_config(options["config"]).config, None)
+        return no_text_decision(read_config(options["config"]).config, None, RequestFacts.of(read))
     with open_router(options) as router:
         _get_ready(router, deadline)
         return router.route(conversation, scores=scores, deadline=deadline)
@@ -126,9 +137,12 @@ def summarise(decision: Decision) -> str:
         return _NO_DECISION[decision.reason or "deadline"].format(decision.timings.total_ms)
     trimmed = ", conversation trimmed" if decision.trimmed else ""
     reason = f", {_REASONS[decision.reason]}" if decision.reason else ""
+    decided_by = f"decided by {decision.decided_by}"
+    if decision.model_reason in _MODEL_REASONS:
+        decided_by += f"; the model is {_MODEL_REASONS[decision.model_reason]}"
     return (
         f"confidence {decision.confidence:.2f}, {tokens.prompt} prompt tokens: {tokens.reused} reused; "
-        f"{tokens.evaluated} evaluated, {decision.timings.total_ms:.0f} ms{trimmed}{reason}; decided by {decision.decided_by}"
+        f"{tokens.evaluated} evaluated, {decision.timings.total_ms:.0f} ms{trimmed}{reason}; {decided_by}"
     )
 
 

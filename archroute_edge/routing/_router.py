@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from archroute_edge.config import RoutingConfig, load_config
-from archroute_edge.conversation import DEFAULT_BUDGET, Messages, Turn, read_messages
+from archroute_edge.conversation import DEFAULT_BUDGET, Conversation, Messages, read_messages
 from archroute_edge.deciders import Calibration, Decider, DeciderSettings, DecoderName, GenerativeSettings, find_models
 from archroute_edge.decision import Decision, Verdict, Warmup
 from archroute_edge.engine import DEFAULT_KV_TYPE, Cancellation
@@ -26,7 +26,7 @@ from archroute_edge.routing._questions import Question, WarmUp
 from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings
 from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
-from archroute_edge.targets import fallback_decision, make_decision, no_text_decision
+from archroute_edge.targets import RequestFacts, fallback_decision, make_decision, no_text_decision
 
 if TYPE_CHECKING:
     from archroute_edge.routing._account import Account
@@ -180,7 +180,7 @@ class Router:
 
     def question(
         self,
-        conversations: Sequence[Sequence[Turn]],
+        conversations: Sequence[Conversation],
         *,
         routes: Iterable[Route] | RouteTable | None,
         scores: bool,
@@ -199,12 +199,15 @@ class Router:
             RouteTableError: ``routes`` cannot be used together.
         """
         self._check_open()
-        config = self.config if routes is None else replace(self.config, table=as_table(routes))
+        config = self.config if routes is None else _with_routes(self.config, as_table(routes))
+        # Facts only count where something is stated of models.
+        facts = [RequestFacts.of(each) if config.forward.models else RequestFacts() for each in conversations]
+        has_text = [bool(turns) for turns in conversations]
         return Question(
             config.table,
             caller,
             [turns for turns in conversations if turns],
-            partial(_decisions, config, self._calibration, [bool(turns) for turns in conversations], keys, scores, is_many),
+            partial(_decisions, config, self._calibration, has_text, facts, keys, scores, is_many),
             scores or self._calibration is not None,
             # Routes that come with one message are not saved: many such would push out what is worth keeping.
             routes is None,
@@ -369,10 +372,16 @@ class Router:
         self.close()
 
 
+def _with_routes(config: RoutingConfig, table: RouteTable) -> RoutingConfig:
+    """The configuration with other routes, which share no traffic and have no policies, whatever they are called."""
+    return replace(config, table=table, selection={}, forward=replace(config.forward, routes={}))
+
+
 def _decisions(
     config: RoutingConfig,
     calibration: Calibration | None,
     has_text: Sequence[bool],
+    facts: Sequence[RequestFacts],
     keys: Sequence[str | None],
     scores: bool,
     is_many: bool,
@@ -383,10 +392,12 @@ def _decisions(
     """The decisions on conversations, of which those that have text have a verdict each; or the only one."""
     found = iter(verdicts)
     decisions = []
-    for read, key in zip(has_text, keys, strict=True):
+    for read, fact, key in zip(has_text, facts, keys, strict=True):
         verdict = next(found) if read else None
         if verdict is not None:
-            decisions.append(make_decision(config, calibration, verdict, key, scores))
+            decisions.append(make_decision(config, calibration, verdict, key, scores, fact))
+        elif read:
+            decisions.append(fallback_decision(config, key, total_ms, wait_ms, facts=fact))
         else:
-            decisions.append(fallback_decision(config, key, total_ms, wait_ms) if read else no_text_decision(config, key))
+            decisions.append(no_text_decision(config, key, fact))
     return decisions if is_many else decisions[0]

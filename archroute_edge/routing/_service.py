@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from archroute_edge.conversation import Messages, Turn, read_messages
+from archroute_edge.conversation import Conversation, Messages, read_messages
 from archroute_edge.decision import Decision, Warmup
 from archroute_edge.errors import ConversationError, EngineError, SettingsError
 from archroute_edge.routes import Route, RouteTable
@@ -249,7 +249,7 @@ def _warn_of_drop(account: Account) -> None:
         )
 
 
-def _read_one_of_many(messages: Messages, index: int) -> tuple[Turn, ...]:
+def _read_one_of_many(messages: Messages, index: int) -> Conversation:
     try:
         return read_messages(messages)
     except ConversationError as exc:

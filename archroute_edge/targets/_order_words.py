@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
+from archroute_edge.conversation import Conversation
 from archroute_edge.decision import ModelReason
 
 _BYTES_A_TOKEN: Final = 3.5
@@ -34,6 +35,12 @@ class RequestFacts:
     answer_tokens: int | None = None
     images: bool = False
     tools: bool = False
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> RequestFacts:
+        """The facts of messages alone."""
+        tokens = estimate_tokens(text for _, text in conversation.texts)
+        return cls(tokens, None, conversation.has_images, conversation.offers_tools)
 
 
 class Place(NamedTuple):

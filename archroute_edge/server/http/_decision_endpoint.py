@@ -91,6 +91,7 @@ def decision_endpoint(serving: Serving) -> APIRouter:
 
 async def _decide(serving: Serving, request: Request, headers: Headers, body: dict[str, Any]) -> Response:
     conversation: Conversation = body["input"] if "input" in body else body["messages"]
+    conversation.offers_tools = bool(body.get("tools"))
     routes, model, user = (body.get(name) for name in ("routing_preferences", "model", "user"))
     session = headers.session
     if session is None and serving.settings.implicit_sessions and headers.allows_implicit:
