@@ -26,6 +26,8 @@ _ENGINE = """
     --budget --decoder --flash-attention --gpu-layers --kv-type --n-ctx --no-flash-attention --no-prefix-cache --threads
 """
 
+_FILTERS = "--client --failed --model --route --session --since --status --until"
+
 COMMANDS = {
     "archroute": "--verbose -v --version",
     "archroute bench": """
@@ -41,6 +43,11 @@ COMMANDS = {
         {_ENGINE}
     """,
     "archroute grammar": "--config --model --prompt-format",
+    "archroute log": f"{_FILTERS} --json --limit --record-file",
+    "archroute log clear": "--before --record-file --yes",
+    "archroute log export": f"{_FILTERS} --cases --config --outcomes --record-file",
+    "archroute log grade": "ID SCORE --note --record-file --route",
+    "archroute log show": "ID --json --record-file",
     "archroute models": "",
     "archroute models list": "--json",
     "archroute models path": "NAME",

@@ -12,9 +12,11 @@ from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
     from archroute_edge.record._bounds import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
+    from archroute_edge.record._changes import clear, grade
     from archroute_edge.record._database import record_file
     from archroute_edge.record._entry import Content, Entry, EntrySink, Operation, Outcome, Try, Usage, session_digest
     from archroute_edge.record._entry_sinks import EntrySinks
+    from archroute_edge.record._export import ExportedCases, cases, check_has_texts, outcomes
     from archroute_edge.record._reading import Grade, Record, RecordedTry, Wanted, open_record
     from archroute_edge.record._recent import Activity, Minute, RecentEntries, Share, Totals
     from archroute_edge.record._recorder import Recorder
@@ -23,9 +25,11 @@ else:
         __name__,
         {
             "_bounds": "DEFAULT_MAX_BYTES LEAST_MAX_BYTES",
+            "_changes": "clear grade",
             "_database": "record_file",
             "_entry": "Content Entry EntrySink Operation Outcome Try Usage session_digest",
             "_entry_sinks": "EntrySinks",
+            "_export": "ExportedCases cases check_has_texts outcomes",
             "_reading": "Grade Record RecordedTry Wanted open_record",
             "_recent": "Activity Minute RecentEntries Share Totals",
             "_recorder": "Recorder",

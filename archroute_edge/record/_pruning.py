@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from archroute_edge.errors import RecordError
+from archroute_edge.record._rows import TIME
 
 _PIECE: Final = 500
 """Requests deleted in one transaction, so that other processes can write between two."""
@@ -16,7 +17,7 @@ _LARGEST_LOG: Final = 256 << 20
 _SIZES: Final = ("page_size", "page_count", "freelist_count")
 # Numbers are given in order, and only the oldest go.
 _COUNT: Final = "SELECT coalesce((SELECT max(number) FROM requests) - (SELECT min(number) FROM requests) + 1, 0)"
-_DELETE: Final = "DELETE FROM requests WHERE number IN (SELECT number FROM requests ORDER BY number LIMIT ?)"
+_DELETE: Final = "DELETE FROM requests WHERE number IN (SELECT number FROM requests WHERE {condition} ORDER BY number LIMIT ?)"
 
 
 def keep_below(connection: sqlite3.Connection, file: Path, max_bytes: int) -> None:
@@ -32,11 +33,20 @@ def keep_below(connection: sqlite3.Connection, file: Path, max_bytes: int) -> No
         while pages - free > most and (count := _number(connection, _COUNT)):
             # About as many as are too much, if requests were of one size.
             excess = math.ceil(count * (pages - free - most) / (pages - free))
-            connection.execute(_DELETE, (min(excess, _PIECE),))
+            connection.execute(_DELETE.format(condition="TRUE"), (min(excess, _PIECE),))
             pages, free = (_number(connection, f"PRAGMA {name}") for name in _SIZES[1:])
     if pages * page > max_bytes:
         give_back(connection, pages - max_bytes // page)
     _bound_log(connection, file)
+
+
+def delete_before(connection: sqlite3.Connection, before: float | None) -> int:
+    """Delete all requests that came before a time, or all that there are; how many those were."""
+    condition, values = ("TRUE", ()) if before is None else (f'"{TIME}" < ?', (before,))
+    deleted = 0
+    while count := connection.execute(_DELETE.format(condition=condition), (*values, _PIECE)).rowcount:
+        deleted += count
+    return deleted
 
 
 def give_back(connection: sqlite3.Connection, pages: int = 0) -> None:

@@ -16,6 +16,7 @@ from archroute_edge.record._entry import Content, Entry, Try
 
 _COLUMNS: Final = rows.listed(each.name for each in rows.REQUEST)
 _TRY_COLUMNS: Final = rows.listed(each.name for each in rows.TRY)
+_TEXTS: Final = rows.listed((rows.REQUEST_BODY, rows.ANSWER_BODY))
 _MOST_VARIABLES: Final = 500
 
 
@@ -152,11 +153,18 @@ class Record:
         columns = rows.listed((rows.SCORE, rows.RIGHT_ROUTE, rows.NOTE))
         found: dict[str, Grade] = {}
         for some in _pieces(list(ids)):
-            marks = ", ".join("?" * len(some))
-            statement = (
-                f'SELECT "{rows.ID}", {columns} FROM outcomes JOIN requests ON request = number WHERE "{rows.ID}" IN ({marks})'
-            )
+            of_some = f'"{rows.ID}" IN ({_marks(some)})'
+            statement = f'SELECT "{rows.ID}", {columns} FROM outcomes JOIN requests ON request = number WHERE {of_some}'
             found |= {name: Grade(*rest) for name, *rest in self.connection.execute(statement, some)}
+        return found
+
+    def shadows_of(self, ids: Iterable[str]) -> dict[str, list[Entry]]:
+        """The entries that repeat others with another model, by the id of those."""
+        found: dict[str, list[Entry]] = {}
+        for some in _pieces(list(ids)):
+            statement = f'SELECT number, {_COLUMNS} FROM requests WHERE "{rows.SHADOW_OF}" IN ({_marks(some)}) ORDER BY number'
+            for entry in self._whole(self.connection.execute(statement, some).fetchall()):
+                found.setdefault(entry.shadow_of or "", []).append(entry)
         return found
 
     def last_tries(self, models: Iterable[str], most: int) -> list[RecordedTry]:
@@ -180,15 +188,11 @@ class Record:
         tries: dict[int, list[Try]] = {}
         contents: dict[int, Content] = {}
         for some in _pieces([row[0] for row in found]):
-            marks = ", ".join("?" * len(some))
-            for request, *one in self.connection.execute(
-                f"SELECT request, {_TRY_COLUMNS} FROM tries WHERE request IN ({marks}) ORDER BY request, number", some
-            ):
+            of_some = f"request IN ({_marks(some)})"
+            of_tries = f"SELECT request, {_TRY_COLUMNS} FROM tries WHERE {of_some} ORDER BY request, number"
+            for request, *one in self.connection.execute(of_tries, some):
                 tries.setdefault(request, []).append(rows.try_of(one))
-            texts = rows.listed((rows.REQUEST_BODY, rows.ANSWER_BODY))
-            for request, *two in self.connection.execute(
-                f"SELECT request, {texts} FROM contents WHERE request IN ({marks})", some
-            ):
+            for request, *two in self.connection.execute(f"SELECT request, {_TEXTS} FROM contents WHERE {of_some}", some):
                 contents[request] = Content(*two)
         for number, *row in found:
             yield rows.entry_of(row, tries.get(number, ()), contents.get(number))
@@ -208,3 +212,7 @@ def open_record(file: Path) -> Iterator[Record]:
 def _pieces(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     for start in range(0, len(values), _MOST_VARIABLES):
         yield values[start : start + _MOST_VARIABLES]
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
