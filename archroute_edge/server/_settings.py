@@ -50,7 +50,7 @@ class ServerSettings:
         affinity_ttl: seconds that a session is remembered after its decision.
         implicit_sessions: whether a conversation is a session without a header that names one.
         forward: whether requests go on to the models of their routes; else nothing leaves the machine.
-        keep_content: whether entries of forwarded requests hold texts.
+        keep_content: whether entries hold texts.
 
     Raises:
         SettingsError: a setting makes no sense, or there is no key where one is needed.

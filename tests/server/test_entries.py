@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from archroute_edge.record import Entry
@@ -76,3 +78,13 @@ def test_a_sink_that_fails_costs_no_request(service: RoutingService, kept: Kept)
     app = Client(ServerApp(service, ServerSettings(), sinks=[Broken(), kept]))
     assert app.post("/v1/route", {"messages": "fix the bug"}).status_code == 200
     assert len(kept) == 1
+
+
+def test_texts_are_in_entries_if_they_are_to_be_kept(service: RoutingService, kept: Kept) -> None:
+    app = Client(ServerApp(service, ServerSettings(keep_content=True), sinks=[kept]))
+    app.post("/routing/v1/responses", {"input": "fix the bug in my loop"})
+    app.post("/v1/route/batch", {"conversations": ["fix the bug in my loop"]})
+    for entry in kept:
+        assert entry.content is not None
+        assert json.loads(entry.content.request) == {"messages": [{"role": "user", "content": "fix the bug in my loop"}]}
+    assert len(kept) == 2

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 
+from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision
-from archroute_edge.record import Entry, session_digest
+from archroute_edge.record import Content, Entry, session_digest
 
 
 def decision_entry(
-    decision: Decision, *, asked_model: str | None = None, session: str | None = None, client: str | None = None
+    decision: Decision,
+    messages: Messages | None = None,
+    *,
+    asked_model: str | None = None,
+    session: str | None = None,
+    client: str | None = None,
 ) -> Entry:
     """The entry of a decision that has just been made.
 
     Args:
         decision: it.
+        messages: what was decided on, if the entry is to hold it.
         asked_model: the model that the request names.
         session: what names the conversation.
         client: name of the client's API key.
@@ -39,7 +47,14 @@ def decision_entry(
         total_ms=total_ms,
         session=session_digest(session),
         client=client,
+        content=None if messages is None else _content(messages),
     )
+
+
+def _content(messages: Messages) -> Content:
+    """The texts that a decision was made on, as a body of a chat."""
+    turns = [{"role": turn.role, "content": turn.content} for turn in read_messages(messages)]
+    return Content(json.dumps({"messages": turns}, ensure_ascii=False), None)
 
 
 def pinned_entry(

@@ -46,12 +46,13 @@ def route_endpoints(serving: Serving) -> APIRouter:
         """Route several conversations; one that is malformed fails them all."""
         asked = await read_body(request, _BATCH)
         caller, routes = caller_of(request, asked.pop("user", None)), serving.inline(asked.pop("routes", None))
-        keys = asked.get("keys") or [None] * len(asked["conversations"])
-        future = serving.service.submit_many(asked.pop("conversations"), **asked, routes=routes, caller=caller)
+        conversations = asked.pop("conversations")
+        keys = asked.get("keys") or [None] * len(conversations)
+        future = serving.service.submit_many(conversations, **asked, routes=routes, caller=caller)
         decisions = await serving.wait(request, future)
-        for decision, key in zip(decisions, keys, strict=True):
+        for decision, messages, key in zip(decisions, conversations, keys, strict=True):
             serving.metrics.decided(decision, is_inline=routes is not None)
-            serving.note(request, decision, session=key)
+            serving.note(request, decision, messages, session=key)
         return JSONResponse({"decisions": [decision.to_dict() for decision in decisions]})
 
     @router.post(

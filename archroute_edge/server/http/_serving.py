@@ -123,12 +123,21 @@ class Serving:
             ApiError, ClientGoneError, ArchRouteError: as :meth:`ask`.
         """
         answered = await self.ask(request, messages, routes=routes, scores=scores, key=key, deadline=deadline, user=user)
-        self.note(request, answered.decision, asked_model=asked_model, session=key)
+        self.note(request, answered.decision, messages, asked_model=asked_model, session=key)
         return answered
 
-    def note(self, request: Request, decision: Decision, *, asked_model: str | None = None, session: str | None = None) -> None:
-        """Make an entry of a decision that answers a request."""
-        entry = decision_entry(decision, asked_model=asked_model, session=session, client=client_of(request))
+    def note(
+        self,
+        request: Request,
+        decision: Decision,
+        messages: Messages,
+        *,
+        asked_model: str | None = None,
+        session: str | None = None,
+    ) -> None:
+        """Make an entry of a decision on ``messages`` that answers a request."""
+        kept = messages if self.settings.keep_content else None
+        entry = decision_entry(decision, kept, asked_model=asked_model, session=session, client=client_of(request))
         self.entries.add(entry)
 
     async def ask(
