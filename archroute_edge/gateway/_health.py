@@ -89,6 +89,16 @@ class Health:
         trial = self._trials.get(place)
         return trial is not None and trial.is_withdrawn and model == trial.canary.model
 
+    @property
+    def resting(self) -> tuple[str, ...]:
+        """The targets that rest now."""
+        return tuple(model for model in self._targets if self.is_resting(model))
+
+    @property
+    def withdrawn(self) -> tuple[tuple[Place, str], ...]:
+        """The targets that did worse than the incumbent in their trial, and where that was."""
+        return tuple((place, trial.canary.model) for place, trial in self._trials.items() if trial.is_withdrawn)
+
     def started(self, model: str, limit: float) -> None:
         """A request goes to a target; if that has rested, it is the one that tries it.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archroute_edge.record._entry_sinks import EntrySinks
     from archroute_edge.record._export import ExportedCases, cases, check_has_texts, outcomes
     from archroute_edge.record._reading import Grade, Record, RecordedTry, Wanted, open_record
-    from archroute_edge.record._recent import Activity, Minute, RecentEntries, Share, Totals
+    from archroute_edge.record._recent import MOST_NAME, Activity, Minute, RecentEntries, Share, Totals
     from archroute_edge.record._recorder import Recorder
 else:
     __getattr__, __all__ = lazily(
@@ -31,7 +31,7 @@ else:
             "_entry_sinks": "EntrySinks",
             "_export": "ExportedCases cases check_has_texts outcomes",
             "_reading": "Grade Record RecordedTry Wanted open_record",
-            "_recent": "Activity Minute RecentEntries Share Totals",
+            "_recent": "MOST_NAME Activity Minute RecentEntries Share Totals",
             "_recorder": "Recorder",
         },
     )

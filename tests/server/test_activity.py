@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from starlette.types import Message
 
+from archroute_edge.config import Canary, ForwardSettings, KeyRule, TrafficRule, parse_config
 from archroute_edge.record import Content, Entry, Try
 from archroute_edge.routing import RoutingService
-from tests.server.conftest import Client
+from archroute_edge.targets import Place
+from tests.server.conftest import CONFIG, Client, configure
 from tools.measure.server_process import ServerProcess
 
 App = Callable[..., Client]
@@ -156,6 +159,45 @@ def test_who_may_not_watch(app_over: App, service: RoutingService, path: str) ->
 def test_with_the_key_its_own_page_may(app_over: App, service: RoutingService) -> None:
     client = app_over(service, api_key="s3cret-key")
     assert client("GET", "/v1/activity", headers={**KEY, "Sec-Fetch-Site": "same-origin"}).json()["number"] == 0
+
+
+FORWARDING = """
+model_providers:
+  - {model: openai/a, access_key: $A_KEY, base_url: "http://127.0.0.1:1/v1", default: true}
+  - {model: openai/b, access_key: $A_KEY, base_url: "http://127.0.0.1:1/v1"}
+routing_preferences:
+  - {name: bugs, description: errors and bugs, models: [openai/a, openai/b]}
+"""
+RULES = ForwardSettings(
+    keys=(KeyRule("alice", "alices-key"),),
+    routes={"bugs": TrafficRule(weights={"openai/a": 1, "openai/b": 1}, canary=Canary("openai/b", window=2))},
+)
+
+
+@pytest.fixture
+def forwarding(service: RoutingService, app_over: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setenv("A_KEY", "upstream-key")
+    configure(service, replace(parse_config(FORWARDING), forward=RULES))
+    yield app_over(service, api_key="s3cret-key", forward=True)
+    configure(service, CONFIG)
+
+
+def test_a_clients_key_does_not_show_what_others_ask(forwarding: Client) -> None:
+    for path in ("/v1/activity", "/v1/activity/stream"):
+        answer = forwarding("GET", path, headers={"Authorization": "Bearer alices-key"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "server_key_needed")
+    assert forwarding("GET", "/v1/activity", headers=KEY).json()["forwards"]
+
+
+def test_models_that_rest_or_are_withdrawn_are_named(forwarding: Client) -> None:
+    gateway = forwarding.app.gateway
+    assert gateway is not None
+    place = Place("route", "bugs")
+    for ok, model in ((True, "openai/a"), (False, "openai/b")) * 3:
+        gateway.health.ended(model, ok, 10.0 if ok else None, [place])
+    found = forwarding("GET", "/v1/activity", headers=KEY).json()
+    assert found["resting"] == ["openai/b"]
+    assert found["withdrawn"] == [{"kind": "route", "name": "bugs", "model": "openai/b"}]
 
 
 def test_a_server_that_is_watched_ends_at_once(kernel_verdict: Any) -> None:

@@ -80,8 +80,8 @@ const words = (text, known = {}) => (Object.hasOwn(known, text) ? known[text] : 
 
 let key = sessionStorage.getItem(KEY);
 const headers = () => (key ? { Authorization: `Bearer ${key}` } : {});
-function askForKey() {
-  $("key-wrong").textContent = key ? "That is not the key." : "";
+function askForKey(why) {
+  $("key-wrong").textContent = why ?? (key ? "That is not the key." : "");
   key = null;
   sessionStorage.removeItem(KEY);
   $("all").hidden = true;
@@ -132,7 +132,11 @@ async function follow() {
     try {
       const reply = await fetch("/v1/activity/stream", { headers: headers(), signal: once.signal, cache: "no-store", credentials: "omit" });
       if (reply.status === 401) return askForKey();
-      if (!reply.ok) throw new Error((await reply.json()).error.message);
+      if (!reply.ok) {
+        const { message, code } = (await reply.json()).error;
+        if (code === "server_key_needed") return askForKey(message);
+        throw new Error(message);
+      }
       let isFirst = true;
       for await (const activity of events(reply.body, end)) {
         take(activity, isFirst);
@@ -178,6 +182,7 @@ function take(activity, isFirst) {
   $("all").classList.toggle("is-empty", !activity.number);
   if (!activity.number) showCurl(activity.forwards);
   showFigures(activity);
+  showNotices(activity);
   showHour(activity.minutes);
   showShares(activity);
   showRows(!isFirst);
@@ -206,6 +211,15 @@ function showFigures({ totals, since, default_model }) {
   made.push(figure("Decision", times.length ? ms(quantile(times, 0.5)) : "–", times.length ? `median of the last ${count(times.length)}; 95 % within ${ms(quantile(times, 0.95))}` : "appears with the first decision"));
   made.push(figure("Failed", totals.requests ? percent(totals.failures / totals.requests) : "–", totals.requests ? `${count(totals.failures)} of ${count(totals.requests)}` : "no requests yet"));
   $("figures").replaceChildren(...made);
+}
+
+function showNotices({ resting, withdrawn }) {
+  const notices = resting.map((model) => el("li", {}, name(model), " rests after failures; others are asked first."));
+  for (const { kind, name: place, model } of withdrawn) {
+    notices.push(el("li", {}, name(model), ` is withdrawn from the ${kind} `, name(place), ": it did worse than the incumbent."));
+  }
+  $("notices").replaceChildren(...notices);
+  $("notices").hidden = !notices.length;
 }
 
 function showHour(minutes) {

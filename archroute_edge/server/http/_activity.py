@@ -6,16 +6,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from archroute_edge.record import Entry, RecentEntries
+from archroute_edge.record import MOST_NAME, Entry, RecentEntries
 from archroute_edge.server.http._api_errors import ApiError, unavailable
 from archroute_edge.server.http._reply_bodies import SHOWN_OF_ENTRY, ActivityReply
-from archroute_edge.server.http._serving import Serving, error_responses
+from archroute_edge.server.http._serving import Serving, client_of, error_responses
+
+if TYPE_CHECKING:
+    from archroute_edge.gateway import Gateway
 
 SNAPSHOT: Final = "/v1/activity"
 STREAM: Final = "/v1/activity/stream"
@@ -25,6 +28,7 @@ _BUSY_S: Final = 0.25
 """A busy server sends after so long what is new, not each entry for itself."""
 _QUIET_S: Final = 15.0
 """After so long without an entry the event is sent again: minutes have passed, and the connection is seen to be alive."""
+_MOST_RESTING: Final = 64
 _EVENTS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Server-sent events named `activity`, each as `GET /v1/activity` answers: the first with the entries "
@@ -34,18 +38,19 @@ _EVENTS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-async def own_pages_only(request: Request) -> None:
-    """Refuse requests that pages from elsewhere make without saying their origin, as for a picture or a script.
-
-    Such a page cannot read the answer, but it could take all places of the stream.
+async def _check_who_asks(request: Request) -> None:
+    """Refuse keys of clients, since the activity is that of all of them, and what pages from elsewhere ask for without saying
+    their origin, as for a picture or a script: they cannot read the answer, but could take all places of the stream.
     """
     if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise ApiError(403, "requests of web pages from elsewhere are not answered", code="origin_not_allowed")
+    if client_of(request) is not None:
+        raise ApiError(403, "this needs the server's own key, not a client's; see --api-key-file", code="server_key_needed")
 
 
-def activity_endpoints(serving: Serving, recent: RecentEntries) -> APIRouter:
-    """The endpoints over ``recent``."""
-    router = APIRouter(tags=["the server"], dependencies=[Depends(own_pages_only)])
+def activity_endpoints(serving: Serving, recent: RecentEntries, gateway: Gateway | None = None) -> APIRouter:
+    """The endpoints over ``recent``; a gateway tells which models rest or are withdrawn."""
+    router = APIRouter(tags=["the server"], dependencies=[Depends(_check_who_asks)])
 
     def described(after: int) -> tuple[int, bytes]:
         """The number of entries so far, and the reply with those after the first ``after`` ones."""
@@ -59,6 +64,7 @@ def activity_endpoints(serving: Serving, recent: RecentEntries) -> APIRouter:
             "routes": [vars(share) for share in found.routes],
             "models": [vars(share) for share in found.models],
             "minutes": [vars(minute) for minute in found.minutes],
+            **_unwell(gateway),
             "entries": [_shown(entry) for entry in found.entries],
         }
         # ASCII: half a surrogate pair in a name has no bytes in UTF-8.
@@ -94,6 +100,16 @@ def activity_endpoints(serving: Serving, recent: RecentEntries) -> APIRouter:
         return _Events(events(), lambda: recent.unwatch(wake))
 
     return router
+
+
+def _unwell(gateway: Gateway | None) -> dict[str, Any]:
+    """The models that are asked last, or not at all."""
+    if gateway is None:
+        return {"resting": [], "withdrawn": []}
+    return {
+        "resting": [model[:MOST_NAME] for model in gateway.health.resting[:_MOST_RESTING]],
+        "withdrawn": [{**place._asdict(), "model": model} for place, model in gateway.health.withdrawn],
+    }
 
 
 class _Events(StreamingResponse):

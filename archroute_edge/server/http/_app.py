@@ -105,7 +105,7 @@ class ServerApp:
         for endpoints in (decision_endpoint.decision_endpoint, route_endpoints.route_endpoints, probes):
             api.include_router(endpoints(self.serving))
         api.include_router(models_endpoint(self.serving, self.gateway))
-        api.include_router(activity.activity_endpoints(self.serving, self.recent))
+        api.include_router(activity.activity_endpoints(self.serving, self.recent, self.gateway))
         api.include_router(page_endpoint())
 
         def document() -> dict[str, Any]:

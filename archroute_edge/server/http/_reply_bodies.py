@@ -125,6 +125,14 @@ def _of(name: str, text: str, kind: type, names: Iterable[str] | None = None) ->
 ActivityEntry = _of("ActivityEntry", "A request, without its texts and its session.", Entry, SHOWN_OF_ENTRY)
 
 
+class WithdrawnTarget(BaseModel):
+    """A target that did worse than the incumbent in its trial."""
+
+    kind: str = Field(description="route or alias")
+    name: str = Field(description="of that route or alias")
+    model: str
+
+
 class ActivityReply(BaseModel):
     """What happened since the server's start."""
 
@@ -138,6 +146,8 @@ class ActivityReply(BaseModel):
     routes: list[Share] = Field(description="most first; the name is null for all that are counted together")
     models: list[Share] = Field(description="the same")
     minutes: list[Minute] = Field(description="the last hour, the oldest minute first")
+    resting: list[str] = Field(description="models that failed too often in a row, and are asked last for a while")
+    withdrawn: list[WithdrawnTarget]
     entries: list[ActivityEntry] = Field(description="the latest ones, oldest first")  # type: ignore[valid-type]
 
 
