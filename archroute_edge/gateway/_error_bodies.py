@@ -49,7 +49,9 @@ def error_event(operation: Operation, message: str, code: str, tail: bytes = b""
     if operation == "responses":
         numbers = _NUMBER.findall(tail)
         number = int(numbers[-1]) + 1 if numbers else 0
-        body: dict[str, Any] = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": number}
+        named: dict[str, Any] = {"code": code, "message": message, "param": None}
+        # Its event has them beside the type. OpenAI's package raises an exception only if they stand under "error" as well.
+        body: dict[str, Any] = {"type": "error", **named, "sequence_number": number, "error": named}
         return _event("error", body)
     body = error_body(operation, 502, message, code)
     return _event("error" if operation == "messages" else None, body)

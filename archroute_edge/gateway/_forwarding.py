@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
+from archroute_edge.gateway._headers import without
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._tries import Trier, TryResult
 from archroute_edge.record import Try
@@ -49,12 +52,16 @@ class Forwarding:
         self._current: tuple[Target, float] | None = None
 
     async def run(self) -> TryResult:
-        """The try that answered, or else the last one. Cancelling it ends the request at the upstream."""
+        """The try that answered, or else the one that tells the client most. Cancelling it ends the request at the upstream."""
+        failures: list[TryResult] = []
         waits: dict[str, tuple[float, Target]] = {}
         for target in self._targets:
             result = await self._attempt(target, waits)
-            if result.began is not None or result.is_final or self._left() <= 0:
+            if result.began is not None or result.is_final:
                 return result
+            failures.append(result)
+            if self._left() <= 0:
+                return _most_telling(failures, waits)
         waited = 0.0
         for _ in range(_MOST_WAITS):
             if not waits:
@@ -68,9 +75,12 @@ class Forwarding:
             waited += pause
             del waits[target.model]
             result = await self._attempt(target, waits)
-            if result.began is not None or result.is_final or self._left() <= 0:
+            if result.began is not None or result.is_final:
+                return result
+            failures.append(result)
+            if self._left() <= 0:
                 break
-        return result
+        return _most_telling(failures, waits)
 
     async def _attempt(self, target: Target, waits: dict[str, tuple[float, Target]]) -> TryResult:
         self._begins(target)
@@ -93,3 +103,16 @@ class Forwarding:
 
     def _left(self) -> float:
         return self._deadline - time.perf_counter()
+
+
+def _most_telling(failures: Sequence[TryResult], waits: Mapping[str, tuple[float, Target]]) -> TryResult:
+    """The failure that the client learns of: the last one of a target that is set up rightly, if there is one.
+
+    A client comes again after ``Retry-After``, so that names the time at which the first target takes requests again.
+    """
+    found = next((each for each in reversed(failures) if not each.is_misconfigured), failures[-1])
+    if found.whole is None or found.whole.status != 429 or not waits:
+        return found
+    seconds = max(1, math.ceil(min(at for at, _ in waits.values()) - time.perf_counter()))
+    headers = [*without(found.whole.headers, b"retry-after"), (b"retry-after", str(seconds).encode())]
+    return replace(found, whole=replace(found.whole, headers=headers))

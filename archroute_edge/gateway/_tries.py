@@ -68,6 +68,7 @@ class TryResult:
         began: the answer, if there is one.
         whole: what the client gets if no other target answers, or at once if it is to blame.
         is_final: whether another target would say the same.
+        is_misconfigured: whether the configuration is to blame: a wrong key, name or address.
         retry_after: seconds that the upstream asks for.
     """
 
@@ -76,6 +77,7 @@ class TryResult:
     began: Began | None = None
     whole: Whole | None = None
     is_final: bool = False
+    is_misconfigured: bool = False
     retry_after: float | None = None
 
 
@@ -170,7 +172,7 @@ class Trier:
         if status in _MISCONFIGURED:
             word = _MISCONFIGURED[status]
             logger.error("%s answers %d (%s): see its key and its name in the configuration", target.model, status, word)
-            return TryResult(target, self._noted(target, started, status, word), whole=whole)
+            return TryResult(target, self._noted(target, started, status, word), whole=whole, is_misconfigured=True)
         if status == 429 or status >= 500 or status == 408:
             word = {408: "timeout", 429: "rate_limited"}.get(status, "server_error")
             wait = retry_after(reply.header(b"retry-after")) if status in (429, 503, 529) else None
