@@ -21,7 +21,7 @@ class Upstream:
         lines: field to its line in the file, counted from 1, for messages.
     """
 
-    base_url: str | None = None
+    base_url: str | None = field(default=None, repr=False)
     interface: str | None = None
     access_key: str | None = field(default=None, repr=False)
     passthrough_auth: bool = False

@@ -19,7 +19,7 @@ def _keys(text: str) -> frozenset[str]:
 
 TOP = Keys(
     "the configuration",
-    read=_keys("routing_preferences model_providers llm_providers model_aliases default_model"),
+    read=_keys("routing_preferences model_providers llm_providers model_aliases default_model archroute"),
     ignored=_keys(
         "version listener listeners endpoints agents filters skills prompt_targets prompt_guards error_target system_prompt "
         "overrides ratelimits tracing mode routing state_storage state_storage_v1_responses model_metrics_sources"
@@ -31,17 +31,18 @@ TOP = Keys(
         "providers": "did you mean 'model_providers'?",
         "aliases": "did you mean 'model_aliases'?",
         "default": "did you mean 'default_model'?",
+        **dict.fromkeys(("forward", "gateway", "traffic", "prices", "keys"), "forwarding is set up under 'archroute'"),
         "prompt_caching": "to keep a conversation on its model, give each of its decisions the same key",
     },
 )
 
 PROVIDER = Keys(
     "a model provider",
-    read=_keys("name model default routing_preferences usage"),
-    ignored=_keys(
-        "access_key base_url base_url_path_prefix capabilities cluster_name endpoint headers http_host internal "
-        "passthrough_auth port protocol provider provider_interface rate_limits retry_policy stream"
+    read=_keys(
+        "name model default routing_preferences usage access_key base_url base_url_path_prefix endpoint headers "
+        "passthrough_auth port protocol provider provider_interface"
     ),
+    ignored=_keys("capabilities cluster_name http_host internal rate_limits retry_policy stream"),
     hints={
         "models": "a provider has one 'model'; a route with several 'models' stands in 'routing_preferences' at the top level",
     },
@@ -77,6 +78,50 @@ CHAT_UI_ROUTE = Keys(
     read=_keys("name description primary_model fallback_models"),
     needed=("name", "description", "primary_model"),
 )
+
+OURS = Keys(
+    "the section 'archroute'",
+    read=_keys("models prices routes aliases keys timeout first_byte_timeout rest sessions"),
+    hints={
+        "providers": "providers stand in 'model_providers' at the top level",
+        **dict.fromkeys(
+            ("weights", "ramp", "canary", "shadow"), "it stands under a route in 'routes' or an alias in 'aliases'"
+        ),
+        **dict.fromkeys(("price", "context_window", "images", "tools"), "it stands under a model in 'models'"),
+    },
+    strict=True,
+)
+
+MODEL_FACTS = Keys(
+    "a model of 'archroute'",
+    read=_keys("context_window images tools price first_byte_timeout"),
+    hints={
+        "vision": "did you mean 'images'?",
+        "max_tokens": "did you mean 'context_window'?",
+    },
+    strict=True,
+)
+
+PRICE = Keys("a price", read=_keys("input output cached"), needed=("input", "output"), strict=True)
+
+TRAFFIC_RULE = Keys("a rule for traffic", read=_keys("weights ramp canary shadow"), strict=True)
+
+RAMP = Keys("a ramp", read=_keys("model from to start over"), needed=("model", "start", "over"), strict=True)
+
+CANARY = Keys("a canary", read=_keys("model window error_margin latency_margin"), needed=("model",), strict=True)
+
+SHADOW = Keys("a shadow", read=_keys("model share"), needed=("model", "share"), strict=True)
+
+CLIENT_KEY = Keys(
+    "a client's key",
+    read=_keys("name key requests_per_minute tokens_per_minute"),
+    needed=("name", "key"),
+    strict=True,
+)
+
+REST = Keys("'rest'", read=_keys("after for"), strict=True)
+
+SESSIONS = Keys("'sessions'", read=_keys("ttl max_switch_spend_pct"), strict=True)
 
 OF_GATEWAYS = TOP.ignored | {"llm_providers", "prompt_caching"}
 """Keys of the top level that only archgw and Plano have: a file with one of them is theirs."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from archroute_edge.config._keys import ALIAS, ALIAS_TARGET, PROVIDER
 from archroute_edge.config._node import Node, shorten
 from archroute_edge.config._schema import Advice, ModelDefinition, WeightedModel
+from archroute_edge.config._upstream_reader import read_upstream
 
 _VARIABLE = re.compile(r"\$(\{\s*\w+[^}]*\}|[A-Za-z_]\w*)")
 # What gateways call the providers that they keep for themselves.
@@ -165,13 +166,13 @@ def _provider(value: Node, *, may_lack_model: bool) -> Provider | None:
     """One provider; None for one of archgw's first files that passes on whichever model a client names."""
     fields = value.fields(PROVIDER)
     if "model" not in fields:
-        if may_lack_model and "name" in fields and fields.keys() <= {"name", "default"}:
+        if may_lack_model and "name" in fields and not fields.keys() & {"routing_preferences", "usage"}:
             value.source.notes.append(Advice("a model provider without 'model' is left out", line=value.line))
             return None
         raise value.error("a model provider without 'model'; write model: provider/model")
     model = _read_name(fields["model"])
     name = fields["name"].name() if "name" in fields else None
-    provider = Provider(ModelDefinition(model, name, _is_internal(value, model, name)), fields)
+    provider = Provider(ModelDefinition(model, name, _is_internal(value, model, name), read_upstream(fields)), fields)
     duties = {
         "be the default": provider.is_default and fields["default"],
         "have routing preferences": fields.get("routing_preferences"),

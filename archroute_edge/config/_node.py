@@ -37,6 +37,7 @@ class Keys:
         needed: keys that have to be there.
         others: whether any other key may stand there, too.
         hints: keys that people are likely to write, and what to know about them.
+        strict: whether an unknown key is an error in another program's file, too, since no other program reads the mapping.
     """
 
     what: str
@@ -45,6 +46,7 @@ class Keys:
     needed: tuple[str, ...] = ()
     hints: dict[str, str] = field(default_factory=dict)
     others: bool = False
+    strict: bool = False
 
     def meant(self, key: str) -> str | None:
         """The key that is read and that an unknown one is a slip of the pen of, if it is so close to one."""
@@ -94,7 +96,7 @@ class Source:
         name, is_known = str(key.content), key.content in keys.ignored
         if not is_known:
             what, meant = f"{shorten(name)} in {keys.what}", keys.meant(name)
-            if not self.foreign or (meant is not None and meant not in present):
+            if not self.foreign or keys.strict or (meant is not None and meant not in present):
                 raise key.error(f"unknown key {what}{keys.suggestion(name)}")
             if (keys.what, name) not in self._ignored:
                 # One warning for a key that stands under hundreds of models.
@@ -233,6 +235,12 @@ class Node:
         if not text.strip():
             raise self.error_inside(f"{self.what} is empty")
         return text
+
+    def secret(self) -> str:
+        """A text that is not blank and stands in no message."""
+        if self.kind != "text":
+            raise self.wrong("text in quotes")
+        return self.name()
 
     def flag(self) -> bool:
         """True or false; a quoted "true" is neither."""

@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from archroute_edge.config._forward_reader import read_forward
+from archroute_edge.config._forward_schema import ForwardSettings
 from archroute_edge.config._keys import CHAT_UI_ROUTE, INLINE_ROUTE, OF_GATEWAYS, ROUTE, SELECTION_POLICY, TOP
 from archroute_edge.config._models import ModelNames, ModelSection, Provider, named_routers, read_models
 from archroute_edge.config._node import Node, Place, Source, shorten
 from archroute_edge.config._schema import Advice, ConfigFormat, RoutingConfig, SelectionPolicy
 from archroute_edge.config._tree import parse_tree, read_text
 from archroute_edge.errors import ConversationError, RouteTableError
-from archroute_edge.routes import MAX_ROUTES, Route, RouteTable
+from archroute_edge.routes import MAX_ROUTES, OTHER, Route, RouteTable
 
 POLICIES: tuple[str, ...] = get_args(SelectionPolicy)
 _DEFAULT_ROUTE = "default"
@@ -123,7 +125,14 @@ class _Drafts:
             raise draft.node.error(message)
         return draft
 
-    def config(self, root: Node, section: Node | None, models: ModelSection, own_format: ConfigFormat) -> RoutingConfig:
+    def config(
+        self,
+        root: Node,
+        section: Node | None,
+        models: ModelSection,
+        own_format: ConfigFormat,
+        forward: Node | None = None,
+    ) -> RoutingConfig:
         """The configuration that they make.
 
         Raises:
@@ -136,6 +145,8 @@ class _Drafts:
             table = RouteTable([draft.route() for draft in self])
         except RouteTableError as exc:
             raise (section or next(iter(self)).node).error(str(exc)) from exc
+        default = [] if models.default_model is None else [models.default_model]
+        targets = {**{route.name: route.models or default for route in table}, OTHER: default}
         return RoutingConfig(
             table=table,
             default_model=models.default_model,
@@ -147,6 +158,7 @@ class _Drafts:
             reading_notes=tuple(root.source.notes),
             ignored_keys=root.source.ignored_keys(),
             format=own_format,
+            forward=read_forward(forward, models, targets) if forward is not None else ForwardSettings(),
         )
 
 
@@ -181,7 +193,7 @@ def _read_mapping(root: Node) -> RoutingConfig:
         _lift(provider, drafts)
     if root.source.foreign:
         _warn_of_routers(root, drafts, models)
-    return drafts.config(root, section, models, "gateway" if root.source.foreign else "own")
+    return drafts.config(root, section, models, "gateway" if root.source.foreign else "own", top.get("archroute"))
 
 
 def _policy(section: Node) -> SelectionPolicy | None:

@@ -54,8 +54,8 @@ def test_json(run: Run, routes: str) -> None:
 GATEWAY = """version: v0.4.0
 listeners: []
 model_providers:
-  - {model: acme/one, access_key: $KEY, default: true}
-  - {model: acme/two, access_key: $KEY}
+  - {model: acme/one, stream: true, default: true}
+  - {model: acme/two, stream: true}
 semantic_cache: {enabled: true}
 routing_preferences:
   - {name: general_questions, description: General questions on any subject, models: [acme/two], tier: 1}
@@ -72,7 +72,7 @@ def test_ignored_keys_are_counted_and_named_with_their_lines(run: Run, tmp_path:
         f"{path}:6: warning: the key 'semantic_cache' in the configuration is ignored",
         f"{path}:8: warning: the key 'tier' in a route is ignored",
         f"{path}: ignored in the configuration: 'version' (line 1), 'listeners' (line 2), 'semantic_cache' (line 6)",
-        f"{path}: ignored in a model provider: 'access_key' (lines 4, 5)",
+        f"{path}: ignored in a model provider: 'stream' (lines 4, 5)",
         f"{path}: ignored in a route: 'tier' (line 8)",
     ]
 
@@ -85,8 +85,8 @@ def test_json_has_each_ignored_key(run: Run, tmp_path: Path) -> None:
     assert [(each["key"], each["where"], each["line"], each["known"]) for each in report["ignored"]] == [
         ("version", "the configuration", 1, True),
         ("listeners", "the configuration", 2, True),
-        ("access_key", "a model provider", 4, True),
-        ("access_key", "a model provider", 5, True),
+        ("stream", "a model provider", 4, True),
+        ("stream", "a model provider", 5, True),
         ("semantic_cache", "the configuration", 6, False),
         ("tier", "a route", 8, False),
     ]
@@ -94,11 +94,11 @@ def test_json_has_each_ignored_key(run: Run, tmp_path: Path) -> None:
 
 def test_a_key_under_many_models_does_not_fill_the_screen(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "plano.yaml"
-    providers = "".join(f"  - {{model: acme/m{index}, access_key: $KEY}}\n" for index in range(300))
+    providers = "".join(f"  - {{model: acme/m{index}, stream: true}}\n" for index in range(300))
     path.write_text(GATEWAY.replace("semantic_cache", providers + "semantic_cache"), encoding="utf-8")
     result = run("check", str(path))
     assert result.exit_code == 0
-    assert "'access_key' (lines 4, 5, 6, 7, 8, 9, 10, 11 and 294 more)" in result.stderr
+    assert "'stream' (lines 4, 5, 6, 7, 8, 9, 10, 11 and 294 more)" in result.stderr
 
 
 def test_the_routes_of_chat_ui(run: Run, tmp_path: Path) -> None:

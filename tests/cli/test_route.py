@@ -155,7 +155,7 @@ def test_ignored_keys_of_a_gateways_file_are_counted_in_one_line(run: Run, model
     """Else what a file asks for and does not get is known to those alone who run `archroute check`."""
     path = tmp_path / "plano.yaml"
     path.write_text(
-        "version: v0.4.0\nmodel_providers:\n  - {model: a/one, access_key: $KEY}\n  - {model: a/two, access_key: $KEY}\n"
+        "version: v0.4.0\nmodel_providers:\n  - {model: a/one, stream: true}\n  - {model: a/two, stream: true}\n"
         "routing_preferences: [{name: poems, description: writing of poems, models: [a/one]}]\n",
         encoding="utf-8",
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from archroute_edge.config import ModelDefinition, RoutingConfig, WeightedModel, load_config, parse_config
+from archroute_edge.config import RoutingConfig, WeightedModel, load_config, parse_config
 from archroute_edge.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,8 @@ class TestArchgw:
         }
         assert config.default_model == "openai/gpt-4o-mini"
         assert config.aliases == {"fast-model": (WeightedModel("openai/gpt-4o-mini"),)}
-        assert config.models[-1] == ModelDefinition("mistral-local/ministral-3b", "local")
+        last = config.models[-1]
+        assert (last.model, last.name) == ("mistral-local/ministral-3b", "local")
         assert config.route_lines["code understanding"] == 19
 
     @pytest.mark.parametrize("section", ["llm_providers", "model_providers"])

@@ -152,8 +152,6 @@ class TestKeysOfOtherReleases:
         config = parse_config(PROVIDERS + "tracing: {exporters: [{api_key: sk-secret}]}\n" + ROUTE)
         assert [(each.key, each.line, each.known) for each in config.ignored_keys] == [
             ("version", 1, True),
-            ("access_key", 3, True),
-            ("access_key", 4, True),
             ("tracing", 5, True),
         ]
         assert "sk-secret" not in repr(config)
