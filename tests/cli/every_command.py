@@ -1,17 +1,20 @@
 """Run every command under each of a list of environments: ``python -m tests.cli.every_command FOLDER < ENVIRONMENTS``.
 
 One process loads what commands need, and forks for each command: that costs a tenth of starting each anew. Nothing has been
-computed by then, and huggingface_hub, which reads its settings when it is imported, is not loaded yet.
+computed by then. huggingface_hub reads its own settings when it is imported: it is loaded for the environments alone that
+leave those as they are, which come last.
 
-In: a JSON object of environments by name, each ``{"variables": {...}, "no_user": bool, "commands": [...]}``.
+In: a JSON object of environments by name, each ``{"variables": {...}, "no_user": bool, "commands": [...], "hub": bool}``.
 Out: for each and each command the exit code and the two streams.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pwd
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -28,6 +31,7 @@ from archroute_edge.engine import chosen_kernels
 TEXT = "my test fails, fix the bug"
 COMMANDS = {
     "route": ["route", TEXT, "--threads", "1"],
+    "route-small": ["route", TEXT, "--threads", "1", "--model", "ENCODER"],
     "check": ["check", "FOLDER/routes.yaml"],
     "prompt": ["prompt", TEXT, "--model", "tiny"],
     "grammar": ["grammar", "--model", "tiny"],
@@ -39,7 +43,7 @@ COMMANDS = {
     "eval": ["eval", "--help"],
     "bench": ["bench", "--help"],
     "quantize": ["quantize", "MODEL", "Q4_0", "-o", "FOLDER", "--dry-run"],
-    "serve": ["serve", "--stdio", "--model", "mini"],
+    "serve": ["serve", "--stdio", "--model", "ENCODER"],
 }
 
 
@@ -75,10 +79,13 @@ def main_of_all(folder: Path) -> None:
     environments = json.load(sys.stdin)
     results: dict[str, dict[str, tuple[int, str, str]]] = {}
     streams = (folder / "stdout", folder / "stderr")
-    for name, environment in environments.items():
+    places = {"FOLDER": str(folder), "MODEL": sys.argv[2], "ENCODER": sys.argv[3]}
+    for name, environment in sorted(environments.items(), key=lambda each: bool(each[1].get("hub"))):
+        if environment.get("hub"):
+            importlib.import_module("archroute_edge.models._hub")
         results[name] = {}
         for command in environment["commands"]:
-            arguments = [word.replace("FOLDER", str(folder)).replace("MODEL", sys.argv[2]) for word in COMMANDS[command]]
+            arguments = [re.sub("|".join(places), lambda found: places[found[0]], word) for word in COMMANDS[command]]
             child = os.fork()
             if child == 0:
                 for number, path in enumerate(streams, 1):

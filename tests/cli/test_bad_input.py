@@ -56,6 +56,7 @@ def test_a_model_with_a_vocabulary_only(run: Run, tmp_path: Path, random_model: 
         assert "vocabulary only" in one_line(run(command, "x", "--model", str(path)))
 
 
+@pytest.mark.usefixtures("tried_kernels")
 def test_a_models_words_do_not_reach_the_terminal_as_codes(run: Run, tmp_path: Path, random_model: Path) -> None:
     """GGUFs come from strangers, and a terminal can be told to type commands."""
     file = read_gguf(random_model)

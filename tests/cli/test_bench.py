@@ -56,9 +56,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path) -> tuple[Result, Path]:
+def whole(folder: Path, kernel_verdict: Path) -> tuple[Result, Path]:
     """One run with everything: levels that lie there and are made, cases, sweeps, JSON, CSV and a page."""
     cache = folder / "cache"
+    cache.mkdir(mode=0o700)
+    shutil.copy(kernel_verdict, cache)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARCHROUTE_CACHE_DIR", str(cache))
         patch.setattr("archroute_edge.bench._plan.SWEEP_ROUNDS", 1)
@@ -160,6 +162,7 @@ def test_nothing_is_left_behind(whole: tuple[Result, Path], folder: Path) -> Non
     assert sorted(path.name for path in folder.glob("*.gguf")) == ["small-F32.gguf", "small-Q8_0.gguf"]
 
 
+@pytest.mark.usefixtures("tried_kernels")
 def test_an_interrupted_run_reports_what_it_has_and_goes_on(folder: Path, tmp_path: Path, run: Run) -> None:
     """Ctrl-C in the middle: the finished part is reported and kept, temporary files go, and --resume does the rest only."""
     cache = tmp_path / "prefixes"
@@ -190,6 +193,7 @@ def test_an_interrupted_run_reports_what_it_has_and_goes_on(folder: Path, tmp_pa
     assert after["levels"][0]["cold_start_ms"]["p50"] > 0
 
 
+@pytest.mark.usefixtures("tried_kernels")
 def test_a_level_whose_process_dies_is_one_line(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = MeasuringProcess.ask
 
@@ -212,11 +216,13 @@ def test_without_rich_and_matplotlib_there_are_json_and_csv(folder: Path, run: R
     assert "pip install 'archroute-edge[bench]'" in one_line(run("bench", model, "--json", "--html", "x.html"))
 
 
+@pytest.mark.usefixtures("tried_kernels")
 def test_an_encoder_is_measured_beside_a_language_model(
     folder: Path, random_encoder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an encoder has none of is no figure, and without cases nothing says which of the two to take."""
     monkeypatch.setattr("archroute_edge.bench._plan.SWEEP_ROUNDS", 1)
+    monkeypatch.setattr("archroute_edge.bench._plan.CALLERS", (1, 2))
     files = (str(random_encoder), str(folder / "small-Q8_0.gguf"))
     result = run("bench", *files, "--threads", "1", "--rounds", "1", "--decisions", "1", "--n-routes", "2", "--json")
     assert result.exit_code == 0, result.stderr

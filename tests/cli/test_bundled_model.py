@@ -81,6 +81,7 @@ def test_from_any_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert run("route", CARD_MESSAGE, "--model", "tiny").stdout.startswith("bug_fixing ->")
 
 
+@pytest.mark.usefixtures("tried_kernels")
 def test_doctor_finds_nothing_wrong(run: Run) -> None:
     result = run("doctor")
     assert result.exit_code == 0, result.stdout

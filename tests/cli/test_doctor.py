@@ -124,9 +124,12 @@ def test_a_folder_of_models_that_is_not_there_is_named(run: Run, tmp_path: Path,
     assert f"{tmp_path / 'nothing'}: no such folder" in result.stdout.partition("problems:")[2]
 
 
-def test_a_damaged_model_is_named(run: Run, models: Path) -> None:
+@pytest.mark.usefixtures("tried_kernels")
+def test_a_damaged_model_is_named(run: Run, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = models / "tiny-Q8_0.gguf"
     path.write_bytes(path.read_bytes()[:100_000])
+    decide, well = doctor.decide_with, doctor.TrialDecision("other", 1.0, ("CPU",))
+    monkeypatch.setattr(doctor, "decide_with", lambda model: decide(model) if model == path else well)
     result = run("doctor")
     assert result.exit_code == 2
     assert f"{path}: truncated" in result.stdout.partition("problems:")[2]

@@ -19,7 +19,7 @@ LINE = json.dumps({"messages": [{"role": "user", "content": "hello"}]}) + "\n"
 
 
 @pytest.fixture
-def batch(model: tuple[str, ...], routes: str) -> subprocess.Popen[bytes]:
+def batch(tried_kernels: None, model: tuple[str, ...], routes: str) -> subprocess.Popen[bytes]:
     """A batch that waits for lines on its standard input."""
     command = [*PROGRAM, "route", "--batch", "-", "--config", routes, *model]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
