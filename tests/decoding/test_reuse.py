@@ -82,14 +82,23 @@ def gap(scores: Mapping[str, float]) -> float:
     return best - second
 
 
+Case = tuple[int, int, int]
+
 CASES = [(table, talk, n_turns) for n_turns in (1, 2, 3) for table in range(3) for talk in range(len(CONVERSATIONS))]
+"""For each case the numbers of its table and conversation, and how many turns of it there are."""
 
 
 @pytest.fixture(scope="module")
-def cold(make_router: Callable[..., Router], kernel_verdict: Path) -> dict[tuple[int, int, int], Decision]:
+def cases(kind: str) -> list[Case]:
+    """The trained model, twenty times as large, shows no more than that its sharp scores stay: it decides the fewer."""
+    return CASES if kind == "random" else [case for case in CASES if case[0] < 2 and case[1] != 1 and case[2] < 3]
+
+
+@pytest.fixture(scope="module")
+def cold(make_router: Callable[..., Router], cases: list[Case], kernel_verdict: Path) -> dict[Case, Decision]:
     """Every case decided by a router that has decided nothing before."""
     found = {}
-    for table, talk, n_turns in CASES:
+    for table, talk, n_turns in cases:
         with make_router() as router:
             found[table, talk, n_turns] = router.route(
                 messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True
@@ -99,11 +108,11 @@ def cold(make_router: Callable[..., Router], kernel_verdict: Path) -> dict[tuple
 
 
 def test_interleaved_tables_and_conversations_decide_as_alone(
-    cold: dict[tuple[int, int, int], Decision], make_router: Callable[..., Router], kind: str
+    cold: dict[Case, Decision], cases: list[Case], make_router: Callable[..., Router], kind: str
 ) -> None:
     """Would break if a cell of one table or conversation were seen by another, or a stale one reused."""
     with make_router() as router:
-        for table, talk, n_turns in CASES:
+        for table, talk, n_turns in cases:
             warm = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
             assert_same(cold[table, talk, n_turns], warm, TOLERANCE[kind])
             if (n_turns, talk) != (1, 0):
@@ -111,27 +120,32 @@ def test_interleaved_tables_and_conversations_decide_as_alone(
         assert router.n_evictions == 0
 
 
+@pytest.mark.parametrize("kind", ["random"], indirect=True, scope="module")
 def test_evicted_conversations_decide_as_alone(
-    cold: dict[tuple[int, int, int], Decision], make_router: Callable[..., Router], kind: str, monkeypatch: pytest.MonkeyPatch
+    cold: dict[Case, Decision],
+    cases: list[Case],
+    make_router: Callable[..., Router],
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Would break if eviction left cells behind, or freed cells that a resident prefix shares."""
     # Room for little more than one conversation beside the prefixes, and no memory to park the others in.
     monkeypatch.setattr("archroute_edge.deciders._generative.KVCache", partial(KVCache, max_parked_bytes=0))
     with make_router(n_ctx=1024, budget=256) as router:
-        for table, talk, n_turns in CASES:
+        for table, talk, n_turns in cases:
             tight = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
             assert_same(cold[table, talk, n_turns], tight, TOLERANCE[kind])
         assert router.n_evictions > 3
 
 
 def test_a_prefix_from_disk_decides_as_one_just_evaluated(
-    cold: dict[tuple[int, int, int], Decision], make_router: Callable[..., Router], kind: str, tmp_path: Path
+    cold: dict[Case, Decision], cases: list[Case], make_router: Callable[..., Router], kind: str, tmp_path: Path
 ) -> None:
     """Would break if a saved prefix were loaded for the wrong tokens, or at the wrong positions."""
     for table in range(3):
         with make_router(prefix_cache=tmp_path) as router:
             router.warm(routes=TABLES[table])
-    for table, talk, n_turns in CASES[: 3 * len(CONVERSATIONS)]:
+    for table, talk, n_turns in (case for case in cases if case[2] == 1):
         with make_router(prefix_cache=tmp_path) as router:
             loaded = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)
             assert loaded.tokens.reused > 0
