@@ -38,7 +38,7 @@ def _picture(path: Path, *, dark: bool) -> Path:
             page.press("Enter")
             page.wait_for("!document.getElementById('answer').hidden")
             said = page.run("document.querySelector('#chosen .note').textContent")
-            if float(said.rpartition(" in ")[2].removesuffix(" ms")) < _QUIET_MS:
+            if float(said.rpartition(" in ")[2].removesuffix("\u00a0ms")) < _QUIET_MS:
                 break
         page.run("document.activeElement.blur()")
         before = server.app.recent.look().number

@@ -57,13 +57,13 @@ const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignif
 const count = (number) => (number < 100_000 ? counts : compact).format(number);
 const percent = (part) => {
   const value = 100 * part;
-  if (value > 0 && value < 0.1) return "<0.1 %";
-  return `${value < 10 && value > 0 ? value.toFixed(1) : value > 99 && value < 100 ? (Math.floor(value * 10) / 10).toFixed(1) : value.toFixed(0)} %`;
+  if (value > 0 && value < 0.1) return "<0.1\u00a0%";
+  return `${value < 10 && value > 0 ? value.toFixed(1) : value > 99 && value < 100 ? (Math.floor(value * 10) / 10).toFixed(1) : value.toFixed(0)}\u00a0%`;
 };
 const ms = (value) => {
   if (value === null || value === undefined) return "–";
-  if (value >= 9_995) return `${(value / 1000).toFixed(1)} s`;
-  return `${value < 9.95 ? value.toFixed(1) : counts.format(Math.round(value))} ms`;
+  if (value >= 9_995) return `${(value / 1000).toFixed(1)}\u00a0s`;
+  return `${value < 9.95 ? value.toFixed(1) : counts.format(Math.round(value))}\u00a0ms`;
 };
 const money = (value) => {
   const size = Math.abs(value);
@@ -208,7 +208,7 @@ function showFigures({ totals, since, default_model }) {
   } else {
     made.push(figure("Confidence", sure.length ? percent(quantile(sure, 0.5)) : "–", sure.length ? `median of the last ${count(sure.length)}` : "appears with the first decision"));
   }
-  made.push(figure("Decision", times.length ? ms(quantile(times, 0.5)) : "–", times.length ? `median of the last ${count(times.length)}; 95 % within ${ms(quantile(times, 0.95))}` : "appears with the first decision"));
+  made.push(figure("Decision", times.length ? ms(quantile(times, 0.5)) : "–", times.length ? `median of the last ${count(times.length)}; 95\u00a0% within ${ms(quantile(times, 0.95))}` : "appears with the first decision"));
   made.push(figure("Failed", totals.requests ? percent(totals.failures / totals.requests) : "–", totals.requests ? `${count(totals.failures)} of ${count(totals.requests)}` : "no requests yet"));
   $("figures").replaceChildren(...made);
 }
@@ -259,9 +259,10 @@ function filled(part, names = "") {
 const allShown = new Set();
 function limited(id, items, most, noun) {
   const button = $(`${id}-all`);
-  button.hidden = items.length <= most;
+  // A button takes the place of one or two lines itself.
+  button.hidden = items.length <= most + 2;
   button.textContent = allShown.has(id) ? "Show fewer" : `Show all ${count(items.length)} ${noun}`;
-  return allShown.has(id) ? items : items.slice(0, most);
+  return button.hidden || allShown.has(id) ? items : items.slice(0, most);
 }
 for (const [id, again] of [["models", () => showShares(latest)], ["routes", () => showShares(latest)], ["scores", () => showScores()]]) {
   $(`${id}-all`).addEventListener("click", () => {
