@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+import math
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Mapping
+from typing import Final
 
 from archroute_edge.config import Canary, RoutingConfig
 from archroute_edge.targets import Place, group_at
+
+# A difference has to be larger than chance makes it, too: that many standard deviations. Every request is a new
+# look at the windows, so with two of them nearly every canary would be withdrawn some day.
+_DEVIATIONS: Final = 4.0
+_ROUNDING: Final = 1e-9
 
 
 class _Window:
@@ -35,14 +42,21 @@ class _Window:
         return len(self._outcomes) == self._size
 
     @property
-    def median_ms(self) -> float | None:
-        """The lower median of the answers; None if fewer than half of the requests were answered."""
-        known = len(self._latencies)
-        return self._latencies[(known - 1) // 2] if 2 * known >= self._size else None
+    def n_latencies(self) -> int:
+        return len(self._latencies)
+
+    @property
+    def median_ms(self) -> float:
+        """The lower median of the answers, of which there is one at least."""
+        return self._latencies[(len(self._latencies) - 1) // 2]
+
+    def share_above(self, latency_ms: float) -> float:
+        """The share of the answers that took longer."""
+        return 1 - bisect_right(self._latencies, latency_ms) / len(self._latencies)
 
 
 class CanaryTrial:
-    """A comparison that ends when the canary has done worse than the incumbent by the margins of its rule.
+    """A comparison that ends when the canary has done worse than the incumbent, by a margin of its rule and beyond chance.
 
     Args:
         canary: who is on trial, and the margins.
@@ -70,10 +84,16 @@ class CanaryTrial:
         if not new.is_full or not old.is_full:
             return None
         size = self.canary.window
-        if new.n_errors - old.n_errors > self.canary.error_margin * size + 1e-9:
+        more = new.n_errors - old.n_errors
+        deviation = math.sqrt((new.n_errors + old.n_errors) * (1 - (new.n_errors + old.n_errors) / (2 * size)))
+        if more > self.canary.error_margin * size + _ROUNDING and more > _DEVIATIONS * deviation:
             return f"{new.n_errors} of its last {size} requests failed, and {old.n_errors} of the incumbent's"
+        # Of those that failed the time says nothing, and with few others left it is no matter of time.
+        if min(new.n_latencies, old.n_latencies) < size / 2:
+            return None
         mine, its = new.median_ms, old.median_ms
-        if mine is not None and its is not None and mine > its * (1 + self.canary.latency_margin):
+        spread = math.sqrt(1 / new.n_latencies + 1 / old.n_latencies) / 2
+        if mine > its * (1 + self.canary.latency_margin) and new.share_above(its) - 0.5 > _DEVIATIONS * spread:
             return (
                 f"the median time to the first byte is {mine:.0f} ms in its last {size} requests, the incumbent's {its:.0f} ms"
             )

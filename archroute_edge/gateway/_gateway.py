@@ -156,6 +156,7 @@ class Gateway:
             whole = result.whole
             return self._answer(account, whole.status, [*whole.headers, *account.headers()], whole.body)
         began = result.began
+        self.health.answering(account.tries[-1].model)
         account.is_answered = True
         account.first_byte_ms = account.elapsed_ms
         if self._keep_content:

@@ -104,11 +104,21 @@ class Health:
 
         Args:
             model: the target.
-            limit: seconds by which it has failed, or its first byte has come. Another request may try then.
+            limit: seconds by which it has failed, or its first byte has come; another request may try then, in case the end is
+                never told.
         """
         target = self._targets.get(model)
         if target is not None and target.rests_until is not None and not self.is_resting(model):
             target.trial_until = self._clock() + limit
+
+    def answering(self, model: str) -> None:
+        """The first byte of a target's answer has come: one that was tried after its rest rests no more while it streams.
+
+        Its next failure lets it rest again, since only an answer to its end counts as one.
+        """
+        target = self._targets.get(model)
+        if target is not None and target.rests_until is not None:
+            target.failures, target.rests_until, target.trial_until = self._config.forward.rest_after - 1, None, 0.0
 
     def ended(self, model: str, ok: bool | None, first_byte_ms: float | None = None, places: Sequence[Place] = ()) -> None:
         """A request to a target has ended.

@@ -59,9 +59,7 @@ _ROUTE: Final = {
         "name": {"type": "string", "minLength": 1},
         "description": {"type": ["string", "null"]},
         "models": {"type": ["array", "null"], "items": {"type": "string", "minLength": 1}},
-        "selection_policy": {
-            "description": "Without effect: prices and latencies are not known here, so models keep their order."
-        },
+        "selection_policy": {"description": "Without effect: the models of a request's own routes keep their order."},
         "skills": {"description": "Without effect."},
     },
 }

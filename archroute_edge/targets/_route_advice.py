@@ -19,6 +19,9 @@ from archroute_edge.engine import EmbeddingEngine, LoadedModel, Vectors
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.models import BUNDLED_ENCODER
 from archroute_edge.routes import Route, RouteTable
+from archroute_edge.targets._groups import group_at
+from archroute_edge.targets._model_facts import model_facts
+from archroute_edge.targets._order_words import Place
 
 logger = logging.getLogger(__name__)
 
@@ -89,9 +92,25 @@ def _about(route: Route, config: RoutingConfig) -> Iterator[str]:
         yield "names no model, so the default model serves it" if config.default_model else "names no model"
     for model in filter(is_router_name, route.models):
         yield f"names {shorten(model)}, a model that was made for routing and answers no user"
+    yield from _about_policy(route, config)
+
+
+def _about_policy(route: Route, config: RoutingConfig) -> Iterator[str]:
     policy = config.selection.get(route.name, "none")
-    if policy != "none" and len(route.models) > 1:
-        yield f"prefers {policy!r}, which cannot be known offline; its models are tried in the order of the file"
+    models = group_at(config, Place("route", route.name))
+    if policy == "none" or models is None or len(models.models) < 2:
+        return
+    if policy == "cheapest":
+        unknown = [shorten(model) for model in models.models if model_facts(config, model).price is None]
+        remedy = "state prices in the section 'archroute'"
+        if len(unknown) == len(models.models):
+            yield f"prefers 'cheapest', but no model of it has a price, so they keep the order of the file; {remedy}"
+        elif unknown:
+            yield f"prefers 'cheapest', but these models have no price and stand last: {', '.join(unknown)}; {remedy}"
+    elif policy == "fastest":
+        yield "prefers 'fastest', which only a server that forwards can know; elsewhere its models keep the order of the file"
+    else:
+        yield f"prefers {policy!r}, which has no effect here; its models are tried in the order of the file"
 
 
 def _n_words(text: str) -> int:

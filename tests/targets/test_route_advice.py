@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from archroute_edge.config import Advice, RoutingConfig, load_config, parse_config
+from archroute_edge.config import Advice, ForwardSettings, ModelFacts, Price, RoutingConfig, load_config, parse_config
 from archroute_edge.engine import Vectors
 from archroute_edge.errors import ModelFileError
 from archroute_edge.evaluation import shipped_cases
@@ -137,8 +138,29 @@ def test_line_and_route_of_advice() -> None:
     )
     (only,) = read_advice(text)
     assert (only.route, only.line) == ("general questions", 3)
-    assert "'cheapest', which cannot be known offline" in only.message
+    assert only.message.startswith("prefers 'cheapest', but no model of it has a price")
     assert read_advice(text.replace(", c/d", "")) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "priced", "expected"),
+    [
+        ("cheapest", {"a/b"}, "these models have no price and stand last: 'c/d'"),
+        ("cheapest", {"a/b", "c/d"}, None),
+        ("fastest", {"a/b"}, "only a server that forwards can know"),
+        ("long_context_quality", set(), "has no effect here"),
+    ],
+)
+def test_policies_whose_figures_are_not_known(policy: str, priced: set[str], expected: str | None) -> None:
+    text = (
+        "default_model: a/b\nrouting_preferences:\n  - name: general questions\n    description: questions on any subject\n"
+        f"    models: [a/b, c/d]\n    selection_policy: {{prefer: {policy}}}\n"
+    )
+    models = {model: ModelFacts(price=Price(1.0, 2.0)) for model in priced}
+    config = replace(parse_config(text), forward=ForwardSettings(models=models))
+    found = [item.message for item in advice(config, no_vectors) if "prefers" in item.message]
+    assert len(found) == (expected is not None)
+    assert all(str(expected) in message for message in found)
 
 
 def test_a_route_without_models_among_routes_with_models() -> None:
