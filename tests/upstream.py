@@ -262,6 +262,14 @@ class Upstream:
         """Answer the next requests so, one each, in the order they come."""
         self._script.extend(answers)
 
+    def forget(self) -> None:
+        """Forget what has come and what is still to be answered: a test begins anew."""
+        self._script.clear()
+        self.arrivals.clear()
+        while not self._arrived.empty():
+            self._arrived.get_nowait()
+        self.close_gate()
+
     def next_arrival(self) -> Arrival:
         """The next request that has not been asked for yet; waits for it."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -32,6 +33,7 @@ from archroute_edge.server import (
     DEFAULT_HOST,
     DEFAULT_MAX_AFFINITY,
     DEFAULT_MAX_BODY,
+    DEFAULT_MAX_FORWARDED_BODY,
     DEFAULT_PORT,
     DEFAULT_QUEUE,
     DEFAULT_TIMEOUT_S,
@@ -189,8 +191,9 @@ def _serve_http(options: Mapping[str, Any]) -> None:
 
 
 def _check_gateway() -> None:
-    if find_spec("httpx2") is None:
-        raise SettingsError("--forward needs httpx2, which is not installed: pip install 'archroute-edge[gateway]'")
+    needed = "httpx2" if sys.version_info >= (3, 11) else "httpx"
+    if find_spec(needed) is None:
+        raise SettingsError(f"--forward needs {needed}, which is not installed: pip install 'archroute-edge[gateway]'")
 
 
 @contextmanager
@@ -213,8 +216,10 @@ def _record(options: Mapping[str, Any]) -> Iterator[list[EntrySink]]:
 
 def _settings(options: Mapping[str, Any]) -> ServerSettings:
     same = ("host", "port", "deadline", "timeout", "max_body", "max_affinity", "affinity_ttl", "implicit_sessions", "forward")
+    most = options["max_body"]
     return ServerSettings(
         **{name: options[name] for name in same},
+        max_forwarded_body=DEFAULT_MAX_FORWARDED_BODY if most == DEFAULT_MAX_BODY else most,
         keep_content=options["record"] == CONTENT,
         api_key=_api_key(options),
         allowed_hosts=tuple(options["allowed_host"]),

@@ -252,7 +252,7 @@ class Gateway:
 
             answer = Forwarded(copied.operation, began.status, (), began, account.ends, ended)
             try:
-                async for _ in answer.content():
+                async for _ in answer.content:
                     pass
             except BrokenAnswerError:
                 pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -58,20 +58,16 @@ class Forwarded:
         self._ends = ends
         self._ended: Ended | None = ended
         self._pending: asyncio.Task[bytes | None] | None = None
+        self._content = self._passing(body)
 
-    async def content(self) -> AsyncIterator[bytes]:
+    @property
+    def content(self) -> AsyncIterator[bytes]:
         """The bytes, each as soon as it is there. :meth:`close` is called behind it, whatever happens.
 
         Raises:
             BrokenAnswerError: the upstream broke off, and the API has no way to say so.
         """
-        if isinstance(self._body, bytes):
-            yield self._body
-            self._end("completed" if self.status < 400 else "failed", None)
-            return
-        passing = self._events(self._body) if self._body.is_events else self._plain(self._body)
-        async for chunk in passing:
-            yield chunk
+        return self._content
 
     async def close(self) -> None:
         """End the request at the upstream, if it has not ended: the client has gone."""
@@ -80,10 +76,20 @@ class Forwarded:
             self._pending.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await self._pending
+        await self._content.aclose()
         if isinstance(self._body, Began):
             await close_quietly(self._body.reply)
 
-    async def _plain(self, began: Began) -> AsyncIterator[bytes]:
+    def _passing(self, body: bytes | Began) -> AsyncGenerator[bytes, None]:
+        if isinstance(body, bytes):
+            return self._whole(body)
+        return self._events(body) if body.is_events else self._plain(body)
+
+    async def _whole(self, body: bytes) -> AsyncGenerator[bytes, None]:
+        self._end("completed" if self.status < 400 else "failed", None)
+        yield body
+
+    async def _plain(self, began: Began) -> AsyncGenerator[bytes, None]:
         if began.head:
             self._ends.add(began.head)
             yield began.head
@@ -97,7 +103,7 @@ class Forwarded:
             raise BrokenAnswerError from exc
         self._end("completed", None)
 
-    async def _events(self, began: Began) -> AsyncIterator[bytes]:
+    async def _events(self, began: Began) -> AsyncGenerator[bytes, None]:
         borders = EventBorders()
         is_cut = False
         problem: str | None = None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-import httpx2
-
 from archroute_edge.config import ModelDefinition, RoutingConfig
 from archroute_edge.gateway._headers import Headers
 from archroute_edge.gateway._target import Target
+from archroute_edge.gateway._upstream_client import URL
 from archroute_edge.record import Operation
 from archroute_edge.targets import model_facts
 
@@ -47,7 +46,7 @@ class Reach:
             model,
             model.partition("/")[0],
             model.partition("/")[2],
-            {each: httpx2.URL(f"{base}/{paths[each]}") for each in operations},
+            {each: URL(f"{base}/{paths[each]}") for each in operations},
             dict.fromkeys(operations, headers),
             passthrough_auth=each.upstream.passthrough_auth,
             secrets=(key.encode(),) if len(key) >= 8 else (),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import httpx2
-
 from archroute_edge.gateway._headers import Headers
+from archroute_edge.gateway._upstream_client import URL
 from archroute_edge.record import Operation
 
 
@@ -30,7 +29,7 @@ class Target:
     model: str
     provider: str
     upstream_model: str
-    urls: Mapping[Operation, httpx2.URL]
+    urls: Mapping[Operation, URL]
     headers: Mapping[Operation, Headers] = field(repr=False)
     passthrough_auth: bool = False
     secrets: tuple[bytes, ...] = field(default=(), repr=False)

@@ -42,9 +42,13 @@ class ServerInThread:
         self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)
 
     @property
-    def url(self) -> str:
+    def port(self) -> int:
         port: int = self._server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> ServerInThread:
         self._thread.start()

@@ -77,13 +77,13 @@ class ServerApp:
         self.gateway = _gateway(self.serving) if settings.forward else None
         self.api = self._api()
         self.guard = Guard(self.api, settings, metrics.answered)
-        self.reload = ConfigReload(config_path, self.serving, self._forward_by)
+        self.reload = ConfigReload(config_path, self.serving, self.forward_by)
         if self.gateway is not None:
             self.guard.keys.replace(self.gateway.client_keys)
             self.serving.entries.hang(ForwardedMetrics(metrics, self.gateway.label))
         self.asgi: ASGIApp = self.guard
 
-    def _forward_by(self, config: RoutingConfig) -> None:
+    def forward_by(self, config: RoutingConfig) -> None:
         """Reach the models, and know the clients' keys, by a new configuration."""
         if self.gateway is not None:
             self.gateway.replace(config)

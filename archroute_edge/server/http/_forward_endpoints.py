@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,9 +29,10 @@ from archroute_edge.server import MAX_NAME, options, read_options
 from archroute_edge.server.http import _chat as chat
 from archroute_edge.server.http._api_errors import ApiError, ClientGoneError
 from archroute_edge.server.http._bodies import LARGE, read_json
+from archroute_edge.server.http._client_watch import ClientWatch
 from archroute_edge.server.http._decision_endpoint import implicit_session
 from archroute_edge.server.http._forward_paths import FORWARD_PATHS
-from archroute_edge.server.http._serving import Serving, caller_of, client_of, error_responses, until_gone
+from archroute_edge.server.http._serving import Serving, caller_of, client_of, error_responses
 
 logger = logging.getLogger(__name__)
 
@@ -127,11 +128,17 @@ async def _forward(serving: Serving, gateway: Gateway, request: Request, operati
         server_key_in=server_key_in.encode("ascii") if server_key_in is not None else None,
         started=started,
     )
-    forwarded = await _while_connected(request, gateway.forward(asked_of_gateway))
+    watch = ClientWatch(request.receive)
+    try:
+        with watch.armed():
+            forwarded = await gateway.forward(asked_of_gateway)
+    except BaseException:
+        watch.stop()
+        raise
     # The body has done its duty, and others need its place.
     if hasattr(request.state, "give_back"):
         request.state.give_back()
-    return _PassedOn(forwarded)
+    return _PassedOn(forwarded, watch)
 
 
 def _own_names(serving: Serving) -> set[str]:
@@ -223,65 +230,31 @@ def _named_session(body: Mapping[str, Any]) -> str | None:
     return next((each for each in found if isinstance(each, str) and each), None)
 
 
-async def _while_connected(request: Request, answer: Awaitable[Forwarded]) -> Forwarded:
-    """The result of ``answer``; it is cancelled when the client goes away.
-
-    Raises:
-        ClientGoneError: the client went away.
-    """
-    waiting = asyncio.ensure_future(answer)
-    gone = asyncio.ensure_future(until_gone(request.receive))
-    try:
-        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not gone.done():
-            return waiting.result()
-        raise ClientGoneError
-    finally:
-        if gone.done() or not waiting.done():
-            await _give_up(waiting)
-        gone.cancel()
-
-
-async def _give_up(waiting: asyncio.Future[Forwarded]) -> None:
-    waiting.cancel()
-    await asyncio.wait({waiting})
-    if not waiting.cancelled() and waiting.exception() is None:
-        await waiting.result().close()
-
-
 class _PassedOn(Response):
     """An answer that is passed on as it comes, until its end or until the client goes away.
 
     Args:
         forwarded: the answer.
+        watch: of its client.
     """
 
-    def __init__(self, forwarded: Forwarded) -> None:
+    def __init__(self, forwarded: Forwarded, watch: ClientWatch) -> None:
         self._forwarded = forwarded
+        self._watch = watch
         self.status_code = forwarded.status
         self.raw_headers = list(forwarded.headers)
         self.background = None
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        passing = asyncio.ensure_future(self._pass(send))
-        gone = asyncio.ensure_future(until_gone(receive))
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         try:
-            await asyncio.wait({passing, gone}, return_when=asyncio.FIRST_COMPLETED)
+            with self._watch.armed(), suppress(BrokenAnswerError):
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                async for chunk in self._forwarded.content:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                # Not behind an answer that broke: the server closes the connection then, and the client sees that it is cut.
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ClientGoneError:
+            pass
         finally:
-            gone.cancel()
-            if not passing.done():
-                passing.cancel()
-                await asyncio.wait({passing})
+            self._watch.stop()
             await self._forwarded.close()
-        if not passing.cancelled():
-            passing.result()
-
-    async def _pass(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        try:
-            async for chunk in self._forwarded.content():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except BrokenAnswerError:
-            # Without an end: the server closes the connection, and the client sees that the answer is cut.
-            return
-        await send({"type": "http.response.body", "body": b"", "more_body": False})

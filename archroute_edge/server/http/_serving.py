@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request
-from starlette.types import Receive
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.conversation import Messages
@@ -21,6 +20,7 @@ from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings, check_inline_table, earliest
 from archroute_edge.server.http._affinity import AffinityStore
 from archroute_edge.server.http._api_errors import ClientGoneError, unavailable
+from archroute_edge.server.http._client_watch import until_gone
 from archroute_edge.server.http._entries import decision_entry
 from archroute_edge.server.http._metrics import Metrics
 from archroute_edge.server.http._reply_bodies import ErrorReply
@@ -190,12 +190,6 @@ class Serving:
         finally:
             gone.cancel()
             answer.cancel()
-
-
-async def until_gone(receive: Receive) -> None:
-    """Return when the client has closed its connection."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def client_of(request: Request) -> str | None:
