@@ -98,6 +98,14 @@ def decisions_come_by_themselves() -> None:
         assert "answered (200)" in details or "server error (503)" in details, details
         server.make_traffic(3)
         page.wait_for("document.getElementById('pause').textContent === 'Go on (3 new)'")
+        # A tab that is not seen holds no connection, and loses nothing that is being read.
+        for hidden in ("true", "false"):
+            page.run(f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
+            page.run("document.dispatchEvent(new Event('visibilitychange'))")
+            if hidden == "true":
+                server.make_traffic(2)
+        page.wait_for("document.getElementById('pause').textContent === 'Go on (5 new)'")
+        assert page.run("document.querySelector('.detail').innerText") == details
         page.run("document.getElementById('pause').click()")
         page.wait_for("document.getElementById('pause').textContent === 'Pause'")
         assert page.run("document.querySelectorAll('.detail').length") == 0

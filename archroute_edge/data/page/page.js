@@ -130,7 +130,7 @@ async function follow() {
     const end = () => once.abort();
     mine.signal.addEventListener("abort", end);
     try {
-      const reply = await fetch("/v1/activity/stream", { headers: headers(), signal: once.signal, cache: "no-store", credentials: "omit" });
+      const reply = await fetch("v1/activity/stream", { headers: headers(), signal: once.signal, cache: "no-store", credentials: "omit" });
       if (reply.status === 401) return askForKey();
       if (!reply.ok) {
         const { message, code } = (await reply.json()).error;
@@ -171,13 +171,15 @@ function take(activity, isFirst) {
   say("live", "live");
   const fresh = activity.entries.reverse();
   if (isFirst) {
+    // Whoever reads something keeps it, though the connection was lost meanwhile.
+    if (!isHeld()) $("rows").replaceChildren();
+    const shown = new Set([...$("rows").children].map((each) => each.dataset.id));
     entries = fresh;
-    waiting = [];
-    $("rows").replaceChildren();
+    waiting = fresh.filter((entry) => !shown.has(entry.id)).slice(0, SHOWN_ROWS);
   } else {
     entries = [...fresh, ...entries].slice(0, 200);
+    waiting = [...fresh, ...waiting].slice(0, SHOWN_ROWS);
   }
-  waiting = [...fresh, ...waiting].slice(0, SHOWN_ROWS);
   $("about").textContent = activity.forwards ? `${activity.decider} decides, requests are forwarded` : `${activity.decider} decides`;
   $("all").classList.toggle("is-empty", !activity.number);
   if (!activity.number) showCurl(activity.forwards);
@@ -324,7 +326,7 @@ function statusOf({ outcome, status }) {
 function row(entry, isNew) {
   const { route, model, confidence, tries } = entry;
   const open = el("button", { class: "open", type: "button", "aria-expanded": "false" }, route === null ? el("span", { class: "none", text: "no decision" }) : name(route));
-  const made = el("tr", { role: "row", class: `${isNew ? "is-new" : ""} ${entry.shadow_of ? "is-shadow" : ""}` });
+  const made = el("tr", { role: "row", "data-id": entry.id, class: `${isNew ? "is-new" : ""} ${entry.shadow_of ? "is-shadow" : ""}` });
   const meter = confidence === null ? "–" : el("span", { class: "meter" }, filled(confidence), el("span", { class: "n", text: percent(confidence) }));
   made.append(
     cell("time", el("time", { text: clock(entry.time), datetime: new Date(1000 * entry.time).toISOString() })),
@@ -379,7 +381,7 @@ function showCurl(forwards) {
   const text = "my test fails with an IndexError";
   const body = forwards ? { model: "auto", messages: [{ role: "user", content: text }] } : { messages: text };
   const parts = [
-    `curl ${location.origin}${forwards ? "/v1/chat/completions" : "/v1/route"}`,
+    `curl ${new URL(forwards ? "v1/chat/completions" : "v1/route", location).href}`,
     ...(key ? ['-H "Authorization: Bearer $ARCHROUTE_API_KEY"'] : []),
     "-H 'Content-Type: application/json'",
     `-d '${JSON.stringify(body)}'`,
@@ -434,7 +436,7 @@ async function ask() {
   button.disabled = true;
   $("ask-wrong").textContent = "";
   try {
-    const reply = await fetch("/v1/route", {
+    const reply = await fetch("v1/route", {
       method: "POST",
       headers: { ...headers(), "Content-Type": "application/json" },
       body: JSON.stringify({ messages: message, scores: true }),
