@@ -170,7 +170,7 @@ routing_preferences:
 """
 RULES = ForwardSettings(
     keys=(KeyRule("alice", "alices-key"),),
-    routes={"bugs": TrafficRule(weights={"openai/a": 1, "openai/b": 1}, canary=Canary("openai/b", window=2))},
+    routes={"bugs": TrafficRule(weights={"openai/a": 1, "openai/b": 1}, canary=Canary("openai/b", window=20))},
 )
 
 
@@ -193,7 +193,7 @@ def test_models_that_rest_or_are_withdrawn_are_named(forwarding: Client) -> None
     gateway = forwarding.app.gateway
     assert gateway is not None
     place = Place("route", "bugs")
-    for ok, model in ((True, "openai/a"), (False, "openai/b")) * 3:
+    for ok, model in ((True, "openai/a"), (False, "openai/b")) * 20:
         gateway.health.ended(model, ok, 10.0 if ok else None, [place])
     found = forwarding("GET", "/v1/activity", headers=KEY).json()
     assert found["resting"] == ["openai/b"]
