@@ -56,6 +56,7 @@ COMMANDS = {
     "archroute models verify": "NAME --json",
     "archroute prompt": "TEXT --budget --config --json --messages --model --prompt-format --tokens",
     "archroute quantize": "LEVEL SOURCE --dry-run --imatrix --json --output --threads -o",
+    "archroute report": "--client --html --json --record-file --route --since --until",
     "archroute route": f"""
         TEXT --batch --calibration --config --deadline --json --messages --model --prompt-format --scores --switch-over
         {_ENGINE}

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from archroute_edge.record._entry import Content, Entry, EntrySink, Operation, Outcome, Try, Usage, session_digest
     from archroute_edge.record._entry_sinks import EntrySinks
     from archroute_edge.record._export import ExportedCases, cases, check_has_texts, outcomes
+    from archroute_edge.record._figures import conclusion, terminal_tables, to_json
+    from archroute_edge.record._page import traffic_page
     from archroute_edge.record._reading import Grade, Record, RecordedTry, Wanted, open_record
     from archroute_edge.record._recent import MOST_NAME, Activity, Minute, RecentEntries, Share, Totals
     from archroute_edge.record._recorder import Recorder
+    from archroute_edge.record._report import TrafficReport, report_on
 else:
     __getattr__, __all__ = lazily(
         __name__,
@@ -30,8 +33,11 @@ else:
             "_entry": "Content Entry EntrySink Operation Outcome Try Usage session_digest",
             "_entry_sinks": "EntrySinks",
             "_export": "ExportedCases cases check_has_texts outcomes",
+            "_figures": "conclusion terminal_tables to_json",
+            "_page": "traffic_page",
             "_reading": "Grade Record RecordedTry Wanted open_record",
             "_recent": "MOST_NAME Activity Minute RecentEntries Share Totals",
             "_recorder": "Recorder",
+            "_report": "TrafficReport report_on",
         },
     )

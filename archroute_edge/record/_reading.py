@@ -16,6 +16,7 @@ from archroute_edge.record._entry import Content, Entry, Try
 
 _COLUMNS: Final = rows.listed(each.name for each in rows.REQUEST)
 _TRY_COLUMNS: Final = rows.listed(each.name for each in rows.TRY)
+_TIME: Final = f'"{rows.TIME}"'
 _TEXTS: Final = rows.listed((rows.REQUEST_BODY, rows.ANSWER_BODY))
 _MOST_VARIABLES: Final = 500
 
@@ -166,6 +167,24 @@ class Record:
             for entry in self._whole(self.connection.execute(statement, some).fetchall()):
                 found.setdefault(entry.shadow_of or "", []).append(entry)
         return found
+
+    def corrected(self, wanted: Wanted) -> int:
+        """How many of the entries that are wanted have a grade that names another route."""
+        condition, values = wanted.condition()
+        statement = (
+            f'SELECT count(*) FROM requests JOIN outcomes ON request = requests.number WHERE "{rows.RIGHT_ROUTE}" IS NOT '
+            f'"{rows.ROUTE}" AND "{rows.RIGHT_ROUTE}" IS NOT NULL AND {condition.replace(_TIME, f"requests.{_TIME}")}'
+        )
+        return int(self.connection.execute(statement, values).fetchone()[0])
+
+    def shadow_cost(self, wanted: Wanted) -> float:
+        """US dollars that copies of those entries have cost."""
+        condition, values = wanted.condition()
+        statement = (
+            f'SELECT total("{rows.COST}") FROM requests WHERE "{rows.SHADOW_OF}" IN '
+            f'(SELECT "{rows.ID}" FROM requests WHERE {condition})'
+        )
+        return float(self.connection.execute(statement, values).fetchone()[0])
 
     def last_tries(self, models: Iterable[str], most: int) -> list[RecordedTry]:
         """The latest tries of each of ``models``, ``most`` of each, the oldest first: what a gateway knows of its targets."""

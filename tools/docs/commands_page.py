@@ -23,6 +23,7 @@ with 130.
 | variable | effect |
 |---|---|
 | `ARCHROUTE_CACHE_DIR` | folder for saved prefixes, route vectors and unfinished runs, instead of the user's cache folder |
+| `ARCHROUTE_DATA_DIR` | folder of the [record](record.md), instead of the user's data folder |
 | `ARCHROUTE_MODELS_DIR` | the first folder searched for models |
 | `ARCHROUTE_CATALOGUE` | a catalogue of your own models ([models.md](models.md#the-catalogue)) |
 | `ARCHROUTE_API_KEY` | API key of `archroute serve` |
