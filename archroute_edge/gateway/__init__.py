@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from archroute_edge.gateway._gateway import Gateway
     from archroute_edge.gateway._health import Health, PastTry
     from archroute_edge.gateway._passing_answer import BrokenAnswerError, Forwarded
+    from archroute_edge.gateway._reach import Reach
+    from archroute_edge.gateway._reachability import forwarding_problems
     from archroute_edge.gateway._sessions import Conversations
+    from archroute_edge.gateway._target import Target
 else:
     __getattr__, __all__ = lazily(
         __name__,
@@ -27,6 +30,9 @@ else:
             "_gateway": "Gateway",
             "_health": "Health PastTry",
             "_passing_answer": "BrokenAnswerError Forwarded",
+            "_reach": "Reach",
+            "_reachability": "forwarding_problems",
+            "_target": "Target",
             "_sessions": "Conversations",
         },
     )

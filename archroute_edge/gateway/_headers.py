@@ -67,7 +67,7 @@ _ALWAYS: Final = ((b"content-type", b"application/json"), (b"accept-encoding", b
 
 
 def upstream_headers(
-    client: Headers, own: Headers, *, passthrough: bool, server_key_in: bytes | None
+    client: Headers, own: Headers, *, passthrough: bool, server_key_in: bytes | None, defaults: Headers = ()
 ) -> list[tuple[bytes, bytes]]:
     """The headers of a request to an upstream.
 
@@ -76,6 +76,7 @@ def upstream_headers(
         own: the target's: credentials and what the configuration adds. They replace the client's of the same name.
         passthrough: whether the client's credentials go there.
         server_key_in: the header that held the key of this server, which goes nowhere.
+        defaults: the target's for those that neither has.
     """
     dropped = {name.lower() for name, _ in own} | _named_by_connection(client)
     if server_key_in is not None:
@@ -87,7 +88,8 @@ def upstream_headers(
         for name, value in client
         if name not in _NOT_UP and name not in dropped and not name.startswith(_NOT_UP_PREFIXES)
     ]
-    return [*kept, *_ALWAYS, *own]
+    present = {name for name, _ in (*kept, *own)}
+    return [*kept, *_ALWAYS, *(each for each in defaults if each[0] not in present), *own]
 
 
 def reply_headers(upstream: Headers) -> list[tuple[bytes, bytes]]:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
 
-from archroute_edge.config import ModelDefinition, RoutingConfig
-from archroute_edge.gateway._headers import Headers
+from archroute_edge.config import ModelDefinition, RoutingConfig, shorten
+from archroute_edge.errors import ConfigError
+from archroute_edge.gateway._connections import connect
+from archroute_edge.gateway._reachability import client_key, models_to_reach
 from archroute_edge.gateway._target import Target
-from archroute_edge.gateway._upstream_client import URL
-from archroute_edge.record import Operation
+from archroute_edge.gateway._upstream_client import URL, InvalidURL
 from archroute_edge.targets import model_facts
 
-_STREAM_S = 60.0
+logger = logging.getLogger(__name__)
+
+_STREAM_S: Final = 60.0
 
 
 class Reach:
     """The targets of one configuration.
 
     Args:
-        config: names the models.
+        config: names the models. Of one that defines none, those that its routes and aliases name.
         environment: holds their keys; None for the process's own.
 
     Raises:
@@ -28,31 +34,47 @@ class Reach:
 
     def __init__(self, config: RoutingConfig, environment: Mapping[str, str] | None = None) -> None:
         self._config = config
-        self._environment = os.environ if environment is None else environment
-        self._targets = {}
-        for each in config.models:
-            if not each.internal:
-                self._targets[each.model] = self._target(each, each.model)
+        environment = os.environ if environment is None else environment
+        self._targets: dict[str, Target] = {}
+        self._wildcards: dict[str, Target] = {}
+        self._own_names: dict[str, str] = {}
+        definitions = list(models_to_reach(config))
+        for each in definitions:
+            if each.upstream.passthrough_auth and each.upstream.access_key is not None:
+                logger.warning("%s: the client's credentials go there (passthrough_auth); its access_key does not", each.model)
+            target = self._target(each, environment)
+            if each.is_wildcard:
+                self._wildcards.setdefault(each.model[:-1], target)
+            else:
+                self._targets.setdefault(each.model, target)
+        self._own_names = dict(_other_names(definitions))
+        self._client_keys = {rule.name: client_key(rule, environment, config.source) for rule in config.forward.keys}
 
-    def _target(self, each: ModelDefinition, model: str) -> Target:
-        key = (each.upstream.access_key or "").removeprefix("$")
-        key = self._environment.get(key, key)
-        base = each.upstream.base_url or "http://localhost"
-        headers: Headers = [(b"authorization", f"Bearer {key}".encode())] if key else []
-        operations: tuple[Operation, ...] = ("chat", "responses", "messages")
-        paths = {"chat": "chat/completions", "responses": "responses", "messages": "messages"}
-        first = model_facts(self._config, model).first_byte_timeout or self._config.forward.first_byte_timeout
+    def _target(self, definition: ModelDefinition, environment: Mapping[str, str]) -> Target:
+        connection = connect(definition, environment, self._config.source)
+        try:
+            urls = {operation: URL(url) for operation, url in connection.urls.items()}
+        except InvalidURL:
+            message = f"{shorten(definition.model)} cannot be reached: its base_url is not an address"
+            line = definition.upstream.lines.get("base_url")
+            raise ConfigError(message, path=self._config.source, line=line) from None
         return Target(
-            model,
-            model.partition("/")[0],
-            model.partition("/")[2],
-            {each: URL(f"{base}/{paths[each]}") for each in operations},
-            dict.fromkeys(operations, headers),
-            passthrough_auth=each.upstream.passthrough_auth,
-            secrets=(key.encode(),) if len(key) >= 8 else (),
-            label=each.model,
-            first_byte_timeout=(first or _STREAM_S, first or self._config.forward.timeout),
+            definition.model,
+            connection.provider,
+            connection.upstream_model,
+            urls,
+            connection.headers,
+            connection.defaults,
+            passthrough_auth=connection.passthrough_auth,
+            secrets=connection.secrets,
+            label=definition.model,
+            first_byte_timeout=self._first_byte_timeout(definition.model),
         )
+
+    def _first_byte_timeout(self, model: str) -> tuple[float, float]:
+        forward = self._config.forward
+        stated = model_facts(self._config, model).first_byte_timeout or forward.first_byte_timeout
+        return stated or _STREAM_S, stated or forward.timeout
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -62,11 +84,36 @@ class Reach:
     @property
     def client_keys(self) -> Mapping[str, str]:
         """The keys of clients, by their names."""
-        return {rule.name: self._environment.get(rule.key.removeprefix("$"), rule.key) for rule in self._config.forward.keys}
+        return self._client_keys
 
     def canonical(self, name: str) -> str:
         """A model's own name, for any that the configuration gives it; others unchanged."""
-        return name
+        return name if name in self._targets else self._own_names.get(name, name)
 
     def find(self, model: str) -> Target | None:
-        return self._targets.get(model)
+        """The target of a model, by any of its names; None for one that the configuration does not have."""
+        model = self.canonical(model)
+        found = self._targets.get(model)
+        if found is not None:
+            return found
+        fits = [prefix for prefix in self._wildcards if model.startswith(prefix) and model[len(prefix) :] not in ("", "*")]
+        if not fits:
+            return None
+        prefix = max(fits, key=len)
+        timeout = self._first_byte_timeout(model)
+        upstream_model = model.partition("/")[2]
+        return replace(self._wildcards[prefix], model=model, upstream_model=upstream_model, first_byte_timeout=timeout)
+
+
+def _other_names(definitions: list[ModelDefinition]) -> Iterator[tuple[str, str]]:
+    """Other names of models: those that their definitions give them, and their ids without a provider if only one has it."""
+    single = [each for each in definitions if not each.is_wildcard]
+    models: dict[str, set[str]] = {}
+    for each in single:
+        models.setdefault(each.model.partition("/")[2], set()).add(each.model)
+    for short, found in models.items():
+        if short and len(found) == 1:
+            yield short, found.pop()
+    for each in single:
+        if each.name is not None:
+            yield each.name, each.model

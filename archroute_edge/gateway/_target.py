@@ -20,6 +20,7 @@ class Target:
         upstream_model: what the upstream calls it.
         urls: of each API that is spoken there.
         headers: of each of them: credentials, and what the configuration adds.
+        defaults: headers of each of them that a client's own replace.
         passthrough_auth: whether the client's credentials go there.
         secrets: what must not come out of it in an error.
         label: stands for it in metrics; of a wildcard that, since clients choose the model.
@@ -31,6 +32,7 @@ class Target:
     upstream_model: str
     urls: Mapping[Operation, URL]
     headers: Mapping[Operation, Headers] = field(repr=False)
+    defaults: Mapping[Operation, Headers] = field(default_factory=dict)
     passthrough_auth: bool = False
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
     label: str = ""

@@ -126,6 +126,7 @@ class Trier:
             target.headers[operation],
             passthrough=target.passthrough_auth,
             server_key_in=request.server_key_in,
+            defaults=target.defaults.get(operation, ()),
         )
         body = (
             request.raw if target.upstream_model == request.body["model"] else replace_model(request.raw, target.upstream_model)

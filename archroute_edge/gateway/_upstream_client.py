@@ -20,6 +20,7 @@ else:
     import httpx as httpx2
 
 URL = httpx2.URL
+InvalidURL = httpx2.InvalidURL
 
 _MOST_CONNECTIONS: Final = 1024
 _MOST_IDLE: Final = 64

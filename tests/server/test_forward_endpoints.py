@@ -51,7 +51,7 @@ class Kept:
 
 def over(url: str, **settings: Any) -> RoutingConfig:
     """The usual routes with models that all stand at ``url``."""
-    reached = Reached(base_url=url, access_key="sk-upstream-1234567890", interface="openai")
+    reached = Reached(base_url=url, access_key="sk-upstream-1234567890", interface="litellm")
     return replace(
         CONFIG,
         models=tuple(ModelDefinition(f"m/{name}", upstream=reached) for name in ("a", "b", "c", "default")),
