@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from dataclasses import replace
 from typing import Any, Final
 
@@ -91,8 +92,8 @@ def decisions_come_by_themselves() -> None:
         page.open(f"{server.address}/")
         page.wait_for(_LIVE)
         server.make_traffic(250)
-        page.wait_for("document.querySelectorAll('#rows tr').length === 30")
-        assert page.run("document.querySelector('#figures dd').textContent") == "250"
+        page.wait_for("document.querySelector('#figures dd').textContent === '250'")
+        assert page.run("document.querySelectorAll('#rows tr').length") == 30
         page.run("document.querySelector('#rows button').click()")
         details = page.run("document.querySelector('.detail').innerText")
         assert "answered (200)" in details or "server error (503)" in details, details
@@ -242,7 +243,7 @@ def main(names: tuple[str, ...]) -> None:
         try:
             check()
         except (AssertionError, RuntimeError, TimeoutError) as exc:
-            problem = exc
+            problem = str(exc) or traceback.extract_tb(exc.__traceback__)[-1].line
             failed += 1
         click.echo(f"{'FAILED' if problem else 'ok':6} {name}{f': {problem}' if problem else ''}")
     sys.exit(1 if failed else 0)

@@ -175,7 +175,8 @@ function take(activity, isFirst) {
     if (!isHeld()) $("rows").replaceChildren();
     const shown = new Set([...$("rows").children].map((each) => each.dataset.id));
     entries = fresh;
-    waiting = fresh.filter((entry) => !shown.has(entry.id)).slice(0, SHOWN_ROWS);
+    const known = fresh.findIndex((entry) => shown.has(entry.id));
+    waiting = fresh.slice(0, known < 0 ? SHOWN_ROWS : known);
   } else {
     entries = [...fresh, ...entries].slice(0, 200);
     waiting = [...fresh, ...waiting].slice(0, SHOWN_ROWS);
