@@ -21,6 +21,7 @@ from archroute_edge.config._forward_schema import ForwardSettings
 from archroute_edge.config._keys import CHAT_UI_ROUTE, INLINE_ROUTE, OF_GATEWAYS, ROUTE, SELECTION_POLICY, TOP
 from archroute_edge.config._models import ModelNames, ModelSection, Provider, named_routers, read_models
 from archroute_edge.config._node import Node, Place, Source, shorten
+from archroute_edge.config._price_file import with_price_file
 from archroute_edge.config._schema import Advice, ConfigFormat, RoutingConfig, SelectionPolicy
 from archroute_edge.config._tree import parse_tree, read_text
 from archroute_edge.errors import ConversationError, RouteTableError
@@ -32,21 +33,21 @@ _DEFAULT_ROUTE = "default"
 
 
 def load_config(path: str | os.PathLike[str]) -> RoutingConfig:
-    """Read a configuration file.
+    """Read a configuration file, and the price file that it may name.
 
     Args:
         path: a YAML or JSON file in UTF-8, :data:`MAX_BYTES` bytes at most.
 
     Raises:
         ConfigError: the file cannot be read, or holds no usable routes; names the file and, where there is one, the
-            line.
+            line. Or its price file cannot be read.
     """
     path = Path(path)
-    return parse_config(read_text(path), path=path)
+    return with_price_file(parse_config(read_text(path), path=path))
 
 
 def parse_config(text: str, *, path: str | os.PathLike[str] | None = None) -> RoutingConfig:
-    """Read a configuration from YAML or JSON text; ``path`` is the file it came from, for messages.
+    """Read a configuration from YAML or JSON text, and nothing else; ``path`` is the file it came from, for messages.
 
     Raises:
         ConfigError: the text is malformed, or holds no usable routes.

@@ -42,6 +42,7 @@ def section(text: str) -> RoutingConfig:
 
 def test_every_key_of_the_section(tmp_path: Path) -> None:
     path = tmp_path / "gateway.yaml"
+    (tmp_path / "prices.json").write_text("{}", encoding="utf-8")
     path.write_text(
         HEAD
         + """archroute:
