@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -25,7 +25,8 @@ from archroute_edge.cli.options import (
     prompt_format_option,
     switch_over_option,
 )
-from archroute_edge.errors import SettingsError
+from archroute_edge.config import RoutingConfig
+from archroute_edge.errors import RecordError, SettingsError
 from archroute_edge.record import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES, EntrySink
 from archroute_edge.routing import LONGEST_DEADLINE_S
 from archroute_edge.server import (
@@ -41,8 +42,14 @@ from archroute_edge.server import (
     StdioSettings,
 )
 
+if TYPE_CHECKING:
+    from archroute_edge.gateway import PastTry
+
+logger = logging.getLogger(__name__)
+
 KEY_VARIABLE = "ARCHROUTE_API_KEY"
 CONTENT = "content"
+_PAST_TRIES = 200
 _HTTP = "HTTP only"
 _http = partial(option, heading=_HTTP)
 """An option that a host over stdio has no use for."""
@@ -175,7 +182,7 @@ def _serve_http(options: Mapping[str, Any]) -> None:
     # A server logs what it does while it runs, unlike a command that ends.
     for room in ("server", "gateway"):
         logging.getLogger(f"archroute_edge.{room}").setLevel(logging.INFO)
-    with closing(bind(settings)) as bound, _record(options) as sinks:
+    with closing(bind(settings)) as bound, _record(options) as (sinks, file):
         router = open_router(options)
         config = router.config
         name = "+".join(file.name for file in router.model_files)
@@ -187,7 +194,8 @@ def _serve_http(options: Mapping[str, Any]) -> None:
             click.echo(f"listening on {address}, model {name}, {many} {source}{forwards}", err=True)
 
         config_path = Path(options["config"]) if options["config"] is not None else None
-        run_server(router, settings, bound, config_path=config_path, announce=announce, sinks=sinks)
+        past = _past_tries(file, config) if settings.forward and file is not None else ()
+        run_server(router, settings, bound, config_path=config_path, announce=announce, sinks=sinks, past_tries=past)
 
 
 def _check_gateway() -> None:
@@ -197,12 +205,12 @@ def _check_gateway() -> None:
 
 
 @contextmanager
-def _record(options: Mapping[str, Any]) -> Iterator[list[EntrySink]]:
-    """Where entries go that are recorded."""
+def _record(options: Mapping[str, Any]) -> Iterator[tuple[list[EntrySink], Path | None]]:
+    """Where entries go that are recorded, and the file."""
     if options["record"] is None:
         if options["record_file"] is not None:
             raise SettingsError("--record-file says where to record; add --record or --record=content")
-        yield []
+        yield [], None
         return
     from archroute_edge.record import Recorder, record_file
 
@@ -211,7 +219,32 @@ def _record(options: Mapping[str, Any]) -> Iterator[list[EntrySink]]:
     with closing(Recorder(file, max_bytes=options["record_max"] * 10**6, keep_content=keeps_content)) as recorder:
         what = "requests, with their texts, are" if keeps_content else "requests are"
         click.echo(f"{what} recorded in {file}", err=True)
-        yield [recorder]
+        yield [recorder], file
+
+
+def _past_tries(file: Path, config: RoutingConfig) -> Sequence[PastTry]:
+    """What earlier runs have found out about targets."""
+    from archroute_edge.gateway import PastTry
+    from archroute_edge.record import open_record
+
+    try:
+        with open_record(file) as record:
+            found = record.last_tries((each.model for each in config.models), _PAST_TRIES)
+    except RecordError as exc:
+        logger.warning("nothing is known of earlier requests: %s", exc)
+        return ()
+    return [
+        PastTry(
+            each.time,
+            each.route,
+            each.asked_model,
+            each.one.model,
+            each.one.error is None,
+            each.one.first_byte_ms,
+            not each.place,
+        )
+        for each in found
+    ]
 
 
 def _settings(options: Mapping[str, Any]) -> ServerSettings:

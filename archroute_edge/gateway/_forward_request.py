@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from archroute_edge.decision import Decision
@@ -61,3 +61,7 @@ class ForwardRequest:
     def is_stream(self) -> bool:
         """Whether it asks for a stream."""
         return self.body.get("stream") is True
+
+    def without_body(self) -> ForwardRequest:
+        """The same, without what is only needed to send it."""
+        return replace(self, raw=b"", headers=(), body={name: self.body.get(name) for name in ("model", "stream")})

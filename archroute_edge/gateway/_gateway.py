@@ -161,6 +161,9 @@ class Gateway:
         account.first_byte_ms = account.elapsed_ms
         if self._keep_content:
             account.ends = KeptEnds(_KEPT_TEXT)
+        elif order.shadow is None:
+            # A long answer must not hold it.
+            account.request = request.without_body()
         headers = [*reply_headers(began.reply.headers), *account.headers()]
 
         def ended(outcome: Outcome, word: str | None) -> None:

@@ -23,7 +23,7 @@ URL = httpx2.URL
 InvalidURL = httpx2.InvalidURL
 
 _MOST_CONNECTIONS: Final = 1024
-_MOST_IDLE: Final = 64
+_MOST_IDLE: Final = 32
 # Servers that close idle connections do so after 5 seconds or more; a request must not meet that.
 _IDLE_S: Final = 4.0
 _CONNECT_S: Final = 10.0

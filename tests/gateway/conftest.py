@@ -52,10 +52,15 @@ class Reply:
 
 
 def configure(
-    urls: dict[str, str], *, aliases: dict[str, list[str]] | None = None, passthrough: bool = False, **settings: Any
+    urls: dict[str, str],
+    *,
+    aliases: dict[str, list[str]] | None = None,
+    passthrough: bool = False,
+    interface: str = "litellm",
+    **settings: Any,
 ) -> RoutingConfig:
     """A configuration of models by the addresses of their upstreams; the targets of an alias are tried in their order."""
-    upstream = Reached(access_key=None if passthrough else KEY, passthrough_auth=passthrough, interface="litellm")
+    upstream = Reached(access_key=None if passthrough else KEY, passthrough_auth=passthrough, interface=interface)
     return replace(
         _CONFIG,
         models=tuple(ModelDefinition(name, upstream=replace(upstream, base_url=url)) for name, url in urls.items()),

@@ -129,7 +129,6 @@ def test_the_next_target_answers_where_the_first_is_silent(
     reply = run(gateway, lambda: ask(gateway, request(body)))
     assert reply.status == 200
     assert [each.error for each in kept[0].tries] == ["timeout", None]
-    upstream.next_arrival().wait_until_left()
 
 
 @pytest.mark.parametrize("code", [400, 413, 422])
@@ -400,6 +399,14 @@ def test_texts_are_kept_only_if_they_are_asked_for(upstream: Upstream, kept: Kep
     assert entry.content is not None
     assert json.loads(entry.content.request) == {"model": "p/one", "messages": "hello"}
     assert entry.content.answer == chat_reply(model="one").decode()
+
+
+def test_a_target_that_does_not_speak_the_api_is_named(upstream: Upstream, kept: Kept) -> None:
+    gateway = Gateway(configure({"p/one": upstream.url}, interface="openai"), kept)
+    reply = run(gateway, lambda: ask(gateway, request({"model": "p/one"}, "messages")))
+    assert reply.status == 400
+    assert reply.json()["type"] == "error"
+    assert "p/one does not speak the API of /v1/messages" in reply.json()["error"]["message"]
 
 
 def test_a_new_configuration_holds_for_new_requests(upstream: Upstream, second: Upstream, kept: Kept) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ from archroute_edge.server.http._reply_bodies import StatusReply
 from archroute_edge.server.http._serving import Serving, error_responses
 
 if TYPE_CHECKING:
-    from archroute_edge.gateway import Gateway
+    from archroute_edge.gateway import Gateway, PastTry
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class ServerApp:
         settings: who may ask, and how much.
         config_path: the file to watch; None where there is none.
         sinks: get an entry of every decision and every forwarded request.
+        past_tries: what earlier runs have found out about targets, if it forwards.
 
     Raises:
         ConfigError: requests are to be forwarded, and a model cannot be reached as the configuration says.
@@ -68,6 +70,7 @@ class ServerApp:
         settings: ServerSettings,
         config_path: Path | None = None,
         sinks: Iterable[EntrySink] = (),
+        past_tries: Sequence[PastTry] = (),
     ) -> None:
         metrics = Metrics(service, _PATHS)
         self.settings = settings
@@ -80,6 +83,8 @@ class ServerApp:
         self.reload = ConfigReload(config_path, self.serving, self.forward_by)
         if self.gateway is not None:
             self.guard.keys.replace(self.gateway.client_keys)
+            changed = config_path.stat().st_mtime if config_path is not None and config_path.is_file() else 0.0
+            self.gateway.health.fill(past_tries, time.time(), changed)
             self.serving.entries.hang(ForwardedMetrics(metrics, self.gateway.label))
         self.asgi: ASGIApp = self.guard
 

@@ -212,7 +212,16 @@ def bounded_protocol(book: ConnectionBook) -> type[asyncio.Protocol]:
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._stalled = self._stalled or self.loop.call_later(STALLED_S, self.drop)
+            if self._stalled is None:
+                self._look_at_reader()
+
+        def _look_at_reader(self, unread: int | None = None) -> None:
+            """Drop a client that has read nothing for a while; one that reads slowly may go on."""
+            now = self.transport.get_write_buffer_size()
+            if unread is not None and now >= unread:
+                self.drop()
+            else:
+                self._stalled = self.loop.call_later(STALLED_S, self._look_at_reader, now)
 
         def resume_writing(self) -> None:
             super().resume_writing()

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from archroute_edge.config import shorten
 from archroute_edge.conversation import Conversation
 from archroute_edge.errors import (
     ArchRouteError,
@@ -104,8 +105,9 @@ async def _forward(serving: Serving, gateway: Gateway, request: Request, operati
     if operation == "chat" and model in _own_names(serving):
         asked = read_options(body.parsed, chat.OPTIONS)
         return await chat.answer_router_prompt(serving, request, asked)
-    if not gateway.knows(model):
-        message = f"there is no model {model[:MAX_NAME]!r}; see GET /v1/models, or ask for {AUTO}"
+    # A wildcard lets clients name any model, and names stand in the log.
+    if len(model) > MAX_NAME or not model.isprintable() or not gateway.knows(model):
+        message = f"there is no model {shorten(model)}; see GET /v1/models, or ask for {AUTO}"
         raise ApiError(404, message, code="model_not_found", param="model")
     client = client_of(request)
     wait = gateway.limits.ask(client)

@@ -7,10 +7,11 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -26,6 +27,9 @@ from archroute_edge.server.http._connections import (
     connection_limits,
     descriptor_limit,
 )
+
+if TYPE_CHECKING:
+    from archroute_edge.gateway import PastTry
 
 _GRACE_S = 5
 # How long bodies that are on their way are still waited for when the server ends; and answers after a second Ctrl-C.
@@ -68,6 +72,7 @@ def run_server(
     config_path: Path | None,
     announce: Callable[[str], None],
     sinks: Iterable[EntrySink] = (),
+    past_tries: Sequence[PastTry] = (),
 ) -> None:
     """Serve until a signal ends it; what runs is finished first.
 
@@ -78,13 +83,14 @@ def run_server(
         config_path: the configuration file, read again when it changes and on SIGHUP.
         announce: told the server's address once it listens.
         sinks: get an entry of every decision and every forwarded request.
+        past_tries: what earlier runs have found out about targets.
 
     Raises:
         ConfigError: requests are to be forwarded, and a model cannot be reached as the configuration says.
     """
     service = RoutingService(router, queue_limit=settings.queue_limit)
     try:
-        app = ServerApp(service, settings, config_path, sinks)
+        app = ServerApp(service, settings, config_path, sinks, past_tries)
     except BaseException:
         service.close(drain=False)
         raise
