@@ -19,7 +19,7 @@ from tools.measure.peers.scenarios import second_process as measure_second_proce
 
 
 @pytest.fixture
-def setting(bundled_model: Path) -> Setting:
+def setting(tried_kernels: None, bundled_model: Path) -> Setting:
     return Setting(bundled_model, 1, 1, None, None, lambda _step, _done, _total: None)
 
 

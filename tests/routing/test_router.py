@@ -86,7 +86,7 @@ def test_to_dict_is_json_and_complete(random_model: Path) -> None:
 def test_many_threads_decide_as_one_after_another(random_model: Path) -> None:
     """Would break if two threads' tokens met in one sequence."""
     tables = [RouteTable(ROUTES), RouteTable([Route("code"), Route("caf\u00e9"), Route("x", "y")])]
-    jobs = [(f"message number {number % 7}", tables[number % 2]) for number in range(40)]
+    jobs = [(f"message number {number % 7}", tables[number % 2]) for number in range(20)]
     with Router(ROUTES, model=random_model, threads=1) as router:
         alone = [router.route(message, routes=table, scores=True) for message, table in jobs]
         with ThreadPoolExecutor(8) as pool:
@@ -109,18 +109,19 @@ def test_a_context_that_cannot_be_had_leaves_the_router_as_it_was(random_model: 
         assert router.route("hello", routes=large).tokens.prompt > 1000
 
 
+@pytest.mark.usefixtures("tried_kernels")
 def test_an_unclosed_router_in_a_cycle_is_collected(random_model: Path) -> None:
     """Would break if the garbage collector freed a model before the context that reads it."""
     script = (
         "import gc, sys\n"
         "from archroute_edge import Route, Router\n"
         "class Holder: pass\n"
-        "for _ in range(3):\n"
+        "for _ in range(2):\n"
         "    holder = Holder(); holder.me = holder\n"
         "    holder.router = Router([Route('a')], model=sys.argv[1], prefix_cache=False, threads=1)\n"
         "    holder.router.route('hello')\n"
         "    del holder; gc.collect()\n"
-        "left_open = Router([Route('a')], model=sys.argv[1], prefix_cache=False)\n"
+        "left_open = Router([Route('a')], model=sys.argv[1], prefix_cache=False, threads=1)\n"
         "print('fine')\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(random_model)], capture_output=True, text=True, check=False)
