@@ -112,7 +112,7 @@ def _member(config: RoutingConfig, name: str, now: float) -> str | Group:
     if targets is None:
         return name
     rule = config.forward.aliases.get(name, _NO_RULE)
-    weights = {**{target.model: target.weight for target in targets}, **rule.weights}
+    weights = {target.model: target.weight for target in targets}
     members = _with_traffic([target.model for target in targets], rule, weights, now)
     return Group(Place("alias", name), tuple(members), weights, rule)
 

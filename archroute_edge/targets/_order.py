@@ -75,7 +75,8 @@ class _Request:
             fitting = group.only(lambda model: model not in unfit)
             if not fitting.members:
                 # Upstreams have the last word: what is stated here may be out of date, and a request is only estimated.
-                return TargetOrder(group.models, "none_fits", tuple(left_out), places=group.places)
+                listed = sorted(self._without_withdrawn(group).models, key=self._rests)
+                return TargetOrder(tuple(listed), "none_fits", tuple(left_out), places=group.places)
         fits_alone = bool(left_out) and len(fitting.models) == 1
         steady = self._without_withdrawn(fitting)
         if steady is not fitting:

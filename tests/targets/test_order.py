@@ -195,6 +195,8 @@ def test_if_none_fits_the_listed_order_stays_and_each_one_says_why() -> None:
         LeftOut("a/two", "images"),
         LeftOut("a/three", "tools"),
     )
+    order = order_targets(config, "r", facts=RequestFacts(2000, None, True, True), now=0, knowledge=Known(resting=("a/one",)))
+    assert (order.models, order.reason) == (("a/two", "a/three", "a/one"), "none_fits")
 
 
 def test_facts_are_found_under_either_name_of_a_model() -> None:

@@ -16,7 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archroute_edge.config import ForwardSettings, ModelFacts, Ramp, RoutingConfig, Shadow, TrafficRule, parse_config
+from archroute_edge.config import (
+    ForwardSettings,
+    ModelFacts,
+    Ramp,
+    RoutingConfig,
+    Shadow,
+    TrafficRule,
+    WeightedModel,
+    parse_config,
+)
 from archroute_edge.targets import RequestFacts, order_targets
 
 N = 2000
@@ -30,8 +39,13 @@ CONFIG = parse_config(
 
 
 def with_rule(rule: TrafficRule, place: str = "bugs", models: Mapping[str, ModelFacts] | None = None) -> RoutingConfig:
-    routes, aliases = ({place: rule}, {}) if place == "bugs" else ({}, {place: rule})
-    return replace(CONFIG, forward=ForwardSettings(models=models or {}, routes=routes, aliases=aliases))
+    facts = models or {}
+    if place == "bugs":
+        return replace(CONFIG, forward=ForwardSettings(models=facts, routes={place: rule}))
+    # An alias states its weights itself.
+    targets = tuple(WeightedModel(each.model, rule.weights.get(each.model, each.weight)) for each in CONFIG.aliases[place])
+    forward = ForwardSettings(models=facts, aliases={place: replace(rule, weights={})})
+    return replace(CONFIG, aliases={place: targets}, forward=forward)
 
 
 def firsts(config: RoutingConfig, now: float = 0.0, n: int = N, place: str = "bugs") -> list[str | None]:
