@@ -41,7 +41,7 @@ ENTRIES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(ENTRIES, st.integers(1, 5))
 def test_totals_are_of_all_entries_and_not_of_those_kept(entries: list[Entry], most: int) -> None:
     """The page's sums must not shrink when old entries go."""

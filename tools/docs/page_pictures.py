@@ -28,7 +28,7 @@ def make_pictures(folder: Path) -> list[Path]:
 
 
 def _picture(path: Path, *, dark: bool) -> Path:
-    with PageServer() as server, Browser(_WIDTH, _HEIGHT, dark=dark, density=1.5, reduced_motion=True) as page:
+    with PageServer(forward=True) as server, Browser(_WIDTH, _HEIGHT, dark=dark, density=1.5, reduced_motion=True) as page:
         page.open(f"{server.address}/")
         page.wait_for("document.getElementById('state').className === 'live'")
         # Until other work of the machine no longer shows in the time.

@@ -19,7 +19,10 @@ from archroute_edge.server.http import bind
 from archroute_edge.server.http._app import ServerApp
 
 CONFIG: Final = """
-default_model: anthropic/claude-sonnet-4-6
+model_providers:
+  - {model: anthropic/claude-sonnet-4-6, access_key: unused, default: true}
+  - {model: openai/gpt-5-mini, access_key: unused}
+  - {model: "ollama/qwen3:8b", base_url: "http://localhost:11434"}
 routing_preferences:
   - {name: coding, description: "Writing of new code, functions and scripts",
      models: [anthropic/claude-sonnet-4-6, openai/gpt-5-mini]}
@@ -88,6 +91,8 @@ class PageServer:
 
     def make_traffic(self, count: int, seed: int = 1) -> None:
         """Let ``count`` requests have come within the last hour, more and more of them."""
+        # As if the server had been there all the time.
+        self.app.recent._since = min(self.app.recent._since, time.time() - _LAST_S)
         rng = random.Random(seed)
         # The machine may have other work: the shortest of some times is the router's own.
         tried = [[self.router.route(message) for _ in range(3)] for message in MESSAGES]
