@@ -146,7 +146,8 @@ def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
     """Serve decisions to other programs, over HTTP or pipes.
 
     HTTP needs an extra: pip install 'archroute-edge[server]'. The server reads the configuration again when its file changes,
-    and on SIGHUP. With --stdio it ends with its stdin, or with the program that started it.
+    and on SIGHUP. Its address, opened in a browser, shows decisions as they come. With --stdio it ends with its stdin, or with
+    the program that started it.
     """
     if not stdio:
         _serve_http(options)
