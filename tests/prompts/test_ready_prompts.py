@@ -51,9 +51,12 @@ def test_what_was_rendered_is_read_back(each: PromptFormat, table: RouteTable, t
 @given(text=st.lists(st.one_of(st.text(max_size=8), st.sampled_from(MARKERS[:2] + MARKERS[4:8])), max_size=6).map("".join))
 def test_text_without_the_blocks_is_no_prompt(text: str) -> None:
     """A chat that is answered with a route is worse than one that is refused."""
-    assert (
-        recognise("What is this?" + text.replace("<conversation>", "") + " Tell me about <routes> and <conversation>.") is None
-    )
+    text = text.replace("<conversation>", "")
+    try:
+        assert recognise(f"What is this?{text} Tell me about <routes> and <conversation>.") is None
+    except PromptFormatError:  # routes alone
+        assert "<routes>" in text
+        assert "</routes>" in text
 
 
 @EACH
