@@ -24,9 +24,10 @@ demo: $(BIN)/python
 	@$(call install)
 	@$(BIN)/archroute demo
 
+# In the order of the folders: what the tests of a folder share is made once, and no long file of few tests comes last.
 test: $(BIN)/python
 	@$(call install,dev)
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The tests of logic alone, for the inner loop.
 quick: $(BIN)/python
