@@ -18,7 +18,7 @@ from tools.convert.conversion import convert_checkpoint
 from tools.fixtures.bert_checkpoints import write_bert
 
 # No example may fail because a machine is slow, and no run may leave a folder behind.
-settings.register_profile("archroute", deadline=None, max_examples=60, database=None)
+settings.register_profile("archroute", deadline=None, max_examples=40, database=None)
 settings.register_profile("quick", settings.get_profile("archroute"), max_examples=10)
 settings.load_profile("archroute")
 

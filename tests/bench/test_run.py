@@ -202,7 +202,7 @@ def test_any_part_of_a_run_can_be_reported(tmp_path: Path) -> None:
     assert whole.recommendation is not None
     assert to_json(whole)["levels"][0]["quality"]["accuracy"]["right"] == 16
     names, draw = sorted(parts), random.Random(1)
-    for number in range(40):
+    for number in range(20):
         some = {name: parts[name] for name in draw.sample(names, draw.randrange(len(names)))}
         report = report_on(made, some, machine)
         assert report.partial
@@ -212,7 +212,7 @@ def test_any_part_of_a_run_can_be_reported(tmp_path: Path) -> None:
         assert machine_table(report).rows
         assert conclusion(report)[0].startswith("PARTIAL")
         write_levels(report, tmp_path / "b.csv")
-        if number < 2:
+        if number == 0:
             assert "(partial)" in bench_page(report, "made").render()
 
 

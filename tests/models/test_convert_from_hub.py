@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.convert import gguf_contents
+from tests.convert.conftest import few_cases
 from tests.convert.typed import Typed
 from tests.models.conftest import partials
 from tests.models.hub_server import COMMIT, Hub
 from tools.fixtures.checkpoints import Shape, write_checkpoint
+
+__all__ = ["few_cases"]
 
 SMALL = Shape(hidden_size=256, intermediate_size=256, num_hidden_layers=1, n_shards=2)
 CARD = b"---\nlicense: other\nlicense_name: router-research\n---\n"
@@ -31,6 +34,7 @@ def router(hub: Hub, tmp_path: Path) -> Hub:
     return hub
 
 
+@pytest.mark.usefixtures("few_cases")
 def test_pulled_converted_quantized_and_recorded(router: Hub, typed: Typed, tmp_path: Path, cache: Path) -> None:
     """One command from the hub to a checked file; a connection that is cut on the way goes on where it was."""
     router.cuts = [2000]
