@@ -6,9 +6,11 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 
+from archroute_edge.decision import ModelReason, Reason
 from archroute_edge.routing import RoutingService
 from tests.server.conftest import Client
 
@@ -58,6 +60,14 @@ def test_names_reach_the_page_as_text_alone(client: Client) -> None:
     text = client("GET", "/").text
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser", text)
     assert not re.search(r"\son[a-z]+=|\sstyle=|javascript:", text)
+
+
+def test_every_reason_has_words(client: Client) -> None:
+    """A reason that the page does not know would stand there as programs write it."""
+    text = client("GET", "/").text
+    reasons = [*get_args(Reason), *get_args(ModelReason)]
+    assert "deadline" in reasons
+    assert [reason for reason in reasons if f"\n  {reason}: \"" not in text] == []
 
 
 def test_the_page_itself_needs_no_key_and_holds_no_data(app_over: App, service: RoutingService) -> None:
