@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from archroute_edge.config import RoutingConfig
+from archroute_edge.config import RoutingConfig, shorten
 from archroute_edge.gateway._canary_trial import trials_of
 from archroute_edge.targets import Place, places_of
 
@@ -172,7 +172,7 @@ class Health:
 
     def _answered(self, model: str, target: _Target, first_byte_ms: float | None, now: float) -> None:
         if target.rests_until is not None:
-            logger.info("%s answers again", model)
+            logger.info("%s answers again", shorten(model))
         target.failures, target.rests_until, target.trial_until = 0, None, 0.0
         if first_byte_ms is not None:
             target.latencies.append((now, first_byte_ms))
@@ -187,7 +187,7 @@ class Health:
             # It was sent before the rest began.
             return
         target.rests_until, target.trial_until = now + settings.rest, 0.0
-        logger.warning("%s rests for %g s: it has failed %d times in a row", model, settings.rest, target.failures)
+        logger.warning("%s rests for %g s: it has failed %d times in a row", shorten(model), settings.rest, target.failures)
 
     def _tried(self, place: Place, model: str, ok: bool, first_byte_ms: float | None) -> None:
         trial = self._trials.get(place)

@@ -68,6 +68,14 @@ def test_a_target_rests_after_failures_in_a_row_and_comes_back_with_one_trial(cl
     assert not health.is_resting("a/old"), "failures are counted anew"
 
 
+def test_a_name_that_a_client_has_chosen_is_one_line_of_the_log(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """A wildcard lets it choose any, one with line breaks and a line of its own too."""
+    health = Health(make_config(rest_after=1), clock)
+    health.ended("openai/x\nERROR all is lost", False)
+    [line] = [each.getMessage() for each in caplog.records]
+    assert "\n" not in line
+
+
 def test_a_failure_of_before_the_rest_makes_it_no_longer(clock: Clock) -> None:
     health = Health(make_config(rest_after=1, rest=30.0), clock)
     health.ended("a/old", False)

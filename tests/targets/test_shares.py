@@ -110,10 +110,16 @@ def test_a_changed_weight_moves_conversations_to_or_from_its_target_alone() -> N
 
 
 _DRAW = """
-import sys
-from tests.targets.test_shares import RAMP, START, TrafficRule, firsts, with_rule
-rule = TrafficRule(weights={"a/old": 3, "a/third": 1}, ramp=RAMP)
-print("".join(str(model)[2] for model in firsts(with_rule(rule), START.timestamp() + 4 * 86400, 60)))
+from archroute_edge.config import parse_config
+from archroute_edge.targets import order_targets
+config = parse_config('''
+routing_preferences: [{name: bugs, description: d, models: [a/old, a/new, a/third]}]
+archroute:
+  routes:
+    bugs: {weights: {a/old: 3, a/third: 1}, ramp: {model: a/new, from: 1%, to: 50%, start: 2026-12-01, over: 7d}}
+''')
+# Four days after the start.
+print("".join(str(order_targets(config, "bugs", key=f"s{n}", now=1796428800.0).first)[2] for n in range(60)))
 """
 
 
@@ -191,7 +197,7 @@ _RAMPS = st.none() | st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     weights=_WEIGHTS,
     ramp=_RAMPS,

@@ -41,7 +41,18 @@ routing_preferences:
   - {name: poems, description: writing poems and verse}
 """
 _MOST_SHOWN: Final = 20
-_COMPARED: Final = ("route", "matched", "model", "models", "trimmed", "dropped_turns", "cut_turns", "decided_by", "reason")
+_COMPARED: Final = (
+    "route",
+    "matched",
+    "model",
+    "models",
+    "trimmed",
+    "dropped_turns",
+    "cut_turns",
+    "decided_by",
+    "reason",
+    "model_reason",
+)
 _PLACE: Final = re.compile(r"^(?:line \d+: )?")
 # Fewer than the requests that may wait in a server.
 _IN_FLIGHT: Final = 32
