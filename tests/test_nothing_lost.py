@@ -64,7 +64,7 @@ COMMANDS = {
     "archroute serve": f"""
         --affinity-ttl --allowed-host --api-key --api-key-file --calibration --config --deadline --forward --host
         --implicit-sessions
-        --max-affinity --max-body --model --port --prompt-format --queue --record --record-file --record-max --stdio
+        --max-affinity --max-body --model --otel --port --prompt-format --queue --record --record-file --record-max --stdio
         --switch-over --timeout
         {_ENGINE}
     """,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -141,6 +141,11 @@ _http = partial(option, heading=_HTTP)
     default=DEFAULT_MAX_BYTES // 10**6,
     help="Size of the record; then the oldest requests go.",
 )
+@_http(
+    "--otel",
+    is_flag=True,
+    help="Export a span of each request, and of each try, with OpenTelemetry, as the OTEL_* variables say.",
+)
 @click.pass_context
 def serve(ctx: click.Context, /, stdio: bool, **options: Any) -> None:
     """Serve decisions to other programs, over HTTP or pipes.
@@ -183,7 +188,7 @@ def _serve_http(options: Mapping[str, Any]) -> None:
     # A server logs what it does while it runs, unlike a command that ends.
     for room in ("server", "gateway"):
         logging.getLogger(f"archroute_edge.{room}").setLevel(logging.INFO)
-    with closing(bind(settings)) as bound, _record(options) as (sinks, file):
+    with closing(bind(settings)) as bound, _sinks(options) as (sinks, file):
         router = open_router(options)
         config = router.config
         name = "+".join(file.name for file in router.model_files)
@@ -206,21 +211,29 @@ def _check_gateway() -> None:
 
 
 @contextmanager
-def _record(options: Mapping[str, Any]) -> Iterator[tuple[list[EntrySink], Path | None]]:
-    """Where entries go that are recorded, and the file."""
-    if options["record"] is None:
-        if options["record_file"] is not None:
-            raise SettingsError("--record-file says where to record; add --record or --record=content")
-        yield [], None
-        return
-    from archroute_edge.record import Recorder, record_file
+def _sinks(options: Mapping[str, Any]) -> Iterator[tuple[list[EntrySink], Path | None]]:
+    """Where entries go, the record and the exporter of spans, if they are asked for; and the record's file."""
+    if options["record"] is None and options["record_file"] is not None:
+        raise SettingsError("--record-file says where to record; add --record or --record=content")
+    with ExitStack() as stack:
+        sinks: list[EntrySink] = []
+        file: Path | None = None
+        keeps_content = options["record"] == CONTENT
+        if options["record"] is not None:
+            from archroute_edge.record import Recorder, record_file
 
-    file = options["record_file"] or record_file()
-    keeps_content = options["record"] == CONTENT
-    with closing(Recorder(file, max_bytes=options["record_max"] * 10**6, keep_content=keeps_content)) as recorder:
-        what = "requests, with their texts, are" if keeps_content else "requests are"
-        click.echo(f"{what} recorded in {file}", err=True)
-        yield [recorder], file
+            file = options["record_file"] or record_file()
+            recorder = Recorder(file, max_bytes=options["record_max"] * 10**6, keep_content=keeps_content)
+            sinks.append(stack.enter_context(closing(recorder)))
+            what = "requests, with their texts, are" if keeps_content else "requests are"
+            click.echo(f"{what} recorded in {file}", err=True)
+        if options["otel"]:
+            from archroute_edge.record import open_spans
+
+            sinks.append(stack.enter_context(closing(open_spans())))
+            if keeps_content:
+                click.echo("spans with the texts of requests are exported, too", err=True)
+        yield sinks, file
 
 
 def _past_tries(file: Path, config: RoutingConfig) -> Sequence[PastTry]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from archroute_edge.record._entry_sinks import EntrySinks
     from archroute_edge.record._export import ExportedCases, cases, check_has_texts, outcomes
     from archroute_edge.record._figures import conclusion, terminal_tables, to_json
+    from archroute_edge.record._otel import Spans, open_spans
     from archroute_edge.record._page import traffic_page
     from archroute_edge.record._reading import Grade, Record, RecordedTry, Wanted, open_record
     from archroute_edge.record._recent import MOST_NAME, Activity, Minute, RecentEntries, Share, Totals
@@ -34,6 +35,7 @@ else:
             "_entry_sinks": "EntrySinks",
             "_export": "ExportedCases cases check_has_texts outcomes",
             "_figures": "conclusion terminal_tables to_json",
+            "_otel": "Spans open_spans",
             "_page": "traffic_page",
             "_reading": "Grade Record RecordedTry Wanted open_record",
             "_recent": "MOST_NAME Activity Minute RecentEntries Share Totals",

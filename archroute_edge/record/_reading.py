@@ -14,11 +14,20 @@ from archroute_edge.record import _rows as rows
 from archroute_edge.record._database import open_to_read
 from archroute_edge.record._entry import Content, Entry, Try
 
+CLIENTS_FAULT: Final = (400, 413, 422)
+"""Statuses of a try that say nothing about the target."""
+
 _COLUMNS: Final = rows.listed(each.name for each in rows.REQUEST)
 _TRY_COLUMNS: Final = rows.listed(each.name for each in rows.TRY)
-_TIME: Final = f'"{rows.TIME}"'
 _TEXTS: Final = rows.listed((rows.REQUEST_BODY, rows.ANSWER_BODY))
 _MOST_VARIABLES: Final = 500
+_LAST_TRIES: Final = (
+    f'SELECT main."{rows.TIME}", main."{rows.ROUTE}", main."{rows.ASKED_MODEL}", tries.number, '
+    + ", ".join(f'tries."{each.name}"' for each in rows.TRY)
+    + f' FROM tries JOIN requests AS main ON request = main.number WHERE tries."{rows.MODEL}" = ? '
+    f'AND main."{rows.OUTCOME}" != \'aborted\' AND main."{rows.SHADOW_OF}" IS NULL '
+    f'AND coalesce(tries."{rows.STATUS}", 0) NOT IN {CLIENTS_FAULT} ORDER BY request DESC LIMIT ?'
+)
 
 
 @dataclass(frozen=True)
@@ -49,29 +58,29 @@ class Wanted:
     forwarded: bool | None = None
     shadows: bool = True
 
-    def condition(self) -> tuple[str, list[Any]]:
-        """For ``WHERE``, with its values; the table is ``requests``."""
+    def condition(self, table: str = "requests") -> tuple[str, list[Any]]:
+        """For ``WHERE``, with its values; ``table`` is what the statement calls the table of requests."""
         parts: list[tuple[str, Any]] = [
-            (f'"{rows.TIME}" >= ?', self.since),
-            (f'"{rows.TIME}" < ?', self.until),
-            (f'"{rows.ROUTE}" = ?', self.route),
-            (f'"{rows.MODEL}" = ?', self.model),
-            (f'"{rows.STATUS}" = ?', self.status),
-            (f'"{rows.CLIENT}" = ?', self.client),
+            (f'{table}."{rows.TIME}" >= ?', self.since),
+            (f'{table}."{rows.TIME}" < ?', self.until),
+            (f'{table}."{rows.ROUTE}" = ?', self.route),
+            (f'{table}."{rows.MODEL}" = ?', self.model),
+            (f'{table}."{rows.STATUS}" = ?', self.status),
+            (f'{table}."{rows.CLIENT}" = ?', self.client),
         ]
         said = [(text, value) for text, value in parts if value is not None]
         texts, values = [text for text, _ in said], [value for _, value in said]
         if self.session is not None:
             # A range, so that the index is of use.
-            texts.append(f'"{rows.SESSION}" >= ? AND "{rows.SESSION}" < ?')
+            texts.append(f'{table}."{rows.SESSION}" >= ? AND {table}."{rows.SESSION}" < ?')
             values += [self.session, f"{self.session}\U0010ffff"]
         if self.failed:
-            tried_again = "SELECT 1 FROM tries WHERE request = requests.number AND number > 0"
-            texts.append(f"(\"{rows.OUTCOME}\" = 'failed' OR EXISTS ({tried_again}))")
+            tried_again = f"SELECT 1 FROM tries WHERE request = {table}.number AND number > 0"
+            texts.append(f"({table}.\"{rows.OUTCOME}\" = 'failed' OR EXISTS ({tried_again}))")
         if self.forwarded is not None:
-            texts.append(f"\"{rows.OPERATION}\" {'!=' if self.forwarded else '='} 'route'")
+            texts.append(f"{table}.\"{rows.OPERATION}\" {'!=' if self.forwarded else '='} 'route'")
         if not self.shadows:
-            texts.append(f'"{rows.SHADOW_OF}" IS NULL')
+            texts.append(f'{table}."{rows.SHADOW_OF}" IS NULL')
         return " AND ".join(texts) or "TRUE", values
 
 
@@ -171,34 +180,28 @@ class Record:
     def corrected(self, wanted: Wanted) -> int:
         """How many of the entries that are wanted have a grade that names another route."""
         condition, values = wanted.condition()
-        statement = (
-            f'SELECT count(*) FROM requests JOIN outcomes ON request = requests.number WHERE "{rows.RIGHT_ROUTE}" IS NOT '
-            f'"{rows.ROUTE}" AND "{rows.RIGHT_ROUTE}" IS NOT NULL AND {condition.replace(_TIME, f"requests.{_TIME}")}'
-        )
+        other = f'"{rows.RIGHT_ROUTE}" IS NOT NULL AND "{rows.RIGHT_ROUTE}" IS NOT "{rows.ROUTE}"'
+        statement = f"SELECT count(*) FROM outcomes JOIN requests ON requests.number = request WHERE {other} AND {condition}"
         return int(self.connection.execute(statement, values).fetchone()[0])
 
     def shadow_cost(self, wanted: Wanted) -> float:
         """US dollars that copies of those entries have cost."""
-        condition, values = wanted.condition()
+        condition, values = wanted.condition("main")
         statement = (
-            f'SELECT total("{rows.COST}") FROM requests WHERE "{rows.SHADOW_OF}" IN '
-            f'(SELECT "{rows.ID}" FROM requests WHERE {condition})'
+            f'SELECT total(copy."{rows.COST}") FROM requests AS copy JOIN requests AS main '
+            f'ON main."{rows.ID}" = copy."{rows.SHADOW_OF}" WHERE copy."{rows.SHADOW_OF}" IS NOT NULL AND {condition}'
         )
         return float(self.connection.execute(statement, values).fetchone()[0])
 
     def last_tries(self, models: Iterable[str], most: int) -> list[RecordedTry]:
-        """The latest tries of each of ``models``, ``most`` of each, the oldest first: what a gateway knows of its targets."""
-        asked = rows.listed((rows.TIME, rows.ROUTE, rows.ASKED_MODEL))
-        of_tries = ", ".join(f'tries."{each.name}"' for each in rows.TRY)
+        """The latest tries of each of ``models``, ``most`` of each, the oldest first: what a gateway knows of its targets.
+
+        Tries that say nothing about the target are left out: the client went away, or had asked for something impossible. So
+        are copies to shadow models, whose place in an order nobody chose.
+        """
         found: list[RecordedTry] = []
         for model in dict.fromkeys(models):
-            # Copies to shadow models say how fast those are, too.
-            statement = (
-                f"SELECT {', '.join(f'requests.{name}' for name in asked.split(', '))}, tries.number, {of_tries} "
-                f'FROM tries JOIN requests ON request = requests.number WHERE tries."{rows.MODEL}" = ? '
-                "ORDER BY request DESC LIMIT ?"
-            )
-            for time, route, asked_model, place, *one in self.connection.execute(statement, (model, most)):
+            for time, route, asked_model, place, *one in self.connection.execute(_LAST_TRIES, (model, most)):
                 found.append(RecordedTry(time, route, asked_model, place, rows.try_of(one)))
         return sorted(found, key=lambda each: (each.time, each.place))
 

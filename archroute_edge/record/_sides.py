@@ -181,14 +181,14 @@ _PAIRS: Final = (
     "JOIN tries AS main_try ON main_try.request = main.number JOIN tries AS copy_try ON copy_try.request = copy.number "
     "LEFT JOIN outcomes AS main_outcome ON main_outcome.request = main.number "
     "LEFT JOIN outcomes AS copy_outcome ON copy_outcome.request = copy.number "
-    f'WHERE copy."{rows.SHADOW_OF}" IS NOT NULL AND main.number IN (SELECT number FROM requests WHERE {{condition}}) '
+    f'WHERE copy."{rows.SHADOW_OF}" IS NOT NULL AND {{condition}} '
     "AND (SELECT count(*) FROM tries WHERE request = main.number) = 1 AND copy_try.number = 0"
 )
 
 
 def shadow_pairs(record: Record, wanted: Wanted) -> list[ShadowPairs]:
     """The pairs whose request is wanted, by both models, the most frequent first."""
-    condition, values = wanted.condition()
+    condition, values = wanted.condition("main")
     pairs: dict[tuple[str, str], list[_Pair]] = {}
     for row in record.connection.execute(_PAIRS.format(condition=condition), values):
         model, failed, first_byte, cost, score, shadow, copy_failed, copy_first_byte, copy_cost, copy_score = row

@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from archroute_edge.record import _rows as rows
 from archroute_edge.record._intervals import Floats, Integers
-from archroute_edge.record._reading import Record, Wanted
+from archroute_edge.record._reading import CLIENTS_FAULT, Record, Wanted
 
 Booleans = npt.NDArray[np.bool_]
 
 _PIECE: Final = 50_000
-_CLIENTS_FAULT: Final = (400, 413, 422)
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Traffic:
     def first_try_failed(self) -> Booleans:
         """Whether the first target failed, and not because the client asked for something impossible or went away."""
         found = np.zeros(len(self.number), dtype=bool)
-        failed = (self.tries.place == 0) & (self.tries.error.codes >= 0) & ~np.isin(self.tries.status, _CLIENTS_FAULT)
+        failed = (self.tries.place == 0) & (self.tries.error.codes >= 0) & ~np.isin(self.tries.status, CLIENTS_FAULT)
         found[self.tries.request[failed]] = True
         return found & ~self.is_aborted
 
@@ -142,9 +141,13 @@ def read_traffic(record: Record, wanted: Wanted) -> Traffic:
     """The requests that are wanted."""
     condition, values = wanted.condition()
     columns = ["number", *_FLAGS.values(), *(f'"{name}"' for name in [*_FLOATS.values(), *_NAMES.values()])]
-    statement = f'SELECT {", ".join(columns)} FROM requests WHERE {condition} ORDER BY "{rows.TIME}", number'
+    statement = f"SELECT {', '.join(columns)} FROM requests WHERE {condition}"
     n_floats = 1 + len(_FLAGS) + len(_FLOATS)
     numbers, names = _columns(record.connection.execute(statement, values), n_floats, len(_NAMES))
+    # Sorted here, since SQLite would jump through the file along its index.
+    order = np.argsort(numbers[1 + len(_FLAGS)], kind="stable")
+    numbers = [column[order] for column in numbers]
+    names = [Names(column.names, column.codes[order]) for column in names]
     number = numbers[0].astype(np.int64)
     flags, floats = numbers[1 : 1 + len(_FLAGS)], numbers[1 + len(_FLAGS) :]
     told: Mapping[str, Any] = {
@@ -159,7 +162,7 @@ def _tries(record: Record, number: Integers) -> Tries:
     first, last = (int(number.min()), int(number.max())) if len(number) else (0, -1)
     columns = rows.listed((rows.STATUS, rows.FIRST_BYTE, rows.MODEL, rows.ERROR))
     found = record.connection.execute(
-        f"SELECT request, number, {columns} FROM tries WHERE request BETWEEN ? AND ? ORDER BY request, number", (first, last)
+        f"SELECT request, number, {columns} FROM tries WHERE request BETWEEN ? AND ?", (first, last)
     )
     (request, place, status, first_byte), (model, error) = _columns(found, 4, 2)
     rows_of_requests, is_ours = _find(request.astype(np.int64), number)
