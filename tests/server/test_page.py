@@ -67,7 +67,7 @@ def test_every_reason_has_words(client: Client) -> None:
     text = client("GET", "/").text
     reasons = [*get_args(Reason), *get_args(ModelReason)]
     assert "deadline" in reasons
-    assert [reason for reason in reasons if f"\n  {reason}: \"" not in text] == []
+    assert [reason for reason in reasons if f'\n  {reason}: "' not in text] == []
 
 
 def test_the_page_itself_needs_no_key_and_holds_no_data(app_over: App, service: RoutingService) -> None:
