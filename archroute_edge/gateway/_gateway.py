@@ -80,14 +80,6 @@ class Gateway:
     def _serving(self, config: RoutingConfig) -> _Serving:
         return _Serving(config, Reach(config, self._environment), needs_facts(config))
 
-    def check(self, config: RoutingConfig) -> None:
-        """Whether :meth:`replace` would take a configuration.
-
-        Raises:
-            ConfigError: it would not.
-        """
-        self._serving(config)
-
     def replace(self, config: RoutingConfig) -> None:
         """Take a new configuration; requests that run finish with the old one.
 

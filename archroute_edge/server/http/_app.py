@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from archroute_edge.server.http import _chat as chat
 from archroute_edge.server.http import _decision_endpoint as decision_endpoint
 from archroute_edge.server.http import _route_endpoints as route_endpoints
 from archroute_edge.server.http._api_errors import add_error_handlers
+from archroute_edge.server.http._forward_door import ForwardDoor
 from archroute_edge.server.http._forward_paths import FORWARD_PATHS
 from archroute_edge.server.http._guard import OPEN_PATHS, Guard
 from archroute_edge.server.http._metrics import ForwardedMetrics, Metrics
@@ -79,7 +81,7 @@ class ServerApp:
         self.serving = Serving(service, settings, metrics, EntrySinks((self.recent, *sinks)))
         self.gateway = _gateway(self.serving) if settings.forward else None
         self.api = self._api()
-        self.guard = Guard(self.api, settings, metrics.answered)
+        self.guard = Guard(self._behind_guard(), settings, metrics.answered)
         self.reload = ConfigReload(config_path, self.serving, self.forward_by)
         if self.gateway is not None:
             self.guard.keys.replace(self.gateway.client_keys)
@@ -121,6 +123,15 @@ class ServerApp:
         # The way to replace the document that FastAPI's documentation gives.
         api.openapi = document  # type: ignore[method-assign]
         return api
+
+    def _behind_guard(self) -> ASGIApp:
+        gateway = self.gateway
+        if gateway is None:
+            return self.api
+        from archroute_edge.server.http._forward_endpoints import answer_forwarded
+
+        endpoint = partial(answer_forwarded, self.serving, gateway)
+        return ForwardDoor(self.api, endpoint, self.api.exception_handlers)
 
     def _completions(self) -> APIRouter:
         if self.gateway is None:

@@ -76,7 +76,7 @@ def forward_endpoints(serving: Serving, gateway: Gateway) -> APIRouter:
 
     def add(path: str, operation: Operation) -> None:
         async def forward(request: Request) -> Response:
-            return await _forward(serving, gateway, request, operation)
+            return await answer_forwarded(serving, gateway, request, operation)
 
         schema = {"type": "object", "required": ["model"], "properties": {"model": {"type": "string"}}}
         described = {"description": _DESCRIPTIONS[operation], "required": True, "content": {_JSON: {"schema": schema}}}
@@ -95,7 +95,8 @@ def forward_endpoints(serving: Serving, gateway: Gateway) -> APIRouter:
     return router
 
 
-async def _forward(serving: Serving, gateway: Gateway, request: Request, operation: Operation) -> Response:
+async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request, operation: Operation) -> Response:
+    """The answer of a model to a request, once its first byte is there."""
     started = time.perf_counter()
     body = await _read(request, operation)
     model = body.parsed.get("model")

@@ -94,7 +94,11 @@ def run_server(
     except BaseException:
         service.close(drain=False)
         raise
-    limits = connection_limits(descriptor_limit(), is_loopback=settings.is_loopback)
+    descriptors = descriptor_limit()
+    if settings.forward and descriptors is not None:
+        # Each client's request has a connection to an upstream.
+        descriptors //= 2
+    limits = connection_limits(descriptors, is_loopback=settings.is_loopback)
     config = uvicorn.Config(
         app.asgi,
         http=bounded_protocol(ConnectionBook(limits)),
