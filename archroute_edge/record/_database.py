@@ -163,7 +163,7 @@ def _connect(file: Path, mode: str) -> sqlite3.Connection:
 def _version(connection: sqlite3.Connection, file: Path) -> int:
     application, version = (int(_one(connection, f"PRAGMA {name}")) for name in ("application_id", "user_version"))
     if application != _APPLICATION:
-        if application or version or _one(connection, "SELECT count(*) FROM sqlite_schema"):
+        if application or version or _one(connection, "SELECT count(*) FROM sqlite_master"):
             raise RecordError(f"{file}: the database of another program; name another file")
         return 0
     if version > VERSION:

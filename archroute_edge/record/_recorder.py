@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -106,21 +107,26 @@ class Recorder:
         while True:
             try:
                 with open_to_write(self._file) as connection:
-                    self._fill(connection)
-                    return
+                    if self._fill(connection):
+                        return
             except (sqlite3.Error, RecordError, OSError) as exc:
                 if not self._pause(exc):
                     return
 
-    def _fill(self, connection: sqlite3.Connection) -> None:
-        """Write entries until the end; while there are none, this waits."""
+    def _fill(self, connection: sqlite3.Connection) -> bool:
+        """Write entries until the end, and wait while there are none; False if the file has gone from its place."""
+        opened = self._file.stat()
         keep_below(connection, self._file, self._max_bytes)
         while batch := self._next_batch():
+            if not _is_still(opened, self._file):
+                # SQLite would write on to what nobody can open any more.
+                return False
             with _transaction(connection):
                 for entry in batch:
                     self._insert(connection, entry)
             self._written(len(batch))
             keep_below(connection, self._file, self._max_bytes)
+        return True
 
     def _next_batch(self) -> list[Entry]:
         with self._changed:
@@ -161,6 +167,13 @@ class Recorder:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closing, timeout=self._retry)
         return True
+
+
+def _is_still(opened: os.stat_result, file: Path) -> bool:
+    try:
+        return os.path.samestat(opened, file.stat())
+    except OSError:
+        return False
 
 
 def _length(entry: Entry) -> int:

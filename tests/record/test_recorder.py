@@ -155,6 +155,17 @@ def test_a_damaged_file_stops_the_record_only(file: Path, caplog: pytest.LogCapt
     assert [each.levelname for each in caplog.records] == ["ERROR", "WARNING"]
 
 
+def test_a_file_that_is_moved_away_gets_a_successor(file: Path) -> None:
+    with closing(Recorder(file)) as recorder:
+        recorder.add(entry(1))
+        until(lambda: len(seen(file)) == 1)
+        for each in list(file.parent.iterdir()):
+            each.rename(each.with_name(f"old-{each.name}"))
+        recorder.add(entry(2))
+    assert [each.id for each in kept(file)] == [entry(2).id]
+    assert [each.id for each in kept(file.with_name(f"old-{file.name}"))] == [entry(1).id]
+
+
 def test_what_waits_while_the_file_is_locked_is_bounded_and_written_later(file: Path) -> None:
     record(file)
     with closing(sqlite3.connect(file, isolation_level=None)) as other, closing(Recorder(file, retry=0.05)) as recorder:
