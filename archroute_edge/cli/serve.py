@@ -49,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 KEY_VARIABLE = "ARCHROUTE_API_KEY"
 CONTENT = "content"
-_PAST_TRIES = 200
 _HTTP = "HTTP only"
 _http = partial(option, heading=_HTTP)
 """An option that a host over stdio has no use for."""
@@ -238,27 +237,15 @@ def _sinks(options: Mapping[str, Any]) -> Iterator[tuple[list[EntrySink], Path |
 
 def _past_tries(file: Path, config: RoutingConfig) -> Sequence[PastTry]:
     """What earlier runs have found out about targets."""
-    from archroute_edge.gateway import PastTry
+    from archroute_edge.gateway import past_tries
     from archroute_edge.record import open_record
 
     try:
         with open_record(file) as record:
-            found = record.last_tries((each.model for each in config.models), _PAST_TRIES)
+            return past_tries(record, config)
     except RecordError as exc:
         logger.warning("nothing is known of earlier requests: %s", exc)
         return ()
-    return [
-        PastTry(
-            each.time,
-            each.route,
-            each.asked_model,
-            each.one.model,
-            each.one.error is None,
-            each.one.first_byte_ms,
-            not each.place,
-        )
-        for each in found
-    ]
 
 
 def _settings(options: Mapping[str, Any]) -> ServerSettings:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from archroute_edge.gateway._gateway import Gateway
     from archroute_edge.gateway._health import Health, PastTry
     from archroute_edge.gateway._passing_answer import BrokenAnswerError, Forwarded
+    from archroute_edge.gateway._past_tries import past_tries
     from archroute_edge.gateway._reach import Reach
     from archroute_edge.gateway._reachability import forwarding_problems
     from archroute_edge.gateway._sessions import Conversations
@@ -30,6 +31,7 @@ else:
             "_gateway": "Gateway",
             "_health": "Health PastTry",
             "_passing_answer": "BrokenAnswerError Forwarded",
+            "_past_tries": "past_tries",
             "_reach": "Reach",
             "_reachability": "forwarding_problems",
             "_target": "Target",

@@ -32,16 +32,16 @@ class PastTry(NamedTuple):
         route: of the request; None if no decision was made.
         asked_model: by the request.
         model: the target.
-        ok: whether it answered; None if that cannot be told, as for :meth:`Health.ended`.
+        ok: whether it answered.
         first_byte_ms: None if nothing came.
-        is_first: whether it was the request's first try, and no copy for a shadow.
+        is_first: whether it was the request's first try.
     """
 
     time: float
     route: str | None
     asked_model: str | None
     model: str
-    ok: bool | None
+    ok: bool
     first_byte_ms: float | None
     is_first: bool = True
 
@@ -154,7 +154,7 @@ class Health:
             if each.ok and each.first_byte_ms is not None:
                 at = self._clock() - (now - each.time)
                 self._target(each.model).latencies.append((at, each.first_byte_ms))
-            if each.ok is not None and each.is_first and each.time >= changed:
+            if each.is_first and each.time >= changed:
                 for place in places_of(self._config, each.route, each.asked_model):
                     self._tried(place, each.model, each.ok, each.first_byte_ms)
 
