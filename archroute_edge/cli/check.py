@@ -10,7 +10,7 @@ import click
 
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
-from archroute_edge.config import IgnoredKey, load_config, shorten
+from archroute_edge.config import Advice, ForwardSettings, IgnoredKey, RoutingConfig, Upstream, load_config, shorten
 
 _MOST_LINES = 8
 """Most lines that are listed of one ignored key; large gateway files have some keys under hundreds of models."""
@@ -24,13 +24,14 @@ def check(file: str, as_json: bool) -> None:
 
     FILE is a YAML or JSON configuration of this project, archgw, Plano or chat-ui. An error names its line and exits with
     status 2. Warnings follow the advice of Arch-Router's authors on routes; they do not change the exit status. Keys in other
-    programs' files that have no effect here are listed.
+    programs' files that have no effect here are listed, and so is what serve --forward lacks to reach the models of the file.
     """
     config = load_config(file)
     # Brings llama.cpp, for which an error in the file need not wait.
     from archroute_edge.targets import advice
 
     warnings = advice(config)
+    forwarding = _Forwarding(config) if _says_how_to_forward(config) else None
     if as_json:
         found = {
             "file": file,
@@ -39,6 +40,7 @@ def check(file: str, as_json: bool) -> None:
             "default_model": config.default_model,
             "warnings": [asdict(each) for each in warnings],
             "ignored": [asdict(each) for each in config.ignored_keys],
+            "forwarding": None if forwarding is None else [asdict(each) for each in forwarding.lacks],
         }
         click.echo(json.dumps(found))
         return
@@ -48,11 +50,45 @@ def check(file: str, as_json: bool) -> None:
         click.echo(f"{file}:{line} warning: {about}{each.message}", err=True)
     for summary in _summaries(config.ignored_keys):
         click.echo(f"{file}: {summary}", err=True)
+    if forwarding is not None:
+        for line in forwarding.lines(file):
+            click.echo(line, err=True)
     parts = [_count(len(config.table), "route"), f"default model {config.default_model or 'none'}"]
     parts.append(_count(len(warnings), "warning"))
     if config.ignored_keys:
         parts.append(_count(len({(each.where, each.key) for each in config.ignored_keys}), "ignored key"))
     click.echo(f"{file}: {', '.join(parts)}")
+
+
+def _says_how_to_forward(config: RoutingConfig) -> bool:
+    """Whether a file says more about models than their names, or about traffic: it is meant to be forwarded by."""
+    return config.forward != ForwardSettings() or any(each.upstream != Upstream() for each in config.models)
+
+
+class _Forwarding:
+    """What ``serve --forward`` lacks to forward by a configuration now."""
+
+    def __init__(self, config: RoutingConfig) -> None:
+        from archroute_edge.gateway import UnsetVariableError, forwarding_notes, forwarding_problems
+
+        problems = forwarding_problems(config)
+        self._notes = forwarding_notes(config)
+        self._others = [each for each in problems if not isinstance(each, UnsetVariableError)]
+        self._variables: dict[str, list[int]] = {}
+        for each in problems:
+            if isinstance(each, UnsetVariableError):
+                self._variables.setdefault(each.variable, []).append(each.line or 0)
+        self.lacks = [Advice(each.message, line=each.line) for each in problems]
+
+    def lines(self, file: str) -> Iterator[str]:
+        """It for people: each variable once."""
+        for note in self._notes:
+            yield f"{file}:{note.line}: serve --forward: {note.message}"
+        for each in self._others:
+            yield f"{file}:{each.line}: serve --forward: {each.message}"
+        if self._variables:
+            names = ", ".join(f"{name} ({_lines(lines)})" for name, lines in self._variables.items())
+            yield f"{file}: serve --forward needs environment variables that are not set: {names}"
 
 
 def _count(number: int, what: str) -> str:

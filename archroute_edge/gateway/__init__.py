@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from archroute_edge.gateway._passing_answer import BrokenAnswerError, Forwarded
     from archroute_edge.gateway._past_tries import past_tries
     from archroute_edge.gateway._reach import Reach
-    from archroute_edge.gateway._reachability import forwarding_problems
+    from archroute_edge.gateway._reachability import forwarding_notes, forwarding_problems
     from archroute_edge.gateway._sessions import Conversations
     from archroute_edge.gateway._target import Target
+    from archroute_edge.gateway._variables import UnsetVariableError
 else:
     __getattr__, __all__ = lazily(
         __name__,
@@ -33,8 +34,9 @@ else:
             "_passing_answer": "BrokenAnswerError Forwarded",
             "_past_tries": "past_tries",
             "_reach": "Reach",
-            "_reachability": "forwarding_problems",
+            "_reachability": "forwarding_notes forwarding_problems",
             "_target": "Target",
+            "_variables": "UnsetVariableError",
             "_sessions": "Conversations",
         },
     )

@@ -13,7 +13,7 @@ from archroute_edge.config import ModelDefinition, shorten
 from archroute_edge.errors import ConfigError
 from archroute_edge.gateway._headers import CREDENTIALS, Headers
 from archroute_edge.gateway._providers import PROVIDER_NAMES, Provider, known_provider
-from archroute_edge.gateway._variables import MissingVariableError, fill_in, fill_in_key, variables_in
+from archroute_edge.gateway._variables import MissingVariableError, UnsetVariableError, fill_in, fill_in_key, variables_in
 from archroute_edge.record import Operation
 
 _PATHS: Final[Mapping[Operation, str]] = {"chat": "/chat/completions", "responses": "/responses", "messages": "/messages"}
@@ -216,13 +216,19 @@ class _Resolver:
             raise self._missing(exc, *at) from None
 
     def _missing(self, exc: MissingVariableError, *at: str) -> ConfigError:
-        return self._error(f"the environment variable {exc.name} is not set; set it, or remove the model", *at)
+        return UnsetVariableError(self._whose, exc.name, self._path, self._line(*at))
 
     def _error(self, message: str, *at: str) -> ConfigError:
-        """An error at the first of some fields that the file has, or else at the entry itself."""
+        return ConfigError(f"{self._whose}: {message}", path=self._path, line=self._line(*at))
+
+    @property
+    def _whose(self) -> str:
+        return f"{shorten(self._definition.model)} cannot be reached"
+
+    def _line(self, *at: str) -> int | None:
+        """The line of the first of some fields that the file has, or else of the entry itself."""
         lines = self._upstream.lines
-        line = next((lines[each] for each in (*at, "model") if each in lines), None)
-        return ConfigError(f"{shorten(self._definition.model)} cannot be reached: {message}", path=self._path, line=line)
+        return next((lines[each] for each in (*at, "model") if each in lines), None)
 
 
 def _credentials(spoken: Provider, operation: Operation, key: str) -> list[tuple[bytes, bytes]]:

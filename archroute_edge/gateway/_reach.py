@@ -11,7 +11,7 @@ from typing import Final
 from archroute_edge.config import ModelDefinition, RoutingConfig, shorten
 from archroute_edge.errors import ConfigError
 from archroute_edge.gateway._connections import connect
-from archroute_edge.gateway._reachability import client_key, models_to_reach
+from archroute_edge.gateway._reachability import client_key, forwarding_notes, models_to_reach
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._upstream_client import URL, InvalidURL
 from archroute_edge.targets import model_facts
@@ -38,16 +38,15 @@ class Reach:
         self._targets: dict[str, Target] = {}
         self._wildcards: dict[str, Target] = {}
         self._own_names: dict[str, str] = {}
-        definitions = list(models_to_reach(config))
-        for each in definitions:
-            if each.upstream.passthrough_auth and each.upstream.access_key is not None:
-                logger.warning("%s: the client's credentials go there (passthrough_auth); its access_key does not", each.model)
+        for note in forwarding_notes(config):
+            logger.warning("%s", note.message)
+        for each in models_to_reach(config):
             target = self._target(each, environment)
             if each.is_wildcard:
                 self._wildcards.setdefault(each.model[:-1], target)
             else:
                 self._targets.setdefault(each.model, target)
-        self._own_names = dict(_other_names(definitions))
+        self._own_names = dict(_other_names(config))
         self._client_keys = {rule.name: client_key(rule, environment, config.source) for rule in config.forward.keys}
 
     def _target(self, definition: ModelDefinition, environment: Mapping[str, str]) -> Target:
@@ -105,9 +104,9 @@ class Reach:
         return replace(self._wildcards[prefix], model=model, upstream_model=upstream_model, first_byte_timeout=timeout)
 
 
-def _other_names(definitions: list[ModelDefinition]) -> Iterator[tuple[str, str]]:
+def _other_names(config: RoutingConfig) -> Iterator[tuple[str, str]]:
     """Other names of models: those that their definitions give them, and their ids without a provider if only one has it."""
-    single = [each for each in definitions if not each.is_wildcard]
+    single = [each for each in config.models or models_to_reach(config) if not each.is_wildcard and not each.internal]
     models: dict[str, set[str]] = {}
     for each in single:
         models.setdefault(each.model.partition("/")[2], set()).add(each.model)

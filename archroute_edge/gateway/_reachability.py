@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from archroute_edge.config import KeyRule, ModelDefinition, RoutingConfig, Upstream, shorten
+from archroute_edge.config import Advice, KeyRule, ModelDefinition, RoutingConfig, Upstream, shorten
 from archroute_edge.errors import ConfigError
 from archroute_edge.gateway._connections import connect
-from archroute_edge.gateway._variables import MissingVariableError, fill_in_key
+from archroute_edge.gateway._variables import MissingVariableError, UnsetVariableError, fill_in_key
 
 
 def forwarding_problems(config: RoutingConfig, environment: Mapping[str, str] | None = None) -> tuple[ConfigError, ...]:
@@ -25,12 +25,7 @@ def forwarding_problems(config: RoutingConfig, environment: Mapping[str, str] | 
 
 
 def _problems(config: RoutingConfig, environment: Mapping[str, str]) -> Iterator[ConfigError]:
-    try:
-        definitions = list(models_to_reach(config))
-    except ConfigError as exc:
-        yield exc
-        definitions = [each for each in config.models if not each.internal]
-    for each in definitions:
+    for each in models_to_reach(config):
         try:
             connect(each, environment, config.source)
         except ConfigError as exc:
@@ -42,25 +37,38 @@ def _problems(config: RoutingConfig, environment: Mapping[str, str]) -> Iterator
             yield exc
 
 
-def models_to_reach(config: RoutingConfig) -> Iterator[ModelDefinition]:
-    """The models that requests may go to: those that are defined, or else those that routes and aliases name.
+def forwarding_notes(config: RoutingConfig) -> tuple[Advice, ...]:
+    """What a configuration says about reaching models and what is not done."""
+    return tuple(_notes(config))
 
-    Raises:
-        ConfigError: two definitions of one model reach it in different ways.
-    """
+
+def _notes(config: RoutingConfig) -> Iterator[Advice]:
     first: dict[str, ModelDefinition] = {}
     for each in config.models:
         if each.internal:
             continue
         earlier = first.setdefault(each.model, each)
+        line = each.upstream.lines.get("model")
         if earlier.upstream != each.upstream:
-            line = earlier.upstream.lines.get("model")
-            where = f" (first on line {line})" if line is not None else ""
-            message = f"{shorten(each.model)} is defined twice, with different addresses or keys{where}; keep one"
-            raise ConfigError(message, path=config.source, line=each.upstream.lines.get("model"))
-        yield each
+            at = earlier.upstream.lines.get("model")
+            where = "" if at is None else f", on line {at}"
+            message = f"{shorten(each.model)} has two definitions that reach it in different ways; the first{where}, is used"
+            yield Advice(message, line=line)
+        if each.upstream.passthrough_auth and each.upstream.access_key is not None:
+            message = f"{shorten(each.model)}: passthrough_auth sends the client's credentials; the access_key is not used"
+            yield Advice(message, line=each.upstream.lines.get("access_key", line))
+
+
+def models_to_reach(config: RoutingConfig) -> Iterator[ModelDefinition]:
+    """The models that requests may go to: those that are defined, or else those that routes and aliases name."""
     if not config.models:
         yield from _named(config)
+        return
+    found: set[str] = set()
+    for each in config.models:
+        if not each.internal and each.model not in found:
+            found.add(each.model)
+            yield each
 
 
 def _named(config: RoutingConfig) -> Iterator[ModelDefinition]:
@@ -89,8 +97,7 @@ def client_key(rule: KeyRule, environment: Mapping[str, str], path: Path | None)
     try:
         key = fill_in_key(rule.key, environment)
     except MissingVariableError as exc:
-        message = f"the key of {shorten(rule.name)}: the environment variable {exc.name} is not set; set it, or remove the key"
-        raise ConfigError(message, path=path, line=rule.line) from None
+        raise UnsetVariableError(f"the key of the client {shorten(rule.name)}", exc.name, path, rule.line) from None
     if not key.strip():
-        raise ConfigError(f"the key of {shorten(rule.name)} is empty", path=path, line=rule.line)
+        raise ConfigError(f"the key of the client {shorten(rule.name)} is empty", path=path, line=rule.line)
     return key

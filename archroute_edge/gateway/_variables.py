@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
+
+from archroute_edge.errors import ConfigError
 
 _VARIABLE: Final = re.compile(r"\$(?:\{\s*([A-Za-z_]\w*)\s*\}|([A-Za-z_]\w*))", re.ASCII)
 
@@ -19,6 +22,21 @@ class MissingVariableError(LookupError):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
+
+
+class UnsetVariableError(ConfigError):
+    """A configuration cannot be forwarded by before a variable is set.
+
+    Args:
+        whose: what needs it.
+        variable: its name.
+        path: the file.
+        line: where the variable stands.
+    """
+
+    def __init__(self, whose: str, variable: str, path: Path | None, line: int | None) -> None:
+        super().__init__(f"{whose}: the environment variable {variable} is not set; set it, or remove what needs it", path=path, line=line)
+        self.variable = variable
 
 
 def variables_in(text: str) -> Iterator[str]:

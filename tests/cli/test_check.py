@@ -24,7 +24,7 @@ def test_the_examples_are_sound(run: Run, path: Path) -> None:
     assert result.exit_code == 0
     assert f"{path}: {len(config.table)} routes, default model {config.default_model}, 0 warnings" in result.stdout
     for line in result.stderr.splitlines():
-        assert line.startswith(f"{path}: ignored in ")
+        assert line.startswith((f"{path}: ignored in ", f"{path}: serve --forward needs environment variables"))
 
 
 def test_advice_is_a_warning_with_its_line_and_leaves_the_exit_code(run: Run, tmp_path: Path) -> None:
@@ -49,6 +49,45 @@ def test_json(run: Run, routes: str) -> None:
     assert report["default_model"] == "openai/gpt-4o-mini"
     for warning in report["warnings"]:
         assert {"message", "line"} <= set(warning)
+
+
+FORWARDED = """model_providers:
+  - {model: openai/gpt-5-mini, access_key: $SOME_KEY, default: true}
+  - {model: openai/gpt-5, access_key: $SOME_KEY}
+  - {model: anthropic/claude-sonnet-4-6}
+routing_preferences: [{name: writing, description: "Writing of letters, articles and stories"}]
+archroute: {keys: [{name: alice, key: $ALICES_KEY}]}
+"""
+
+
+class TestForwarding:
+    """What ``serve --forward`` lacks, of a file that is made for it."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "gateway.yaml"
+        path.write_text(FORWARDED, encoding="utf-8")
+        return path
+
+    def test_each_variable_once_and_what_else_is_missing(self, run: Run, path: Path) -> None:
+        result = run("check", str(path))
+        assert result.exit_code == 0
+        needed = "SOME_KEY (lines 2, 3), ALICES_KEY (line 6)"
+        assert f"{path}: serve --forward needs environment variables that are not set: {needed}\n" in result.stderr
+        assert f"{path}:4: serve --forward: 'anthropic/claude-sonnet-4-6' cannot be reached: anthropic" in result.stderr
+        assert result.stdout == f"{path}: 1 route, default model openai/gpt-5-mini, 0 warnings\n"
+
+    def test_json(self, run: Run, path: Path, routes: str) -> None:
+        found = json.loads(run("check", str(path), "--json").stdout)["forwarding"]
+        assert [each["line"] for each in found] == [2, 3, 4, 6]
+        assert json.loads(run("check", routes, "--json").stdout)["forwarding"] is None
+
+    def test_values_are_not_shown(self, run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SOME_KEY", "the-value\n")
+        monkeypatch.setenv("ALICES_KEY", "another-value")
+        result = run("check", str(path))
+        assert "-value" not in result.stderr + result.stdout
+        assert "not set" not in result.stderr
 
 
 GATEWAY = """version: v0.4.0
