@@ -22,7 +22,7 @@ PROGRAMS: Final = frozenset({"archroute", "cat", "curl", "echo", "python"})
 
 _PORT: Final = "8642"
 _LONGEST_S: Final = 60
-_FORGOTTEN: Final = re.compile(r"ARCHROUTE_|HF_|XDG_|LLAMA_|GGML_|.*_proxy$", re.IGNORECASE)
+_FORGOTTEN: Final = re.compile(r"ARCHROUTE_|HF_|XDG_|LLAMA_|GGML_|.*_proxy$|.*_API_KEY$", re.IGNORECASE)
 
 
 class NotRunnable(Exception):  # noqa: N818
