@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -125,7 +126,12 @@ def read_catalogue(path: Path | None = None) -> dict[str, CatalogueEntry]:
 
 
 def _read(path: Path) -> dict[str, CatalogueEntry]:
-    text = read_text(path)
+    return dict(_parsed(read_text(path), path))
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(text: str, path: Path) -> Mapping[str, CatalogueEntry]:
+    # Every model that is looked for by name asks the catalogue, and parsing takes most of the time that this takes.
     if not text.strip():
         raise ConfigError("the catalogue is empty; it needs a mapping called 'models'", path=path)
     root = parse_tree(text, path=path)
