@@ -92,7 +92,7 @@ def compare_decoders(engine: CompletionEngine, seed: int, n_tables: int, least_m
 
 def test_both_decoders_choose_the_same_route_with_random_weights(engine: CompletionEngine) -> None:
     """Would break if a guess were trusted that the model does not agree with, or a wrong token were allowed."""
-    assert compare_decoders(engine, 0, n_tables=14, least_margin=MARGIN, most_routes=12) >= 31
+    assert compare_decoders(engine, 0, n_tables=10, least_margin=MARGIN, most_routes=12) >= 22
 
 
 def test_both_decoders_choose_the_same_route_with_the_bundled_model(bundled_model: Path) -> None:
