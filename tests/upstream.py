@@ -135,8 +135,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self._task = asyncio.ensure_future(self._serve())
         self._upstream._connections.add(self)
+        task = asyncio.ensure_future(self._serve())
+        self._upstream._tasks.add(task)
+        task.add_done_callback(self._upstream._tasks.discard)
 
     def data_received(self, data: bytes) -> None:
         self._arrived += data
@@ -244,6 +246,7 @@ class Upstream:
         self.arrivals: list[Arrival] = []
         self._arrived: queue.Queue[Arrival] = queue.Queue()
         self._connections: set[_Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upstream", daemon=True)
@@ -319,11 +322,10 @@ class Upstream:
         self._started.set()
         await self._ending.wait()
         server.close()
-        connections = list(self._connections)
-        for connection in connections:
+        for connection in list(self._connections):
             connection.transport.abort()
-        if connections:
-            await asyncio.wait([connection._task for connection in connections], timeout=PATIENCE_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=PATIENCE_S)
 
     def __enter__(self) -> Upstream:
         self._thread.start()

@@ -91,10 +91,13 @@ class Gateway:
         self.limits.replace(config.forward.keys)
         self._conversations.replace(config)
 
+    def chooses(self, model: str) -> bool:
+        """Whether what answers a request for it may depend on the conversation: for :data:`AUTO` and for an alias."""
+        return model == AUTO or model in self._now.config.aliases
+
     def knows(self, model: str) -> bool:
         """Whether a request may ask for it: :data:`AUTO`, an alias, or a model that can be reached."""
-        now = self._now
-        return model == AUTO or model in now.config.aliases or now.reach.find(model) is not None
+        return self.chooses(model) or self._now.reach.find(model) is not None
 
     @property
     def models(self) -> tuple[str, ...]:

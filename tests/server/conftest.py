@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from archroute_edge.routing import Router, RoutingService
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http._app import ServerApp
 from tests.conftest import EXAMPLE_ROUTES
+from tests.server.gateway_server import KEYS, GatewayServer, gateway_server
+from tests.upstream import Upstream
 from tools.measure.server_process import ServerProcess
 
 CONFIG = parse_config(
@@ -119,3 +122,39 @@ def server(tmp_path_factory: pytest.TempPathFactory, kernel_verdict: Path) -> It
     options = ("--config", str(routes), "--model", "tiny", "--threads", "1")
     with ServerProcess(*options, ARCHROUTE_CACHE_DIR=str(kernel_verdict.parent)) as process:
         yield process
+
+
+@pytest.fixture(scope="package")
+def encoder_router() -> Iterator[Router]:
+    """The bundled encoder, which is what most people route with; servers share its model."""
+    with Router(config=CONFIG, model="mini", threads=1, prefix_cache=False) as router:
+        yield router
+
+
+@pytest.fixture
+def forwarding(
+    encoder_router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., GatewayServer]]:
+    """Starts a server that forwards, for the text of a configuration and further settings."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with ExitStack() as ending:
+
+        def start(config: str, **settings: Any) -> GatewayServer:
+            return ending.enter_context(gateway_server(encoder_router, tmp_path, config, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def one() -> Iterator[Upstream]:
+    """An upstream."""
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def two() -> Iterator[Upstream]:
+    """Another."""
+    with Upstream() as upstream:
+        yield upstream

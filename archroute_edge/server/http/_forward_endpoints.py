@@ -62,7 +62,7 @@ class _Body:
     Args:
         raw: as it came.
         parsed: its JSON object.
-        conversation: what is routed; None if the router cannot read it.
+        conversation: what is routed, or names its session; None if the router cannot read it, or nothing depends on it.
     """
 
     raw: bytes
@@ -98,7 +98,7 @@ def forward_endpoints(serving: Serving, gateway: Gateway) -> APIRouter:
 async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request, operation: Operation) -> Response:
     """The answer of a model to a request, once its first byte is there."""
     started = time.perf_counter()
-    body = await _read(request, operation)
+    body = await _read(request, operation, gateway)
     model = body.parsed.get("model")
     if not isinstance(model, str):
         message = f"the body needs a model: {AUTO}, or an alias or a model of the configuration"
@@ -150,7 +150,7 @@ def _own_names(serving: Serving) -> set[str]:
     return {serving.model_name, *internal}
 
 
-async def _read(request: Request, operation: Operation) -> _Body:
+async def _read(request: Request, operation: Operation, gateway: Gateway) -> _Body:
     """The body, whole and parsed.
 
     Raises:
@@ -167,16 +167,17 @@ async def _read(request: Request, operation: Operation) -> _Body:
     # The guard has read it to its end. The request would keep it for as long as the answer takes.
     raw: bytes = (await request.receive()).get("body", b"")
     if len(raw) < LARGE:
-        return _parsed(raw, operation)
-    return await asyncio.to_thread(_parsed, raw, operation)
+        return _parsed(raw, operation, gateway)
+    return await asyncio.to_thread(_parsed, raw, operation, gateway)
 
 
-def _parsed(raw: bytes, operation: Operation) -> _Body:
+def _parsed(raw: bytes, operation: Operation, gateway: Gateway) -> _Body:
     parsed = read_json(raw)
     if not isinstance(parsed, dict):
         raise ApiError(400, "the body must be a JSON object", code="invalid_json")
     conversation: Conversation | None = None
-    if parsed.get("model") == AUTO:
+    model = parsed.get("model")
+    if isinstance(model, str) and gateway.chooses(model):
         # Another API's newer forms are for its models to judge.
         with suppress(ConversationError, RequestError):
             found = read_options(parsed, _CONVERSATION[operation])
