@@ -221,7 +221,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         three_digits(entry.first_byte_ms) if entry.first_byte_ms is not None else "",
         three_digits(entry.total_ms),
         tokens,
-        f"{entry.cost:.4f}" if entry.cost is not None else "",
+        f"{entry.cost:.6f}" if entry.cost is not None else "",
         printable("; ".join(_notes(entry)), 120),
     )
 
