@@ -1,0 +1,91 @@
+"""How traffic is shared, over upstreams: what a gateway knows comes to bear on the next request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import pytest
+
+from archroute_edge.config import Canary, ModelFacts, Price, Ramp, RoutingConfig, TrafficRule
+from archroute_edge.gateway import ForwardRequest, Gateway, RouteFound
+from archroute_edge.targets import fallback_decision
+from tests.gateway.conftest import Kept, ask, configure, request, run
+from tests.upstream import Upstream, status
+
+AUTO = {"model": "auto", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture
+def config(upstream: Upstream, second: Upstream) -> RoutingConfig:
+    return configure({"p/one": upstream.url, "p/two": second.url})
+
+
+def with_rule(config: RoutingConfig, rule: TrafficRule) -> RoutingConfig:
+    return replace(config, forward=replace(config.forward, routes={"bug_fixing": rule}))
+
+
+def routed(config: RoutingConfig, session: str | None, route: str = "bug_fixing") -> ForwardRequest:
+    decision = replace(fallback_decision(config, None, 1.0, 0.0), route=route, reason=None)
+    return replace(request(AUTO, session=session), found=RouteFound(decision))
+
+
+def test_conversations_keep_their_model_through_a_ramp(config: RoutingConfig, kept: Kept) -> None:
+    """Changing it throws away the prompt that the provider has in its cache."""
+
+    def ramp(start: int) -> RoutingConfig:
+        return with_rule(config, TrafficRule(ramp=Ramp("p/two", 1.0, 1.0, datetime(start, 1, 1, tzinfo=timezone.utc), 1.0)))
+
+    gateway = Gateway(ramp(2100), kept)
+
+    async def work() -> None:
+        await ask(gateway, routed(config, "old"))
+        gateway.replace(ramp(2020))
+        await ask(gateway, routed(config, "old"))
+        await ask(gateway, routed(config, "new"))
+        await ask(gateway, routed(config, None))
+
+    run(gateway, work)
+    assert [(each.model, each.model_reason) for each in kept] == [
+        ("p/one", "only_target"),
+        ("p/one", "sticky"),
+        ("p/two", "ramp"),
+        ("p/two", "ramp"),
+    ]
+
+
+def test_a_canary_that_fails_is_drawn_back(config: RoutingConfig, second: Upstream, kept: Kept) -> None:
+    rule = TrafficRule(weights={"p/one": 1, "p/two": 1}, canary=Canary("p/two", window=10))
+    config = replace(config, forward=replace(config.forward, rest_after=1000))
+    gateway = Gateway(with_rule(config, rule), kept)
+    second.will(*[status(500)] * 60)
+
+    async def work() -> None:
+        for number in range(60):
+            await ask(gateway, routed(config, f"s{number}"))
+
+    run(gateway, work)
+    assert {each.model for each in kept} == {"p/one"}
+    failed = [len(each.tries) == 2 for each in kept]
+    assert sum(failed) == 10
+    assert not any(failed[-20:])
+    assert "withdrawn" in {each.model_reason for each in kept[-20:]}
+
+
+def test_a_budget_for_switching_goes_by_what_upstreams_report(config: RoutingConfig, kept: Kept) -> None:
+    """Each reply reports 12 tokens of prompt and 7 of answer: 19 that another model would have to read."""
+    prices = {"p/one": ModelFacts(price=Price(1.0, 1.0, 0.1)), "p/two": ModelFacts(price=Price(1.95, 2.0, 0.2))}
+    forward = replace(config.forward, models=prices, max_switch_spend_pct=100.0)
+    listed = replace(config, forward=forward)
+    gateway = Gateway(listed, kept)
+
+    async def work() -> None:
+        await ask(gateway, routed(listed, "s", "other"))
+        # p/one is no target of the route any more: a switch costs 19 x 1.85, and each request adds 19 x 0.1 to the baseline.
+        gateway.replace(with_rule(listed, TrafficRule(weights={"p/one": 0, "p/two": 1})))
+        for _ in range(21):
+            await ask(gateway, routed(listed, "s"))
+
+    run(gateway, work)
+    assert [each.model_reason for each in kept] == ["default_model", *["over_cap"] * 18, "within_cap", *["same_anchor"] * 2]
+    assert [each.model for each in kept] == [*["p/one"] * 19, *["p/two"] * 3]
