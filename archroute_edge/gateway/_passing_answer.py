@@ -69,6 +69,13 @@ class Forwarded:
         """
         return self._content
 
+    def break_off(self, reason: str) -> bytes | None:
+        """End it before its end. Gives the last bytes of a stream; None for an answer in one piece, which is cut."""
+        self._end("failed", "broken_off")
+        if isinstance(self._body, bytes) or not self._body.is_events:
+            return None
+        return b"\n\n" + error_event(self._operation, reason, "shutting_down", self._ends.tail)
+
     async def close(self) -> None:
         """End the request at the upstream, if it has not ended: the client has gone."""
         self._end("aborted", None)

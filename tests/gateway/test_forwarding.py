@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from archroute_edge.config import ModelFacts, Price, Shadow, TrafficRule
+from archroute_edge.config import KeyRule, ModelFacts, Price, Shadow, TrafficRule
 from archroute_edge.gateway import Gateway
 from archroute_edge.record import Operation
 from tests.gateway.conftest import KEY, Kept, ask, configure, request, run
@@ -390,6 +390,15 @@ def test_a_shadow_is_asked_after_the_answer(upstream: Upstream, second: Upstream
     first, shadow = kept
     assert shadow.shadow_of == first.id
     assert (shadow.model, shadow.outcome, shadow.usage) == ("p/two", "completed", first.usage)
+
+
+def test_tokens_count_against_the_limit_of_a_key(upstream: Upstream, kept: Kept) -> None:
+    rule = KeyRule("alice", "alices-key", tokens_per_minute=19)
+    gateway = Gateway(configure({"p/one": upstream.url}, keys=(rule,)), kept)
+    assert gateway.limits.ask("alice") is None
+    run(gateway, lambda: ask(gateway, request({"model": "p/one"}, client="alice")))
+    assert gateway.limits.ask("alice") is not None
+    assert kept[0].client == "alice"
 
 
 def test_texts_are_kept_only_if_they_are_asked_for(upstream: Upstream, kept: Kept) -> None:

@@ -50,6 +50,10 @@ class ServerInThread:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def stop(self) -> None:
+        """Take no more requests; those that run have a second."""
+        self._server.should_exit = True
+
     def __enter__(self) -> ServerInThread:
         self._thread.start()
         assert self._started.wait(_PATIENCE_S)
@@ -58,5 +62,5 @@ class ServerInThread:
     def __exit__(
         self, _kind: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        self._server.should_exit = True
+        self.stop()
         self._thread.join(_PATIENCE_S)

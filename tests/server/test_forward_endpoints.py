@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -19,10 +20,11 @@ from archroute_edge.errors import EngineError, QueueFullError
 from archroute_edge.record import Entry
 from archroute_edge.routing import Router, RoutingService
 from archroute_edge.server import ServerSettings
+from archroute_edge.server.http import _connections
 from archroute_edge.server.http._app import ServerApp
 from tests.server.conftest import CONFIG, Client, StuckService
 from tests.server.in_thread import ServerInThread
-from tests.upstream import Upstream, never, short, streamed
+from tests.upstream import Upstream, large, never, short, streamed
 from tests.upstream_replies import chat_events
 
 BUG = {"model": "auto", "messages": [{"role": "user", "content": "fix the bug in my loop"}]}
@@ -336,3 +338,32 @@ def test_a_new_configuration_reaches_the_gateway(server: ServerInThread, http: h
         assert http.get("/v1/models", headers={"Authorization": "Bearer bobs-key"}).status_code == 200
     finally:
         app.forward_by(over(upstream.url))
+
+
+def test_a_client_that_reads_nothing_is_dropped(
+    server: ServerInThread, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_connections, "STALLED_S", 0.1)
+    upstream.forget()
+    upstream.will(large(64 << 20))
+    raw = json.dumps(BUG).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        client.sendall(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+        upstream.next_arrival().wait_until_left()
+
+
+def test_the_end_of_the_server_is_told_within_a_stream(upstream: Upstream) -> None:
+    upstream.forget()
+    upstream.will(streamed(chat_events(), gate_after=3))
+    router = Router(config=over(upstream.url), model="tiny", threads=1, prefix_cache=False)
+    with (
+        ServerInThread(ServerApp(RoutingService(router), ServerSettings(forward=True))) as running,
+        httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**BUG, "stream": True}) as reply,
+    ):
+        chunks = reply.iter_raw()
+        first = next(chunks)
+        running.stop()
+        whole = first + b"".join(chunks)
+    assert json.loads(whole.rpartition(b"data: ")[2])["error"]["code"] == "shutting_down"
+    assert b"[DONE]" not in whole

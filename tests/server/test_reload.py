@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from archroute_edge.config import parse_config
 from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http._app import ServerApp
@@ -137,3 +138,26 @@ def test_what_is_no_file_is_not_looked_after(service: RoutingService, tmp_path: 
 
     asyncio.run(watched())
     assert len(caplog.records) == 1
+
+
+def test_what_cannot_be_reached_leaves_the_old_configuration(
+    service: RoutingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is decided, too: half a configuration would send routes to models that are not there."""
+    path = tmp_path / "routes.yaml"
+    text = "model_providers: [{model: openai/new, access_key: $NEW_KEY, default: true}]\n" + NEW.replace("m/new", "openai/new")
+    path.write_text(text)
+    local = parse_config(NEW.replace("m/new", "ollama/new"))
+    configure(service, local)
+    try:
+        app = ServerApp(service, ServerSettings(forward=True), path)
+        monkeypatch.delenv("NEW_KEY", raising=False)
+        assert not asyncio.run(app.reload.reload())
+        assert service.router.config is local
+        assert app.gateway is not None
+        assert not app.gateway.knows("openai/new")
+        monkeypatch.setenv("NEW_KEY", "sk-0123456789")
+        assert asyncio.run(app.reload.reload())
+        assert app.gateway.knows("openai/new")
+    finally:
+        configure(service, CONFIG)

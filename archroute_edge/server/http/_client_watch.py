@@ -18,6 +18,13 @@ async def until_gone(receive: Receive) -> None:
         pass
 
 
+def uncancel() -> None:
+    """Let the task go on that has just been cancelled."""
+    task = asyncio.current_task()
+    if sys.version_info >= (3, 11) and task is not None:
+        task.uncancel()
+
+
 class ClientWatch:
     """Watches one client, for the task that makes it. :meth:`stop` ends it.
 
@@ -46,8 +53,7 @@ class ClientWatch:
         except asyncio.CancelledError:
             if not self._is_gone:
                 raise
-            if sys.version_info >= (3, 11) and self._task is not None:
-                self._task.uncancel()
+            uncancel()
             raise ClientGoneError from None
         finally:
             self._is_armed = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archroute_edge.record import Operation
+from archroute_edge.server.http._api_errors import unavailable
+from archroute_edge.server.http._client_watch import uncancel
 from archroute_edge.server.http._forward_paths import FORWARD_PATHS
 
 Endpoint = Callable[[Request, Operation], Awaitable[Response]]
@@ -38,6 +41,10 @@ class ForwardDoor:
         request = Request(scope, receive, send)
         try:
             response = await self._endpoint(request, operation)
+        except asyncio.CancelledError:
+            # The server ends, and waits for no answer any longer.
+            uncancel()
+            response = unavailable("the server is shutting down", "shutting_down").response(scope["path"])
         except Exception as exc:
             kind = next(kind for kind in type(exc).__mro__ if kind in self._handlers)
             answer: Response = await self._handlers[kind](request, exc)

@@ -30,7 +30,7 @@ from archroute_edge.server import MAX_NAME, options, read_options
 from archroute_edge.server.http import _chat as chat
 from archroute_edge.server.http._api_errors import ApiError, ClientGoneError
 from archroute_edge.server.http._bodies import LARGE, read_json
-from archroute_edge.server.http._client_watch import ClientWatch
+from archroute_edge.server.http._client_watch import ClientWatch, uncancel
 from archroute_edge.server.http._decision_endpoint import implicit_session
 from archroute_edge.server.http._forward_paths import FORWARD_PATHS
 from archroute_edge.server.http._serving import Serving, caller_of, client_of, error_responses
@@ -259,6 +259,12 @@ class _PassedOn(Response):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except ClientGoneError:
             pass
+        except asyncio.CancelledError:
+            # The server ends, and waits for no answer any longer.
+            uncancel()
+            last = self._forwarded.break_off("the server is shutting down")
+            if last is not None:
+                await send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
             self._watch.stop()
             await self._forwarded.close()
