@@ -47,7 +47,10 @@ def _base_url(fields: dict[str, Node]) -> str | None:
 
 
 def _joined(address: str, prefix: str) -> str:
-    return f"{address.rstrip('/')}/{prefix.strip('/')}" if prefix.strip("/") else address
+    ending = f"/{prefix.strip('/')}"
+    # Files that Plano itself wrote have the path in both.
+    is_there = ending == "/" or address.rstrip("/").endswith(ending)
+    return address if is_there else address.rstrip("/") + ending
 
 
 def _headers(section: Node) -> dict[str, str]:

@@ -98,6 +98,7 @@ class _Resolver:
         url = self._url(place, name if slash and own is None else "")
         passthrough = self._upstream.passthrough_auth or (place.takes_clients_key and self._upstream.access_key is None)
         added, secrets = self._added()
+        secrets += self._values_in(self._upstream.base_url or "")
         key = None if passthrough else self._key()
         if key is not None:
             secrets.append(key)
@@ -192,7 +193,7 @@ class _Resolver:
             value = self._filled_in(given, "headers")
             if not _HEADER_VALUE.fullmatch(value):
                 raise self._error(f"the header {shorten(name)} has characters that no header can hold", "headers")
-            secrets += [self._environment[each].strip() for each in variables_in(given)]
+            secrets += self._values_in(given)
             if lowered.encode() in CREDENTIALS:
                 secrets.append(value.split(" ")[-1])
             added.append((lowered.encode(), value.encode()))
@@ -214,6 +215,10 @@ class _Resolver:
             return fill_in(text, self._environment)
         except MissingVariableError as exc:
             raise self._missing(exc, *at) from None
+
+    def _values_in(self, text: str) -> list[str]:
+        """The values of the variables in a text; they were there when it was filled in."""
+        return [self._environment[each].strip() for each in variables_in(text)]
 
     def _missing(self, exc: MissingVariableError, *at: str) -> ConfigError:
         return UnsetVariableError(self._whose, exc.name, self._path, self._line(*at))

@@ -104,8 +104,9 @@ _OTHER_SPELLINGS: Final = {
     "do": "digitalocean",
     "do_ai": "digitalocean",
     "lm_studio": "lmstudio",
-    "llama_cpp": "llama-server",
-    "llamacpp": "llama-server",
+    "llama_cpp": "llama_server",
+    "llama.cpp": "llama_server",
+    "llamacpp": "llama_server",
 }
 _BY_NAME: Final = {each.name.replace("-", "_"): each for each in _KNOWN}
 

@@ -35,7 +35,9 @@ class UnsetVariableError(ConfigError):
     """
 
     def __init__(self, whose: str, variable: str, path: Path | None, line: int | None) -> None:
-        super().__init__(f"{whose}: the environment variable {variable} is not set; set it, or remove what needs it", path=path, line=line)
+        super().__init__(
+            f"{whose}: the environment variable {variable} is not set; set it, or remove what needs it", path=path, line=line
+        )
         self.variable = variable
 
 

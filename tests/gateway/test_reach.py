@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from archroute_edge.config import parse_config
 from archroute_edge.errors import ConfigError
-from archroute_edge.gateway import Reach, Target, forwarding_problems
+from archroute_edge.gateway import Gateway, Reach, Target, forwarding_problems
 from archroute_edge.record import Operation
+from tests.gateway.conftest import Kept, ask, request, run
+from tests.upstream import Upstream
 
+PAGE = Path(__file__).parent.parent.parent / "docs" / "gateway.md"
 KEY = "sk-very-secret-key"
 ENVIRONMENT = {"KEY": KEY, "OTHER_KEY": "sk-another-secret", "EMPTY": "", "PORT": "9999"}
 TAIL = "routing_preferences: [{name: bugs, description: mending of bugs}]\n"
@@ -102,6 +107,24 @@ class TestKnownProviders:
         assert str(target.urls["responses"]) == "https://chatgpt.com/backend-api/codex/responses"
 
 
+_ROW = re.compile(r"^\| `([^|]+)` \| ([^|]*) \| ([a-z, ]+) \|$", re.M)
+
+
+def test_the_page_lists_them() -> None:
+    """Every row of the table in docs/gateway.md: names, the address, and the APIs."""
+    rows = _ROW.findall(PAGE.read_text(encoding="utf-8").partition("## Providers")[2].partition("\n## ")[0])
+    assert len(rows) > 20
+    for names, address, operations in rows:
+        for name in names.split("`, `"):
+            given = "" if address.startswith("`") else ", base_url: 'https://mine.example'"
+            target = target_of(f"model: {name}/x, access_key: $KEY{given}", f"{name}/x")
+            assert ", ".join(target.urls) == operations, name
+            expected = address.strip("`") if not given else "https://mine.example" + address.partition("`")[2].strip("`")
+            for operation, url in target.urls.items():
+                path = {"chat": "/chat/completions", "responses": "/responses", "messages": "/messages"}[operation]
+                assert str(url) == expected + path
+
+
 class TestBaseUrl:
     @pytest.mark.parametrize(
         ("base_url", "url"),
@@ -117,6 +140,12 @@ class TestBaseUrl:
     def test_its_path_replaces_the_providers_own(self, base_url: str, url: str) -> None:
         target = target_of(f"model: groq/x, base_url: '{base_url}'", "groq/x")
         assert str(target.urls["chat"]) == url
+
+    @pytest.mark.parametrize("base_url", ["https://api.kimi.com", "https://api.kimi.com/coding/v1"])
+    def test_its_path_may_stand_beside_it(self, base_url: str) -> None:
+        """In files that Plano made from others."""
+        target = target_of(f"model: moonshotai/x, base_url: '{base_url}', base_url_path_prefix: /coding/v1", "x")
+        assert str(target.urls["chat"]) == "https://api.kimi.com/coding/v1/chat/completions"
 
     def test_a_server_of_ones_own_needs_no_key(self) -> None:
         assert headers_of(target_of("model: openai/mine, base_url: 'http://localhost:9/v1'", "mine")) == {}
@@ -157,6 +186,10 @@ class TestCredentials:
         target = target_of(entry, "openai/x")
         assert set(target.secrets) == {KEY.encode(), b"sk-another-secret", b"written-out"}
         assert KEY not in repr(target)
+
+    def test_a_variable_in_an_address_is_a_secret_as_well(self) -> None:
+        target = target_of("model: ollama/x, base_url: 'https://host/v1?key=$KEY'", "ollama/x")
+        assert target.secrets == (KEY.encode(),)
 
     def test_the_clients_own_in_place_of_the_key(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):
@@ -285,3 +318,19 @@ class TestWhatCannotBeReached:
         config = parse_config(text)
         assert [problem.line for problem in forwarding_problems(config, {})] == [2, 4, 6]
         assert forwarding_problems(parse_config(TAIL), {}) == ()
+
+
+def test_a_clients_own_version_of_anthropics_api_passes(upstream: Upstream) -> None:
+    """A default of ours in its place would break what the client's package was made for."""
+    text = "model_providers: [{model: anthropic/x, access_key: $KEY, base_url: BASE}]\n" + TAIL
+    config = parse_config(text.replace("BASE", upstream.url))
+    body = {"model": "anthropic/x", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 9}
+    versions = []
+    for headers in ({}, {"anthropic-version": "2099-01-01", "anthropic-beta": "some-feature"}):
+        gateway = Gateway(config, Kept(), environment=ENVIRONMENT)
+        asked = request(body, "messages", headers={**headers, "x-api-key": "of-the-client"})
+        assert run(gateway, lambda gateway=gateway, asked=asked: ask(gateway, asked)).status == 200  # type: ignore[misc]
+        arrival = upstream.next_arrival()
+        assert arrival.header("x-api-key") == KEY
+        versions.append((arrival.header("anthropic-version"), arrival.header("anthropic-beta")))
+    assert versions == [("2023-06-01", None), ("2099-01-01", "some-feature")]
