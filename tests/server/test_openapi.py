@@ -5,12 +5,14 @@ from __future__ import annotations
 from archroute_edge.routing import RoutingService
 from tests.server.conftest import Client
 from tests.server.test_guard import App
-from tools.measure.server_fuzz import Findings, fuzz_decisions, fuzz_document
 from tools.measure.server_process import ServerProcess
 
 
 def test_made_up_requests_are_answered_as_the_document_says(server: ServerProcess) -> None:
     """`python -m tools.measure.server_fuzz` does the same with thousands of them."""
+    # Here, so that it is loaded where this runs, and not by every process that collects tests: it takes two seconds.
+    from tools.measure.server_fuzz import Findings, fuzz_decisions, fuzz_document
+
     findings = Findings()
     fuzz_document(server.address, 14, 1, findings)
     fuzz_decisions(server.address, 6, 1, findings)
