@@ -63,9 +63,8 @@ COMMANDS = {
     """,
     "archroute serve": f"""
         --affinity-ttl --allowed-host --api-key --api-key-file --calibration --config --deadline --forward --host
-        --implicit-sessions
-        --max-affinity --max-body --model --otel --port --prompt-format --queue --record --record-file --record-max --stdio
-        --switch-over --timeout
+        --implicit-sessions --max-affinity --max-body --model --otel --port --prompt-format --proxy --queue --record
+        --record-file --record-max --stdio --switch-over --timeout
         {_ENGINE}
     """,
 }

@@ -123,6 +123,11 @@ _http = partial(option, heading=_HTTP)
     help="Send requests on to the models of their routes and pass their answers back; else nothing leaves the machine.",
 )
 @_http(
+    "--proxy",
+    metavar="URL",
+    help="With --forward: reach models through this proxy, but those on this machine. Proxies of the environment are not used.",
+)
+@_http(
     "--record",
     type=click.Choice(["requests", CONTENT]),
     is_flag=False,
@@ -183,6 +188,8 @@ def _serve_http(options: Mapping[str, Any]) -> None:
         raise SettingsError(message) from exc
     if options["forward"]:
         _check_gateway()
+    elif options["proxy"] is not None:
+        raise SettingsError("--proxy is for requests that are forwarded; add --forward")
     settings = _settings(options)
     # A server logs what it does while it runs, unlike a command that ends.
     for room in ("server", "gateway"):
@@ -249,7 +256,18 @@ def _past_tries(file: Path, config: RoutingConfig) -> Sequence[PastTry]:
 
 
 def _settings(options: Mapping[str, Any]) -> ServerSettings:
-    same = ("host", "port", "deadline", "timeout", "max_body", "max_affinity", "affinity_ttl", "implicit_sessions", "forward")
+    same = (
+        "host",
+        "port",
+        "deadline",
+        "timeout",
+        "max_body",
+        "max_affinity",
+        "affinity_ttl",
+        "implicit_sessions",
+        "forward",
+        "proxy",
+    )
     most = options["max_body"]
     return ServerSettings(
         **{name: options[name] for name in same},

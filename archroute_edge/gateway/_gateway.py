@@ -52,6 +52,7 @@ class Gateway:
         entries: gets one of every request, when it has ended.
         environment: holds the keys that the configuration names; None for the process's own.
         keep_content: whether entries hold texts.
+        proxy: address of a proxy for all upstreams but those on this machine.
 
     Raises:
         ConfigError: a model cannot be reached as the configuration says: no key, no address, no interface; with file and line.
@@ -64,12 +65,13 @@ class Gateway:
         *,
         environment: Mapping[str, str] | None = None,
         keep_content: bool = False,
+        proxy: str | None = None,
     ) -> None:
         self._entries = entries
         self._environment = environment
         self._keep_content = keep_content
         self._now = self._serving(config)
-        self._client = UpstreamClient()
+        self._client = UpstreamClient(proxy)
         self._shadows = Shadows()
         self.health = Health(config)
         """How the targets do; the record of earlier runs may be filled in."""

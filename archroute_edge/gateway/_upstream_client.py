@@ -1,11 +1,12 @@
 """The HTTP client: sends one request, gives the reply's bytes as they come, and says in one word what went wrong.
 
-It follows no redirects and keeps no cookies, and takes no proxies or credentials from the environment.
+It follows no redirects, keeps no cookies, and takes no proxies and no credentials from the environment.
 """
 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -78,13 +79,20 @@ class UpstreamReply:
 
 
 class UpstreamClient:
-    """Connections to upstreams, kept open between requests."""
+    """Connections to upstreams, kept open between requests.
 
-    def __init__(self) -> None:
+    Args:
+        proxy: address of a proxy for all upstreams but those on this machine.
+    """
+
+    def __init__(self, proxy: str | None = None) -> None:
         limits = httpx2.Limits(
             max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_IDLE, keepalive_expiry=_IDLE_S
         )
-        self._transport = httpx2.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits)
+        self._direct = httpx2.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits)
+        self._proxied = self._direct
+        if proxy is not None:
+            self._proxied = httpx2.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits, proxy=proxy)
 
     async def send(self, url: URL, headers: Headers, body: bytes, *, stall: float) -> UpstreamReply:
         """The reply to a POST request, once its head is there. Cancelling it closes the connection.
@@ -101,11 +109,21 @@ class UpstreamClient:
         limits = {"connect": min(stall, _CONNECT_S), "read": stall, "write": stall, "pool": _CONNECT_S}
         with _failures():
             request = httpx2.Request("POST", url, headers=list(headers), content=body, extensions={"timeout": limits})
-            return UpstreamReply(await self._transport.handle_async_request(request))
+            transport = self._proxied if self._proxied is self._direct or not _is_here(url.host) else self._direct
+            return UpstreamReply(await transport.handle_async_request(request))
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._transport.aclose()
+        await self._direct.aclose()
+        await self._proxied.aclose()
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 @cache

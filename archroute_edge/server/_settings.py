@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from archroute_edge.errors import RouteTableError, SettingsError
 from archroute_edge.routes import RouteTable
@@ -50,6 +51,7 @@ class ServerSettings:
         affinity_ttl: seconds that a session is remembered after its decision.
         implicit_sessions: whether a conversation is a session without a header that names one.
         forward: whether requests go on to the models of their routes; else nothing leaves the machine.
+        proxy: address of a proxy through which requests are forwarded, but to models on this machine.
         keep_content: whether entries hold texts.
 
     Raises:
@@ -69,6 +71,7 @@ class ServerSettings:
     affinity_ttl: float = DEFAULT_AFFINITY_TTL_S
     implicit_sessions: bool = False
     forward: bool = False
+    proxy: str | None = field(default=None, repr=False)
     keep_content: bool = False
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class ServerSettings:
         ):
             raise SettingsError("the API key must be printable ASCII without blanks, and not empty")
 
+        if self.proxy is not None and not _is_proxy(self.proxy):
+            raise SettingsError("the proxy must be an address such as http://proxy.example:3128")
         for name in self.allowed_hosts:
             if not name or "/" in name or (":" in name and not _is_address(name)):
                 raise SettingsError(f"allowed host {name!r}: give a name or an address, without scheme and port")
@@ -117,6 +122,15 @@ class StdioSettings:
 
     max_line: int = DEFAULT_MAX_BODY
     deadline: float | None = None
+
+
+def _is_proxy(address: str) -> bool:
+    try:
+        found = urlsplit(address)
+        # Asking for a port that is none raises.
+        return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        return False
 
 
 def _is_address(name: str) -> bool:

@@ -401,6 +401,19 @@ def test_tokens_count_against_the_limit_of_a_key(upstream: Upstream, kept: Kept)
     assert kept[0].client == "alice"
 
 
+def test_a_proxy_leads_to_other_machines_only(upstream: Upstream, second: Upstream, kept: Kept, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    config = configure({"p/far": "http://models.invalid/v1", "p/near": second.url})
+    gateway = Gateway(config, kept, proxy=upstream.address)
+
+    async def both() -> list[int]:
+        return [(await ask(gateway, request({"model": model}))).status for model in ("p/far", "p/near")]
+
+    assert run(gateway, both) == [200, 200]
+    assert upstream.next_arrival().path == "http://models.invalid/v1/chat/completions"
+    assert len(second.arrivals) == 1
+
+
 def test_texts_are_kept_only_if_they_are_asked_for(upstream: Upstream, kept: Kept) -> None:
     gateway = Gateway(configure({"p/one": upstream.url}), kept, keep_content=True)
     run(gateway, lambda: ask(gateway, request({"model": "p/one", "messages": "hello"})))

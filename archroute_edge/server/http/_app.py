@@ -189,7 +189,8 @@ class ServerApp:
 def _gateway(serving: Serving) -> Gateway:
     from archroute_edge.gateway import Gateway
 
-    return Gateway(serving.config, serving.entries, keep_content=serving.settings.keep_content)
+    settings = serving.settings
+    return Gateway(serving.config, serving.entries, keep_content=settings.keep_content, proxy=settings.proxy)
 
 
 def probes(serving: Serving) -> APIRouter:
