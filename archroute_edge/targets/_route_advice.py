@@ -34,6 +34,8 @@ _UNRELATED: Final = 0.18
 _NEARER: Final = 0.3
 _N_TOKENS: Final = 256
 _LEAST_WORDS: Final = 3
+# Of two such windows, all latencies of one above all of the other are just beyond four standard deviations.
+_CANARY_WINDOW: Final = 33
 _WORD: Final = re.compile(r"[^\W_]+")
 _DEFAULT_REMEDY: Final = "mark one with 'default: true' or 'default_model'"
 
@@ -80,7 +82,7 @@ def advice(config: RoutingConfig, embed: Embed | None = None) -> list[Advice]:
     except ArchRouteError as exc:
         logger.warning("the routes were not compared with each other: %s", exc)
     found.sort(key=lambda item: item.line or 0)
-    return found + [Advice(message) for message in _about_table(config.table, config)]
+    return found + [Advice(message) for message in (*_about_canaries(config), *_about_table(config.table, config))]
 
 
 def _about(route: Route, config: RoutingConfig) -> Iterator[str]:
@@ -142,6 +144,16 @@ def _compared(config: RoutingConfig, embed: Embed) -> Iterator[Advice]:
 def _differs(route: Route, own: float, nearest: float) -> bool:
     # A name in one script and a description in another are not compared: such vectors lie apart whatever they say.
     return route.name.isascii() == route.description.isascii() and (own < _UNRELATED or nearest - own > _NEARER)
+
+
+def _about_canaries(config: RoutingConfig) -> Iterator[str]:
+    for kind, rules in (("route", config.forward.routes), ("alias", config.forward.aliases)):
+        for name, rule in rules.items():
+            if rule.canary is not None and rule.canary.window < _CANARY_WINDOW:
+                yield (
+                    f"the canary of the {kind} {shorten(name)} is compared by {rule.canary.window} requests, which show no "
+                    f"difference in latency that is beyond chance; {_CANARY_WINDOW} may, 100 do"
+                )
 
 
 def _about_table(table: RouteTable, config: RoutingConfig) -> Iterator[str]:

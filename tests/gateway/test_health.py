@@ -196,6 +196,16 @@ def test_a_slow_canary_is_withdrawn(clock: Clock) -> None:
     assert not health.is_withdrawn(Place("route", "poems"), "a/new")
 
 
+@pytest.mark.parametrize("window", [32, 33])
+def test_the_smallest_window_that_shows_a_difference_in_latency(clock: Clock, window: int) -> None:
+    """archroute check warns about smaller ones."""
+    health = Health(on_trial(window), clock)
+    for _ in range(window):
+        health.ended("a/old", True, 1.0, [BUGS])
+        health.ended("a/new", True, 1000.0, [BUGS])
+    assert health.is_withdrawn(BUGS, "a/new") == (window == 33)
+
+
 def test_windows_slide(clock: Clock) -> None:
     """Errors of long ago are forgotten, on both sides."""
     health = Health(on_trial(), clock)

@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archroute_edge.config import Advice, ForwardSettings, ModelFacts, Price, RoutingConfig, load_config, parse_config
+from archroute_edge.config import (
+    Advice,
+    Canary,
+    ForwardSettings,
+    ModelFacts,
+    Price,
+    RoutingConfig,
+    TrafficRule,
+    load_config,
+    parse_config,
+)
 from archroute_edge.engine import Vectors
 from archroute_edge.errors import ModelFileError
 from archroute_edge.evaluation import shipped_cases
@@ -161,6 +171,15 @@ def test_policies_whose_figures_are_not_known(policy: str, priced: set[str], exp
     found = [item.message for item in advice(config, no_vectors) if "prefers" in item.message]
     assert len(found) == (expected is not None)
     assert all(str(expected) in message for message in found)
+
+
+@pytest.mark.parametrize("window", [32, 33])
+def test_a_canary_that_nothing_can_withdraw_for_its_latency(window: int) -> None:
+    text = "default_model: a/b\nrouting_preferences: [{name: general questions, description: questions on any subject}]"
+    rules = {"general questions": TrafficRule(canary=Canary("a/b", window))}
+    config = replace(parse_config(text), forward=ForwardSettings(routes=rules))
+    found = [item.message for item in advice(config, no_vectors) if "canary" in item.message]
+    assert len(found) == (window < 33)
 
 
 def test_a_route_without_models_among_routes_with_models() -> None:
