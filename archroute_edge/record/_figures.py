@@ -198,7 +198,7 @@ def moment(seconds: float) -> str:
 def conclusion(report: TrafficReport) -> list[str]:
     """What the reader came for."""
     models = [f"{percent(group.share)} to {_name(group.name)}" for group in report.models[:3]]
-    lines = [f"{report.requests:,} requests, {', '.join(models)}"]
+    lines = [f"{report.requests:,} request{'s' * (report.requests != 1)}, {', '.join(models)}"]
     known = report.money
     if known.priced:
         shadows = f" and {money(known.shadows)} on shadows" if known.shadows else ""

@@ -38,7 +38,7 @@ def traffic_page(report: TrafficReport, made: str) -> Page:
     if several:
         page.figure(_stacked(report, over_time.routes), f"Requests a {_unit(over_time.unit)} by route.")
     page.table(figures.group_table("Routes", report.routes), heading=False)
-    if report.money.priced and report.money.default:
+    if several and report.money.priced and report.money.default:
         page.heading("Money")
         page.figure(_money(report), "What was spent, and what the default model alone would have cost, summed up over time.")
     page.table(figures.money_table("Tokens and money, by model", report.models))
@@ -99,16 +99,16 @@ def _stacked(report: TrafficReport, counts: dict[str, list[int]]) -> Figure:
             axes.bar(dates, values, _widths(report), bottom, align="edge", color=colour, label=name)
             bottom = [low + value for low, value in zip(bottom, values, strict=True)]
         axes.set(ylabel=f"requests a {_unit(report.over_time.unit)}")
-        _over_time(axes)
+        _over_time(axes, report)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return drawn
 
 
 def _widths(report: TrafficReport) -> list[float]:
-    """Of the bars, in days; the last bucket is as wide as the one before."""
+    """Of the bars of several buckets, in days; the last one is as wide as the one before."""
     starts = report.over_time.starts
     widths = [0.9 * (end - begin) / 86_400 for begin, end in itertools.pairwise(starts)]
-    return [*widths, widths[-1] if widths else 0.9]
+    return [*widths, widths[-1]]
 
 
 def _money(report: TrafficReport) -> Figure:
@@ -121,7 +121,7 @@ def _money(report: TrafficReport) -> Figure:
         axes.plot(dates, spent, color=COLOURS[0], label="spent")
         axes.set(ylabel="US dollars")
         axes.set_ylim(bottom=0)
-        _over_time(axes)
+        _over_time(axes, report)
         axes.legend(loc="upper left")
     return drawn
 
@@ -160,7 +160,7 @@ def _median_over_time(report: TrafficReport) -> Figure:
         above.set_ylim(bottom=0)
         below.bar(dates, over_time.failed, _widths(report), align="edge", color=COLOURS[7])
         below.set(ylabel="failed")
-        _over_time(below)
+        _over_time(below, report)
     return drawn
 
 
@@ -191,9 +191,12 @@ def _differences(report: TrafficReport, name: str) -> Figure:
     return drawn
 
 
-def _over_time(axes: Any) -> None:
+def _over_time(axes: Any, report: TrafficReport) -> None:
+    """Dates below; the axis is as long as the buckets are, since few of them have no length of their own."""
+    dates = _dates(report)
+    axes.set_xlim(dates[0], dates[-1] + datetime.timedelta(days=_widths(report)[-1] / 0.9))
     # Without types of its own, unlike the rest of matplotlib.
-    dates: Any = importlib.import_module("matplotlib.dates")
-    locator = dates.AutoDateLocator(maxticks=9)
+    module: Any = importlib.import_module("matplotlib.dates")
+    locator = module.AutoDateLocator(maxticks=9)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(module.ConciseDateFormatter(locator))

@@ -163,12 +163,16 @@ def test_a_record_without_such_requests_is_an_error(run: Run, file: Path, option
     assert (result.exit_code, "no such requests" in result.stderr) == (2, True)
 
 
-def test_decisions_alone_make_a_report(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "requests.sqlite"
+@pytest.mark.parametrize("minutes", [0, 8])
+def test_few_requests_make_a_page(run: Run, tmp_path: Path, minutes: int) -> None:
+    """Of one bucket no curve can be drawn; two are the fewest."""
+    file, html = tmp_path / "requests.sqlite", tmp_path / "report.html"
     with closing(Recorder(file)) as recorder:
         recorder.add(Entry("a", 1.0, "route", "completed", 200, route="one"))
-    found = json.loads(run("report", "--json", "--html", str(tmp_path / "r.html"), "--record-file", str(file)).stdout)
-    assert (found["requests"], found["forwarded"], found["money"]["spent"]) == (1, 0, None)
+        recorder.add(entry(1, time=1.0 + 60 * minutes, content=None))
+    found = json.loads(run("report", "--json", "--html", str(html), "--record-file", str(file)).stdout)
+    assert (found["requests"], found["forwarded"], found["money"]["spent"]) == (2, 1, 0.0125)
+    assert html.read_text(encoding="utf-8").count("<svg") == (2 if minutes == 0 else 6)
 
 
 @pytest.mark.parametrize(("span", "unit"), [(60, "minute"), (86_400, "hour"), (40 * 86_400, "day"), (300 * 86_400, "week")])
