@@ -187,6 +187,8 @@ def _serve_http(options: Mapping[str, Any]) -> None:
         message = f"archroute serve needs {missing}, which is not installed: pip install 'archroute-edge[server]'"
         raise SettingsError(message) from exc
     if options["forward"]:
+        if options["config"] is None:
+            raise SettingsError("--forward needs --config: the example routes do not say how their models are reached")
         _check_gateway()
     elif options["proxy"] is not None:
         raise SettingsError("--proxy is for requests that are forwarded; add --forward")

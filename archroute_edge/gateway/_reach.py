@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from archroute_edge.config import ModelDefinition, RoutingConfig, shorten
 from archroute_edge.errors import ConfigError
 from archroute_edge.gateway._connections import connect
-from archroute_edge.gateway._reachability import client_key, forwarding_notes, models_to_reach
+from archroute_edge.gateway._reachability import (
+    client_key,
+    forwarding_notes,
+    forwarding_problems,
+    models_to_reach,
+)
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._upstream_client import URL, InvalidURL
 from archroute_edge.targets import model_facts
@@ -38,6 +43,9 @@ class Reach:
         self._targets: dict[str, Target] = {}
         self._wildcards: dict[str, Target] = {}
         self._own_names: dict[str, str] = {}
+        problems = forwarding_problems(config, environment)
+        if problems:
+            raise _all_in_one(problems)
         for note in forwarding_notes(config):
             logger.warning("%s", note.message)
         for each in models_to_reach(config):
@@ -102,6 +110,15 @@ class Reach:
         timeout = self._first_byte_timeout(model)
         upstream_model = model.partition("/")[2]
         return replace(self._wildcards[prefix], model=model, upstream_model=upstream_model, first_byte_timeout=timeout)
+
+
+def _all_in_one(problems: Sequence[ConfigError]) -> ConfigError:
+    """The first problem, which says how many there are."""
+    first, n_more = problems[0], len(problems) - 1
+    if not n_more:
+        return first
+    more = "1 more problem" if n_more == 1 else f"{n_more} more problems"
+    return ConfigError(f"{first.message} (and {more}; archroute check names them)", path=first.path, line=first.line)
 
 
 def _other_names(config: RoutingConfig) -> Iterator[tuple[str, str]]:

@@ -42,3 +42,15 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ))
     assert "pip install 'archroute-edge[server]'" in one_line(done)
+
+
+def test_a_model_that_cannot_be_reached_is_one_line(run: Run, tmp_path: Path) -> None:
+    assert one_line(run("serve", "--forward")).startswith("--forward needs --config")
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        "model_providers:\n  - {model: openai/a, access_key: $NOT_SET_ANYWHERE, default: true}\n"
+        "routing_preferences: [{name: poems, description: Writing of poems}]\n",
+        encoding="utf-8",
+    )
+    message = one_line(run("serve", "--forward", "--config", str(path), "--model", "mini", "--port", "0"))
+    assert message.startswith(f"{path}:2: 'openai/a' cannot be reached: the environment variable NOT_SET_ANYWHERE is not set")

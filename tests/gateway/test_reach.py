@@ -317,6 +317,9 @@ class TestWhatCannotBeReached:
         )
         config = parse_config(text)
         assert [problem.line for problem in forwarding_problems(config, {})] == [2, 4, 6]
+        with pytest.raises(ConfigError, match=r"'openai/x'.*\(and 2 more problems; archroute check names them\)") as caught:
+            Reach(config, {})
+        assert caught.value.line == 2
         assert forwarding_problems(parse_config(TAIL), {}) == ()
 
 
