@@ -63,8 +63,8 @@ READ_AT_IMPORT = ("HF_HUB", "HF_HOME", "HF_ENDPOINT")
 
 TOGETHER = "all-settings-of-the-hub"
 
-WHOLE = ("no-home",)
-"""Where every command is run, beside all settings of the hub together; in the others those that look for the folders."""
+NO_HOME = ("route", "pull", "list", "path", "doctor")
+"""What is run without a home and without a cache; every command is without a home and with all settings of the hub."""
 
 NEED_A_FOLDER = {"pull", "doctor"}
 """The first has to write there, and the other says what is wrong."""
@@ -91,7 +91,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, kernel_verdict: Path, ran
         for name, changes in HUB_SETTINGS.items()
     }
     together = {key: value for changes in reversed(HUB_SETTINGS.values()) for key, value in changes.items()}
-    environments[TOGETHER] = {"variables": {**usual, **together}, "commands": list(COMMANDS)}
+    homeless = {name: value for name, value in usual.items() if name != "HOME"}
+    environments[TOGETHER] = {"variables": {**homeless, **together}, "commands": list(COMMANDS), "no_user": True}
     for name, changes in FOLDERS.items():
         variables: dict[str, str | None] = {**usual, **changes}
         if "HOME" in changes and "ARCHROUTE_CACHE_DIR" not in changes:
@@ -100,7 +101,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, kernel_verdict: Path, ran
         environments[name] = {"variables": found, "no_user": changes.get("HOME", "") is None}
         # Which model is taken by default depends on the folder of models alone.
         route = "route" if name.startswith("models") else "route-small"
-        environments[name]["commands"] = list(COMMANDS) if name in WHOLE else [route, "doctor"]
+        environments[name]["commands"] = list(NO_HOME) if name == "no-home" else [route, "doctor"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.cli.every_command", str(folder), str(model), str(random_encoder)],
         input=json.dumps(environments),
