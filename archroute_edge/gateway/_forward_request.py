@@ -40,6 +40,7 @@ class ForwardRequest:
         client: name of the client's API key.
         server_key_in: the header that held the server's API key, in lower case; None if it asks for none.
         started: when it came, as ``time.perf_counter`` has it.
+        query: what stands behind the path, as it goes upstream; empty for nothing.
     """
 
     operation: Operation
@@ -51,6 +52,7 @@ class ForwardRequest:
     client: str | None
     server_key_in: bytes | None
     started: float
+    query: bytes = b""
 
     @property
     def model(self) -> str:

@@ -105,7 +105,7 @@ class Forwarded:
                 self._ends.add(chunk)
                 yield chunk
         except UpstreamError as exc:
-            logger.warning("an answer broke off: %s", exc)
+            logger.warning("%s: its answer broke off: %s", began.model, exc)
             self._end("failed", "broken_answer")
             raise BrokenAnswerError from exc
         self._end("completed", None)
@@ -140,7 +140,7 @@ class Forwarded:
         if problem is None and not is_whole and not _is_framed(began):
             problem = "it ended without its last event"
         if problem is not None and not is_whole:
-            logger.warning("a stream broke off: %s", problem)
+            logger.warning("%s: its stream broke off: %s", began.model, problem)
             self._end("failed", "broken_stream")
             yield (b"\n\n" if is_cut else b"") + error_event(self._operation, _BROKE, "broken_stream", tail)
             return

@@ -18,7 +18,7 @@ from archroute_edge.gateway._headers import Headers, reply_headers, upstream_hea
 from archroute_edge.gateway._model_span import replace_model
 from archroute_edge.gateway._stream import has_event
 from archroute_edge.gateway._target import Target
-from archroute_edge.gateway._upstream_client import UpstreamClient, UpstreamError, UpstreamReply
+from archroute_edge.gateway._upstream_client import OVERLOADED, UpstreamClient, UpstreamError, UpstreamReply
 from archroute_edge.gateway._usage import read_error_event
 from archroute_edge.record import Try
 
@@ -29,7 +29,7 @@ _MISCONFIGURED: Final = {401: "not_authorised", 402: "not_paid", 403: "not_autho
 _LONGEST_HEAD: Final = 64 << 10
 """Bytes of a stream that are held until its first event."""
 _LONGEST_ERROR: Final = 1 << 20
-_ERROR_BODY_S: Final = 5.0
+_ERROR_BODY_S: Final = 2.0
 _LONGEST_MESSAGE: Final = 1000
 _CLIENTS_FAULT: Final = (400, 413, 422)
 _REDACTED: Final = b"[redacted]"
@@ -46,8 +46,9 @@ class Whole:
 
 @dataclass(frozen=True)
 class Began:
-    """A reply whose first bytes are there, and whose others still come."""
+    """A reply of ``model`` whose first bytes are there, and whose others still come."""
 
+    model: str
     reply: UpstreamReply
     chunks: AsyncIterator[bytes]
     head: bytes
@@ -131,7 +132,10 @@ class Trier:
         body = (
             request.raw if target.upstream_model == request.body["model"] else replace_model(request.raw, target.upstream_model)
         )
-        return await self._client.send(target.urls[operation], headers, body, stall=self._stall)
+        url = target.urls[operation]
+        if request.query:
+            url = url.copy_with(query=request.query)
+        return await self._client.send(url, headers, body, stall=self._stall)
 
     async def _began(self, target: Target, reply: UpstreamReply, started: float) -> TryResult:
         """The answer, once it has a first byte, or a first event."""
@@ -151,7 +155,9 @@ class Trier:
         error = read_error_event(head) if is_events else None
         if error is not None:
             return self._began_with_error(target, reply, started, error)
-        return TryResult(target, self._noted(target, started, reply.status, None), Began(reply, chunks, head, is_events))
+        return TryResult(
+            target, self._noted(target, started, reply.status, None), Began(target.model, reply, chunks, head, is_events)
+        )
 
     def _began_with_error(self, target: Target, reply: UpstreamReply, started: float, error: dict[str, Any]) -> TryResult:
         """A stream whose first event is an error. Nothing has gone to the client, so it counts as the status that it names."""
@@ -199,11 +205,14 @@ class Trier:
         return Whole(reply.status, headers, _redacted(bytes(body), target.secrets))
 
     def _failed(self, target: Target, started: float, word: str, message: str, reply: UpstreamReply | None) -> TryResult:
-        status = 504 if word == "timeout" else 502
+        # No target is to blame if too much is under way here, and none would fare better.
+        is_overloaded = word == OVERLOADED
+        status = 503 if is_overloaded else 504 if word == "timeout" else 502
         logger.warning("%s: %s (%s)", target.model, message, word)
         body = self._error(status, f"{target.model} does not answer: {message}", word)
         whole = Whole(status, [(b"content-type", b"application/json")], body)
-        return TryResult(target, self._noted(target, started, None if reply is None else reply.status, word), whole=whole)
+        noted = self._noted(target, started, None if reply is None else reply.status, word)
+        return TryResult(target, noted, whole=whole, is_final=is_overloaded)
 
     def _error(self, status: int, message: str, code: str) -> bytes:
         return dump(error_body(self._request.operation, status, message, code))

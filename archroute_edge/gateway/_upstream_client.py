@@ -29,6 +29,9 @@ _MOST_IDLE: Final = 32
 _IDLE_S: Final = 4.0
 _CONNECT_S: Final = 10.0
 
+OVERLOADED: Final = "overloaded"
+"""The word for too many requests at once."""
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -138,7 +141,7 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except httpx2.PoolTimeout as exc:
-        raise UpstreamError("overloaded", "too many requests are on their way to upstreams") from exc
+        raise UpstreamError(OVERLOADED, "too many requests are on their way to upstreams") from exc
     except httpx2.ConnectTimeout as exc:
         raise UpstreamError("timeout", "no connection in time") from exc
     except httpx2.TimeoutException as exc:

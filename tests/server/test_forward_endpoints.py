@@ -115,6 +115,12 @@ def test_other_apis_are_routed(http: httpx.Client, upstream: Upstream, path: str
     assert (reply.status_code, reply.headers["x-archroute-route"]) == (200, "bug_fixing")
 
 
+@pytest.mark.parametrize(("query", "passed"), [("?beta=true", "?beta=true"), ("?key=of-the-client", "")])
+def test_a_query_stays_but_for_anthropics_own(http: httpx.Client, upstream: Upstream, query: str, passed: str) -> None:
+    http.post(f"/v1/messages{query}", json={**BUG, "model": "m/c"})
+    assert upstream.next_arrival().path == f"/v1/messages{passed}"
+
+
 @pytest.mark.parametrize(("model", "target"), [("m/c", "c"), ("fast", "b")])
 def test_models_and_aliases_go_there_directly(http: httpx.Client, upstream: Upstream, model: str, target: str) -> None:
     reply = http.post("/v1/chat/completions", json={**BUG, "model": model})

@@ -56,7 +56,7 @@ class ClientKeys:
     @property
     def hint(self) -> str:
         """What to send, for a message."""
-        more = ", or x-archroute-key: KEY" if len(self._headers) > 1 else ""
+        more = ", x-api-key: KEY, or x-archroute-key: KEY" if len(self._headers) > 1 else ""
         return f"send the server's API key: Authorization: Bearer KEY{more}"
 
     def find(self, headers: Headers) -> KeyFound | None:

@@ -44,6 +44,7 @@ _CONVERSATION: Final = {
 }
 # What a browser sends along. A page elsewhere can send any text with a plain form, and these headers give it away.
 _OF_BROWSERS: Final = ("origin", "referer", "sec-fetch-site", "cookie")
+_BETA: Final = b"beta=true"
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _DESCRIPTIONS: Final[Mapping[Operation, str]] = {
@@ -130,6 +131,7 @@ async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request,
         client=client,
         server_key_in=server_key_in.encode("ascii") if server_key_in is not None else None,
         started=started,
+        query=_query(request, operation),
     )
     watch = ClientWatch(request.receive)
     try:
@@ -142,6 +144,12 @@ async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request,
     if hasattr(request.state, "give_back"):
         request.state.give_back()
     return _PassedOn(forwarded, watch)
+
+
+def _query(request: Request, operation: Operation) -> bytes:
+    """What goes upstream of a query: Anthropic's clients say there that they use what is new. A key may stand in others."""
+    query: bytes = request.scope["query_string"]
+    return query if operation == "messages" and query == _BETA else b""
 
 
 def _own_names(serving: Serving) -> set[str]:
