@@ -139,9 +139,18 @@ class Recorder:
     def _insert(self, connection: sqlite3.Connection, entry: Entry) -> None:
         try:
             insert(connection, rows_of(entry))
-        except (TypeError, ValueError, OverflowError, sqlite3.InterfaceError, sqlite3.IntegrityError) as exc:
-            # What can never be written must not hold up the others.
-            logger.warning("a request is missing in the record: %s", exc)
+        except (sqlite3.OperationalError, sqlite3.InternalError):
+            raise
+        except sqlite3.DatabaseError as exc:
+            # The damage of a file has no class of its own.
+            if type(exc) is sqlite3.DatabaseError:
+                raise
+            self._leave_out(exc)
+        except Exception as exc:  # noqa: BLE001 - what can never be written must not hold up the others
+            self._leave_out(exc)
+
+    def _leave_out(self, exc: Exception) -> None:
+        logger.warning("a request is missing in the record: %s", exc)
 
     def _written(self, count: int) -> None:
         with self._changed:

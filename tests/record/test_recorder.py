@@ -50,10 +50,13 @@ def test_a_text_that_is_no_unicode_does_not_lose_its_request(file: Path) -> None
     assert kept(file)[0].content == Content("half ?", None)
 
 
-def test_what_cannot_be_written_holds_nothing_up(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    record(file, entry(1, usage=Usage(input=1 << 70)), entry(2))
+@pytest.mark.parametrize("wrong", [{"usage": Usage(input=1 << 70)}, {"cost": object()}, {"status": None}, {"usage": None}])
+def test_what_cannot_be_written_holds_nothing_up(
+    file: Path, caplog: pytest.LogCaptureFixture, wrong: dict[str, object]
+) -> None:
+    record(file, entry(1, **wrong), entry(2))
     assert [each.id for each in kept(file)] == [entry(2).id]
-    assert "missing" in caplog.text
+    assert "missing in the record" in caplog.text
 
 
 def test_only_the_user_may_read_it(file: Path) -> None:
@@ -164,6 +167,25 @@ def test_a_file_that_is_moved_away_gets_a_successor(file: Path) -> None:
         recorder.add(entry(2))
     assert [each.id for each in kept(file)] == [entry(2).id]
     assert [each.id for each in kept(file.with_name(f"old-{file.name}"))] == [entry(1).id]
+
+
+def test_a_reader_that_never_ends_stops_the_record_before_the_disk_is_full(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its view of the file keeps SQLite from emptying the log beside it."""
+    monkeypatch.setattr("archroute_edge.record._pruning._LARGEST_LOG", 200_000)
+    monkeypatch.setattr("archroute_edge.record._database.LOCK_WAIT_S", 0.1)
+    record(file, entry(1))
+    with closing(Recorder(file, keep_content=True, retry=0.05)) as recorder:
+        with open_record(file) as reading:
+            reading.connection.execute("BEGIN")
+            assert len(reading.entries()) == 1
+            recorder.add(entry(2, content=Content("a" * 300_000, None)))
+            until(lambda: recorder.has_failed)
+        recorder.add(entry(3))
+        until(lambda: not recorder.has_failed)
+    assert [int(each.id, 16) for each in kept(file)] == [1, 2, 3]
+    assert "cannot be emptied" in caplog.text
 
 
 def test_what_waits_while_the_file_is_locked_is_bounded_and_written_later(file: Path) -> None:
