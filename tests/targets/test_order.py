@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from archroute_edge.config import (
     Canary,
@@ -346,3 +348,39 @@ def test_a_model_over_the_cap_is_not_kept_if_it_cannot_answer() -> None:
     anchor = Anchor("a/old", "a/old", 1000)
     order = order_targets(config, "r", now=0, anchor=anchor, knowledge=Known(resting=("a/old",)))
     assert (order.first, order.reason) == ("a/one", "listed")
+
+
+_SOME = st.sets(st.sampled_from(["a/one", "a/two", "a/three"]))
+
+
+@settings(max_examples=40)
+@given(
+    resting=_SOME,
+    withdrawn=_SOME,
+    unfit=_SOME,
+    policy=st.sampled_from(["none", "cheapest", "fastest"]),
+    weights=st.dictionaries(st.sampled_from(["a/one", "a/two", "a/three"]), st.sampled_from([1.0, 5.0])),
+    present=st.sampled_from([None, "a/one", "a/two"]),
+)
+def test_whatever_is_known_the_first_is_one_that_can_answer(
+    resting: set[str],
+    withdrawn: set[str],
+    unfit: set[str],
+    policy: SelectionPolicy,
+    weights: dict[str, float],
+    present: str | None,
+) -> None:
+    """Each step of the order alone is right; a later one must not bring back what an earlier one has left out."""
+    rule = TrafficRule(weights=weights, canary=Canary("a/three"))
+    facts = {model: ModelFacts(context_window=10, price=Price(1.0, 1.0)) for model in sorted(unfit)}
+    config = replace(LISTED, selection={"r": policy}, forward=ForwardSettings(models=facts, routes={"r": rule}))
+    known = Known({"a/two": 5.0}, tuple(resting), tuple((Place("route", "r"), model) for model in withdrawn))
+    anchor = None if present is None else Anchor(present, present)
+    order = order_targets(config, "r", facts=RequestFacts(20), key="k", now=0, knowledge=known, anchor=anchor)
+    fitting = {"a/one", "a/two", "a/three"} - unfit or {"a/one", "a/two", "a/three"}
+    able = fitting - withdrawn or fitting
+    assert set(order.models) == able
+    awake = able - resting or able
+    assert order.first in awake
+    if present in awake and order.reason != "none_fits":
+        assert order.first == present
