@@ -27,6 +27,13 @@ def test_the_examples_are_sound(run: Run, path: Path) -> None:
         assert line.startswith((f"{path}: ignored in ", f"{path}: serve --forward needs environment variables"))
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_can_be_forwarded_by_if_their_keys_are_set(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for provider in ("OPENAI", "ANTHROPIC", "GROQ"):
+        monkeypatch.setenv(f"{provider}_API_KEY", "a-key-of-a-test")
+    assert json.loads(run("check", str(path), "--json").stdout)["forwarding"] == []
+
+
 def test_advice_is_a_warning_with_its_line_and_leaves_the_exit_code(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "routes.yaml"
     path.write_text("routing_preferences:\n  - name: a\n    description: things\n", encoding="utf-8")
