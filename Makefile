@@ -18,7 +18,7 @@ quoted = '$(subst ','\'',$(1))'
 # What is installed for an extra; nothing to do takes a moment.
 install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU))
 
-.PHONY: demo test quick test-training test-apps test-package test-hub test-pythons check model peers format clean
+.PHONY: demo test quick test-training test-apps test-package test-hub test-litellm test-pythons check model peers format clean
 
 demo: $(BIN)/python
 	@$(call install)
@@ -55,6 +55,13 @@ test-package: $(BIN)/python
 test-hub: $(BIN)/python
 	@$(call install,dev)
 	@$(BIN)/python -m tools.release.suite --ends-of huggingface-hub -- tests/models
+
+# LiteLLM with a server of ours as its api_base, in an environment of its own.
+test-litellm: $(BIN)/python
+	@$(call install,dev)
+	@test -x build/litellm/bin/python || $(BIN)/python -m venv build/litellm
+	@build/litellm/bin/python -m pip install --quiet --disable-pip-version-check 'litellm>=1.110,<1.111'
+	@$(BIN)/python -m tools.measure.server_litellm build/litellm/bin/python
 
 # Every Python that the package is for and that is on this machine, or those that PYTHONS names ("3.10 3.13").
 test-pythons: $(BIN)/python
