@@ -220,7 +220,7 @@ def _make_private(file: Path) -> None:
         # A disk that has no room, or may not be written now, may have or be so later.
         if exc.errno in _PASSING:
             raise sqlite3.OperationalError(exc.strerror or str(exc)) from exc
-        raise RecordError(f"{file}: requests cannot be recorded there: {exc.strerror or exc}") from exc
+        raise RecordError(f"{file}: requests cannot be recorded there ({exc.strerror or exc}); name another file") from exc
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
