@@ -164,6 +164,12 @@ class TestBaseUrl:
         assert headers_of(target, "messages") == {b"x-api-key": KEY.encode()}
         assert target.provider == "deepseek"
 
+    def test_bedrocks_api_that_is_openais(self) -> None:
+        address = "base_url: 'https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1', provider_interface: openai"
+        target = target_of(f"model: amazon_bedrock/gpt-oss, access_key: $KEY, {address}", "gpt-oss")
+        assert str(target.urls["chat"]) == "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1/chat/completions"
+        assert target.provider == "aws.bedrock"
+
     def test_archgw_names_the_provider_by_its_interface_alone(self) -> None:
         target = target_of("name: big, model: claude-x, provider_interface: claude, access_key: $KEY", "big")
         assert str(target.urls["messages"]) == "https://api.anthropic.com/v1/messages"
@@ -180,6 +186,10 @@ class TestCredentials:
         entry = "model: openai/x, access_key: $KEY, headers: {X-Team: 'team of ${PORT}', Authorization: Basic $OTHER_KEY}"
         target = target_of(entry, "openai/x")
         assert headers_of(target) == {b"x-team": b"team of 9999", b"authorization": b"Basic sk-another-secret"}
+
+    def test_a_credential_among_the_headers_is_a_key(self) -> None:
+        entry = "model: azure_openai/x, base_url: 'https://mine.openai.azure.com', headers: {Authorization: Bearer $KEY}"
+        assert headers_of(target_of(entry, "x")) == {b"authorization": b"Bearer " + KEY.encode()}
 
     def test_secrets_are_what_must_not_come_back(self) -> None:
         entry = "model: openai/x, access_key: $KEY, headers: {X-Auth: 'v=$OTHER_KEY', X-Api-Key: written-out}"
