@@ -32,6 +32,7 @@ from archroute_edge.config._keys import (
 )
 from archroute_edge.config._models import ModelSection
 from archroute_edge.config._node import Node, shorten
+from archroute_edge.errors import ArchRouteError
 
 Value = TypeVar("Value")
 
@@ -77,7 +78,7 @@ def seconds(node: Node) -> float:
     found = _DURATION.fullmatch(node.content.strip()) if node.kind == "text" else None
     value = float(found[1]) * _UNITS[found[2]] if found else None
     if value is None and node.kind != "a number":
-        raise node.wrong("a time: seconds, or 90s, 15m, 12h, 7d, 2w")
+        raise _unreadable(node, "a time: seconds, or 90s, 15m, 12h, 7d, 2w")
     value = node.number() if value is None else value
     if not 0 < value <= _LONGEST_S:
         raise node.error_inside(f"{node.what} must be more than 0 and at most a year, not {shorten(str(node.content))}")
@@ -88,7 +89,7 @@ def share(node: Node) -> float:
     """A part of the whole, 0 to 1, or a text such as ``5%``."""
     found = _PERCENT.fullmatch(node.content.strip()) if node.kind == "text" else None
     if found is None and node.kind != "a number":
-        raise node.wrong("a share: 5%, or a number from 0 to 1")
+        raise _unreadable(node, "a share: 5%, or a number from 0 to 1")
     value = float(found[1]) / 100 if found else node.number()
     if not 0 <= value <= 1:
         raise node.error_inside(f"{node.what} must be from 0 to 1, or from 0% to 100%, not {shorten(str(node.content))}")
@@ -99,7 +100,7 @@ def margin(node: Node) -> float:
     """A part that may be larger than the whole: a number of at least 0, or a text such as ``150%``."""
     found = _PERCENT.fullmatch(node.content.strip()) if node.kind == "text" else None
     if found is None and node.kind != "a number":
-        raise node.wrong("a margin: 50%, or a number of at least 0")
+        raise _unreadable(node, "a margin: 50%, or a number of at least 0")
     return float(found[1]) / 100 if found else _at_least_0(node)
 
 
@@ -127,6 +128,13 @@ def whole(node: Node, least: int = 0) -> int:
     if not number.is_integer() or not least <= number <= _MOST:
         raise node.error_inside(f"{node.what} must be a whole number of at least {least}, not {shorten(str(node.content))}")
     return int(number)
+
+
+def _unreadable(node: Node, expected: str) -> ArchRouteError:
+    """An error that says what has to stand there, and the text that does."""
+    if node.kind != "text":
+        return node.wrong(expected)
+    return node.error_inside(f"{node.what} must be {expected}, not {shorten(node.content)}")
 
 
 def _read(fields: dict[str, Node], name: str, read: Callable[[Node], Value], default: Value) -> Value:

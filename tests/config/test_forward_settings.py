@@ -102,7 +102,7 @@ def test_every_key_of_the_section(tmp_path: Path) -> None:
         ("  tiemout: 3\n", 1, "unknown key 'tiemout' in the section 'archroute'; did you mean 'timeout'?"),
         ("  weights: {small: 1}\n", 1, "it stands under a route in 'routes' or an alias in 'aliases'"),
         ("  timeout: 0\n", 1, "timeout must be more than 0"),
-        ("  timeout: soon\n", 1, "timeout must be a time: seconds, or 90s, 15m, 12h, 7d, 2w"),
+        ("  timeout: 12x\n", 1, "timeout must be a time: seconds, or 90s, 15m, 12h, 7d, 2w, not '12x'"),
         ("  models:\n    smal: {}\n", 2, "the file defines no model 'smal'; it defines"),
         ("  models:\n    both: {}\n", 2, "'both' is an alias; name a model"),
         ("  models:\n    small: {}\n    acme/small: {}\n", 3, "the model 'acme/small' stands here twice"),
