@@ -50,6 +50,16 @@ class _Window:
         """The lower median of the answers, of which there is one at least."""
         return self._latencies[(len(self._latencies) - 1) // 2]
 
+    @property
+    def fastest_ms(self) -> float:
+        """Of the answers."""
+        return self._latencies[0]
+
+    @property
+    def slowest_ms(self) -> float:
+        """Of the answers."""
+        return self._latencies[-1]
+
     def share_above(self, latency_ms: float) -> float:
         """The share of the answers that took longer."""
         return 1 - bisect_right(self._latencies, latency_ms) / len(self._latencies)
@@ -93,7 +103,9 @@ class CanaryTrial:
             return None
         mine, its = new.median_ms, old.median_ms
         spread = math.sqrt(1 / new.n_latencies + 1 / old.n_latencies) / 2
-        if mine > its * (1 + self.canary.latency_margin) and new.share_above(its) - 0.5 > _DEVIATIONS * spread:
+        # In a small window chance explains any median, but not that every answer is slower than all of the other side.
+        is_beyond_chance = new.share_above(its) - 0.5 > _DEVIATIONS * spread or new.fastest_ms > old.slowest_ms
+        if mine > its * (1 + self.canary.latency_margin) and is_beyond_chance:
             return (
                 f"the median time to the first byte is {mine:.0f} ms in its last {size} requests, the incumbent's {its:.0f} ms"
             )

@@ -34,7 +34,7 @@ _UNRELATED: Final = 0.18
 _NEARER: Final = 0.3
 _N_TOKENS: Final = 256
 _LEAST_WORDS: Final = 3
-# Of two such windows, all latencies of one above all of the other are just beyond four standard deviations.
+# In smaller windows four standard deviations are more than there can be, so only latencies that do not overlap count.
 _CANARY_WINDOW: Final = 33
 _WORD: Final = re.compile(r"[^\W_]+")
 _DEFAULT_REMEDY: Final = "mark one with 'default: true' or 'default_model'"
@@ -151,8 +151,8 @@ def _about_canaries(config: RoutingConfig) -> Iterator[str]:
         for name, rule in rules.items():
             if rule.canary is not None and rule.canary.window < _CANARY_WINDOW:
                 yield (
-                    f"the canary of the {kind} {shorten(name)} is compared by {rule.canary.window} requests, which show no "
-                    f"difference in latency that is beyond chance; {_CANARY_WINDOW} may, 100 do"
+                    f"the canary of the {kind} {shorten(name)} is compared by {rule.canary.window} requests, which hardly show a "
+                    f"difference in latency; {_CANARY_WINDOW} may, 100 do"
                 )
 
 
