@@ -151,8 +151,8 @@ def _about_canaries(config: RoutingConfig) -> Iterator[str]:
         for name, rule in rules.items():
             if rule.canary is not None and rule.canary.window < _CANARY_WINDOW:
                 yield (
-                    f"the canary of the {kind} {shorten(name)} is compared by {rule.canary.window} requests, which hardly show a "
-                    f"difference in latency; {_CANARY_WINDOW} may, 100 do"
+                    f"the canary of the {kind} {shorten(name)} is compared by {rule.canary.window} requests, which hardly show "
+                    f"a difference in latency; {_CANARY_WINDOW} may, 100 do"
                 )
 
 
