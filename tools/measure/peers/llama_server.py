@@ -56,6 +56,11 @@ class LlamaServer(PeerProcess):
             self.close()
             raise
 
+    @property
+    def address(self) -> str:
+        """``http://127.0.0.1:PORT``."""
+        return f"http://{_HOST}:{self._port}"
+
     def decide(self, question: Question) -> Reply:
         """One ``/completion`` over the prompt's token ids.
 
