@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -159,3 +160,22 @@ def test_bodies_are_bounded_in_bytes_together(monkeypatch: pytest.MonkeyPatch) -
         held.append(place)
     places.free(held[0])
     assert places.may_go_on(held[2])
+
+
+def test_a_place_keeps_no_body_that_was_read() -> None:
+    """Would break if each open connection kept the body of its last request: 50 MB each, for a gateway's."""
+
+    class Body(bytearray):
+        """One that can be watched."""
+
+    async def read(place: Place) -> weakref.ref[Body]:
+        async def collect() -> Body:
+            return Body(b"{}")
+
+        body = await place.read(asyncio.ensure_future(collect()), 30)  # type: ignore[arg-type]
+        assert isinstance(body, Body)
+        return weakref.ref(body)
+
+    place = BodyPlaces(1).take("10.0.0.1")
+    assert place is not None
+    assert asyncio.run(read(place))() is None

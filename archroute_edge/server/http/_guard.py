@@ -87,6 +87,8 @@ class Place:
         finally:
             assert self._timer is not None
             self._timer.cancel()
+            # It would keep the body for as long as the connection stays open.
+            self._reading = None
         self.is_whole = True
         return body
 
