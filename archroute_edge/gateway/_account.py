@@ -112,7 +112,7 @@ class Account:
             response_model=response_model(self.ends) if self.is_answered else None,
             tries=tuple(self.tries),
             streamed=request.is_stream,
-            decision_ms=decision.timings.total_ms if decision is not None else None,
+            decision_ms=request.found.ms if request.found is not None else None,
             first_byte_ms=self.first_byte_ms,
             total_ms=total_ms,
             usage=usage,

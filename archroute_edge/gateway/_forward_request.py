@@ -20,10 +20,12 @@ class RouteFound:
     Args:
         decision: the router's; None if it could make none. The default model answers then.
         reason: why there is none: ``queue_full``, ``timeout``, ``engine_failed`` or ``not_understood``.
+        ms: how long the request has waited for it.
     """
 
     decision: Decision | None
     reason: str | None = None
+    ms: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def _deadline(node: Node) -> float:
     return seconds
 
 
-def _input(value: Any) -> Conversation:
+def read_input(value: Any) -> Conversation:
     """The ``input`` of OpenAI's Responses API; items that are no messages (calls, their outputs, reasoning) say nothing."""
     if isinstance(value, list):
         # Something stands where an item is left out, so that an error names the place that the caller sees.
@@ -175,7 +175,7 @@ OPTIONS: Final = {
     ),
     "caller": Option(_name, _NAME, "Who asks: callers take turns, and a warm-up replaces an earlier one of its caller."),
     "model": Option(Node.text, _TEXT, "Any name; it is answered if there is no other model to name."),
-    "input": Option(_placed(_input), {"anyOf": [_TEXT, _ITEMS]}),
+    "input": Option(_placed(read_input), {"anyOf": [_TEXT, _ITEMS]}),
     "system": Option(lambda node: node.content, {}, "Not looked at, but in an implicit session."),
     "tools": Option(lambda node: node.content, {}, "Not looked at, but for the names in an implicit session."),
     "id": Option(lambda node: node.content, {}),

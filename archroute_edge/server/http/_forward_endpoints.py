@@ -16,17 +16,17 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from archroute_edge.config import shorten
-from archroute_edge.conversation import Conversation
+from archroute_edge.conversation import Conversation, read_messages
+from archroute_edge.decision import Decision
 from archroute_edge.errors import (
     ArchRouteError,
     ConversationError,
     DecisionCancelledError,
     QueueFullError,
-    RequestError,
 )
 from archroute_edge.gateway import AUTO, BrokenAnswerError, Forwarded, ForwardRequest, Gateway, RouteFound
 from archroute_edge.record import Operation
-from archroute_edge.server import MAX_NAME, options, read_options
+from archroute_edge.server import MAX_NAME, read_input, read_options
 from archroute_edge.server.http import _chat as chat
 from archroute_edge.server.http._api_errors import ApiError, ClientGoneError
 from archroute_edge.server.http._bodies import LARGE, read_json
@@ -37,11 +37,6 @@ from archroute_edge.server.http._serving import Serving, caller_of, client_of, e
 
 logger = logging.getLogger(__name__)
 
-_CONVERSATION: Final = {
-    "chat": options("the body", "messages", "", others=True),
-    "messages": options("the body", "messages", "", others=True),
-    "responses": options("the body", "input", "", others=True),
-}
 # What a browser sends along. A page elsewhere can send any text with a plain form, and these headers give it away.
 _OF_BROWSERS: Final = ("origin", "referer", "sec-fetch-site", "cookie")
 _BETA: Final = b"beta=true"
@@ -119,23 +114,11 @@ async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request,
             429, "this key has used its requests or tokens of the minute", code="rate_limit_exceeded", headers=headers
         )
     session = _session(request, body)
-    found = await _decide(serving, request, body, session) if model == AUTO else None
-    server_key_in: str | None = getattr(request.state, "server_key_in", None)
-    asked_of_gateway = ForwardRequest(
-        operation=operation,
-        raw=body.raw,
-        body=body.parsed,
-        headers=request.headers.raw,
-        found=found,
-        session=session,
-        client=client,
-        server_key_in=server_key_in.encode("ascii") if server_key_in is not None else None,
-        started=started,
-        query=_query(request, operation),
-    )
     watch = ClientWatch(request.receive)
     try:
         with watch.armed():
+            found = await _decide(serving, request, body, session) if model == AUTO else None
+            asked_of_gateway = _asked(request, operation, body, found, session, started)
             forwarded = await gateway.forward(asked_of_gateway)
     except BaseException:
         watch.stop()
@@ -144,6 +127,24 @@ async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request,
     if hasattr(request.state, "give_back"):
         request.state.give_back()
     return _PassedOn(forwarded, watch)
+
+
+def _asked(
+    request: Request, operation: Operation, body: _Body, found: RouteFound | None, session: str | None, started: float
+) -> ForwardRequest:
+    server_key_in: str | None = getattr(request.state, "server_key_in", None)
+    return ForwardRequest(
+        operation=operation,
+        raw=body.raw,
+        body=body.parsed,
+        headers=request.headers.raw,
+        found=found,
+        session=session,
+        client=client_of(request),
+        server_key_in=server_key_in.encode("ascii") if server_key_in is not None else None,
+        started=started,
+        query=_query(request, operation),
+    )
 
 
 def _query(request: Request, operation: Operation) -> bytes:
@@ -187,9 +188,9 @@ def _parsed(raw: bytes, operation: Operation, gateway: Gateway) -> _Body:
     model = parsed.get("model")
     if isinstance(model, str) and gateway.chooses(model):
         # Another API's newer forms are for its models to judge.
-        with suppress(ConversationError, RequestError):
-            found = read_options(parsed, _CONVERSATION[operation])
-            conversation = found.get("messages", found.get("input"))
+        with suppress(ConversationError):
+            is_input = operation == "responses"
+            conversation = read_input(parsed.get("input")) if is_input else read_messages(parsed.get("messages", ()))
     return _Body(raw, parsed, conversation)
 
 
@@ -198,10 +199,12 @@ async def _decide(serving: Serving, request: Request, body: _Body, session: str 
     if body.conversation is None:
         return RouteFound(None, "not_understood")
     user = body.parsed.get("user")
+    asked_at = time.perf_counter()
+    decision: Decision | None = None
+    reason: str | None = None
     try:
-        answered = await serving.ask(
-            request, body.conversation, key=session, user=user if isinstance(user, str) and len(user) <= MAX_NAME else None
-        )
+        user = user if isinstance(user, str) and len(user) <= MAX_NAME else None
+        answered = await serving.ask(request, body.conversation, key=session, user=user, is_watched=True)
     except QueueFullError:
         reason = "queue_full"
     except DecisionCancelledError:
@@ -212,8 +215,8 @@ async def _decide(serving: Serving, request: Request, body: _Body, session: str 
         logger.error("a decision failed, the default model answers: %s", exc)
         reason = "engine_failed"
     else:
-        return RouteFound(answered.decision)
-    return RouteFound(None, reason)
+        decision = answered.decision
+    return RouteFound(decision, reason, 1000 * (time.perf_counter() - asked_at))
 
 
 def _session(request: Request, body: _Body) -> str | None:

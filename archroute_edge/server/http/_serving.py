@@ -150,8 +150,14 @@ class Serving:
         key: str | None = None,
         deadline: float | None = None,
         user: str | None = None,
+        is_watched: bool = False,
     ) -> Answered:
         """The decision on ``messages``, or the fallback at the deadline.
+
+        Args:
+            request: whose client goes away or not.
+            messages, routes, scores, key, deadline, user: as in requests.
+            is_watched: whether the caller watches the client itself, and is cancelled when it goes away.
 
         Raises:
             ApiError: 503 when the server's time limit has passed.
@@ -162,11 +168,11 @@ class Serving:
         deadline = earliest(deadline, self.settings.deadline)
         caller = caller_of(request, user)
         future = self.service.submit(messages, routes=routes, scores=scores, key=key, deadline=deadline, caller=caller)
-        decision = await self.wait(request, future)
+        decision = await self.wait(request, future, is_watched=is_watched)
         self.metrics.decided(decision, is_inline=routes is not None)
         return Answered(decision, config, routes is not None)
 
-    async def wait(self, request: Request, future: Future[Result]) -> Result:
+    async def wait(self, request: Request, future: Future[Result], *, is_watched: bool = False) -> Result:
         """The result of ``future``, unless the client goes away or the time limit passes before; it is cancelled then.
 
         Raises:
@@ -175,20 +181,21 @@ class Serving:
             DecisionCancelledError: the service called it off.
         """
         answer = asyncio.wrap_future(future)
-        gone = asyncio.ensure_future(until_gone(request.receive))
+        gone = None if is_watched else asyncio.ensure_future(until_gone(request.receive))
         try:
-            either: set[asyncio.Future[Any]] = {answer, gone}
+            either: set[asyncio.Future[Any]] = {answer} if gone is None else {answer, gone}
             await asyncio.wait(either, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED)
             if answer.cancelled():
                 raise DecisionCancelledError("the service called it off")
             if answer.done():
                 return answer.result()
-            if gone.done():
+            if gone is not None and gone.done():
                 raise ClientGoneError
             self.metrics.timed_out()
             raise unavailable(f"no decision within {self.settings.timeout:g} s", "timeout")
         finally:
-            gone.cancel()
+            if gone is not None:
+                gone.cancel()
             answer.cancel()
 
 
