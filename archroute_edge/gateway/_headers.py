@@ -96,6 +96,9 @@ def reply_headers(upstream: Headers) -> list[tuple[bytes, bytes]]:
     """The headers of an upstream's reply that pass to the client."""
     lowered = [(name.lower(), value) for name, value in upstream]
     dropped = _named_by_connection(lowered)
+    if any(name == b"transfer-encoding" for name, _ in lowered):
+        # The length of a reply in chunks is what comes, whatever is said beside.
+        dropped.add(b"content-length")
     return [
         (name, value)
         for name, value in lowered

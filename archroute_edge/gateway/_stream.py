@@ -10,6 +10,7 @@ _TAIL: Final = 64 << 10
 _MOST_HELD: Final = 1 << 20
 _BORDERS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _FIELDS: Final = (b"data", b"event")
+_LONGEST_FIELD: Final = 8
 
 
 class KeptEnds:
@@ -80,7 +81,25 @@ class EventBorders:
         return held
 
 
-def has_event(received: bytes) -> bool:
-    """Whether there is one whole event among the first bytes of a stream; comments are none."""
-    events = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")
-    return any(line.startswith(_FIELDS) for event in events[:-1] for line in event.split(b"\n"))
+class FirstEvent:
+    """Looks for the first whole event of a stream; comments are none. Looks at each byte once, however small the pieces."""
+
+    def __init__(self) -> None:
+        self._line = b""
+        """The beginning of the last line that came."""
+        self._after_return = False
+        self._has_field = False
+
+    def has_come(self, chunk: bytes) -> bool:
+        """Whether it is there with the next bytes."""
+        # Between "\r" and "\n" is no line, wherever the upstream cuts.
+        text = chunk[1:] if self._after_return and chunk.startswith(b"\n") else chunk
+        self._after_return = chunk.endswith(b"\r") if chunk else self._after_return
+        lines = (self._line + text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")).split(b"\n")
+        self._line = lines.pop()[:_LONGEST_FIELD]
+        for line in lines:
+            if line.startswith(_FIELDS):
+                self._has_field = True
+            elif not line and self._has_field:
+                return True
+        return False

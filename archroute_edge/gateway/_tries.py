@@ -16,7 +16,7 @@ from archroute_edge.gateway._error_bodies import dump, error_body
 from archroute_edge.gateway._forward_request import ForwardRequest
 from archroute_edge.gateway._headers import Headers, reply_headers, upstream_headers, without
 from archroute_edge.gateway._model_span import replace_model
-from archroute_edge.gateway._stream import has_event
+from archroute_edge.gateway._stream import FirstEvent
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._upstream_client import OVERLOADED, UpstreamClient, UpstreamError, UpstreamReply
 from archroute_edge.gateway._usage import read_error_event
@@ -141,12 +141,15 @@ class Trier:
         """The answer, once it has a first byte, or a first event."""
         is_events = reply.header(b"content-type").partition(b";")[0].strip().lower() == EVENT_STREAM
         chunks = reply.chunks()
-        head = b""
+        first = FirstEvent()
+        came = bytearray()
         async for chunk in chunks:
-            head += chunk
-            if head and (not is_events or has_event(head) or len(head) > _LONGEST_HEAD):
+            came += chunk
+            if came and (not is_events or first.has_come(chunk) or len(came) > _LONGEST_HEAD):
+                head = bytes(came)
                 break
         else:
+            head = bytes(came)
             # Its end has come. A stream of a single event may lack the line behind it.
             is_answer = b"data:" in head if is_events else bool(head) or reply.status == 204
             if not is_answer:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archroute_edge.gateway._stream import EventBorders, KeptEnds, has_event
+from archroute_edge.gateway._stream import EventBorders, FirstEvent, KeptEnds
 from archroute_edge.gateway._usage import ends_in_error, read_usage, response_model
 from archroute_edge.record import Usage
 from tests.upstream_replies import reply_to
@@ -52,7 +52,9 @@ def test_a_huge_event_is_not_held() -> None:
     ],
 )
 def test_first_event(received: bytes, expected: bool) -> None:
-    assert has_event(received) is expected
+    assert FirstEvent().has_come(received) is expected
+    in_bytes = FirstEvent()
+    assert any(in_bytes.has_come(received[at : at + 1]) for at in range(len(received))) is expected
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

@@ -16,6 +16,7 @@ from tests.server.gateway_server import BUG, CHAT, GatewayServer, two_models
 from tests.upstream import (
     Answer,
     Arrival,
+    Exchange,
     Upstream,
     as_asked,
     empty,
@@ -223,6 +224,18 @@ def test_an_error_event_stands_alone_behind_half_an_event(forwarding: Start, one
     last = content.strip().rpartition(b"\n\n")[2]
     assert last.startswith(b"data: ")
     assert json.loads(last.removeprefix(b"data: "))["error"]["message"]
+
+
+async def two_lengths(exchange: Exchange) -> None:
+    """A reply that states a length and comes in chunks, too."""
+    await exchange.head(200, [("Content-Length", "3"), ("Transfer-Encoding", "chunked")])
+    await exchange.send(b"6\r\n[1, 2]\r\n0\r\n\r\n")
+
+
+def test_a_length_that_chunks_contradict_counts_for_nothing(forwarding: Start, one: Upstream, two: Upstream) -> None:
+    one.will(two_lengths)
+    answer = forwarding(two_models(one.url, two.url)).ask()
+    assert (answer.status_code, answer.content) == (200, b"[1, 2]")
 
 
 def test_half_an_answer_is_never_taken_for_a_whole_one(forwarding: Start, one: Upstream, two: Upstream) -> None:
