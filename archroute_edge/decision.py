@@ -16,6 +16,7 @@ ModelReason = Literal[
     "fastest",
     "free",
     "listed",
+    "no_default_model",
     "no_latencies",
     "no_prices",
     "no_pricing",

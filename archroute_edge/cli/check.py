@@ -45,9 +45,8 @@ def check(file: str, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     for each in warnings:
-        line = f"{each.line}:" if each.line else ""
         about = f"route {shorten(each.route)} " if each.route is not None else ""
-        click.echo(f"{file}:{line} warning: {about}{each.message}", err=True)
+        click.echo(f"{file}{_at(each.line)}: warning: {about}{each.message}", err=True)
     for summary in _summaries(config.ignored_keys):
         click.echo(f"{file}: {summary}", err=True)
     if forwarding is not None:
@@ -83,12 +82,16 @@ class _Forwarding:
     def lines(self, file: str) -> Iterator[str]:
         """It for people: each variable once."""
         for note in self._notes:
-            yield f"{file}:{note.line}: serve --forward: {note.message}"
+            yield f"{file}{_at(note.line)}: serve --forward: {note.message}"
         for each in self._others:
-            yield f"{file}:{each.line}: serve --forward: {each.message}"
+            yield f"{file}{_at(each.line)}: serve --forward: {each.message}"
         if self._variables:
             names = ", ".join(f"{name} ({_lines(lines)})" for name, lines in self._variables.items())
             yield f"{file}: serve --forward needs environment variables that are not set: {names}"
+
+
+def _at(line: int | None) -> str:
+    return f":{line}" if line else ""
 
 
 def _count(number: int, what: str) -> str:

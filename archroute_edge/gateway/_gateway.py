@@ -183,6 +183,7 @@ class Gateway:
             now.config,
             now.reach.canonical(name) if direct and name is not None else name,
             direct=direct,
+            stand_in=now.reach.stand_in(request.operation),
             facts=facts,
             key=request.session,
             now=time.time(),
@@ -285,4 +286,4 @@ def _no_target(request: ForwardRequest, order: TargetOrder, found: list[Target])
         return 400, message, "unsupported_api"
     if order.models:
         return 404, f"{order.models[0]} is no model of the configuration; name it under model_providers", "model_not_found"
-    return 404, "no route fits, and the configuration names no default model", "no_target"
+    return 404, "no route fits, and the configuration names no model; state a default_model", "no_target"

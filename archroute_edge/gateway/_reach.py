@@ -16,9 +16,11 @@ from archroute_edge.gateway._reachability import (
     forwarding_notes,
     forwarding_problems,
     models_to_reach,
+    stand_ins,
 )
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._upstream_client import URL, InvalidURL
+from archroute_edge.record import Operation
 from archroute_edge.targets import model_facts
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ class Reach:
         if problems:
             raise _all_in_one(problems)
         for note in forwarding_notes(config):
-            logger.warning("%s", note.message)
+            logger.warning("%s", ConfigError(note.message, path=config.source, line=note.line))
         for each in models_to_reach(config):
             target = self._target(each, environment)
             if each.is_wildcard:
@@ -55,6 +57,7 @@ class Reach:
             else:
                 self._targets.setdefault(each.model, target)
         self._own_names = dict(_other_names(config))
+        self._stand_ins = [found for model in stand_ins(config) if (found := self.find(model)) is not None]
         self._client_keys = {rule.name: client_key(rule, environment, config.source) for rule in config.forward.keys}
 
     def _target(self, definition: ModelDefinition, environment: Mapping[str, str]) -> Target:
@@ -92,6 +95,11 @@ class Reach:
     def client_keys(self) -> Mapping[str, str]:
         """The keys of clients, by their names."""
         return self._client_keys
+
+    def stand_in(self, operation: Operation) -> str | None:
+        """What answers for lack of a default model: the first model that speaks the API, or else the first."""
+        first = self._stand_ins[0].model if self._stand_ins else None
+        return next((target.model for target in self._stand_ins if operation in target.urls), first)
 
     def canonical(self, name: str) -> str:
         """A model's own name, for any that the configuration gives it; others unchanged."""

@@ -43,6 +43,8 @@ def forwarding_notes(config: RoutingConfig) -> tuple[Advice, ...]:
 
 
 def _notes(config: RoutingConfig) -> Iterator[Advice]:
+    for model in stand_ins(config)[:1]:
+        yield Advice(f"requests that fit no route go to {shorten(model)}, the first model, since there is no default model")
     first: dict[str, ModelDefinition] = {}
     for each in config.models:
         if each.internal:
@@ -69,6 +71,14 @@ def models_to_reach(config: RoutingConfig) -> Iterator[ModelDefinition]:
         if not each.internal and each.model not in found:
             found.add(each.model)
             yield each
+
+
+def stand_ins(config: RoutingConfig) -> tuple[str, ...]:
+    """The models of a configuration without a default model, in the order in which they may stand in for one."""
+    if config.default_model is not None:
+        return ()
+    single = tuple(each.model for each in models_to_reach(config) if not each.is_wildcard)
+    return single or tuple(each.model for each in _named(config))
 
 
 def _named(config: RoutingConfig) -> Iterator[ModelDefinition]:

@@ -81,8 +81,8 @@ class Group:
         return self if is_same else replace(self, members=kept)
 
 
-def route_group(config: RoutingConfig, route: str | None, now: float) -> Group:
-    """The targets of a route; those of the default model if none fits (None, ``other``), or if it names none.
+def route_group(config: RoutingConfig, route: str | None, now: float, stand_in: str | None = None) -> Group:
+    """The targets of a route; the default model, or else ``stand_in``, if none fits (None, ``other``) or it names no model.
 
     Raises:
         RouteTableError: the table has no route of that name.
@@ -94,8 +94,9 @@ def route_group(config: RoutingConfig, route: str | None, now: float) -> Group:
             raise RouteTableError(f"no route is called {name!r}")
         listed = config.table[name].models
     is_default = not listed
-    if not listed and config.default_model is not None:
-        listed = (config.default_model,)
+    default = stand_in if config.default_model is None else config.default_model
+    if not listed and default is not None:
+        listed = (default,)
     rule = config.forward.routes.get(name, _NO_RULE)
     members = tuple(_member(config, each, now) for each in _with_traffic(listed, rule, rule.weights, now))
     return Group(Place("route", name), members, rule.weights, rule, config.selection.get(name, "none"), is_default)

@@ -26,6 +26,7 @@ def order_targets(
     name: str | None,
     *,
     direct: bool = False,
+    stand_in: str | None = None,
     facts: RequestFacts = NO_FACTS,
     key: str | None = None,
     now: float,
@@ -35,12 +36,13 @@ def order_targets(
 ) -> TargetOrder:
     """The targets of a request: those that can take it, shared or ranked as the configuration states.
 
-    No match, and a route without models, give the default model, or no model if there is no default.
+    No match, and a route without models, give the default model, or else ``stand_in``.
 
     Args:
         config: routes, models, aliases and the sharing of their traffic.
         name: a route's name; None or ``other`` if none fits. With ``direct`` an alias's or a model's.
         direct: whether a client asked for that alias or model itself.
+        stand_in: for the default model, if the configuration has none.
         facts: what the targets have to take.
         key: something that stays the same over a conversation; equal keys draw equal targets, on every machine.
         now: seconds since 1970.
@@ -51,7 +53,7 @@ def order_targets(
     Raises:
         RouteTableError: the table has no route of that name.
     """
-    group = named_group(config, name, now) if direct and name is not None else route_group(config, name, now)
+    group = named_group(config, name, now) if direct and name is not None else route_group(config, name, now, stand_in)
     return _Request(config, facts, now, knowledge, Draws(key, rng), direct).ordered(group, anchor)
 
 
@@ -144,7 +146,7 @@ class _Request:
         if arranged[0][1] in ("weights", "ramp"):
             return models, arranged[0][1]
         if group.is_default:
-            return models, "default_model"
+            return models, "no_default_model" if self.config.default_model is None else "default_model"
         if self.direct:
             return models, "asked_for"
         return models, "listed" if len(models) > 1 else "only_target"

@@ -89,3 +89,25 @@ def test_a_budget_for_switching_goes_by_what_upstreams_report(config: RoutingCon
     run(gateway, work)
     assert [each.model_reason for each in kept] == ["default_model", *["over_cap"] * 18, "within_cap", *["same_anchor"] * 2]
     assert [each.model for each in kept] == [*["p/one"] * 19, *["p/two"] * 3]
+
+
+def test_the_first_model_stands_in_for_a_default_model(
+    config: RoutingConfig, upstream: Upstream, kept: Kept, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An editor sends small talk as well, and must not get an error for it."""
+    chat_only = replace(config.models[0], upstream=replace(config.models[0].upstream, interface="openai"))
+    gateway = Gateway(replace(config, default_model=None, models=(chat_only, *config.models[1:])), kept)
+
+    async def work() -> None:
+        for operation in ("chat", "messages"):
+            assert (await ask(gateway, replace(routed(config, None, "other"), operation=operation))).status == 200
+
+    run(gateway, work)
+    assert [(each.model, each.model_reason) for each in kept] == [("p/one", "no_default_model"), ("p/two", "no_default_model")]
+    assert "requests that fit no route go to 'p/one', the first model, since there is no default model" in caplog.text
+
+
+def test_if_wildcards_alone_are_defined_the_first_target_stands_in(config: RoutingConfig, kept: Kept) -> None:
+    every = replace(config.models[0], model="p/*")
+    gateway = Gateway(replace(config, default_model=None, models=(every,)), kept)
+    assert run(gateway, lambda: ask(gateway, routed(config, None, "other"))).headers["x-archroute-model"] == "p/one"

@@ -18,6 +18,7 @@ const MODEL_REASONS = {
   fastest: "the fastest",
   free: "a switch that costs nothing",
   listed: "the first in the list",
+  no_default_model: "the first in the file; there is no default model",
   no_latencies: "not measured yet",
   no_prices: "the first in the list; no price is known",
   no_pricing: "a switch; a price is missing",
