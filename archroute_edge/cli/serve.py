@@ -184,7 +184,8 @@ def _serve_http(options: Mapping[str, Any]) -> None:
         missing = (exc.name or "").partition(".")[0]
         if missing.startswith("archroute"):
             raise
-        message = f"archroute serve needs {missing}, which is not installed: pip install 'archroute-edge[server]'"
+        extra = "gateway" if options["forward"] else "server"
+        message = f"archroute serve needs {missing}, which is not installed: pip install 'archroute-edge[{extra}]'"
         raise SettingsError(message) from exc
     if options["forward"]:
         if options["config"] is None:

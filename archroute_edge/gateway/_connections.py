@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -138,7 +139,9 @@ class _Resolver:
             return self._error("it names no provider; write it as provider/model, or add provider_interface", "model")
         needed = "provider_interface: openai" if self._upstream.base_url else "base_url and provider_interface"
         said = f"the provider {shorten(provider)} is not known; add {needed}"
-        return self._error(f"{said}, for the API that it speaks" if self._upstream.base_url else said, "model")
+        said = f"{said}, for the API that it speaks" if self._upstream.base_url else said
+        close = difflib.get_close_matches(provider, PROVIDER_NAMES, n=1)
+        return self._error(f"{said}; or did you mean {close[0]!r}?" if close else said, "model")
 
     def _url(self, place: Provider, unknown: str) -> SplitResult:
         """The address up to the paths of the APIs."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from archroute_edge.config import Advice, KeyRule, ModelDefinition, RoutingConfig, Upstream, shorten
 from archroute_edge.errors import ConfigError
 from archroute_edge.gateway._connections import connect
+from archroute_edge.gateway._forward_request import AUTO
 from archroute_edge.gateway._variables import MissingVariableError, UnsetVariableError, fill_in_key
 
 
@@ -45,6 +46,12 @@ def forwarding_notes(config: RoutingConfig) -> tuple[Advice, ...]:
 def _notes(config: RoutingConfig) -> Iterator[Advice]:
     for model in stand_ins(config)[:1]:
         yield Advice(f"requests that fit no route go to {shorten(model)}, the first model, since there is no default model")
+    models = {each.model for each in models_to_reach(config)}
+    for alias, targets in config.aliases.items():
+        if alias == AUTO:
+            yield Advice(f"the alias {AUTO!r} cannot be asked for, since the router decides on requests for that; rename it")
+        elif alias in models - {target.model for target in targets}:
+            yield Advice(f"the alias {shorten(alias)} hides the model of the same name; rename it")
     first: dict[str, ModelDefinition] = {}
     for each in config.models:
         if each.internal:

@@ -34,14 +34,16 @@ def test_off_loopback_without_a_key_is_one_line(run: Run, tmp_path: Path) -> Non
     assert "give either" in one_line(run("serve", "--api-key-file", missing, "--api-key", "k"))
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
+@pytest.mark.parametrize(("options", "extra"), [([], "server"), (["--forward"], "gateway")])
+def test_without_the_extra_it_says_what_to_install(options: list[str], extra: str) -> None:
     """And every other command works without it."""
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('fastapi', 'uvicorn', 'prometheus_client', 'pydantic', 'starlette')))\n"
-        "from archroute_edge.cli import main; main(['serve'], prog_name='archroute')"
+        "from archroute_edge.cli import main; main(sys.argv[1:], prog_name='archroute')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ))
-    assert "pip install 'archroute-edge[server]'" in one_line(done)
+    command = [sys.executable, "-c", code, "serve", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert f"pip install 'archroute-edge[{extra}]'" in one_line(done)
 
 
 def test_a_model_that_cannot_be_reached_is_one_line(run: Run, tmp_path: Path) -> None:

@@ -247,6 +247,13 @@ class TestNames:
         for name in ("openai/", "openai/*", "anything", "groq/x"):
             assert found.find(name) is None
 
+    def test_an_alias_that_hides_something_is_named(self, caplog: pytest.LogCaptureFixture) -> None:
+        aliases = "model_aliases: {auto: {target: ollama/x}, ollama/x: {target: ollama/y}, y: {target: ollama/y}}\n"
+        Reach(parse_config("model_providers: [{model: ollama/x, default: true}, {model: ollama/y}]\n" + aliases + TAIL))
+        auto, hiding = (record.getMessage() for record in caplog.records)
+        assert auto.startswith("the alias 'auto' cannot be asked for")
+        assert hiding == "the alias 'ollama/x' hides the model of the same name; rename it"
+
     def test_of_two_ways_to_reach_a_model_the_first_is_used(self, caplog: pytest.LogCaptureFixture) -> None:
         """archgw 0.3 has one model under several names."""
         entries = ("model: openai/x, name: a, access_key: $KEY", "model: openai/x, name: b, access_key: $OTHER_KEY")
@@ -284,6 +291,7 @@ class TestWhatCannotBeReached:
             ("model: acme/x", "'acme' is not known; add base_url and provider_interface"),
             ("model: acme/x, base_url: 'http://a'", "'acme' is not known; add provider_interface: openai"),
             ("model: acme/x, provider_interface: openai", "'acme' is not known; add its base_url"),
+            ("model: olama/x", "or did you mean 'ollama'"),
             (
                 "model: acme/x, base_url: 'http://a', provider_interface: acme",
                 "unknown provider_interface 'acme'; known are openai",

@@ -346,6 +346,16 @@ def test_a_new_configuration_reaches_the_gateway(server: ServerInThread, http: h
         app.forward_by(over(upstream.url))
 
 
+def test_an_alias_may_be_called_like_the_routers_model(server: ServerInThread, http: httpx.Client, upstream: Upstream) -> None:
+    """Most people's router is ``mini``, and so is many an alias."""
+    config = over(upstream.url)
+    server.app.forward_by(replace(config, aliases={"tiny": (WeightedModel("m/b"),)}))
+    try:
+        assert http.post("/v1/chat/completions", json={**BUG, "model": "tiny"}).headers["x-archroute-model"] == "m/b"
+    finally:
+        server.app.forward_by(config)
+
+
 def test_a_client_that_reads_nothing_is_dropped(
     server: ServerInThread, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,7 +99,8 @@ async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request,
     if not isinstance(model, str):
         message = f"the body needs a model: {AUTO}, or an alias or a model of the configuration"
         raise ApiError(400, message, code="invalid_request", param="model")
-    if operation == "chat" and model in _own_names(serving):
+    # A configuration may call an alias like the router's model, ``mini``.
+    if operation == "chat" and model in _own_names(serving) and not gateway.knows(model):
         asked = read_options(body.parsed, chat.OPTIONS)
         return await chat.answer_router_prompt(serving, request, asked)
     # A wildcard lets clients name any model, and names stand in the log.
