@@ -106,11 +106,12 @@ class Forwarding:
 
 
 def _most_telling(failures: Sequence[TryResult], waits: Mapping[str, tuple[float, Target]]) -> TryResult:
-    """The failure that the client learns of: the last one of a target that is set up rightly, if there is one.
+    """The failure that the client learns of: an upstream's own error rather than none, of a target that is set up rightly.
 
     A client comes again after ``Retry-After``, so that names the time at which the first target takes requests again.
     """
-    found = next((each for each in reversed(failures) if not each.is_misconfigured), failures[-1])
+    # A program that does not run here must not hide that a provider asks to come again later.
+    found = max(reversed(failures), key=lambda each: (not each.is_misconfigured, (each.noted.status or 0) >= 400))
     if found.whole is None or found.whole.status != 429 or not waits:
         return found
     seconds = max(1, math.ceil(min(at for at, _ in waits.values()) - time.perf_counter()))

@@ -78,6 +78,7 @@ class Gateway:
         self.limits = KeyLimits(config.forward.keys)
         """What each client's key has used."""
         self._conversations = Conversations(config)
+        self._is_closed = False
 
     def _serving(self, config: RoutingConfig) -> _Serving:
         return _Serving(config, Reach(config, self._environment), needs_facts(config))
@@ -216,6 +217,9 @@ class Gateway:
         """An answer has come to its end, or broke, or its client went away."""
         request, order, last = account.request, account.order, account.tries[-1]
         assert order is not None
+        if self._is_closed and outcome == "failed":
+            # The connection was closed here.
+            outcome = "aborted"
         entry = account.entry(status, outcome, word)
         places = order.places if len(account.tries) == 1 and last.model == order.first else ()
         ok = {"completed": True, "failed": False, "aborted": None}[outcome]
@@ -264,6 +268,7 @@ class Gateway:
 
     async def close(self) -> None:
         """End what still runs, and close the connections."""
+        self._is_closed = True
         await self._shadows.close()
         await self._client.close()
 

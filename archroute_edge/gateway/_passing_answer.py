@@ -70,8 +70,11 @@ class Forwarded:
         return self._content
 
     def break_off(self, reason: str) -> bytes | None:
-        """End it before its end. Gives the last bytes of a stream; None for an answer in one piece, which is cut."""
-        self._end("failed", "broken_off")
+        """End it before its end, for which its target is not to blame.
+
+        Gives the last bytes of a stream; None for an answer in one piece, which is cut.
+        """
+        self._end("aborted", "broken_off")
         if isinstance(self._body, bytes) or not self._body.is_events:
             return None
         return b"\n\n" + error_event(self._operation, reason, "shutting_down", self._ends.tail)
@@ -117,17 +120,17 @@ class Forwarded:
         chunk: bytes | None = began.head
         try:
             while chunk is not None:
-                self._ends.add(chunk)
+                self._ends.add(began.without_secrets(chunk))
                 whole = borders.add(chunk)
                 if whole:
                     is_cut = False
-                    yield whole
+                    yield began.without_secrets(whole)
                 if borders.is_held:
                     self._pending = asyncio.ensure_future(_next(began.chunks))
                     done, _ = await asyncio.wait({self._pending}, timeout=_HOLD_S)
                     if not done:
                         is_cut = True
-                        yield borders.flush()
+                        yield began.without_secrets(borders.flush())
                     chunk = await self._pending
                     self._pending = None
                 else:
@@ -145,8 +148,8 @@ class Forwarded:
             yield (b"\n\n" if is_cut else b"") + error_event(self._operation, _BROKE, "broken_stream", tail)
             return
         if borders.is_held:
-            yield borders.flush()
-        if not is_whole and ends_in_error(tail):
+            yield began.without_secrets(borders.flush())
+        if ends_in_error(tail):
             self._end("failed", "error_event")
         else:
             self._end("completed", None)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anyio
@@ -19,7 +19,7 @@ from archroute_edge.gateway._model_span import replace_model
 from archroute_edge.gateway._stream import FirstEvent
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._upstream_client import OVERLOADED, UpstreamClient, UpstreamError, UpstreamReply
-from archroute_edge.gateway._usage import read_error_event
+from archroute_edge.gateway._usage import read_error_body, read_error_event, redact_errors
 from archroute_edge.record import Try
 
 logger = logging.getLogger(__name__)
@@ -53,11 +53,18 @@ class Began:
     chunks: AsyncIterator[bytes]
     head: bytes
     is_events: bool
+    secrets: Sequence[bytes] = field(default=(), repr=False)
 
     @property
     def status(self) -> int:
         """Its HTTP status."""
         return self.reply.status
+
+    def without_secrets(self, events: bytes) -> bytes:
+        """Events of it, without keys of ours that an error among them quotes."""
+        if not any(secret in events for secret in self.secrets):
+            return events
+        return redact_errors(events, lambda event: _redacted(event, self.secrets))
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,9 @@ class Trier:
 
     async def _began(self, target: Target, reply: UpstreamReply, started: float) -> TryResult:
         """The answer, once it has a first byte, or a first event."""
-        is_events = reply.header(b"content-type").partition(b";")[0].strip().lower() == EVENT_STREAM
+        # What is compressed passes unread.
+        is_readable = _is_readable(reply)
+        is_events = is_readable and reply.header(b"content-type").partition(b";")[0].strip().lower() == EVENT_STREAM
         chunks = reply.chunks()
         first = FirstEvent()
         came = bytearray()
@@ -155,15 +164,17 @@ class Trier:
             if not is_answer:
                 word = "empty_stream" if is_events else "empty_answer"
                 return self._failed(target, started, word, "an answer without anything in it", reply)
-        error = read_error_event(head) if is_events else None
+        error = read_error_event(head) if is_events else read_error_body(head) if is_readable else None
         if error is not None:
             return self._began_with_error(target, reply, started, error)
-        return TryResult(
-            target, self._noted(target, started, reply.status, None), Began(target.model, reply, chunks, head, is_events)
-        )
+        began = Began(target.model, reply, chunks, head, is_events, target.secrets)
+        return TryResult(target, self._noted(target, started, reply.status, None), began)
 
     def _began_with_error(self, target: Target, reply: UpstreamReply, started: float, error: dict[str, Any]) -> TryResult:
-        """A stream whose first event is an error. Nothing has gone to the client, so it counts as the status that it names."""
+        """A stream whose first event is an error, or a body that is one.
+
+        Nothing has gone to the client, so it counts as the status that it names.
+        """
         named = error.get("code", error.get("status"))
         status = named if type(named) is int and 400 <= named < 600 else 502
         message = f"{target.model} answers with an error: {error.get('message')}"[:_LONGEST_MESSAGE]
@@ -192,7 +203,7 @@ class Trier:
     async def _whole(self, target: Target, reply: UpstreamReply) -> Whole:
         """An error as the client may see it: without keys of ours that it quotes."""
         body = bytearray()
-        is_readable = reply.header(b"content-encoding").lower() in (b"", b"identity")
+        is_readable = _is_readable(reply)
         with anyio.move_on_after(_ERROR_BODY_S) as scope, suppress(UpstreamError):
             async for chunk in reply.chunks():
                 body += chunk
@@ -223,6 +234,11 @@ class Trier:
     def _noted(self, target: Target, started: float, status: int | None, error: str | None) -> Try:
         ms = 1000 * (time.perf_counter() - started)
         return Try(target.model, target.provider, status, error, ms if error is None else None, ms)
+
+
+def _is_readable(reply: UpstreamReply) -> bool:
+    """Whether it is not compressed."""
+    return reply.header(b"content-encoding").lower() in (b"", b"identity")
 
 
 def _redacted(text: bytes, secrets: Sequence[bytes]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from archroute_edge.gateway._stream import KeptEnds
@@ -15,17 +16,21 @@ _DECODER: Final = json.JSONDecoder()
 _MOST_TOKENS: Final = 1 << 40
 _TRIES: Final = 64
 _LONGEST: Final = 4096
-END_MARKS: Final[dict[str, tuple[bytes, ...]]] = {
-    "chat": (b"data: [DONE]", b"data:[DONE]"),
-    "responses": (b"response.completed", b"response.incomplete", b"response.failed"),
-    "messages": (b"message_stop",),
+# What stands in the last event of each API's streams. A text within JSON has neither new lines nor bare quotes, so what a model
+# says about such events is not taken for one.
+_END_MARKS: Final[dict[str, re.Pattern[bytes]]] = {
+    "chat": re.compile(rb"^data: ?\[DONE\]", re.MULTILINE),
+    "responses": re.compile(rb'(?:^event: ?|"type"\s*:\s*")response\.(?:completed|incomplete|failed)\b', re.MULTILINE),
+    "messages": re.compile(rb'(?:^event: ?|"type"\s*:\s*")message_stop\b', re.MULTILINE),
 }
-"""What stands in the last event of each API's streams."""
+_BORDER: Final = re.compile(rb"(\n\n|\r\n\r\n|\r\r)")
+_ERROR_BODY: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*\{')
+_ANSWERS: Final = ("choices", "output", "content")
 
 
 def has_ended(operation: Operation, tail: bytes) -> bool:
     """Whether the last bytes of a stream hold its end."""
-    return any(mark in tail for mark in END_MARKS[operation])
+    return _END_MARKS[operation].search(tail.replace(b"\r", b"\n")) is not None
 
 
 def ends_in_error(tail: bytes) -> bool:
@@ -46,6 +51,8 @@ def read_error_event(received: bytes) -> dict[str, Any] | None:
             return None
         if not isinstance(found, dict) or found.get("choices"):
             return None
+        if found.get("type") == "response.failed" and isinstance(found.get("response"), dict):
+            return found["response"].get("error") or {}
         error = found.get("error")
         if isinstance(error, dict):
             return error
@@ -53,6 +60,22 @@ def read_error_event(received: bytes) -> dict[str, Any] | None:
             return {"message": error}
         return found if found.get("type") == "error" else None
     return None
+
+
+def read_error_body(received: bytes) -> dict[str, Any] | None:
+    """The error that a body in one piece is, whatever its status; None if it is none, or not whole."""
+    if not _ERROR_BODY.match(received):
+        return None
+    try:
+        found = json.loads(received)
+    except (ValueError, RecursionError):
+        return None
+    return None if any(found.get(each) for each in _ANSWERS) else found["error"]
+
+
+def redact_errors(events: bytes, redact: Callable[[bytes], bytes]) -> bytes:
+    """Events of a stream, with ``redact`` done to those that are errors; all other bytes stay."""
+    return b"".join(redact(each) if read_error_event(each) is not None else each for each in _BORDER.split(events))
 
 
 def _events(text: bytes) -> list[bytes]:

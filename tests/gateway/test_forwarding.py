@@ -37,6 +37,7 @@ from tests.upstream_replies import chat_events, chat_reply, messages_events, res
 
 CHAT = {"model": "both", "messages": [{"role": "user", "content": "hello"}]}
 STREAM = {**CHAT, "stream": True}
+SAYS_DONE = b'data: {"choices": [{"delta": {"content": "data: [DONE]"}}]}\n\n'
 SSE_ERROR = b'data: {"error": {"message": "overloaded", "code": 529}}\n\n'
 
 
@@ -94,6 +95,7 @@ def test_a_compressed_reply_passes_as_it_is(upstream: Upstream, kept: Kept) -> N
         (empty_stream, "empty_stream"),
         (streamed([b": thinking\n\n"]), "empty_stream"),
         (streamed([SSE_ERROR]), "error_event"),
+        (status(200, message="overloaded"), "error_event"),
         (redirect("http://127.0.0.1:9/"), "redirect"),
     ],
 )
@@ -141,7 +143,7 @@ def test_the_clients_own_fault_goes_to_the_client(two: Gateway, upstream: Upstre
 
 @pytest.mark.parametrize(("fault", "code"), [(status(503), 503), (status(429), 429), (resets, 502), (redirect("/x"), 502)])
 def test_no_target_is_left(two: Gateway, upstream: Upstream, second: Upstream, kept: Kept, fault: Answer, code: int) -> None:
-    upstream.will(status(500))
+    upstream.will(garbage)
     second.will(fault)
     reply = run(two, lambda: ask(two, request(CHAT)))
     assert reply.status == code
@@ -151,10 +153,11 @@ def test_no_target_is_left(two: Gateway, upstream: Upstream, second: Upstream, k
 
 @pytest.mark.parametrize(
     ("operation", "events", "expected"),
+    # The texts speak of what a stream ends with.
     [
-        ("chat", chat_events()[:3], {"error": {"code": "broken_stream"}}),
-        ("responses", responses_events()[:3], {"type": "error", "code": "broken_stream", "sequence_number": 3}),
-        ("messages", messages_events()[:3], {"type": "error", "error": {"type": "api_error"}}),
+        ("chat", [*chat_events()[:2], SAYS_DONE], {"error": {"code": "broken_stream"}}),
+        ("responses", responses_events("response.completed")[:4], {"type": "error", "sequence_number": 4}),
+        ("messages", messages_events("message_stop")[:4], {"type": "error", "error": {"type": "api_error"}}),
     ],
 )
 @pytest.mark.parametrize("breaks", [lambda events: streamed(events, then=resets), truncated_chunk], ids=["between", "within"])

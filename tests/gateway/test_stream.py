@@ -104,6 +104,7 @@ def test_usage_that_is_none(tail: bytes) -> None:
         (b'data: {"choices": []}\n\ndata: {"error": {"message": "x"}}\n\n', True),
         (b'event: error\ndata: {"type": "error", "error": {"message": "x"}}\n\n', True),
         (b'data: {"error": {"message": "x"}}\n\ndata: {"choices": [1]}\n\n', False),
+        (b'data: {"type": "response.failed", "response": {"error": {"message": "x"}}}\n\n', True),
         (b"data: [DONE]\n\n", False),
         (b"", False),
     ],

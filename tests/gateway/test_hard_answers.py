@@ -1,0 +1,52 @@
+"""Answers that are compressed, quote keys, or end with the server."""
+
+from __future__ import annotations
+
+import gzip
+
+from archroute_edge.gateway import Gateway
+from tests.gateway.conftest import KEY, Kept, ask, configure, request, run
+from tests.upstream import Upstream, refused_url, status, streamed
+from tests.upstream_replies import chat_events
+
+
+def test_a_compressed_stream_passes_as_it_is(upstream: Upstream, kept: Kept) -> None:
+    gateway = Gateway(configure({"p/one": upstream.url}), kept)
+    body = gzip.compress(b"".join(chat_events()))
+    upstream.will(streamed([body[:20], body[20:]], headers=[("Content-Encoding", "gzip")]))
+    reply = run(gateway, lambda: ask(gateway, request({"model": "p/one", "stream": True})))
+    assert (reply.status, reply.body) == (200, body)
+
+
+def test_keys_of_ours_never_come_out_of_a_stream(upstream: Upstream, kept: Kept) -> None:
+    gateway = Gateway(configure({"p/one": upstream.url}), kept, keep_content=True)
+    answer = [chat_events(KEY)[1], chat_events(f"say {KEY}")[3]]
+    upstream.will(streamed([*answer, f'data: {{"error": {{"message": "wrong key {KEY}"}}}}\n\n'.encode()]))
+    reply = run(gateway, lambda: ask(gateway, request({"model": "p/one", "stream": True})))
+    assert reply.body == b"".join(answer) + b'data: {"error": {"message": "wrong key [redacted]"}}\n\n'
+    content = kept[0].content
+    assert content is not None
+    assert "wrong key [redacted]" in (content.answer or "")
+
+
+def test_an_error_that_says_more_than_a_refused_connection_reaches_the_client(upstream: Upstream, kept: Kept) -> None:
+    with refused_url() as url:
+        gateway = Gateway(configure({"p/one": upstream.url, "p/two": url}, aliases={"both": ["p/one", "p/two"]}), kept)
+        upstream.will(status(429, retry_after="1000"))
+        reply = run(gateway, lambda: ask(gateway, request({"model": "both"})))
+    assert reply.status == 429
+    assert 990 < int(reply.headers["retry-after"]) <= 1000
+
+
+def test_a_server_that_ends_blames_no_target(upstream: Upstream, kept: Kept) -> None:
+    gateway = Gateway(configure({"p/one": upstream.url}, rest_after=1), kept)
+    upstream.will(streamed(chat_events(), gate_after=3))
+
+    async def end() -> None:
+        forwarded = await gateway.forward(request({"model": "p/one", "stream": True}))
+        assert b"shutting_down" in (forwarded.break_off("the server ends") or b"")
+        await forwarded.close()
+
+    run(gateway, end)
+    assert kept[0].outcome == "aborted"
+    assert not gateway.health.is_resting("p/one")
