@@ -27,6 +27,9 @@ class Shadows:
         """Run ``copy`` beside everything else, if there is room for its ``n_bytes``."""
         if len(self._running) >= MOST_COPIES or self._n_bytes + n_bytes > MOST_BYTES:
             self.dropped += 1
+            # The more there are, the rarer the lines: after 1, 2, 4, 8 ...
+            if self.dropped & (self.dropped - 1) == 0:
+                logger.warning("copies for shadow models that were dropped, since too many are under way: %d", self.dropped)
             return
         self._n_bytes += n_bytes
         task = asyncio.ensure_future(self._run(copy))

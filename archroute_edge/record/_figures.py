@@ -292,8 +292,13 @@ def time_table(title: str, over_time: Buckets, counts: dict[str, list[int]], mos
         ]
         for place, start in enumerate(over_time.starts)
     ]
-    heads = [f"{over_time.unit} from", *map(_name, names), *(["others"] if others else [])]
+    heads = [f"{unit_name(over_time.unit)} from", *map(_name, names), *(["others"] if others else [])]
     return Table(title, [*heads, "failed", "cost", "with the default"], rows[-most:] if most else rows)
+
+
+def unit_name(unit: str) -> str:
+    """How long a bucket is."""
+    return "five minutes" if unit == "minute" else unit
 
 
 def bucket_name(unit: str, start: float) -> str:

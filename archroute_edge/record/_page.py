@@ -31,12 +31,12 @@ def traffic_page(report: TrafficReport, made: str) -> Page:
     several = len(over_time.starts) > 1
     page.heading("Models")
     if several:
-        caption = f"Requests a {_unit(over_time.unit)} by the model that answered."
+        caption = f"Requests per {figures.unit_name(over_time.unit)} by the model that answered."
         page.figure(_stacked(report, over_time.models), caption)
     page.table(figures.group_table("Models", report.models), heading=False)
     page.heading("Routes")
     if several:
-        page.figure(_stacked(report, over_time.routes), f"Requests a {_unit(over_time.unit)} by route.")
+        page.figure(_stacked(report, over_time.routes), f"Requests per {figures.unit_name(over_time.unit)} by route.")
     page.table(figures.group_table("Routes", report.routes), heading=False)
     if several and report.money.priced and report.money.default:
         page.heading("Money")
@@ -47,7 +47,8 @@ def traffic_page(report: TrafficReport, made: str) -> Page:
         page.heading("Time to the first byte")
         page.figure(_latencies(report.models), "From the median (dot) to the 95th percentile, by the model that answered.")
         if several:
-            page.figure(_median_over_time(report), f"The median of each {_unit(over_time.unit)}, and how many requests failed.")
+            caption = f"The median per {figures.unit_name(over_time.unit)}, and how many requests failed."
+            page.figure(_median_over_time(report), caption)
     page.heading("Confidence")
     page.figure(_confidence(report), "Decisions by the confidence in their route.")
     if report.sides:
@@ -74,10 +75,6 @@ _COMPARED: Final = {
 }
 
 
-def _unit(unit: str) -> str:
-    return "five minutes" if unit == "minute" else unit
-
-
 def _dates(report: TrafficReport) -> list[datetime.datetime]:
     return [datetime.datetime.fromtimestamp(start) for start in report.over_time.starts]
 
@@ -98,7 +95,7 @@ def _stacked(report: TrafficReport, counts: dict[str, list[int]]) -> Figure:
             colour = "#8a8f96" if name in (NOTHING, "others") else COLOURS[place % len(COLOURS)]
             axes.bar(dates, values, _widths(report), bottom, align="edge", color=colour, label=name)
             bottom = [low + value for low, value in zip(bottom, values, strict=True)]
-        axes.set(ylabel=f"requests a {_unit(report.over_time.unit)}")
+        axes.set(ylabel=f"requests per {figures.unit_name(report.over_time.unit)}")
         _over_time(axes, report)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return drawn

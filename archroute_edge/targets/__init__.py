@@ -14,7 +14,7 @@ from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
     from archroute_edge.targets._groups import Group, group_at, places_of
-    from archroute_edge.targets._model_facts import cached_price, model_facts, request_cost
+    from archroute_edge.targets._model_facts import model_facts, request_cost
     from archroute_edge.targets._order import order_targets
     from archroute_edge.targets._order_words import (
         Anchor,
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     )
     from archroute_edge.targets._outcome import fallback_decision, make_decision, no_text_decision
     from archroute_edge.targets._route_advice import advice
-    from archroute_edge.targets._switching import Switch, judge_switch
+    from archroute_edge.targets._switching import judge_switch
 else:
     __getattr__, __all__ = lazily(
         __name__,
         {
             "_groups": "Group group_at places_of",
-            "_model_facts": "cached_price model_facts request_cost",
+            "_model_facts": "model_facts request_cost",
             "_order": "order_targets",
             "_order_words": "Anchor LeftOut Place RequestFacts TargetKnowledge TargetOrder estimate_tokens",
             "_outcome": "fallback_decision make_decision no_text_decision",
             "_route_advice": "advice",
-            "_switching": "Switch judge_switch",
+            "_switching": "judge_switch",
         },
     )

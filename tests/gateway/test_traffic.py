@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -9,6 +10,7 @@ import pytest
 
 from archroute_edge.config import Canary, ModelFacts, Price, Ramp, RoutingConfig, TrafficRule
 from archroute_edge.gateway import ForwardRequest, Gateway, RouteFound
+from archroute_edge.gateway._shadowing import MOST_COPIES, Shadows
 from archroute_edge.targets import fallback_decision
 from tests.gateway.conftest import Kept, ask, configure, request, run
 from tests.upstream import Upstream, status
@@ -111,3 +113,18 @@ def test_if_wildcards_alone_are_defined_the_first_target_stands_in(config: Routi
     every = replace(config.models[0], model="p/*")
     gateway = Gateway(replace(config, default_model=None, models=(every,)), kept)
     assert run(gateway, lambda: ask(gateway, routed(config, None, "other"))).headers["x-archroute-model"] == "p/one"
+
+
+def test_copies_for_shadow_models_that_find_no_room_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    shadows = Shadows()
+
+    async def copy() -> None:
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        for _ in range(MOST_COPIES + 5):
+            shadows.send(1, copy)
+        await shadows.close()
+
+    asyncio.run(work())
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == ["1", "2", "4"]
