@@ -40,7 +40,7 @@ class ForwardRequest:
         found: the route, if ``model`` is :data:`AUTO`.
         session: names the conversation; None if it cannot be told from others.
         client: name of the client's API key.
-        server_key_in: the header that held the server's API key, in lower case; None if it asks for none.
+        server_key_in: the headers that held the server's API key, in lower case; none if it asks for none.
         started: when it came, as ``time.perf_counter`` has it.
         query: what stands behind the path, as it goes upstream; empty for nothing.
     """
@@ -52,7 +52,7 @@ class ForwardRequest:
     found: RouteFound | None
     session: str | None
     client: str | None
-    server_key_in: bytes | None
+    server_key_in: frozenset[bytes]
     started: float
     query: bytes = b""
 

@@ -67,7 +67,7 @@ _ALWAYS: Final = ((b"content-type", b"application/json"), (b"accept-encoding", b
 
 
 def upstream_headers(
-    client: Headers, own: Headers, *, passthrough: bool, server_key_in: bytes | None, defaults: Headers = ()
+    client: Headers, own: Headers, *, passthrough: bool, server_key_in: frozenset[bytes], defaults: Headers = ()
 ) -> list[tuple[bytes, bytes]]:
     """The headers of a request to an upstream.
 
@@ -75,12 +75,10 @@ def upstream_headers(
         client: the client's, names in lower case.
         own: the target's: credentials and what the configuration adds. They replace the client's of the same name.
         passthrough: whether the client's credentials go there.
-        server_key_in: the header that held the key of this server, which goes nowhere.
+        server_key_in: the headers that held the key of this server, which go nowhere.
         defaults: the target's for those that neither has.
     """
-    dropped = {name.lower() for name, _ in own} | _named_by_connection(client)
-    if server_key_in is not None:
-        dropped.add(server_key_in)
+    dropped = {name.lower() for name, _ in own} | _named_by_connection(client) | server_key_in
     if not passthrough:
         dropped |= CREDENTIALS
     kept = [

@@ -79,7 +79,7 @@ def request(
     headers: dict[str, str] | None = None,
     client: str | None = None,
     session: str | None = None,
-    server_key_in: bytes | None = None,
+    server_key_in: frozenset[bytes] = frozenset(),
 ) -> ForwardRequest:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]

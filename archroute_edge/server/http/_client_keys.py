@@ -19,11 +19,11 @@ class KeyFound:
 
     Args:
         client: its name; None for the server's own.
-        header: where it stood. That header is this server's, and goes to no other.
+        headers: all that hold such a key: clients send theirs in several. They are this server's, and go to no other.
     """
 
     client: str | None
-    header: str
+    headers: tuple[str, ...]
 
 
 class ClientKeys:
@@ -60,8 +60,9 @@ class ClientKeys:
         return f"send the server's API key: Authorization: Bearer KEY{more}"
 
     def find(self, headers: Headers) -> KeyFound | None:
-        """The key of a request; None if it holds none that is accepted. A header that stands twice counts as missing."""
-        found = None
+        """The first key of a request; None if it holds none that is accepted. A header that stands twice counts as missing."""
+        client: str | None = None
+        holding: list[str] = []
         for header in self._headers:
             values = headers.getlist(header)
             sent = values[0].strip() if len(values) == 1 else ""
@@ -70,7 +71,8 @@ class ClientKeys:
                 sent = sent.strip() if scheme.lower() == "bearer" else ""
             # Each is compared as a whole whatever was sent, so that the time it takes says nothing about any.
             sent_bytes = sent.encode("latin-1")
-            for client, key in self._keys:
-                if hmac.compare_digest(sent_bytes, key) and found is None:
-                    found = KeyFound(client, header)
-        return found
+            for name, key in self._keys:
+                if hmac.compare_digest(sent_bytes, key):
+                    client = client if holding else name
+                    holding.append(header)
+        return KeyFound(client, tuple(holding)) if holding else None

@@ -133,7 +133,7 @@ async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request,
 def _asked(
     request: Request, operation: Operation, body: _Body, found: RouteFound | None, session: str | None, started: float
 ) -> ForwardRequest:
-    server_key_in: str | None = getattr(request.state, "server_key_in", None)
+    server_key_in: tuple[str, ...] = getattr(request.state, "server_key_in", ())
     return ForwardRequest(
         operation=operation,
         raw=body.raw,
@@ -142,7 +142,7 @@ def _asked(
         found=found,
         session=session,
         client=client_of(request),
-        server_key_in=server_key_in.encode("ascii") if server_key_in is not None else None,
+        server_key_in=frozenset(name.encode("ascii") for name in server_key_in),
         started=started,
         query=_query(request, operation),
     )

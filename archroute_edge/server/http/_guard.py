@@ -205,7 +205,7 @@ class Guard:
             return
         state = scope.setdefault("state", {})
         if key is not None:
-            state["client_name"], state["server_key_in"] = key.client, key.header
+            state["client_name"], state["server_key_in"] = key.client, key.headers
         if found is None:
             await self._app(scope, receive, watched)
             return
