@@ -78,7 +78,7 @@ class Conversation(tuple[Turn, ...]):
     has_images: bool = False
     """Whether there are images in the messages, which a router does not look at and some models cannot."""
     offers_tools: bool = False
-    """Whether the request offers tools; set by whoever has read it."""
+    """Whether the request offers tools; its reader sets it."""
 
 
 def read_messages(messages: Messages) -> Conversation:

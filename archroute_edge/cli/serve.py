@@ -224,6 +224,8 @@ def _sinks(options: Mapping[str, Any]) -> Iterator[tuple[list[EntrySink], Path |
     """Where entries go, the record and the exporter of spans, if they are asked for; and the record's file."""
     if options["record"] is None and options["record_file"] is not None:
         raise SettingsError("--record-file says where to record; add --record or --record=content")
+    if options["record"] is None and options["record_max"] != DEFAULT_MAX_BYTES // 10**6:
+        raise SettingsError("--record-max bounds the record; add --record or --record=content")
     with ExitStack() as stack:
         sinks: list[EntrySink] = []
         file: Path | None = None

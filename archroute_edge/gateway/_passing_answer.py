@@ -18,7 +18,7 @@ from archroute_edge.record import Operation, Outcome
 
 logger = logging.getLogger(__name__)
 
-# A part of an event is held back until its rest is there; if that does not come, whoever sends such parts means them.
+# A part of an event is held back until its rest is there; if that does not come, the upstream means to send such parts.
 _HOLD_S: Final = 0.02
 _BROKE: Final = "the model's answer broke off; what came of it is not whole"
 

@@ -98,7 +98,7 @@ def record_file() -> Path:
 
 
 def check_file(file: Path) -> None:
-    """Make sure before a server starts that requests can be recorded in ``file``, as far as a mistake could prevent it.
+    """Make sure, before a server starts, that no mistake keeps requests from being recorded in ``file``.
 
     What passes by itself (a full disk, a lock) or needs a look (a damaged file) is no such mistake.
 

@@ -16,7 +16,7 @@ from archroute_edge.routes import OTHER, RouteTable
 UNVERIFIED: Final = "unverified"
 """Tag of a case whose route is what was decided, right or not."""
 VERIFIED: Final = "verified"
-"""Tag of a case whose route somebody has given."""
+"""Tag of a case whose route a grade names."""
 _PIECE: Final = 500
 _OWN_ANSWERS: Final = (None, "low_confidence", "pinned")
 

@@ -103,7 +103,7 @@ class RecordedTry(NamedTuple):
 
 
 class Grade(NamedTuple):
-    """What somebody thinks of an answer or a decision.
+    """What a person or a program thinks of an answer or a decision.
 
     Args:
         score: the higher, the better; None if only the route is known.
@@ -197,7 +197,7 @@ class Record:
         """The latest tries of each of ``models``, ``most`` of each, the oldest first: what a gateway knows of its targets.
 
         Tries that say nothing about the target are left out: the client went away, or had asked for something impossible. So
-        are copies to shadow models, whose place in an order nobody chose.
+        are copies to shadow models, which have no place in an order.
         """
         found: list[RecordedTry] = []
         for model in dict.fromkeys(models):

@@ -119,7 +119,7 @@ class Recorder:
         keep_below(connection, self._file, self._max_bytes)
         while batch := self._next_batch():
             if not _is_still(opened, self._file):
-                # SQLite would write on to what nobody can open any more.
+                # SQLite would write on to what no process can open any more.
                 return False
             with _transaction(connection):
                 for entry in batch:
