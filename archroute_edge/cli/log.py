@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -127,6 +128,8 @@ def grade(id: str, score: float | None, right_route: str | None, note: str | Non
 
     if score is None and right_route is None and note is None:
         raise SettingsError("nothing to keep; give a SCORE, --route or --note")
+    if score is not None and not math.isfinite(score):
+        raise SettingsError("SCORE must be a number, such as 0.8")
     graded = record.grade(record_at(record_file), id, record.Grade(score, right_route, note))
     click.echo(f"{graded}: graded", err=True)
 

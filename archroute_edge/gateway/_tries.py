@@ -32,6 +32,7 @@ _LONGEST_ERROR: Final = 1 << 20
 _ERROR_BODY_S: Final = 2.0
 _LONGEST_MESSAGE: Final = 1000
 _CLIENTS_FAULT: Final = (400, 413, 422)
+_LAST_STATUS: Final = 599
 _REDACTED: Final = b"[redacted]"
 
 
@@ -189,6 +190,8 @@ class Trier:
         if status < 400:
             where = "the upstream redirects, and redirects are not followed: correct its base_url"
             return self._failed(target, started, "redirect", where, reply)
+        if status > _LAST_STATUS:
+            return self._failed(target, started, "bad_reply", f"the status {status} is none of HTTP's", reply)
         whole = await self._whole(target, reply)
         if status in _MISCONFIGURED:
             word = _MISCONFIGURED[status]

@@ -69,6 +69,7 @@ def test_the_list_is_filtered(run: Run, file: Path) -> None:
         (("log", "--since", "yesterday"), "is no time"),
         (("log", "--failed", "clear"), "put the options of clear behind it"),
         (("log", "grade", "aa"), "nothing to keep"),
+        (("log", "grade", "aa", "nan"), "SCORE must be a number"),
         (("log", "export"), "nothing to write"),
         (("log", "export", "--outcomes", "f", "--config", "c"), "--config c is for cases"),
         (("serve", "--record-file", "f"), "add --record"),

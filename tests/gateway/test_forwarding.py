@@ -83,6 +83,7 @@ def test_a_compressed_reply_passes_as_it_is(upstream: Upstream, kept: Kept) -> N
     [
         (status(500), "server_error"),
         (status(529), "server_error"),
+        (status(999), "bad_reply"),
         (status(429), "rate_limited"),
         (status(408), "timeout"),
         (status(401), "not_authorised"),
