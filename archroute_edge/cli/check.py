@@ -60,8 +60,14 @@ def check(file: str, as_json: bool) -> None:
 
 
 def _says_how_to_forward(config: RoutingConfig) -> bool:
-    """Whether a file says more about models than their names, or about traffic: it is meant to be forwarded by."""
-    return config.forward != ForwardSettings() or any(each.upstream != Upstream() for each in config.models)
+    """Whether a file is meant to be forwarded by: it says more about models than their names, or about traffic, or its models
+    need no more than that.
+    """
+    if config.forward != ForwardSettings() or any(each.upstream != Upstream() for each in config.models):
+        return True
+    from archroute_edge.gateway import forwarding_problems
+
+    return bool(config.models) and not forwarding_problems(config)
 
 
 class _Forwarding:

@@ -89,6 +89,11 @@ class TestForwarding:
         assert [each["line"] for each in found] == [2, 3, 4, 6]
         assert json.loads(run("check", routes, "--json").stdout)["forwarding"] is None
 
+    def test_without_a_default_model_the_one_that_stands_in_is_named(self, run: Run, path: Path) -> None:
+        path.write_text("model_providers: [{model: ollama/one}, {model: ollama/two}]\n" + FORWARDED.split("\n")[4], "utf-8")
+        said = "requests that fit no route go to 'ollama/one', the first model, since there is no default model"
+        assert f"{path}: serve --forward: {said}\n" in run("check", str(path)).stderr
+
     def test_values_are_not_shown(self, run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SOME_KEY", "the-value\n")
         monkeypatch.setenv("ALICES_KEY", "another-value")
