@@ -11,7 +11,7 @@ from archroute_edge.config import Advice, KeyRule, ModelDefinition, RoutingConfi
 from archroute_edge.errors import ConfigError
 from archroute_edge.gateway._connections import connect
 from archroute_edge.gateway._forward_request import AUTO
-from archroute_edge.gateway._variables import MissingVariableError, UnsetVariableError, fill_in_key
+from archroute_edge.gateway._variables import MissingVariableError, UnsetVariableError, fill_in_key, names_a_variable
 
 
 def forwarding_problems(config: RoutingConfig, environment: Mapping[str, str] | None = None) -> tuple[ConfigError, ...]:
@@ -39,7 +39,7 @@ def _problems(config: RoutingConfig, environment: Mapping[str, str]) -> Iterator
 
 
 def forwarding_notes(config: RoutingConfig) -> tuple[Advice, ...]:
-    """What a configuration says about reaching models and what is not done."""
+    """What is otherwise than the author of a configuration may think, though requests can be forwarded by it."""
     return tuple(_notes(config))
 
 
@@ -63,6 +63,10 @@ def _notes(config: RoutingConfig) -> Iterator[Advice]:
             where = "" if at is None else f", on line {at}"
             message = f"{shorten(each.model)} has two definitions that reach it in different ways; the first{where}, is used"
             yield Advice(message, line=line)
+        key = each.upstream.access_key
+        if key is not None and key.startswith("$") and not names_a_variable(key):
+            message = f"{shorten(each.model)}: its access_key begins with '$' and names no variable, so it is sent as it stands"
+            yield Advice(message, line=each.upstream.lines.get("access_key", line))
         if each.upstream.passthrough_auth and each.upstream.access_key is not None:
             message = f"{shorten(each.model)}: passthrough_auth sends the client's credentials; the access_key is not used"
             yield Advice(message, line=each.upstream.lines.get("access_key", line))

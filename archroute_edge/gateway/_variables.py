@@ -63,10 +63,15 @@ def fill_in(text: str, environment: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)
 
 
+def names_a_variable(text: str) -> bool:
+    """Whether a text is the name of a variable, and nothing else."""
+    return _VARIABLE.fullmatch(text) is not None
+
+
 def fill_in_key(text: str, environment: Mapping[str, str]) -> str:
     """A key: the value of the variable that it names, or the key itself, which may have a ``$`` in it.
 
     Raises:
         MissingVariableError: the variable is not set, or empty.
     """
-    return fill_in(text, environment) if _VARIABLE.fullmatch(text) else text
+    return fill_in(text, environment) if names_a_variable(text) else text

@@ -247,6 +247,11 @@ class TestNames:
         for name in ("openai/", "openai/*", "anything", "groq/x"):
             assert found.find(name) is None
 
+    def test_a_key_that_looks_like_a_variable_is_told(self, caplog: pytest.LogCaptureFixture) -> None:
+        reach("model: ollama/x, access_key: $MY-KEY")
+        assert "2: 'ollama/x': its access_key begins with '$' and names no variable" in caplog.text
+        assert "MY-KEY" not in caplog.text
+
     def test_an_alias_that_hides_something_is_named(self, caplog: pytest.LogCaptureFixture) -> None:
         aliases = "model_aliases: {auto: {target: ollama/x}, ollama/x: {target: ollama/y}, y: {target: ollama/y}}\n"
         Reach(parse_config("model_providers: [{model: ollama/x, default: true}, {model: ollama/y}]\n" + aliases + TAIL))
