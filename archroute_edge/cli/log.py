@@ -168,10 +168,10 @@ def export(cases: Path | None, config: str | None, outcomes: Path | None, record
                 if count
             ]
             note = f" (left out: {', '.join(left_out)})" if left_out else ""
-            click.echo(f"{cases}: {counts.written} cases{note}", err=True)
+            click.echo(f"{cases}: {counts.written} case{'' if counts.written == 1 else 's'}{note}", err=True)
         if outcomes is not None:
             n_prompts = _write_lines(record.outcomes(opened, wanted), outcomes)
-            click.echo(f"{outcomes}: outcomes of {n_prompts} prompts", err=True)
+            click.echo(f"{outcomes}: outcomes of {n_prompts} prompt{'' if n_prompts == 1 else 's'}", err=True)
 
 
 @log.command(epilog=examples("archroute log clear --before 30d", "archroute log clear --yes"))

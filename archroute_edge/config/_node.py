@@ -16,7 +16,7 @@ from archroute_edge.config._schema import Advice, IgnoredKey
 from archroute_edge.conversation import replace_surrogates
 from archroute_edge.errors import ArchRouteError, ConfigError
 
-_SLIP = 0.85
+_SLIP = 0.83
 """How alike an unknown key and one that is read must be to count as a slip: one letter swapped, left out or added."""
 _TRUE = ("true", "yes", "on")
 _KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}

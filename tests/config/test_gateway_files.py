@@ -141,6 +141,7 @@ class TestKeysOfOtherReleases:
             (PROVIDERS + "routing_preference: []\n", "routing_preferences"),
             (PROVIDERS + ROUTE.replace("description", "descripton"), "description"),
             (PROVIDERS + ROUTE.replace("models", "model"), "models"),
+            (PROVIDERS + ROUTE.replace("models", "modles"), "models"),
         ],
     )
     def test_a_slip_that_would_cost_a_route_is_an_error(self, text: str, meant: str) -> None:

@@ -129,7 +129,7 @@ def test_the_model_may_be_deleted_while_it_is_used(tmp_path: Path, bundled_model
         assert httpx.post(url, json=ROUTE, timeout=60).json()["route"] == "bug_fixing"
         config.write_text("routing_preferences: [{name: only, models: [m/only]}]")
         server.signal(signal.SIGHUP)
-        assert "has been read again: 1 routes" in server.line("configuration")
+        assert "has been read again: 1 route of" in server.line("configuration")
         assert set(httpx.post(url, json={**ROUTE, "scores": True}, timeout=60).json()["scores"]) == {"only", "other"}
 
 

@@ -93,7 +93,8 @@ class ConfigReload:
             self._serving.metrics.reloaded(taken=False)
             return False
         self._serving.metrics.reloaded(taken=True)
-        logger.info("the configuration has been read again: %d routes of %s", len(config.table), self._path)
+        many = "1 route" if len(config.table) == 1 else f"{len(config.table)} routes"
+        logger.info("the configuration has been read again: %s of %s", many, self._path)
         return True
 
     async def _differs(self, path: Path) -> bool:
