@@ -225,7 +225,9 @@ class Gateway:
         ok = {"completed": True, "failed": False, "aborted": None}[outcome]
         self.health.ended(last.model, ok, last.first_byte_ms, places)
         if request.session is not None and outcome != "failed":
-            self._conversations.answered(_conversation(request), request.model, last.model, entry.usage, facts.prompt_tokens)
+            place = order.places[0] if order.places else None
+            conversation = _conversation(request)
+            self._conversations.answered(conversation, request.model, last.model, entry.usage, facts.prompt_tokens, place)
         self.limits.used(request.client, (entry.usage.input or 0) + (entry.usage.output or 0))
         self._entries.add(entry)
         if order.shadow is not None and outcome == "completed":

@@ -10,12 +10,14 @@ from typing import Final
 from archroute_edge.config import RoutingConfig
 from archroute_edge.record import Usage
 from archroute_edge.system import ExpiringStore, bytes_in_memory
-from archroute_edge.targets import Anchor, judge_switch
+from archroute_edge.targets import Anchor, Place, judge_switch
 
 MAX_CONVERSATIONS: Final = 100_000
 MAX_BYTES: Final = 64 << 20
 # Beside the texts: the objects around them.
 _BYTES_BESIDE: Final = 500
+_BYTES_A_PLACE: Final = 200
+_MOST_PLACES: Final = 16
 
 CACHE_S: Final = 300.0
 """For how many idle seconds an upstream is taken to keep a conversation in its cache; Plano takes as many for most of them."""
@@ -62,7 +64,15 @@ class Conversations:
             return None
         return replace(found.anchor, is_warm=self._clock() - found.time <= CACHE_S)
 
-    def answered(self, session: str, asked_model: str, model: str, usage: Usage, prompt_tokens: int | None = None) -> None:
+    def answered(
+        self,
+        session: str,
+        asked_model: str,
+        model: str,
+        usage: Usage,
+        prompt_tokens: int | None = None,
+        place: Place | None = None,
+    ) -> None:
         """Note which model has answered a request of the conversation.
 
         Args:
@@ -70,6 +80,7 @@ class Conversations:
             model: the target, as the configuration names it.
             usage: the tokens, as the upstream reports them.
             prompt_tokens: an estimate, for upstreams that report none.
+            place: where the model was chosen.
         """
         before = self.find(session, asked_model)
         first, spent, baseline = model, 0.0, 0.0
@@ -81,7 +92,14 @@ class Conversations:
         context = (prompt or 0) + (usage.output or 0)
         if not context and before is not None:
             context = before.context_tokens
-        anchor = Anchor(model, first, context, usage.cached, spent, baseline)
+        chosen = dict(before.chosen) if before is not None else {}
+        if place is not None:
+            # Last in the order, so that the places of long ago go first.
+            chosen.pop(place, None)
+            chosen[place] = model
+            if len(chosen) > _MOST_PLACES:
+                del chosen[next(iter(chosen))]
+        anchor = Anchor(model, first, context, usage.cached, spent, baseline, chosen=chosen)
         self._store.put(_key(session, asked_model), _Remembered(anchor, self._clock()))
 
     def replace(self, config: RoutingConfig) -> None:
@@ -103,4 +121,6 @@ def _key(session: str, asked_model: str) -> str:
 
 
 def _size(key: str, remembered: _Remembered) -> int:
-    return _BYTES_BESIDE + bytes_in_memory([key, remembered.anchor.model, remembered.anchor.first_model])
+    anchor = remembered.anchor
+    places = _BYTES_A_PLACE * len(anchor.chosen) + bytes_in_memory(anchor.chosen.values())
+    return _BYTES_BESIDE + places + bytes_in_memory([key, anchor.model, anchor.first_model])

@@ -19,6 +19,7 @@ NO_FACTS: Final = RequestFacts()
 # What a request is taken to have where it does not say so, to compare prices.
 _PROMPT_TOKENS: Final = 1000
 _ANSWER_TOKENS: Final = 500
+_MOVING: Final = ("weights", "ramp", "cheapest", "fastest", "no_latencies")
 
 
 def order_targets(
@@ -177,20 +178,24 @@ class _Request:
     def _kept(
         self, group: Group, awake: Group, models: list[str], reason: ModelReason, anchor: Anchor
     ) -> tuple[list[str], ModelReason]:
-        """The order with the conversation's present model in front, if it should keep that."""
-        budget = self.config.forward.max_switch_spend_pct is not None and not self.direct
-        if anchor.model in awake.models:
-            first = [anchor.model, *(model for model in models if model != anchor.model)]
-            return first, "same_anchor" if budget else "sticky"
+        """The order with a model in front that the conversation should keep."""
+        kept = anchor.chosen.get(group.place)
+        # The order of a file does not move, so what stands first in it is wanted first; shares, prices and latencies move.
+        if kept in awake.models and self._arranged(awake)[1] in _MOVING:
+            models, reason = [kept, *(model for model in models if model != kept)], "sticky"
+        if self.config.forward.max_switch_spend_pct is None or self.direct:
+            return models, reason
+        if anchor.model == models[0]:
+            return models, "same_anchor"
         # A target of the route that is not awake was left out for a reason.
-        if not budget or anchor.model in group.models:
+        if anchor.model in group.models and anchor.model not in awake.models:
             return models, reason
         switch = judge_switch(self.config, anchor, models[0])
         if switch.reason != "over_cap":
             return models, switch.reason
         if self._unfit(anchor.model) is not None or self._rests(anchor.model):
             return models, reason
-        return [anchor.model, *models], "over_cap"
+        return [anchor.model, *(model for model in models if model != anchor.model)], "over_cap"
 
     def _shadow(self, group: Group, first: str) -> str | None:
         """The model to ask as well, by the rule of the first place that has one."""

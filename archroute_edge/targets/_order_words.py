@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol
 
 from archroute_edge.conversation import Conversation
@@ -77,6 +77,7 @@ class Anchor:
         spent: US dollars, the sum of what switches have cost.
         baseline: US dollars, what reading the conversation would have cost until now if it had never switched.
         is_warm: whether the upstream probably still has the conversation in its cache.
+        chosen: place to the model that answered last there: a conversation may go to and fro between routes.
     """
 
     model: str
@@ -86,6 +87,7 @@ class Anchor:
     spent: float = 0.0
     baseline: float = 0.0
     is_warm: bool = True
+    chosen: Mapping[Place, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

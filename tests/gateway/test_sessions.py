@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from archroute_edge.config import ForwardSettings, ModelFacts, Price, RoutingConfig, parse_config
+from archroute_edge.config import ForwardSettings, ModelFacts, Price, RoutingConfig, TrafficRule, parse_config
 from archroute_edge.gateway import Conversations
 from archroute_edge.record import Usage
-from archroute_edge.targets import order_targets
+from archroute_edge.targets import Place, order_targets
 from tests.gateway.test_health import Clock
 
 ROUTES = """
@@ -34,10 +34,11 @@ def make_config(percent: float | None = None, ttl: float = 3600.0) -> RoutingCon
 
 
 def test_a_conversation_keeps_the_model_that_answered(clock: Clock) -> None:
-    config = make_config()
+    rules = {"talk": TrafficRule(weights={"a/cheap": 1e9, "a/mid": 1.0})}
+    config = replace(make_config(), forward=ForwardSettings(routes=rules))
     store = Conversations(config, clock=clock)
     assert store.find("s", "auto") is None
-    store.answered("s", "auto", "a/mid", Usage(100, 20, 60))
+    store.answered("s", "auto", "a/mid", Usage(100, 20, 60), place=Place("route", "talk"))
     anchor = store.find("s", "auto")
     assert anchor is not None
     assert (anchor.model, anchor.context_tokens, anchor.cached_tokens) == ("a/mid", 120, 60)
@@ -46,6 +47,18 @@ def test_a_conversation_keeps_the_model_that_answered(clock: Clock) -> None:
     assert (order.models, order.reason) == (("a/mid", "a/cheap"), "sticky")
     order = order_targets(config, "bugs", now=0, anchor=anchor)
     assert (order.models, order.reason) == (("a/dear",), "only_target"), "without a budget, a new route is a new model"
+    store.answered("s", "auto", "a/dear", Usage(130, 20, 0), place=Place("route", "bugs"))
+    order = order_targets(config, "talk", now=0, anchor=store.find("s", "auto"))
+    assert (order.first, order.reason) == ("a/mid", "sticky"), "back on a route, it has the model that it had there"
+
+
+def test_a_conversation_remembers_a_bounded_number_of_places(clock: Clock) -> None:
+    store = Conversations(make_config(), clock=clock)
+    for number in range(100):
+        store.answered("s", "auto", "a/mid", Usage(1, 1), place=Place("route", str(number)))
+    anchor = store.find("s", "auto")
+    assert anchor is not None
+    assert list(anchor.chosen) == [Place("route", str(number)) for number in range(84, 100)]
 
 
 def test_tokens_are_estimated_for_an_upstream_that_reports_none(clock: Clock) -> None:

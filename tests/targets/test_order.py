@@ -288,23 +288,47 @@ def test_a_withdrawn_canary_leaves_the_order_unless_no_other_is_left() -> None:
     ("known", "facts", "first", "reason"),
     [
         (Known(), RequestFacts(), "a/two", "sticky"),
-        (Known(resting=("a/two",)), RequestFacts(), "a/one", "listed"),
-        (Known(), RequestFacts(prompt_tokens=1001), "a/one", "listed"),
+        (Known(resting=("a/two",)), RequestFacts(), "a/one", "weights"),
+        (Known(), RequestFacts(prompt_tokens=1001), "a/one", "weights"),
     ],
     ids=["kept", "rests", "does not fit"],
 )
 def test_a_conversation_keeps_its_model_while_that_can_take_it(
     known: Known, facts: RequestFacts, first: str, reason: ModelReason
 ) -> None:
-    config = facts_known(two=SMALL)
-    order = order_targets(config, "r", facts=facts, now=0, knowledge=known, anchor=Anchor("a/two", "a/two"))
+    config = shared(facts_known(two=SMALL), {"a/one": 1e9, "a/two": 1.0})
+    order = order_targets(config, "r", facts=facts, now=0, knowledge=known, anchor=CHOSEN)
     assert (order.first, order.reason) == (first, reason)
+
+
+CHOSEN = Anchor("a/two", "a/two", chosen={Place("route", "r"): "a/two"})
+
+
+def shared(config: RoutingConfig, weights: dict[str, float]) -> RoutingConfig:
+    return replace(config, forward=replace(config.forward, routes={"r": TrafficRule(weights=weights)}))
+
+
+@pytest.mark.parametrize(
+    "anchor",
+    [Anchor("a/two", "a/two"), Anchor("a/two", "a/two", chosen={Place("route", "other"): "a/two"}), CHOSEN],
+    ids=["unknown", "another route", "this route"],
+)
+def test_what_the_file_lists_first_stands_first_whatever_model_the_conversation_has(anchor: Anchor) -> None:
+    """Else one turn of small talk, or one failure, would leave a conversation with the second choice."""
+    order = order_targets(LISTED, "r", now=0, anchor=anchor)
+    assert (order.models, order.reason) == (("a/one", "a/two", "a/three"), "listed")
+
+
+def test_a_model_that_another_route_chose_is_not_kept_on_this_one() -> None:
+    config = shared(LISTED, {"a/one": 1e9, "a/two": 1.0})
+    anchor = Anchor("a/two", "a/two", chosen={Place("route", "other"): "a/two"})
+    assert order_targets(config, "r", now=0, anchor=anchor).first == "a/one"
 
 
 def test_a_conversation_leaves_a_model_that_is_no_target_of_its_route_any_more() -> None:
     rule = TrafficRule(weights={"a/one": 1, "a/two": 0})
     config = replace(LISTED, forward=ForwardSettings(routes={"r": rule}))
-    order = order_targets(config, "r", now=0, anchor=Anchor("a/two", "a/two"))
+    order = order_targets(config, "r", now=0, anchor=CHOSEN)
     assert order.models == ("a/one", "a/three")
 
 
@@ -321,7 +345,6 @@ PRICED = {"one": ModelFacts(price=Price(10.0, 30.0)), "old": ModelFacts(price=Pr
         (Anchor("a/old", "a/old", 1000, is_warm=False), "a/one", "free"),
         (Anchor("a/old", "a/old", 0), "a/one", "free"),
         (Anchor("a/one", "a/old", 1000), "a/one", "same_anchor"),
-        (Anchor("a/three", "a/three", 1000), "a/three", "same_anchor"),
         (Anchor("a/unknown", "a/unknown", 1000), "a/one", "no_pricing"),
     ],
 )
@@ -375,12 +398,12 @@ def test_whatever_is_known_the_first_is_one_that_can_answer(
     facts = {model: ModelFacts(context_window=10, price=Price(1.0, 1.0)) for model in sorted(unfit)}
     config = replace(LISTED, selection={"r": policy}, forward=ForwardSettings(models=facts, routes={"r": rule}))
     known = Known({"a/two": 5.0}, tuple(resting), tuple((Place("route", "r"), model) for model in withdrawn))
-    anchor = None if present is None else Anchor(present, present)
+    anchor = None if present is None else Anchor(present, present, chosen={Place("route", "r"): present})
     order = order_targets(config, "r", facts=RequestFacts(20), key="k", now=0, knowledge=known, anchor=anchor)
     fitting = {"a/one", "a/two", "a/three"} - unfit or {"a/one", "a/two", "a/three"}
     able = fitting - withdrawn or fitting
     assert set(order.models) == able
     awake = able - resting or able
     assert order.first in awake
-    if present in awake and order.reason != "none_fits":
+    if present in awake and order.reason != "none_fits" and weights.keys() & awake:
         assert order.first == present
