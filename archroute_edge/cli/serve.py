@@ -31,6 +31,7 @@ from archroute_edge.record import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES, EntrySink
 from archroute_edge.routing import LONGEST_DEADLINE_S
 from archroute_edge.server import (
     DEFAULT_AFFINITY_TTL_S,
+    DEFAULT_FORWARD_QUEUE,
     DEFAULT_HOST,
     DEFAULT_MAX_AFFINITY,
     DEFAULT_MAX_BODY,
@@ -79,7 +80,7 @@ _http = partial(option, heading=_HTTP)
     metavar="N",
     type=click.IntRange(1, 100_000),
     default=DEFAULT_QUEUE,
-    help="Requests that may wait; more are refused.",
+    help=f"Requests that may wait, {DEFAULT_FORWARD_QUEUE} by default with --forward; more are refused.",
 )
 @option(
     "--max-body",
@@ -274,13 +275,14 @@ def _settings(options: Mapping[str, Any]) -> ServerSettings:
         "proxy",
     )
     most = options["max_body"]
+    is_standard = options["queue"] == DEFAULT_QUEUE
     return ServerSettings(
         **{name: options[name] for name in same},
         max_forwarded_body=DEFAULT_MAX_FORWARDED_BODY if most == DEFAULT_MAX_BODY else most,
         keep_content=options["record"] == CONTENT,
         api_key=_api_key(options),
         allowed_hosts=tuple(options["allowed_host"]),
-        queue_limit=options["queue"],
+        queue_limit=DEFAULT_FORWARD_QUEUE if is_standard and options["forward"] else options["queue"],
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from archroute_edge.server._options import MAX_NAME, earliest, options, options_schema, read_input, read_options
     from archroute_edge.server._settings import (
         DEFAULT_AFFINITY_TTL_S,
+        DEFAULT_FORWARD_QUEUE,
         DEFAULT_HOST,
         DEFAULT_MAX_AFFINITY,
         DEFAULT_MAX_BODY,
@@ -35,7 +36,8 @@ else:
         {
             "_options": "MAX_NAME earliest options options_schema read_input read_options",
             "_settings": (
-                "DEFAULT_AFFINITY_TTL_S DEFAULT_HOST DEFAULT_MAX_AFFINITY DEFAULT_MAX_BODY DEFAULT_MAX_FORWARDED_BODY "
+                "DEFAULT_AFFINITY_TTL_S DEFAULT_FORWARD_QUEUE DEFAULT_HOST DEFAULT_MAX_AFFINITY "
+                "DEFAULT_MAX_BODY DEFAULT_MAX_FORWARDED_BODY "
                 "DEFAULT_PORT DEFAULT_QUEUE DEFAULT_TIMEOUT_S MAX_BATCH MAX_PIN_BYTES ServerSettings StdioSettings "
                 "check_inline_table"
             ),

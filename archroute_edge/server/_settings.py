@@ -13,6 +13,8 @@ from archroute_edge.routes import RouteTable
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8642
 DEFAULT_QUEUE = 64
+DEFAULT_FORWARD_QUEUE = 256
+"""With forwarding: one refused there is not tried again later, but sent to the default model."""
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_MAX_BODY = 4 << 20
 DEFAULT_MAX_FORWARDED_BODY = 32 << 20
