@@ -25,9 +25,10 @@ demo: $(BIN)/python
 	@$(BIN)/archroute demo
 
 # In the order of the folders: what the tests of a folder share is made once, and no long file of few tests comes last.
+# With bytecode, whatever the environment says: the tests start hundreds of processes, which would compile the package each.
 test: $(BIN)/python
 	@$(call install,dev)
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The tests of logic alone, for the inner loop.
 quick: $(BIN)/python
