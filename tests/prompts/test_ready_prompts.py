@@ -54,9 +54,8 @@ def test_text_without_the_blocks_is_no_prompt(text: str) -> None:
     text = text.replace("<conversation>", "")
     try:
         assert recognise(f"What is this?{text} Tell me about <routes> and <conversation>.") is None
-    except PromptFormatError:  # routes alone
+    except PromptFormatError:  # routes alone, or their beginning
         assert "<routes>" in text
-        assert "</routes>" in text
 
 
 @EACH
