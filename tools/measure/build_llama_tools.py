@@ -84,7 +84,9 @@ def fetch_source(folder: Path, version: str) -> Path:
     _run([sys.executable, "-m", *download, "--disable-pip-version-check"])
     (archive,) = scratch.glob("*.tar.gz")
     with tarfile.open(archive) as packed:
-        packed.extractall(scratch, filter="data")
+        # Pythons before 3.10.12 and 3.11.4 have no filters; Debian has such a one.
+        packed.extraction_filter = getattr(tarfile, "data_filter", None)
+        packed.extractall(scratch)
     (unpacked,) = (path for path in scratch.iterdir() if path.is_dir())
     unpacked.rename(source)
     shutil.rmtree(scratch)

@@ -81,7 +81,9 @@ def _unpack(archive: Path, work: Path) -> None:
     """Unpack ``source``, whole or not at all."""
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         with tarfile.open(archive) as packed:
-            packed.extractall(scratch, filter="data")
+            # Pythons before 3.10.12 and 3.11.4 have no filters; Debian has such a one.
+            packed.extraction_filter = getattr(tarfile, "data_filter", None)
+            packed.extractall(scratch)
         (Path(scratch) / "source").rename(work / "source")
 
 
