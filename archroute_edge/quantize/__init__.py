@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from archroute_edge.quantize._imatrix import Imatrix, Importance, read_imatrix
     from archroute_edge.quantize._quantization import (
         COLLECT_COMMAND,
+        EMBEDDING_TYPES,
         predict_size,
         quantize,
         quantized_types,
@@ -26,6 +27,6 @@ else:
         __name__,
         {
             "_imatrix": "Imatrix Importance read_imatrix",
-            "_quantization": "COLLECT_COMMAND predict_size quantize quantized_types refuse_without_imatrix",
+            "_quantization": "COLLECT_COMMAND EMBEDDING_TYPES predict_size quantize quantized_types refuse_without_imatrix",
         },
     )

@@ -38,6 +38,9 @@ _FAILURE_LINE: Final = re.compile(r"failed to quantize: (.+)")
 # What C++ says of a stream that cannot be written; llama.cpp reads its source in another way.
 _CANNOT_WRITE: Final = "iostream error"
 
+EMBEDDING_TYPES: Final = ("Q4_0", "Q5_0", "Q6_K", "Q8_0", "F16")
+"""Types that the token embedding alone can be given."""
+
 Progress = Callable[[int, int], None]
 """Called with tensors done and tensors in all."""
 
@@ -73,6 +76,7 @@ class Task:
     ftype: int
     threads: int
     imatrix: str = ""
+    token_embedding_type: int | None = None
     dry_run: bool = False
     assume_imatrix: bool = False
 
@@ -93,6 +97,7 @@ def quantize(
     level: str | Level,
     *,
     imatrix: Path | None = None,
+    token_embedding_type: str | None = None,
     threads: int | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> Quantization:
@@ -101,10 +106,11 @@ def quantize(
     Args:
         source: an F32, F16 or BF16 GGUF.
         imatrix: an importance matrix in llama.cpp's GGUF format, collected from the same model.
+        token_embedding_type: the type of the token embedding, such as Q4_0, if not the one that goes with the level.
         threads: how many llama.cpp uses, by default all.
 
     Raises:
-        QuantizationError: an unknown level, one that needs an importance matrix, a source that is quantized already,
+        QuantizationError: an unknown level or type, one that needs an importance matrix, a source that is quantized already,
             a target that cannot be written, or llama.cpp failed.
         ImatrixError: the importance matrix is damaged, or belongs to another model.
         ModelError: ``source`` is missing or no whole GGUF.
@@ -114,11 +120,13 @@ def quantize(
     _check_target(source, target)
     if imatrix is None:
         refuse_without_imatrix([level], f"make one with: {COLLECT_COMMAND.format(source=source)}")
+    embedding = None if token_embedding_type is None else _type_number(token_embedding_type)
     n_fallbacks = 0
     try:
         with replaced_when_whole(target) as partial:
             n_threads = threads or os.cpu_count() or 1
-            for step in _run(Task(str(source), str(partial), level.name, level.ftype, n_threads, str(imatrix or ""))):
+            task = Task(str(source), str(partial), level.name, level.ftype, n_threads, str(imatrix or ""), embedding)
+            for step in _run(task):
                 if step.n_begun:
                     on_progress(step.n_begun - 1, len(header.tensors))
                 n_fallbacks += step.n_fallbacks
@@ -178,6 +186,14 @@ def refuse_without_imatrix(levels: Iterable[Level], remedy: str) -> None:
 def quantized_types(header: GGUFHeader) -> list[str]:
     """Names of the tensor types of a file that are not F32, F16 or BF16."""
     return sorted({TENSOR_TYPES[tensor.type_number][0] for tensor in header.tensors.values()} - {"F32", "F16", "BF16"})
+
+
+def _type_number(name: str) -> int:
+    """Of a tensor type that a token embedding can have without an importance matrix."""
+    known = {kind: number for number, (kind, _, _) in TENSOR_TYPES.items() if kind in EMBEDDING_TYPES}
+    if name.upper() not in known:
+        raise QuantizationError(f"no type {name!r} for the token embedding; there are {', '.join(EMBEDDING_TYPES)}")
+    return known[name.upper()]
 
 
 def _checked_source(source: Path, imatrix: Path | None) -> GGUFHeader:

@@ -37,6 +37,8 @@ def run(task: dict[str, Any]) -> int:
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.dry_run = task["ftype"], task["threads"], task["dry_run"]
+    if task["token_embedding_type"] is not None:
+        params.token_embedding_type = task["token_embedding_type"]
     kept_alive: tuple[Any, ...] = ()
     if task["imatrix"]:
         imatrix = read_imatrix(Path(task["imatrix"]))

@@ -13,7 +13,7 @@ import click
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
 from archroute_edge.models import LEVELS, level_named
-from archroute_edge.quantize import quantize, read_imatrix, refuse_without_imatrix
+from archroute_edge.quantize import EMBEDDING_TYPES, quantize, read_imatrix, refuse_without_imatrix
 from tools.convert.conversion import OutType, convert_checkpoint
 from tools.convert.distribution_comparison import Observation
 from tools.convert.hub_checkpoint import CheckpointSource, find_checkpoint
@@ -33,6 +33,7 @@ class Wishes:
     outtype: OutType
     about: dict[str, str | None]
     imatrix: str | None
+    embedding: str | None
     threads: int | None
     check: bool
     record: bool
@@ -46,6 +47,8 @@ class Wishes:
               help="Number type of the matrices; auto is the checkpoint's own.")  # fmt: skip
 @click.option("--quantize", "levels", multiple=True, metavar="LEVEL",
               help=f"Quantize and keep only that; several with {{level}} in FILE. {', '.join(LEVELS)}.")  # fmt: skip
+@click.option("--token-embedding-type", "embedding", type=click.Choice(EMBEDDING_TYPES, case_sensitive=False),
+              help="Type of the token embedding if not the level's; it is half of a multilingual encoder.")  # fmt: skip
 @click.option("--imatrix", metavar="FILE|auto",
               help="Importance matrix to quantize with; auto collects one from the conversion.")  # fmt: skip
 @click.option("--verify", "check", is_flag=True,
@@ -62,6 +65,7 @@ def convert(
     output: Path,
     outtype: OutType,
     levels: tuple[str, ...],
+    embedding: str | None,
     imatrix: str | None,
     check: bool,
     record: bool,
@@ -79,8 +83,10 @@ def convert(
     targets = {level: _target(output, level) for level in wanted}
     if len(set(targets.values())) < len(wanted):
         raise click.BadParameter("with several levels FILE needs {level} in its name", param_hint="-o")
-    if not wanted and (check or imatrix):
-        raise click.UsageError("--imatrix and --verify are about quantizing; name a level with --quantize")
+    if not wanted and (check or imatrix or embedding):
+        raise click.UsageError(
+            "--imatrix, --token-embedding-type and --verify are about quantizing; name a level with --quantize"
+        )
     folder = _target(output, "").parent
     if not folder.is_dir():
         raise click.BadParameter(f"{folder}: no such folder", param_hint="-o")
@@ -92,7 +98,7 @@ def convert(
     if source.licence:
         click.echo(f"{checkpoint} at {source.revision}; licence: {source.licence}", err=True)
     about = {"name": name or source.name, "licence": licence, "prompt_format": prompt_format}
-    wishes = Wishes(outtype, about, imatrix, threads, check, record)
+    wishes = Wishes(outtype, about, imatrix, embedding, threads, check, record)
     results = _quantized(source, targets, wishes) if wanted else [_converted(source, _target(output, outtype.upper()), wishes)]
     if as_json:
         click.echo(json.dumps(results, indent=2))
@@ -161,7 +167,15 @@ def _quantize(
     source = Path(base["path"])
     place = source.with_name(target.name) if wishes.check else target
     with ProgressLine() as line, line.step(f"quantizing to {level}") as progress:
-        made = quantize(source, place, level, imatrix=imatrix, threads=wishes.threads, on_progress=progress)
+        made = quantize(
+            source,
+            place,
+            level,
+            imatrix=imatrix,
+            token_embedding_type=wishes.embedding,
+            threads=wishes.threads,
+            on_progress=progress,
+        )
     result: dict[str, Any] = {**asdict(made), "path": str(target)}
     if wishes.check:
         with ProgressLine() as line:
