@@ -16,6 +16,7 @@ from archroute_edge.system import bundled_folder
 from tests.small_model import write_small_model
 from tools.convert.conversion import convert_checkpoint
 from tools.fixtures.bert_checkpoints import write_bert
+from tools.fixtures.unigram_tokenizer import build_unigram
 
 # No example may fail because a machine is slow, and no run may leave a folder behind.
 settings.register_profile("archroute", deadline=None, max_examples=40, database=None)
@@ -34,7 +35,7 @@ CARD_MESSAGE = (
 """The example of Arch-Router's model card, which belongs on bug_fixing."""
 
 
-_SLOW_FIXTURES = {"bundled_model", "kernel_verdict", "random_encoder", "random_model"}
+_SLOW_FIXTURES = {"bundled_model", "kernel_verdict", "random_encoder", "random_model", "random_multilingual"}
 _SLOW_FOLDERS = {
     "apps",
     "bench",
@@ -122,6 +123,15 @@ def random_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder")
     convert_checkpoint(write_bert(folder / "checkpoint").folder, folder / "random-encoder.gguf", "f32")
     return folder / "random-encoder.gguf"
+
+
+@pytest.fixture(scope="session")
+def random_multilingual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sentence encoder with random weights (F32) and a tokenizer like XLM-RoBERTa's."""
+    folder = tmp_path_factory.mktemp("multilingual")
+    checkpoint = write_bert(folder / "checkpoint", tokenizer=build_unigram())
+    convert_checkpoint(checkpoint.folder, folder / "random-multilingual.gguf", "f32")
+    return folder / "random-multilingual.gguf"
 
 
 @pytest.fixture(scope="session")

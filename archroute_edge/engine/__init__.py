@@ -15,6 +15,7 @@ from archroute_edge._exports import lazily
 if TYPE_CHECKING:
     from archroute_edge.engine._backend import build, physical_cores
     from archroute_edge.engine._cancellation import Cancellation, lead
+    from archroute_edge.engine._charsmap import CharsMap, is_charsmap
     from archroute_edge.engine._completion import FLASH_ATTENTION_DEPTH, N_SEQUENCES, CompletionEngine, EngineSettings
     from archroute_edge.engine._cpu_build import (
         compiler_of_build,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from archroute_edge.engine._kernel_trial import KernelVerdict, chosen_kernels, rebuild_command
     from archroute_edge.engine._loaded_model import LoadedModel
     from archroute_edge.engine._model_check import ModelKind, check_model_file, model_fingerprint, model_kind
+    from archroute_edge.engine._unigram import UnigramTokenizer
     from archroute_edge.engine._vocabulary import GrammarSampler, Vocabulary
 else:
     __getattr__, __all__ = lazily(
@@ -47,6 +49,7 @@ else:
         {
             "_backend": "build physical_cores",
             "_cancellation": "Cancellation lead",
+            "_charsmap": "CharsMap is_charsmap",
             "_completion": "CompletionEngine EngineSettings FLASH_ATTENTION_DEPTH N_SEQUENCES",
             "_cpu_build": ("compiler_of_build describe_features features_beyond_portable features_of_build required_features"),
             "_embedding": "EmbeddingEngine EncodedText N_TEXTS Vectors batches",
@@ -59,6 +62,7 @@ else:
             "_kernel_trial": "KernelVerdict chosen_kernels rebuild_command",
             "_loaded_model": "LoadedModel",
             "_model_check": "ModelKind check_model_file model_fingerprint model_kind",
+            "_unigram": "UnigramTokenizer",
             "_vocabulary": "GrammarSampler Vocabulary",
         },
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import llama_cpp
@@ -18,8 +19,8 @@ from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
 from archroute_edge.engine._context import LlamaContext, context_params, parts
 from archroute_edge.engine._loaded_model import LoadedModel
-from archroute_edge.engine._model_check import control_token
-from archroute_edge.engine._wordpiece import read_wordpiece
+from archroute_edge.engine._model_check import control_tokens
+from archroute_edge.engine._tokenizer import read_tokenizer
 from archroute_edge.errors import EngineError, ModelLoadError
 
 N_UBATCH: Final = 512
@@ -62,16 +63,16 @@ class EmbeddingEngine(LlamaContext):
             raise ModelLoadError(f"{model.path}: is no sentence encoder")
         self.width: int = llama_cpp.llama_model_n_embd(model.handle)
         self._most_tokens = min(N_UBATCH, model.n_ctx_train, max(most_tokens, 2))
-        self._first, self._last = (control_token(model.header, role) for role in ("bos", "seperator"))
-        self._tokenizer = read_wordpiece(model.header)
+        self._first, self._last, _ = control_tokens(model.header)
+        self._tokenizer = read_tokenizer(model.header)
         params = context_params(N_UBATCH, N_UBATCH, N_TEXTS)
         params.embeddings = True
         super().__init__(model, params, n_threads, "for embeddings")
 
     def encode(self, text: str) -> EncodedText:
         """The tokens of ``text``, without its end if it has more than are read."""
-        inner = self._tokenizer.tokenize(text)
         room = self._most_tokens - 2
+        inner = list(islice(self._tokenizer.tokenize(text), room + 1))
         return EncodedText((self._first, *inner[:room], self._last), len(inner) > room)
 
     def embed(self, texts: Sequence[EncodedText], cancellation: Cancellation | None = None) -> Vectors:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import mmap
 import struct
+import sys
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,6 +21,8 @@ from archroute_edge.errors import ModelFileError, ModelNotFoundError
 from archroute_edge.system import ENOUGH_BYTES, other_kind
 
 _SCALARS: Final = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+"""By the number of a type, how ``struct`` and ``array`` call it."""
+_ARRAY_CODES: Final = {kind: code[1].replace("?", "B") for kind, code in _SCALARS.items()}
 _STRING: Final = 8
 _ARRAY: Final = 9
 _DEFAULT_ALIGNMENT: Final = 32
@@ -52,11 +56,12 @@ Scalar = int | float | bool | str
 
 @dataclass(frozen=True)
 class MetadataArray:
-    """An array in the metadata: its element type, its length, and where its elements start in the file (bytes)."""
+    """An array in the metadata: its element type, its length, where in the file its elements start, and their bytes in all."""
 
     element_type: int
     length: int
     offset: int
+    n_bytes: int
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ class _Reader:
     def array(self) -> MetadataArray:
         element = self.count("<I")
         length = self.count()
-        entry = MetadataArray(element, length, self.position)
+        start = self.position
         if element in _SCALARS:
             n_bytes = length * struct.calcsize(_SCALARS[element])
             if self.position + n_bytes > self.size:
@@ -184,7 +189,7 @@ class _Reader:
             self.position = self._skip_strings(length)
         else:
             raise self.fail(f"an array holds elements of unknown type {element}")
-        return entry
+        return MetadataArray(element, length, start, self.position - start)
 
     def _skip_strings(self, length: int) -> int:
         # A vocabulary has some 300,000 strings, so this loop is as bare as it can be.
@@ -226,13 +231,22 @@ def read_header(path: str | Path) -> GGUFHeader:
         raise ModelFileError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
 
 
+def read_array(header: GGUFHeader, key: str) -> bytes:
+    """The bytes of the array at ``key``; none if there is no such array."""
+    entry = header.metadata.get(key)
+    if not isinstance(entry, MetadataArray):
+        return b""
+    with header.path.open("rb") as file:
+        file.seek(entry.offset)
+        return file.read(entry.n_bytes)
+
+
 def read_texts(header: GGUFHeader, key: str) -> list[bytes]:
     """The strings of the array at ``key``, undecoded; none if there is no such array."""
     entry = header.metadata.get(key)
     if not isinstance(entry, MetadataArray) or entry.element_type != _STRING:
         return []
-    with header.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        raw = data[entry.offset : header.data_offset]
+    raw = read_array(header, key)
     texts = []
     position, unpack = 0, struct.Struct("<Q").unpack_from
     for _ in range(entry.length):
@@ -242,15 +256,14 @@ def read_texts(header: GGUFHeader, key: str) -> list[bytes]:
     return texts
 
 
-def read_numbers(header: GGUFHeader, key: str) -> list[int | float | bool]:
+def read_numbers(header: GGUFHeader, key: str) -> array[int] | array[float]:
     """The numbers of the array at ``key``; none if there is no such array."""
     entry = header.metadata.get(key)
-    if not isinstance(entry, MetadataArray) or entry.element_type not in _SCALARS:
-        return []
-    code = f"<{entry.length}{_SCALARS[entry.element_type][1]}"
-    with header.path.open("rb") as file:
-        file.seek(entry.offset)
-        return list(struct.unpack(code, file.read(struct.calcsize(code))))
+    code = _ARRAY_CODES.get(entry.element_type) if isinstance(entry, MetadataArray) else None
+    numbers = array(code or "b", read_array(header, key) if code else b"")
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 def _parse(reader: _Reader) -> GGUFHeader:

@@ -61,6 +61,8 @@ class LoadedModel:
         params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload else 0
         params.vocab_only = vocabulary_only
         self.n_gpu_layers = int(params.n_gpu_layers)
+        if self.kind == "encoder":
+            params.kv_overrides = _without_tokenizer(self.header)
         cancellation = cancellation or Cancellation()
         # llama.cpp asks before each tensor.
         params.progress_callback = llama_cpp.llama_progress_callback(lambda _progress, _data: not cancellation.cancelled)
@@ -112,6 +114,20 @@ class LoadedModel:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _without_tokenizer(header: GGUFHeader) -> Any:
+    """Overrides by which llama.cpp makes no tokenizer of an encoder's file, which takes long and which we do not use.
+
+    What its tokenizers assume of the vocabulary does not matter then, either.
+    """
+    overrides: Any = (llama_cpp.llama_model_kv_override * 3)()
+    overrides[0].tag, overrides[0].key = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR, b"tokenizer.ggml.model"
+    overrides[0].value.val_str = b"none"
+    overrides[1].tag, overrides[1].key = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT, f"{header.architecture}.vocab_size".encode()
+    overrides[1].value.val_i64 = header.length("tokenizer.ggml.tokens") or 0
+    # An empty key ends the list.
+    return overrides
 
 
 def _free_model(handle: Any, process: OwnProcess) -> None:

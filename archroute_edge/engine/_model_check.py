@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from archroute_edge.engine._charsmap import is_charsmap
 from archroute_edge.engine._gguf_header import (
     TENSOR_TYPES,
     GGUFHeader,
     MetadataArray,
+    read_array,
     read_header,
     read_numbers,
     read_texts,
@@ -32,13 +35,23 @@ _OTHER_ENCODERS: Final = ("nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-
 _DENSE: Final = ("qwen2", "qwen3", "llama")
 """Architectures whose heads are all of one size, so that everything about them can be checked."""
 
-# Those of decoder models whose tokens are pieces of text that can be written byte by byte; of encoders, BERT's.
-_TOKENIZERS: Final[dict[str, tuple[str, ...]]] = {"generative": ("gpt2", "llama", "gemma4"), "encoder": ("bert",)}
+UNIGRAM: Final = "t5"
+"""llama.cpp's name for tokenizers like XLM-RoBERTa's."""
+# Those of decoder models whose tokens are pieces of text that can be written byte by byte; of encoders, BERT's and XLM-R's.
+_TOKENIZERS: Final[dict[str, tuple[str, ...]]] = {"generative": ("gpt2", "llama", "gemma4"), "encoder": ("bert", UNIGRAM)}
 _ARRAY_TYPES: Final = {"tokens": (8,), "merges": (8,), "token_type": (4, 5), "scores": (6,)}
-CONTROL_TOKENS: Final = {"bos": 101, "seperator": 102, "unknown": 100}
+_CONTROL_TOKENS: Final[dict[str, dict[str, int | None]]] = {
+    "bert": {"bos": 101, "seperator": 102, "unknown": 100},
+    UNIGRAM: {"bos": None, "eos": None, "unknown": None},
+}
 """The tokens before and behind every text, and that of unknown words, as GGUF spells them; their ids if it gives none."""
-# llama_token_type: a token that stands for a byte, which a BERT has none of.
+CHARSMAP_KEY: Final = "tokenizer.ggml.precompiled_charsmap"
+NORMAL: Final = 1
+"""``llama_token_type`` of what text can become."""
+# Others: unknown, control, unused; and one that stands for a byte, which a BERT has none of.
+_BESIDE_PIECES: Final = (2, 3, 5)
 _BYTE: Final = 6
+_BYTE_TYPES: Final = (0, 1)
 _NO_TOKEN: Final = 0xFFFFFFFF
 
 # LLAMA_MAX_LAYERS and LLAMA_MAX_EXPERTS.
@@ -102,10 +115,13 @@ def model_kind(header: GGUFHeader) -> ModelKind:
     return "encoder" if header.architecture == ENCODER else "generative"
 
 
-def control_token(header: GGUFHeader, role: str) -> int:
-    """The id of one of :data:`CONTROL_TOKENS` in a checked file."""
-    found = header.integer(f"tokenizer.ggml.{role}_token_id")
-    return CONTROL_TOKENS[role] if found is None else found
+def control_tokens(header: GGUFHeader) -> tuple[int, int, int]:
+    """The ids, in a checked file, of the tokens before and behind every text, and of unknown words."""
+    usual = _CONTROL_TOKENS[header.text("tokenizer.ggml.model") or ""]
+    found = [header.integer(f"tokenizer.ggml.{role}_token_id") for role in usual]
+    first, last, unknown = (usual[role] if number is None else number for role, number in zip(usual, found, strict=True))
+    assert first is not None and last is not None and unknown is not None
+    return first, last, unknown
 
 
 def model_fingerprint(header: GGUFHeader) -> str:
@@ -162,7 +178,9 @@ def _check_vocabulary(header: GGUFHeader, kind: ModelKind) -> None:
         found = header.metadata.get(f"tokenizer.ggml.{name}")
         if found is not None and not (isinstance(found, MetadataArray) and found.element_type in types):
             raise _damaged(header, f"tokenizer.ggml.{name} has the wrong type")
-    _check_tokens(header, n_vocab)
+    # Of an encoder's tokens only our own tokenizers take notice, and those look for themselves.
+    if kind == "generative":
+        _check_tokens(header, n_vocab)
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelFileError(f"{header.path}: has no token_embd.weight; this GGUF holds no language model")
@@ -272,12 +290,15 @@ def _check_encoder(header: GGUFHeader) -> None:
             "convert a checkpoint of sentence-transformers"
         )
     n_tokens = header.length("tokenizer.ggml.tokens") or 0
-    for role, usual in CONTROL_TOKENS.items():
+    tokenizer = header.text("tokenizer.ggml.model") or ""
+    for role, usual in _CONTROL_TOKENS[tokenizer].items():
         key = f"tokenizer.ggml.{role}_token_id"
         value = header.metadata.get(key, usual)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < n_tokens:
             raise _damaged(header, f"{key} is {value!r}, none of the {n_tokens} tokens")
-    if _BYTE in read_numbers(header, "tokenizer.ggml.token_type"):
+    if tokenizer == UNIGRAM:
+        _check_unigram(header)
+    elif _BYTE in read_numbers(header, "tokenizer.ggml.token_type"):
         raise _damaged(header, "has tokens that stand for bytes, which a BERT's do not")
     _check_tensor_types(header)
     for name in _ADDED:
@@ -285,3 +306,21 @@ def _check_encoder(header: GGUFHeader) -> None:
         kind = TENSOR_TYPES[tensor.type_number][0] if tensor is not None else "F32"
         if kind not in ("F32", "F16"):
             raise _damaged(header, f"tensor {name} cannot be of type {kind}")
+
+
+def _check_unigram(header: GGUFHeader) -> None:
+    """What our tokenizer of this kind relies on."""
+    types, scores = (read_numbers(header, f"tokenizer.ggml.{name}") for name in ("token_type", "scores"))
+    if not types or not scores:
+        raise _damaged(header, f"has no tokenizer.ggml.{'scores' if types else 'token_type'}")
+    if not all(map(isfinite, scores)):
+        raise _damaged(header, "tokenizer.ggml.scores has what is no number")
+    kinds = set(types)
+    if not kinds <= {NORMAL, *_BESIDE_PIECES}:
+        raise _damaged(header, "has tokens of a type that an XLM-R's are not")
+    if NORMAL in {types[number] for number in control_tokens(header)}:
+        raise _damaged(header, "calls a token ordinary that stands around texts or for unknown characters")
+    charsmap = header.metadata.get(CHARSMAP_KEY)
+    is_bytes = isinstance(charsmap, MetadataArray) and charsmap.element_type in _BYTE_TYPES
+    if charsmap is not None and not (is_bytes and is_charsmap(read_array(header, CHARSMAP_KEY))):
+        raise _damaged(header, f"{CHARSMAP_KEY} is no table of replacements")

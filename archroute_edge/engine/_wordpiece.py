@@ -7,11 +7,12 @@ cuts words that BERT calls unknown, so a message in such a script would reach th
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from archroute_edge.engine._gguf_header import GGUFHeader, read_texts
-from archroute_edge.engine._model_check import control_token
+from archroute_edge.engine._gguf_header import GGUFHeader
+from archroute_edge.engine._model_check import control_tokens
+from archroute_edge.engine._tokens import read_tokens
 
 _BEGINS_A_WORD: Final = "▁"
 _LONGEST_WORD: Final = 100
@@ -26,23 +27,23 @@ class WordPieceTokenizer:
     """Cuts text into the pieces of a vocabulary. Safe to use from several threads.
 
     Args:
-        tokens: the vocabulary in order of ids, word beginnings marked with ``▁``, as a GGUF has it.
+        tokens: the ids of the vocabulary by token, word beginnings marked with ``▁``, as a GGUF has it.
         unknown: the id of a word that cannot be written in pieces.
         lowercase: whether letters are made small.
         strip_accents: whether accents are taken off.
     """
 
-    def __init__(self, tokens: Sequence[str], *, unknown: int, lowercase: bool, strip_accents: bool) -> None:
+    def __init__(self, tokens: Mapping[str, int], *, unknown: int, lowercase: bool, strip_accents: bool) -> None:
         self._unknown = unknown
         self._lowercase = lowercase
         self._strip_accents = strip_accents
-        self._first = {token[1:]: number for number, token in enumerate(tokens) if token.startswith(_BEGINS_A_WORD)}
-        self._later = {token: number for number, token in enumerate(tokens) if not token.startswith(_BEGINS_A_WORD)}
-        self._longest = max((len(token) for token in tokens), default=0)
+        self._first = {token[1:]: number for token, number in tokens.items() if token.startswith(_BEGINS_A_WORD)}
+        self._later = {token: number for token, number in tokens.items() if not token.startswith(_BEGINS_A_WORD)}
+        self._longest = max(map(len, tokens), default=0)
 
-    def tokenize(self, text: str) -> list[int]:
-        """The ids of ``text``, without those that stand around every text; no text becomes a control token."""
-        return [token for word in self._words(text) for token in self._pieces(word)]
+    def tokenize(self, text: str) -> Iterator[int]:
+        """The ids of ``text``, one by one, without those that stand around every text; no text becomes a control token."""
+        return (token for word in self._words(text) for token in self._pieces(word))
 
     def _words(self, text: str) -> Iterator[str]:
         # Ordinary text needs none of what follows.
@@ -91,8 +92,8 @@ def read_wordpiece(header: GGUFHeader) -> WordPieceTokenizer:
     """The tokenizer of a checked GGUF of a BERT encoder."""
     lowercase = bool(header.metadata.get("tokenizer.ggml.normalizer.lowercase", True))
     return WordPieceTokenizer(
-        [token.decode("utf-8", "replace") for token in read_texts(header, "tokenizer.ggml.tokens")],
-        unknown=control_token(header, "unknown"),
+        read_tokens(header),
+        unknown=control_tokens(header)[2],
         lowercase=lowercase,
         strip_accents=bool(header.metadata.get("tokenizer.ggml.normalizer.strip_accents", lowercase)),
     )

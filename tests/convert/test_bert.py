@@ -167,7 +167,7 @@ def test_ids_equal_the_checkpoints(tmp_path: Path, lowercase: bool) -> None:
     with llama.loaded(tmp_path / "m.gguf", vocabulary_only=True) as model:
         for text in filter(is_settled, texts(4000)):
             expected = unpadded(checkpoint, text)[1:-1]
-            found = [ours.tokenize(text)]
+            found = [list(ours.tokenize(text))]
             if all(character < "\u0300" and character not in "\v\f\x85" for character in text) and len(text) < 100:
                 found.append(llama.tokenize(model, text, special=False))
                 n_latin += 1

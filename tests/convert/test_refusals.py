@@ -167,7 +167,14 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         lambda c: [remove(name)(c) for name in ("tokenizer.json", "vocab.json")],
         "the tokenizer is needed",
     ),
-    "a tokenizer that is no BPE": (change_tokenizer(lambda t: t["model"].update(type="Unigram")), "neither a BPE nor"),
+    "a tokenizer of an unknown kind": (
+        change_tokenizer(lambda t: t["model"].update(type="WordLevel")),
+        "its tokenizer is none of BPE, WordPiece, Unigram",
+    ),
+    "a unigram tokenizer": (
+        change_tokenizer(lambda t: t.update(model={"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]})),
+        "a Unigram tokenizer, which qwen2 is not converted with",
+    ),
     "merges of unknown tokens": (
         change_tokenizer(lambda t: t["model"]["merges"].append(["zq", "qz"])),
         "not a usable tokenizer",

@@ -58,7 +58,7 @@ def test_the_types_asked_for_are_the_types_given(sound: GGUFFile, path: Path) ->
     assert header.integer("a.number") == 2**63
     assert header.text("a.number") is None
     assert header.integer("tokenizer.ggml.add_bos_token") is None
-    assert header.metadata["a.list"] == MetadataArray(INT32, 3, header.metadata["a.list"].offset)  # type: ignore[union-attr]
+    assert header.metadata["a.list"] == MetadataArray(INT32, 3, header.metadata["a.list"].offset, 12)  # type: ignore[union-attr]
     assert header.length("a.text") is None
 
 

@@ -11,6 +11,7 @@ From the checkpoint to the file::
     tokenizer_files         tokenizer.json, or vocab.json and merges.txt, in one shape
     pre_tokenizers          llama.cpp's pre-tokenizer that splits text as this tokenizer does
     wordpiece               BERT's tokenizer
+    unigram                 XLM-RoBERTa's tokenizer
     added_tokens            control tokens and other tokens added to the vocabulary
     special_tokens          tokens with a role, and those around every text
     chat_templates          the chat template, wherever it is kept

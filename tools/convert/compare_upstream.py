@@ -6,8 +6,8 @@ SCRIPT: in ``vendor/llama.cpp`` of llama-cpp-python's source archive.
 PYTHON: an interpreter with torch, transformers and sentencepiece.
 VOCAB.gguf: a GGUF with Qwen2's vocabulary, among llama.cpp's ``models/ggml-vocab-*``. Upstream recognises pre-tokenizers by
 their vocabulary, so a small one will not do.
-FOLDER: a checkpoint of sentence-transformers with uncased BERT's vocabulary (``training/mini/published.py`` fetches one). It is
-compared, and so are random checkpoints with its vocabulary.
+FOLDER: a checkpoint of sentence-transformers with uncased BERT's vocabulary (``training/mini/published.py`` fetches one) or
+XLM-RoBERTa's. It is compared, and so are random checkpoints with its vocabulary.
 
 Without one of the last two options, its cases are left out.
 """
@@ -29,7 +29,7 @@ import tokenizers
 from archroute_edge.engine import GGUFHeader, MetadataArray, read_header
 from archroute_edge.errors import ArchRouteError
 from tools.convert.conversion import convert_checkpoint
-from tools.convert.upstream_cases import Case, cases, encoder_cases, qwen2_tokenizer
+from tools.convert.upstream_cases import Case, as_xlm_roberta, cases, encoder_cases, qwen2_tokenizer
 from tools.fixtures.bert_checkpoints import BertShape, write_bert
 from tools.fixtures.checkpoints import change_json, write_checkpoint
 
@@ -38,7 +38,7 @@ EXPECTED_GENERAL = ("general.architecture", "general.file_type", "general.quanti
 
 # GGUF value types: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 _STRING = 8
-_ELEMENT_BYTES = {4: 4, 5: 4, 6: 4, 7: 1}
+_ELEMENT_BYTES = {0: 1, 1: 1, 4: 4, 5: 4, 6: 4, 7: 1}
 _LARGEST_ARRAY = 64 << 20
 
 
@@ -108,8 +108,8 @@ def main(script: Path, interpreter: str, vocabulary: Path | None, encoder: Path 
         qwen = qwen2_tokenizer(vocabulary)
         wanted += [(case, qwen) for case in cases()]
     if encoder is not None:
-        bert = tokenizers.Tokenizer.from_file(str(encoder / "tokenizer.json"))
-        wanted += [(case, bert) for case in encoder_cases(encoder)]
+        own = tokenizers.Tokenizer.from_file(str(encoder / "tokenizer.json"))
+        wanted += [(case, own) for case in encoder_cases(encoder)]
     if not wanted:
         raise click.UsageError("name a vocabulary, an encoder or both")
     failed = 0
@@ -141,6 +141,8 @@ def _run_case(scratch: Path, case: Case, tokenizer: tokenizers.Tokenizer, script
         convert_checkpoint(folder, ours, case.outtype)
     except ArchRouteError as exc:
         return Comparison(differences=[f"our conversion failed: {exc}"])
+    if isinstance(tokenizer.model, tokenizers.models.Unigram):
+        folder = as_xlm_roberta(folder, scratch / "twin")
     command = [interpreter, str(script), str(folder), "--outfile", str(theirs), "--outtype", case.outtype]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
     if done.returncode:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import gguf
 
@@ -11,7 +11,6 @@ from tools.convert.added_tokens import AddedToken
 from tools.convert.checkpoint import Checkpoint
 from tools.convert.json_files import Settings
 from tools.convert.tokenizer_files import Definition
-from tools.convert.wordpiece import read_post_processor
 
 _ROLES: Final = ("bos", "eos", "unk", "sep", "pad", "mask")
 _STANDS_FOR: Final = {"bos": "cls", "eos": "sep"}
@@ -69,8 +68,8 @@ def read_added_automatically(definition: Definition, settings: Settings) -> dict
     """
     flags: dict[str, bool] = {}
     for step in definition.post_processors:
-        if definition.kind == "WordPiece":
-            flags = read_post_processor(definition, step, _text(settings, "bos"), _text(settings, "eos"))
+        if definition.kind != "BPE":
+            flags = _read_tokens_around(definition, step, _text(settings, "bos"), _text(settings, "eos"))
         elif step.get("type") != "ByteLevel":
             raise CheckpointError(
                 f"{definition.path}: the post-processor {step.get('type')!r} cannot be converted, ByteLevel can"
@@ -82,3 +81,32 @@ def read_added_automatically(definition: Definition, settings: Settings) -> dict
         if isinstance(value, bool) and hasattr(gguf.GGUFWriter, f"add_add_{role}_token"):
             flags.setdefault(role, value)
     return flags
+
+
+def _read_tokens_around(definition: Definition, step: dict[str, Any], first: str, last: str) -> dict[str, bool]:
+    """Which tokens are put around every text of an encoder: the first and the last one, or it cannot be converted.
+
+    Raises:
+        CheckpointError: others are.
+    """
+    kind = step.get("type")
+    if kind == "BertProcessing":
+        around, flags = [(step.get(key) or [None])[0] for key in ("cls", "sep")], {}
+    elif kind == "TemplateProcessing":
+        around = [_special(piece) for piece in step.get("single") or [] if "Sequence" not in piece]
+        flags = {"bos": True, "eos": True, **_read_separator(step.get("pair") or [], last)}
+    else:
+        raise CheckpointError(f"{definition.path}: the post-processor {kind!r} cannot be converted, TemplateProcessing can")
+    if around != [first, last]:
+        raise CheckpointError(f"{definition.path}: puts {around} around a text; llama.cpp puts {[first, last]} there")
+    return flags
+
+
+def _read_separator(pair: list[dict[str, Any]], last: str) -> dict[str, bool]:
+    """Whether a token of its own separates two texts, behind the one that ends the first; nothing if none stands there."""
+    between = [_special(piece) for piece in pair[1:-1] if "Sequence" not in piece]
+    return {"sep": between == [last, last]} if between else {}
+
+
+def _special(piece: dict[str, Any]) -> Any:
+    return (piece.get("SpecialToken") or {}).get("id")

@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint as a GGUF stores it: byte-level BPE, or WordPiece.
+"""The tokenizer of a checkpoint as a GGUF stores it: byte-level BPE, WordPiece, or Unigram.
 
 Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer.
 """
@@ -20,14 +20,17 @@ from tools.convert.json_files import read_settings
 from tools.convert.pre_tokenizers import recognise, recognise_normalizer, recognise_vocabulary
 from tools.convert.special_tokens import read_added_automatically, read_special_ids
 from tools.convert.tokenizer_files import Definition, load, read_definition
-from tools.convert.wordpiece import (
-    TYPE_COUNT_KEY,
-    UNKNOWN_WORDPIECE,
-    read_normalizer,
-    with_word_beginnings,
-)
+from tools.convert.unigram import PADDING_SCORE, read_charsmap_of, read_unigram_keys, unknown_id
+from tools.convert.wordpiece import UNKNOWN_WORDPIECE, read_normalizer, with_word_beginnings
 
+_ENCODERS: Final = {"WordPiece": "bert", "Unigram": "t5"}
+"""llama.cpp's names of the kinds that encoders have."""
+_TYPE_COUNT_KEY: Final = "tokenizer.ggml.token_type_count"
 _TREATED_AS_SPECIAL: Final = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+
+
+Key = str | bool | int | bytes
+"""A value of a GGUF."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,19 @@ class Vocabulary:
 
     ``model`` is llama.cpp's name for the kind. ``tokens`` and ``types`` have one entry for each row of the embedding.
     ``special_ids`` maps a role ("eos") to an id, ``added_automatically`` a role to whether the tokenizer puts that token
-    around every text. ``further`` are keys that only one kind has.
+    around every text. ``further`` are keys that only one kind has. Only Unigram has ``scores``.
     """
 
     model: str
     tokens: list[str]
     types: list[int]
     merges: list[str]
+    scores: list[float]
     pre_tokenizer: str
     special_ids: dict[str, int]
     added_automatically: dict[str, bool]
     chat_template: ChatTemplate
-    further: dict[str, str | bool | int]
+    further: dict[str, Key]
 
     def add_to(self, writer: gguf.GGUFWriter) -> None:
         """Write the keys."""
@@ -57,6 +61,8 @@ class Vocabulary:
         writer.add_token_types(self.types)
         if self.merges:
             writer.add_token_merges(self.merges)
+        if self.scores:
+            writer.add_token_scores(self.scores)
         for role, token_id in self.special_ids.items():
             getattr(writer, f"add_{role}_token_id")(token_id)
         for role, added in self.added_automatically.items():
@@ -64,14 +70,14 @@ class Vocabulary:
         if self.chat_template:
             writer.add_chat_template(self.chat_template)
         for key, value in self.further.items():
-            add = (
-                writer.add_string
-                if isinstance(value, str)
-                else writer.add_bool
-                if isinstance(value, bool)
-                else writer.add_uint32
-            )
-            add(key, value)
+            if isinstance(value, str):
+                writer.add_string(key, value)
+            elif isinstance(value, bool):
+                writer.add_bool(key, value)
+            elif isinstance(value, int):
+                writer.add_uint32(key, value)
+            else:
+                writer.add_array(key, value)
 
 
 def read_vocabulary(checkpoint: Checkpoint, architecture: Architecture) -> Vocabulary:
@@ -82,28 +88,41 @@ def read_vocabulary(checkpoint: Checkpoint, architecture: Architecture) -> Vocab
     """
     settings = read_settings(checkpoint.folder / "tokenizer_config.json", required=False)
     definition = read_definition(checkpoint.folder, settings)
-    if definition.kind != ("WordPiece" if architecture.encodes else "BPE"):
+    if (definition.kind in _ENCODERS) != architecture.encodes:
         raise CheckpointError(
             f"{definition.path}: a {definition.kind} tokenizer, which {architecture.name} is not converted with"
         )
+    # Before the tokenizers package sees it, which ends with a panic on some.
+    charsmap = read_charsmap_of(definition) if definition.kind == "Unigram" else b""
     tokenizer = load(definition)
-    further: dict[str, str | bool | int]
-    if architecture.encodes:
-        pre_tokenizer = recognise_vocabulary(tokenizer) or UNKNOWN_WORDPIECE
-        further = {TYPE_COUNT_KEY: checkpoint.config.integer("type_vocab_size"), **read_normalizer(definition)}
-    else:
-        pre_tokenizer, normalizer = _recognise_byte_level(definition, tokenizer)
-        # llama.cpp does not normalise, so the caller must.
-        further = {"archroute.normalizer": normalizer}
     added = read_added_tokens(definition, settings)
     tokens, types = _tokens(checkpoint, definition.vocabulary, added)
+    further: dict[str, Key] = {}
     if architecture.encodes:
+        further[_TYPE_COUNT_KEY] = checkpoint.config.integer("type_vocab_size")
+    scores: list[float] = []
+    if definition.kind == "BPE":
+        # llama.cpp does not normalise, so the caller must.
+        pre_tokenizer, further["archroute.normalizer"] = _recognise_byte_level(definition, tokenizer)
+    elif definition.kind == "WordPiece":
+        pre_tokenizer = recognise_vocabulary(tokenizer) or UNKNOWN_WORDPIECE
+        further |= read_normalizer(definition)
         tokens = with_word_beginnings(tokens, types, definition)
+    else:
+        if gguf.TokenType.USER_DEFINED in types:
+            token = tokens[types.index(gguf.TokenType.USER_DEFINED)]
+            raise CheckpointError(f"{definition.path}: {token!r} is cut out of texts before others; it cannot be converted")
+        unknown = unknown_id(definition)
+        pre_tokenizer = "default"
+        further |= read_unigram_keys(definition, settings, tokenizer, charsmap, {unknown, *added})
+        scores = [*definition.scores, *[PADDING_SCORE] * (len(tokens) - len(definition.scores))]
+        types[unknown] = gguf.TokenType.UNKNOWN
     return Vocabulary(
-        model="bert" if architecture.encodes else "gpt2",
+        model=_ENCODERS.get(definition.kind, "gpt2"),
         tokens=tokens,
         types=types,
         merges=[" ".join(part.replace(" ", "Ġ") for part in pair) for pair in definition.merges],
+        scores=scores,
         pre_tokenizer=pre_tokenizer,
         special_ids=read_special_ids(checkpoint, settings, definition, added),
         added_automatically=read_added_automatically(definition, settings),

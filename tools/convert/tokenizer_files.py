@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ _WORKS_AS: Final[dict[str, dict[str, object]]] = {
         ("ignore_merges", "byte_fallback", "fuse_unk", "continuing_subword_prefix", "end_of_word_suffix"), None
     ),
     "WordPiece": {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+    "Unigram": {"byte_fallback": None},
 }
 """What must be true of ``model`` in tokenizer.json, by its type; None stands for absent, false and empty."""
 
@@ -29,7 +31,7 @@ _WORKS_AS: Final[dict[str, dict[str, object]]] = {
 class Definition:
     """A tokenizer in the shape of tokenizer.json: ``content`` is the whole object, the rest the parts used here.
 
-    ``kind`` is ``BPE`` or ``WordPiece``, which has no merges.
+    ``kind`` is ``BPE``, ``WordPiece`` or ``Unigram``. Only the first has merges, only the last has scores, by id.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Definition:
     content: dict[str, Any]
     vocabulary: dict[str, int]
     merges: list[tuple[str, str]]
+    scores: list[float]
 
     @property
     def listed_ids(self) -> list[int]:
@@ -56,7 +59,7 @@ def read_definition(folder: Path, settings: Settings) -> Definition:
     """Read the tokenizer's files. ``settings`` is tokenizer_config.json.
 
     Raises:
-        CheckpointError: they are missing, malformed, or neither byte-level BPE nor WordPiece.
+        CheckpointError: they are missing, malformed, or none of byte-level BPE, WordPiece and Unigram.
     """
     path = folder / "tokenizer.json"
     if path.is_file():
@@ -67,14 +70,18 @@ def read_definition(folder: Path, settings: Settings) -> Definition:
     model = content.get("model")
     kind = model.get("type", "BPE") if isinstance(model, dict) else None
     if not isinstance(model, dict) or kind not in _WORKS_AS:
-        raise CheckpointError(f"{path}: neither a BPE nor a WordPiece tokenizer, and no other can be converted")
+        raise CheckpointError(f"{path}: its tokenizer is none of {', '.join(_WORKS_AS)}, and no other can be converted")
     for key, value in _WORKS_AS[kind].items():
         if (model.get(key) or None) != value:
             raise CheckpointError(f"{path}: model.{key} is {model.get(key)!r}, which no GGUF of this kind can say")
-    vocabulary = model.get("vocab")
+    vocabulary: Any = model.get("vocab")
+    scores: list[float] = []
+    if kind == "Unigram":
+        vocabulary, scores = _with_scores(vocabulary, path)
     if not isinstance(vocabulary, dict) or not all(type(token_id) is int and token_id >= 0 for token_id in vocabulary.values()):
         raise CheckpointError(f"{path}: model.vocab is not a map from tokens to ids; the file is damaged")
-    return Definition(path, kind, content, vocabulary, _merges(model.get("merges"), path) if kind == "BPE" else [])
+    merges = _merges(model.get("merges"), path) if kind == "BPE" else []
+    return Definition(path, kind, content, vocabulary, merges, scores)
 
 
 def load(definition: Definition) -> tokenizers.Tokenizer:
@@ -91,6 +98,19 @@ def load(definition: Definition) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _with_scores(entries: Any, path: Path) -> tuple[dict[str, int], list[float]]:
+    vocabulary: dict[str, int] = {}
+    scores: list[float] = []
+    for entry in entries if isinstance(entries, list) else [None]:
+        piece, score = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
+        if not isinstance(piece, str) or isinstance(score, bool) or not isinstance(score, (int, float)) or not isfinite(score):
+            raise CheckpointError(f"{path}: model.vocab holds {entry!r}, which is no piece with its score")
+        if vocabulary.setdefault(piece, len(scores)) != len(scores):
+            raise CheckpointError(f"{path}: model.vocab holds {piece!r} twice; the file is damaged")
+        scores.append(float(score))
+    return vocabulary, scores
 
 
 def _merges(merges: Any, path: Path) -> list[tuple[str, str]]:

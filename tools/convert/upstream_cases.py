@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import tokenizers
 
+from tools.convert.checkpoint import open_checkpoint
 from tools.convert.conversion import OutType
 from tools.fixtures.bert_checkpoints import BertShape
-from tools.fixtures.checkpoints import Shape
+from tools.fixtures.checkpoints import Shape, Words, change_json, write_tensors
 from tools.fixtures.qwen_tokenizer import add_qwen_tokens, qwen_tokenizer
 
 FIRST_ADDED = "<|endoftext|>"
@@ -76,10 +79,10 @@ def cases() -> Iterator[Case]:
 
 
 def encoder_cases(folder: Path) -> Iterator[Case]:
-    """The published encoder, and random ones: source and target types, pooling, files, padding."""
+    """An encoder as it is, and random ones with its vocabulary: source and target types, pooling, files, padding."""
     outtypes: tuple[OutType, ...] = ("f32", "f16", "bf16")
     for outtype in outtypes:
-        yield Case("published encoder", folder, outtype)
+        yield Case("the encoder", folder, outtype)
     for dtype, pooling in zip(("float32", "float16", "bfloat16"), ("mean", "cls", "lasttoken"), strict=True):
         for outtype in outtypes:
             yield Case(f"bert, {pooling}, {dtype}", BertShape(dtype=dtype, pooling=pooling), outtype)
@@ -90,6 +93,33 @@ def encoder_cases(folder: Path) -> Iterator[Case]:
         ("another epsilon", BertShape(extra_config={"layer_norm_eps": 1e-5})),
     ):
         yield Case(f"bert, {name}", shape, "f16")
+
+
+def as_xlm_roberta(folder: Path, target: Path) -> Path:
+    """The BERT with XLM-R's tokenizer in ``folder`` as the XLM-RoBERTa that computes the same, written to ``target``.
+
+    Upstream reads this tokenizer for XLM-RoBERTa only; for a BERT it writes WordPiece's keys, whatever the tokenizer. In an
+    XLM-RoBERTa positions are counted from behind that of the padding token, and upstream leaves the rows before out.
+    """
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.safetensors*"))
+    checkpoint = open_checkpoint(folder)
+    offset = 1 + checkpoint.config.integer("pad_token_id")
+    n_positions = checkpoint.config.integer("max_position_embeddings")
+    change_json(
+        target / "config.json",
+        architectures=["XLMRobertaModel"],
+        model_type="xlm-roberta",
+        max_position_embeddings=n_positions + offset,
+    )
+    tensors: dict[str, Words] = {}
+    for name, stored in checkpoint.tensors.items():
+        words = np.frombuffer(b"".join(stored.read()), f"<u{stored.n_bytes // stored.n_elements}").reshape(stored.shape)
+        if name == "embeddings.position_embeddings.weight":
+            words = np.concatenate([np.zeros((offset, stored.shape[1]), words.dtype), words])
+        tensors[name] = words
+    dtypes = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+    write_tensors(target, tensors, dtypes[next(iter(checkpoint.tensors.values())).dtype])
+    return target
 
 
 def qwen2_tokenizer(vocabulary: Path) -> tokenizers.Tokenizer:

@@ -7,14 +7,13 @@ A vocabulary marks pieces inside a word (``##ing``); llama.cpp's marks those tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import gguf
 
 from archroute_edge.errors import CheckpointError
 from tools.convert.tokenizer_files import Definition
 
-TYPE_COUNT_KEY: Final = "tokenizer.ggml.token_type_count"
 UNKNOWN_WORDPIECE: Final = "default"
 """Pre-tokenizer of vocabularies that llama.cpp has no name for; it reads none for WordPiece."""
 _INSIDE: Final = "##"
@@ -52,22 +51,3 @@ def read_normalizer(definition: Definition) -> dict[str, bool]:
     # Spelt out, since older versions of the gguf package do not know these keys.
     settings = {key: normalizer.get(key) for key in ("lowercase", "strip_accents")}
     return {f"tokenizer.ggml.normalizer.{key}": value for key, value in settings.items() if isinstance(value, bool)}
-
-
-def read_post_processor(definition: Definition, step: dict[str, Any], first: str, last: str) -> dict[str, bool]:
-    """Which tokens are put around every text: what llama.cpp puts there for this kind, the first and the last one.
-
-    Raises:
-        CheckpointError: others are.
-    """
-    kind = step.get("type")
-    if kind == "BertProcessing":
-        around, flags = [(step.get(key) or [None])[0] for key in ("cls", "sep")], {}
-    elif kind == "TemplateProcessing":
-        around = [(piece.get("SpecialToken") or {}).get("id") for piece in step.get("single") or [] if "Sequence" not in piece]
-        flags = {"bos": True, "eos": True, **({"sep": False} if step.get("pair") else {})}
-    else:
-        raise CheckpointError(f"{definition.path}: the post-processor {kind!r} cannot be converted, TemplateProcessing can")
-    if around != [first, last]:
-        raise CheckpointError(f"{definition.path}: puts {around} around a text; llama.cpp puts {[first, last]} there")
-    return flags
