@@ -38,8 +38,8 @@ _FAILURE_LINE: Final = re.compile(r"failed to quantize: (.+)")
 # What C++ says of a stream that cannot be written; llama.cpp reads its source in another way.
 _CANNOT_WRITE: Final = "iostream error"
 
-EMBEDDING_TYPES: Final = ("Q4_0", "Q5_0", "Q6_K", "Q8_0", "F16")
-"""Types that the token embedding alone can be given."""
+EMBEDDING_TYPES: Final = ("Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16")
+"""Types that the token embedding alone can be given: those of short blocks, which the rows of encoders are multiples of."""
 
 Progress = Callable[[int, int], None]
 """Called with tensors done and tensors in all."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import llama_cpp
 import numpy as np
 import pytest
 
-from archroute_edge.engine import N_TEXTS, EmbeddingEngine, LoadedModel
+from archroute_edge.engine import N_TEXTS, EmbeddingEngine, EncodedText, LoadedModel
 from archroute_edge.engine._embedding import N_UBATCH
 from archroute_edge.errors import EngineError, ModelFileError
 from tests.convert import numpy_bert
@@ -55,6 +56,19 @@ def test_company_changes_nothing(engine: EmbeddingEngine) -> None:
     assert engine.n_evaluations(encoded) > 3
     alone = np.concatenate([engine.embed([text]) for text in encoded[::17]])
     assert (together[::17] * alone).sum(axis=1) == pytest.approx(np.ones(len(alone)), abs=1e-5)
+
+
+@pytest.mark.parametrize("fixture", ["random_encoder", "random_multilingual"])
+def test_llama_cpp_makes_no_tokenizer_of_an_encoder(request: pytest.FixtureRequest, fixture: str) -> None:
+    """It knows how many tokens there are, and checks the ids that it gets."""
+    with LoadedModel(request.getfixturevalue(fixture), wanted="encoder") as model:
+        vocabulary = model.vocabulary
+        assert llama_cpp.llama_vocab_type(vocabulary.handle) == llama_cpp.LLAMA_VOCAB_TYPE_NONE
+        assert vocabulary.n_tokens == model.header.length("tokenizer.ggml.tokens")
+        engine = EmbeddingEngine(model, 1)
+        with pytest.raises(EngineError, match="failed to encode 1 tokens"):
+            engine.embed([EncodedText((vocabulary.n_tokens,), False)])
+        engine.close()
 
 
 def test_nothing_to_embed(engine: EmbeddingEngine) -> None:
