@@ -27,13 +27,19 @@ if TYPE_CHECKING:
         HUBNESS_NEIGHBOURS_KEY,
         HUBNESS_WEIGHT_KEY,
         OTHER_COSINE_KEY,
+        OTHER_KNOWN_KEY,
+        OTHER_NEARNESS_KEY,
+        OTHER_ROUTES_KEY,
         REFERENCES_KEY,
         SCALE_KEY,
         SWITCH_OVER_KEY,
         TEXT_FORMAT,
         TEXT_FORMAT_KEY,
+        TOPIC_SHIFT_KEY,
+        TOPICS_KEY,
         Hubness,
         conversation_text,
+        route_nearness,
         route_text,
     )
     from archroute_edge.deciders._generative import GenerativeDecider
@@ -56,8 +62,8 @@ else:
             "_decider": "Decider UnfinishedError Work",
             "_encoder": "EncoderDecider",
             "_encoder_model": (
-                "HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness OTHER_COSINE_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY "
-                "TEXT_FORMAT TEXT_FORMAT_KEY conversation_text route_text"
+                "HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness OTHER_COSINE_KEY OTHER_KNOWN_KEY OTHER_NEARNESS_KEY "
+                "OTHER_ROUTES_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY TOPICS_KEY TOPIC_SHIFT_KEY TEXT_FORMAT TEXT_FORMAT_KEY conversation_text route_nearness route_text"
             ),
             "_generative": "GenerativeDecider",
             "_open_decider": "open_decider",

@@ -22,6 +22,7 @@ from archroute_edge.deciders._encoder_model import (
     conversation_window,
     read_encoder_scale,
     read_hubness,
+    route_nearness,
     route_text,
     window_text,
 )
@@ -80,11 +81,11 @@ class EncoderDecider(Decider):
         self.model = model
         self.name = name
         self.scaling = read_encoder_scale(model.header)
-        hubness = read_hubness(model.header)
+        self._hubness = read_hubness(model.header)
         self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
         try:
             saved = SavedStates(vectors_folder, self._engine.state_key()) if vectors_folder else None
-            self._routes = RouteVectors(self._engine, hubness, saved)
+            self._routes = RouteVectors(self._engine, self._hubness, saved)
             self.warm(table, None)
         except BaseException:
             self.close()
@@ -145,8 +146,10 @@ class EncoderDecider(Decider):
     def _probabilities(self, vectors: Vectors, routes: TableVectors) -> npt.NDArray[np.float64]:
         """(conversations, routes and ``other``), rows that sum to 1."""
         cosines = vectors.astype(np.float64) @ routes.vectors.astype(np.float64).T - routes.hubness
-        other = np.full((len(vectors), 1), self.scaling.other_cosine)
-        logits = self.scaling.scale * np.concatenate([cosines, other], axis=1)
+        # What nothing is made of need not be computed.
+        known = self._hubness.plain(vectors) if self._hubness is not None and self.scaling.other_known else 0.0
+        other = self.scaling.other(vectors, len(routes.vectors), routes.nearness, known)
+        logits = np.column_stack([self.scaling.scale * cosines, other])
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
         return shares
@@ -165,10 +168,12 @@ class EncoderDecider(Decider):
 
 @dataclass(frozen=True)
 class TableVectors:
-    """One row for each route of a table, in its order; what is subtracted from its cosines; the tokens of all texts."""
+    """One row for each route of a table, in its order; what is subtracted from its cosines; how near the routes stand to one
+    another; the tokens of all texts."""
 
     vectors: Vectors
     hubness: npt.NDArray[np.float64]
+    nearness: float
     n_tokens: int
 
 
@@ -221,7 +226,7 @@ class RouteVectors:
                 self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
             del self._begun[digest]
             off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
-            found = self._known[digest] = TableVectors(vectors, off, sum(len(text.tokens) for text in encoded))
+            found = self._known[digest] = TableVectors(vectors, off, route_nearness(vectors), sum(len(text.tokens) for text in encoded))
             if len(self._known) > _MOST_TABLES:
                 self._known.popitem(last=False)
         self._known.move_to_end(digest)

@@ -32,13 +32,22 @@ logger = logging.getLogger(__name__)
 TEXT_FORMAT_KEY: Final = "archroute.encoder.text_format"
 SCALE_KEY: Final = "archroute.encoder.scale"
 OTHER_COSINE_KEY: Final = "archroute.encoder.other_cosine"
+OTHER_ROUTES_KEY: Final = "archroute.encoder.other_routes"
+OTHER_NEARNESS_KEY: Final = "archroute.encoder.other_nearness"
+OTHER_KNOWN_KEY: Final = "archroute.encoder.other_known"
+TOPICS_KEY: Final = "archroute.encoder.other_topics"
+TOPIC_SHIFT_KEY: Final = "archroute.encoder.topic_shift"
 SWITCH_OVER_KEY: Final = "archroute.encoder.switch_over"
 HUBNESS_WEIGHT_KEY: Final = "archroute.encoder.hubness_weight"
 HUBNESS_NEIGHBOURS_KEY: Final = "archroute.encoder.hubness_neighbours"
 REFERENCES_KEY: Final = "archroute.encoder.references"
 
 INT8: Final = 1
-"""The type of an array's elements in GGUF."""
+FLOAT32: Final = 6
+"""Types of an array's elements in GGUF."""
+
+USUAL_ROUTES: Final = 8
+"""The number of routes at which ``other_routes`` changes nothing."""
 
 TEXT_FORMAT: Final = 1
 """The version of the texts that this module makes."""
@@ -56,6 +65,8 @@ LAST_WORDS: Final = 200
 """Words of the last user message; the middle of a longer one is left out."""
 
 _HEAD_SHARE: Final = 0.6
+# Cosines, what is added to them, and products with topics are of the size of 1.
+_FAR: Final = 100.0
 _ELLIPSIS: Final = " … "
 # A character of a script that is written without spaces between words counts as a word, and so does every further 16
 # characters of a run that no space ends: what is kept is then bounded in tokens, whatever was written.
@@ -130,21 +141,50 @@ def shorten(text: str, n_words: int) -> str:
     return beginning[: ends[-1] if ends else 0] + _ELLIPSIS + ending[starts[0] if starts else len(ending) :]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncoderScale:
-    """The probability of a route is proportional to exp(scale * its cosine), that of ``other`` to exp(scale * other_cosine).
+    """The probability of a route is proportional to exp(scale * its cosine), that of ``other`` to the exponential of :meth:`other`.
 
     If the model has hubness, that of a route is subtracted from its cosine first.
 
     Args:
         scale: how much a difference of cosines says; positive.
-        other_cosine: the cosine, -1 to 1, at which ``other`` is as probable as a route.
+        other_cosine: the cosine, -1 to 1, at which ``other`` is as probable as a route, in a table of :data:`USUAL_ROUTES`.
+        other_routes: what is added to it, times the natural logarithm of the number of routes over the usual one.
+        other_nearness: the same, times the :func:`route_nearness` of the table.
+        other_known: the same, times the hubness of the conversation, which says how near it is to what the encoder was trained on.
+        topics: (topics, width), what belongs to no route, such as thanks at the end: ``other`` is more probable the larger the
+            product of the conversation's vector with one of them.
+        topic_shift: added to these products.
         switch_over: the confidence, 0 to 1, from which a cascade leaves the decision to the encoder.
     """
 
     scale: float = 20.0
     other_cosine: float = 0.2
     switch_over: float = 0.8
+    other_routes: float = 0.0
+    other_nearness: float = 0.0
+    other_known: float = 0.0
+    topic_shift: float = 0.0
+    topics: Vectors | None = None
+
+    def other(
+        self, conversations: Vectors, n_routes: int, nearness: float, known: npt.NDArray[np.float64] | float
+    ) -> npt.NDArray[np.float64]:
+        """The logits of ``other`` for the vectors of conversations (conversations, width): (conversations,).
+
+        Args:
+            conversations: rows of length 1.
+            n_routes: the number of routes in the table.
+            nearness: how near they stand to one another.
+            known: the hubness of each conversation.
+        """
+        bound = self.other_cosine + self.other_routes * np.log(n_routes / USUAL_ROUTES) + self.other_nearness * nearness
+        logits = np.broadcast_to(self.scale * (bound + self.other_known * known), len(conversations)).astype(np.float64)
+        if self.topics is not None:
+            products = conversations.astype(np.float64) @ self.topics.astype(np.float64).T + self.topic_shift
+            logits = np.logaddexp.reduce(np.column_stack([logits, self.scale * products]), axis=1)
+        return logits
 
 
 def read_encoder_scale(header: GGUFHeader) -> EncoderScale:
@@ -168,9 +208,26 @@ def read_encoder_scale(header: GGUFHeader) -> EncoderScale:
         )
     return EncoderScale(
         _number(header, SCALE_KEY, usual.scale, 1e-3, 1e4),
-        _number(header, OTHER_COSINE_KEY, usual.other_cosine, -1.0, 1.0),
+        _number(header, OTHER_COSINE_KEY, usual.other_cosine, -_FAR, _FAR),
         _number(header, SWITCH_OVER_KEY, usual.switch_over, 0.0, 1.0),
+        *(_number(header, key, 0.0, -_FAR, _FAR) for key in (OTHER_ROUTES_KEY, OTHER_NEARNESS_KEY, OTHER_KNOWN_KEY)),
+        _number(header, TOPIC_SHIFT_KEY, 0.0, -_FAR, _FAR),
+        _read_topics(header),
     )
+
+
+def _read_topics(header: GGUFHeader) -> Vectors | None:
+    entry = header.metadata.get(TOPICS_KEY)
+    if entry is None:
+        return None
+    width = header.integer(f"{header.architecture}.embedding_length") or 1
+    if not isinstance(entry, MetadataArray) or entry.element_type != FLOAT32 or entry.length % width or not entry.length:
+        raise ModelFileError(f"{header.path}: {TOPICS_KEY} has no rows of {width} numbers of type float32; get the file again")
+    # The header's check has seen that they are in the file.
+    topics = np.fromfile(header.path, "<f4", entry.length, offset=entry.offset).astype(np.float32).reshape(-1, width)
+    if not (np.abs(topics) <= _FAR).all():
+        raise ModelFileError(f"{header.path}: {TOPICS_KEY} has a number beyond {_FAR:g}; get the file again")
+    return topics
 
 
 def _number(header: GGUFHeader, key: str, default: float, least: float, most: float) -> float:
@@ -196,11 +253,25 @@ class Hubness:
 
     def of(self, routes: Vectors) -> npt.NDArray[np.float64]:
         """What to subtract for each row of ``routes`` (routes, width): (routes,)."""
-        cosines = routes.astype(np.float64) @ self.references.astype(np.float64).T
+        return self.weight * self.plain(routes)
+
+    def plain(self, texts: Vectors) -> npt.NDArray[np.float64]:
+        """The mean cosine of each row of ``texts`` (texts, width) to its nearest reference messages: (texts,)."""
+        # In float32: the rows are in 8 bits, and converting all of them for each conversation would take longer than this.
+        cosines = texts @ self.references.T
         first = cosines.shape[1] - self.neighbours
         nearest = np.partition(cosines, first, axis=1)[:, first:]
-        off: npt.NDArray[np.float64] = self.weight * nearest.mean(axis=1)
-        return off
+        mean: npt.NDArray[np.float64] = nearest.mean(axis=1, dtype=np.float64)
+        return mean
+
+
+def route_nearness(routes: Vectors) -> float:
+    """How near the routes of a table (routes, width) stand to one another: the mean cosine of each to its nearest; 0 for one."""
+    if len(routes) < 2:
+        return 0.0
+    cosines = routes.astype(np.float64) @ routes.astype(np.float64).T
+    np.fill_diagonal(cosines, -1.0)
+    return float(cosines.max(axis=1).mean())
 
 
 def read_hubness(header: GGUFHeader) -> Hubness | None:

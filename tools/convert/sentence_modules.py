@@ -3,7 +3,7 @@
 sentence-transformers' ``modules.json`` lists the steps from the tokens' states to a vector; the pooling step has a
 ``config.json`` in its own folder. Older files have a flag for each way of pooling, newer ones its name. Our own
 ``archroute.json``, written by ``training/mini``, has the calibration of an encoder that was trained to route, and
-``archroute-references.safetensors`` the messages from which the hubness of routes is computed.
+``archroute-references.safetensors`` the messages from which hubness is computed, and the topics of ``other``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ from archroute_edge.deciders import (
     HUBNESS_NEIGHBOURS_KEY,
     HUBNESS_WEIGHT_KEY,
     OTHER_COSINE_KEY,
+    OTHER_KNOWN_KEY,
+    OTHER_NEARNESS_KEY,
+    OTHER_ROUTES_KEY,
     REFERENCES_KEY,
     SCALE_KEY,
     SWITCH_OVER_KEY,
     TEXT_FORMAT_KEY,
+    TOPIC_SHIFT_KEY,
+    TOPICS_KEY,
 )
 from archroute_edge.errors import CheckpointError
 from tools.convert.json_files import Settings, read_settings, read_text
@@ -37,8 +42,17 @@ _FLAGS: Final = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "
 ROUTING_FILE: Final = "archroute.json"
 REFERENCES_FILE: Final = "archroute-references.safetensors"
 REFERENCES: Final = "references"
-"""The one tensor in there: (messages, width), 8-bit whole numbers; a row is a vector's direction."""
-_ROUTING_KEYS: Final = {"scale": SCALE_KEY, "other_cosine": OTHER_COSINE_KEY, "switch_over": SWITCH_OVER_KEY}
+"""A tensor in there: (messages, width), 8-bit whole numbers; a row is a vector's direction."""
+TOPICS: Final = "topics"
+"""Another one: (topics, width), float32; what belongs to no route."""
+_ROUTING_KEYS: Final = {"scale": SCALE_KEY, "other_cosine": OTHER_COSINE_KEY}
+_FURTHER_KEYS: Final = {
+    "switch_over": SWITCH_OVER_KEY,
+    "other_routes": OTHER_ROUTES_KEY,
+    "other_nearness": OTHER_NEARNESS_KEY,
+    "other_known": OTHER_KNOWN_KEY,
+    "topic_shift": TOPIC_SHIFT_KEY,
+}
 _STEPS: Final = ("Transformer", "Pooling", "Normalize")
 """The steps that a GGUF can express; code that compares vectors by angle normalises them anyway."""
 
@@ -96,12 +110,13 @@ def add_routing(writer: gguf.GGUFWriter, folder: Path) -> None:
     settings = read_settings(folder / ROUTING_FILE)
     writer.add_uint32(TEXT_FORMAT_KEY, settings.integer("text_format"))
     for name, key in _ROUTING_KEYS.items():
-        value = settings.get(name)
-        if value is None and name == "switch_over":
-            continue
         writer.add_float32(key, _number(settings, name))
-    if settings.get("hubness_weight"):
+    for name, key in _FURTHER_KEYS.items():
+        if settings.get(name) is not None:
+            writer.add_float32(key, _number(settings, name))
+    if settings.get("hubness_weight") or settings.get("other_known"):
         _add_hubness(writer, folder, settings)
+    _add_topics(writer, folder)
 
 
 def _number(settings: Settings, name: str) -> float:
@@ -122,3 +137,14 @@ def _add_hubness(writer: gguf.GGUFWriter, folder: Path, settings: Settings) -> N
     writer.add_float32(HUBNESS_WEIGHT_KEY, settings.number("hubness_weight"))
     writer.add_uint32(HUBNESS_NEIGHBOURS_KEY, settings.integer("hubness_neighbours"))
     writer.add_key_value(REFERENCES_KEY, numbers, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.INT8)
+
+
+def _add_topics(writer: gguf.GGUFWriter, folder: Path) -> None:
+    path = folder / REFERENCES_FILE
+    stored = read_index(path).get(TOPICS) if path.is_file() else None
+    if stored is None:
+        return
+    if stored.dtype != "F32" or len(stored.shape) != 2 or not stored.n_elements:
+        raise CheckpointError(f"{path}: the tensor {TOPICS!r} has no rows of float32; make it again with training/mini")
+    numbers = np.frombuffer(b"".join(stored.read()), "<f4").tolist()
+    writer.add_key_value(TOPICS_KEY, numbers, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.FLOAT32)

@@ -11,8 +11,12 @@ import numpy as np
 
 from archroute_edge.conversation import read_messages
 from archroute_edge.deciders import conversation_text
-from training.mini.pairs import Pairs, draw_pairs
+from training.mini.languages import LanguageSampler
+from training.mini.pairs import Pairs, draw_pairs, open_pairs
 from training.mini.tables import Table, TableSampler
+
+# How often the pairs of a step are requests in many languages.
+_FOREIGN_PAIRS = 0.3
 
 
 @dataclass
@@ -52,18 +56,47 @@ def collate(tables: list[Table], related: Mapping[str, frozenset[str]]) -> Batch
     return Batch(texts, routes, np.array(target), own, np.array(foreign) & ~own)
 
 
-def batches(
-    sampler: TableSampler, shape: tuple[int, int, int], seed: int, span: tuple[int, int], part: int
-) -> Iterator[tuple[Batch, Pairs]]:
-    """The batches of the steps of `span` (first, behind the last), each made while the one before is trained on.
+@dataclass(frozen=True)
+class Shape:
+    """How many tables a step has, conversations in each, those of the table in many languages, pairs and translations."""
 
-    `shape` is (tables, conversations a table, pairs); `part` tells the streams of several workers apart.
+    tables: int
+    conversations: int
+    foreign_conversations: int
+    pairs: int
+    translations: int
+
+
+@dataclass
+class Step:
+    """What one worker computes in one step: tables and pairs in English, and the same in many languages."""
+
+    tables: Batch
+    foreign: Batch
+    pairs: Pairs
+    translations: tuple[list[str], list[str]]
+
+
+def batches(
+    sampler: TableSampler, languages: LanguageSampler, shape: Shape, seed: int, span: tuple[int, int], part: int
+) -> Iterator[Step]:
+    """The steps of `span` (first, behind the last), each made while the one before is trained on.
+
+    `part` tells the streams of several workers apart.
     """
 
-    def make(step: int) -> tuple[Batch, Pairs]:
+    def make(step: int) -> Step:
         rng = random.Random((seed * 1_000_003 + step) * 16 + part)
-        tables = collate([sampler.draw(rng, shape[1]) for _ in range(shape[0])], sampler.related)
-        return tables, draw_pairs(sampler, shape[2], rng)
+        tables = collate([sampler.draw(rng, shape.conversations) for _ in range(shape.tables)], sampler.related)
+        sample = languages.table(rng, shape.foreign_conversations)
+        own = np.ones((len(sample.conversations), len(sample.routes)), dtype=bool)
+        foreign = Batch(sample.conversations, sample.routes, np.array(sample.labels), own, ~own)
+        if rng.random() < _FOREIGN_PAIRS:
+            requests, routes, kinds = languages.pairs(rng, shape.pairs)
+            pairs = Pairs(requests, routes, open_pairs([sampler.catalogue.kinds[kind] for kind in kinds], routes, sampler.related))
+        else:
+            pairs = draw_pairs(sampler, shape.pairs, rng)
+        return Step(tables, foreign, pairs, languages.parallel(rng, shape.translations))
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         upcoming = pool.submit(make, span[0])

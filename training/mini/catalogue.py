@@ -2,12 +2,12 @@
 
 `domains/*.yaml` holds our own kinds by domain (`names`, `descriptions`, `kinds`: id -> names, about, ask); `categories.yaml`
 holds schemes of categories (names, about, members, ask). A phrasing's `{word}` is filled from `domains/slots.yaml`, a
-`{passage}` from `passages.yaml`.
+`{passage}` from `passages.yaml`. `tool_tables.py`, `public_intents.py` and `languages.py` read the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import Any
 
 import yaml
 
-from training.tiny.conversations import phrases
+from training.mini.languages import Languages, load_languages
+from training.mini.public_intents import add_public_intents
+from training.mini.tool_tables import OwnTable, load_own_tables
 from training.tiny.kinds_bank import Kind, load_banks, split_phrasings
 from training.tiny.public_data import PublicData, load_public
 
@@ -25,12 +27,14 @@ _HELD_OUT = [
     "clinc150:work", "clinc150:auto_and_commute", "telecom/*", "city_services/*", "payroll_hr/*", "car_workshop_garage/*",
     "ride_hailing/*", "event_tickets/*", "ferry_line/*", "savings_deposits/*", "photo_gallery_app/*",
     "sgd/Homes.*", "sgd/Events.*", "sgd/Buses.*", "sgd/Weather.*", "sgd/Dentist.*",
-    "banking77/Refund_not_showing_up", "banking77/atm_support", "banking77/card_delivery_estimate",
-    "banking77/direct_debit_payment_not_recognised", "banking77/getting_spare_card", "banking77/passcode_forgotten",
-    "banking77/pin_blocked", "banking77/transaction_charged_twice", "banking77/verify_my_identity",
+    "hwu64:music", "hwu64:email", "hwu64:datetime",
     "job_interview_prep", "study_plan", "fitness_workouts", "poetry_lyrics", "presentation_slides", "regex",
     "definition_lookup", "contract_legal_questions", "quiz_flashcard_generation", "product_descriptions",
 ]  # fmt: skip
+# Of every so many, one is left out: intents of the bank, tools, and our own tables.
+_HELD_OUT_BANK, _HELD_OUT_TOOLS, _HELD_OUT_TABLES = 3, 6, 5
+# Languages of which a training to steer by sees nothing, by their codes in all sources.
+_HELD_OUT_LANGUAGES = frozenset({"ja", "jpn", "tr", "tur", "te", "tel", "hu", "fi"})
 # Half of the messages outside every intent are left out too.
 _HELD_OUT_SCOPELESS = 2
 
@@ -60,6 +64,8 @@ class Catalogue:
     closings: list[str]
     held_closings: list[str]
     reopenings: list[str]
+    own_tables: list[OwnTable]
+    languages: Languages
     held_out: frozenset[str] = field(default_factory=frozenset)
 
     def subject(self, kind: str) -> Subject:
@@ -79,35 +85,55 @@ def load_catalogue(data: Path, steer: bool) -> Catalogue:
 
     Raises FileNotFoundError for a public data set that is not in the folder `data`.
     """
-    return build_catalogue(load_public(data), steer)
+    return build_catalogue(load_public(data), data, steer)
 
 
-def build_catalogue(public: PublicData, steer: bool) -> Catalogue:
-    """The same of public data that is loaded already; raises ValueError for a category whose members name no kind."""
+def build_catalogue(public: PublicData, data: Path, steer: bool) -> Catalogue:
+    """The same of public data of which the first three sets are loaded already.
+
+    Raises ValueError for a category whose members name no kind.
+    """
     slots = _slots()
     kinds = load_banks() | public.kinds
+    add_public_intents(data, kinds)
+    own_tables = load_own_tables()
+    kinds |= {kind.id: kind for table in own_tables for kind in table.kinds}
     departments: list[Subject] = []
     for path in sorted((_HERE / "domains").glob("*.yaml")):
         if path.stem != "slots":
             departments.append(_read_domain(path, kinds, slots))
     schemes = _read_schemes(kinds, slots)
     schemes["departments"] = departments
+    schemes["scenarios"] = _scenarios(kinds)
+    languages = load_languages(data, kinds, _HELD_OUT_LANGUAGES if steer else frozenset())
     own, held_own = split_phrasings(_yaml("out_of_scope.yaml"))
     scopeless, held_scopeless = public.out_of_scope + own, public.held_out_of_scope + held_own
     held_out: frozenset[str] = frozenset()
     if steer:
-        held_out = frozenset(k.id for k in kinds.values() if matches(k, _HELD_OUT))
+        held_out = frozenset(k.id for k in kinds.values() if matches(k, _HELD_OUT)) | _every_so_many(kinds, own_tables)
         held_scopeless += scopeless[::_HELD_OUT_SCOPELESS]
         scopeless = [text for text in scopeless if text not in set(held_scopeless)]
     endings = _yaml("endings.yaml")
     closings, held_closings = split_phrasings(endings["closings"])
-    return Catalogue(kinds, schemes, scopeless, held_scopeless, closings, held_closings, endings["reopenings"], held_out)
+    return Catalogue(
+        kinds, schemes, scopeless, held_scopeless, closings, held_closings, endings["reopenings"], own_tables, languages, held_out
+    )
 
 
-def anchors() -> list[str]:
-    """Texts of other languages and of a general kind, for which the encoder is to stay as it was published."""
-    passages = [passage["text"] for passage in _yaml("passages.yaml")]
-    return [*_yaml("anchors.yaml"), *phrases("foreign"), *passages]
+def _every_so_many(kinds: Mapping[str, Kind], own_tables: Sequence[OwnTable]) -> frozenset[str]:
+    """Intents, tools and whole tables that are left out whatever they are, so that nobody chose easy ones."""
+    bank = sorted(name for name, kind in kinds.items() if kind.source == "banking77")[::_HELD_OUT_BANK]
+    tools = sorted(name for name, kind in kinds.items() if kind.source == "metatool")[::_HELD_OUT_TOOLS]
+    return frozenset([*bank, *tools, *(kind.id for table in own_tables[::_HELD_OUT_TABLES] for kind in table.kinds)])
+
+
+def _scenarios(kinds: Mapping[str, Kind]) -> list[Subject]:
+    found = []
+    for name, (names, *descriptions) in _yaml("intents.yaml")["scenarios"].items():
+        members = frozenset(kind.id for kind in kinds.values() if kind.source == "hwu64" and kind.domain == name)
+        named = (name, *(part.strip() for part in names.split(",")))
+        found.append(Subject(f"scenarios={name}", named, tuple(descriptions), members))
+    return found
 
 
 def _yaml(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoModel
 from transformers.utils import logging
 
-_AT_ONCE = 16
+_TOKENS_AT_ONCE = 768
 # Beside the weights; config.json among them, since the shape stays as published.
 _COPIED = [
     "config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "special_tokens_map.json",
-    "tokenizer.json", "tokenizer_config.json", "vocab.txt",
+    "tokenizer.json", "tokenizer_config.json",
 ]  # fmt: skip
 
 
@@ -30,38 +31,39 @@ class Encoder:
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         self.folder = folder
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
         # Dropout would only blur a fine-tuning of so few steps, so the model stays in evaluation mode throughout.
         self.model: Any = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
+        self.width: int = self.model.config.hidden_size
 
     def vectors(self, texts: Sequence[str], max_tokens: int) -> Tensor:
-        """Unit vectors (N, 384) of texts, with gradients if enabled: the mean over a text's tokens.
+        """Unit vectors (N, width) of texts, with gradients if enabled: the mean over a text's tokens.
 
-        Texts of similar length are computed together, to save padding.
+        Texts of similar length are computed together, to save padding; the same text once.
         """
-        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+        unique = list(dict.fromkeys(texts))
+        encoded = [_cut(one.ids, max_tokens) for one in self.tokenizer.encode_batch_fast(unique)]
+        order = sorted(range(len(unique)), key=lambda n: len(encoded[n]))
         parts = []
-        for first in range(0, len(order), _AT_ONCE):
-            chunk = [texts[n] for n in order[first : first + _AT_ONCE]]
-            inputs = self.tokenizer(chunk, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt")
-            states, seen = self.model(**inputs).last_hidden_state, inputs["attention_mask"][..., None]
-            parts.append(functional.normalize((states * seen).float().sum(1) / seen.sum(1), dim=-1))
-        return torch.cat(parts)[torch.tensor(order).argsort()]
+        for chunk in _chunks(order, encoded):
+            longest = len(encoded[chunk[-1]])
+            ids = torch.full((len(chunk), longest), self.model.config.pad_token_id)
+            seen = torch.zeros((len(chunk), longest), dtype=torch.long)
+            for row, number in enumerate(chunk):
+                ids[row, : len(encoded[number])] = torch.tensor(encoded[number])
+                seen[row, : len(encoded[number])] = 1
+            states = self.model(input_ids=ids, attention_mask=seen).last_hidden_state
+            parts.append(functional.normalize((states * seen[..., None]).float().sum(1) / seen.sum(1, keepdim=True), dim=-1))
+        place = {unique[number]: row for row, number in enumerate(order)}
+        return torch.cat(parts)[torch.tensor([place[text] for text in texts])]
 
     def embed(self, texts: Sequence[str], max_tokens: int) -> Tensor:
         """The same without gradients."""
         with torch.no_grad():
             vectors: Tensor = self.vectors(texts, max_tokens)
         return vectors
-
-    def mix(self, published: Encoder, share: float) -> None:
-        """Replace the weights by `share` of them and the rest of the published ones, which keeps more general sense."""
-        theirs = published.model.state_dict()
-        mixed = {
-            name: torch.lerp(theirs[name].float(), tensor.float(), share) if tensor.is_floating_point() else tensor
-            for name, tensor in self.model.state_dict().items()
-        }
-        self.model.load_state_dict(mixed)
 
     def write(self, folder: Path) -> None:
         """Write the checkpoint; a folder of that name is replaced once the new one is whole."""
@@ -77,5 +79,21 @@ class Encoder:
 
 
 def embed(folder: Path, texts: Sequence[str], max_tokens: int) -> Tensor:
-    """Unit vectors (N, 384) of texts from the checkpoint in a folder."""
+    """Unit vectors (N, width) of texts from the checkpoint in a folder."""
     return Encoder(folder).embed(texts, max_tokens)
+
+
+def _cut(ids: list[int], max_tokens: int) -> list[int]:
+    return ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]
+
+
+def _chunks(order: list[int], encoded: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The texts of ``order`` (shortest first) in parts of about so many tokens, padding included."""
+    chunk: list[int] = []
+    for number in order:
+        if chunk and (len(chunk) + 1) * len(encoded[number]) > _TOKENS_AT_ONCE:
+            yield chunk
+            chunk = []
+        chunk.append(number)
+    if chunk:
+        yield chunk

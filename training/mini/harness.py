@@ -19,6 +19,7 @@ from archroute_edge.conversation import read_messages
 from archroute_edge.deciders import conversation_text, route_text
 from archroute_edge.routes import OTHER, Route
 from training.mini.catalogue import Catalogue
+from training.mini.languages import held_requests
 from training.mini.tables import finished_talk
 from training.tiny.conversations import Messages, of_dialogue
 from training.tiny.kinds_bank import Kind
@@ -49,14 +50,14 @@ def _single(text: str) -> str:
     return _text([{"role": "user", "content": text}])
 
 
-def questions(catalogue: Catalogue) -> list[Question]:
-    """All sets, the same ones every time."""
+def questions(catalogue: Catalogue, data: Path) -> list[Question]:
+    """All sets, the same ones every time; raises FileNotFoundError for a data set that is not in the folder `data`."""
     made = [*_ten_domains(catalogue), *_scopeless(catalogue)]
     for domain in ("work", "auto_and_commute"):
         kinds = [k for k in catalogue.kinds.values() if k.domain == domain and k.source == "clinc150"]
         made += _names_only(catalogue, kinds, len(kinds), f"intents of {domain}, names only", 150)
     bank = [k for k in catalogue.kinds.values() if k.source == "banking77" and k.id in catalogue.held_out]
-    made += _names_only(catalogue, bank, 8, "bank intents, names only", 180)
+    made += _names_only(catalogue, bank, 8, "bank intents, names only", 240)
     made += _chat_categories(catalogue)
     made += _tasks(catalogue)
     made += _services(catalogue)
@@ -66,7 +67,8 @@ def questions(catalogue: Catalogue) -> list[Question]:
     for domain in ("telecom", "ferry_line", "savings_deposits", "photo_gallery_app"):
         kinds = [k for k in catalogue.kinds.values() if k.domain == domain]
         made += _names_only(catalogue, kinds, len(kinds), "intents of four domains, names only", 100)
-    return made + _finished(catalogue)
+    made += [*_tools_never_seen(catalogue), *_own_tables(catalogue), *_scenarios(catalogue)]
+    return made + _finished(catalogue) + _other_languages(catalogue, data)
 
 
 def _listed(catalogue: Catalogue, group: str) -> tuple[Routes, dict[str, list[Kind]]]:
@@ -169,6 +171,79 @@ def _finished(catalogue: Catalogue) -> list[Question]:
             messages = finished_talk(rng.sample(chosen, rng.choice([1, 2])), rng, held=True)
             messages[-1]["content"] = rng.choice(catalogue.held_closings)
             made.append(Question(routes, _text(messages), OTHER, "finished conversations"))
+    return made
+
+
+def _tools_never_seen(catalogue: Catalogue) -> list[Question]:
+    rng = random.Random(_SEED + 4)
+    tools = [k for k in catalogue.kinds.values() if k.source == "metatool" and k.id in catalogue.held_out]
+    made: list[Question] = []
+    for number in range(180):
+        kind = tools[number % len(tools)]
+        chosen = rng.sample([kind, *rng.sample([k for k in tools if k is not kind], 7)], 8)
+        routes = {k.id: route_text(Route(k.names[0], k.descriptions[0])) for k in chosen}
+        made.append(Question(routes, _single(rng.choice(kind.train)), kind.id, "tools never seen"))
+    return made
+
+
+def _own_tables(catalogue: Catalogue) -> list[Question]:
+    """Whole tables of ours that training never saw: every request for one of its routes, and for none."""
+    made: list[Question] = []
+    for table in catalogue.own_tables:
+        if table.kinds[0].id not in catalogue.held_out:
+            continue
+        is_tools = table.kinds[0].source == "tools"
+        routes = {k.id: route_text(Route(k.names[0], k.descriptions[0] if is_tools else "")) for k in table.kinds}
+        group = "tool tables" if is_tools else "narrow intents, names only"
+        for kind in table.kinds:
+            made += [Question(routes, _single(text), kind.id, group) for text in dict.fromkeys([*kind.train, *kind.held])]
+        nothing = "tool tables, nothing fits" if is_tools else "narrow intents, nothing fits"
+        made += [Question(routes, _single(text), OTHER, nothing) for text in table.none]
+    return made
+
+
+def _scenarios(catalogue: Catalogue) -> list[Question]:
+    """Broad routes of a home assistant; three of them were never trained on."""
+    rng = random.Random(_SEED + 5)
+    subjects = catalogue.schemes["scenarios"]
+    routes = {subject.id: route_text(Route(subject.names[0], subject.descriptions[0])) for subject in subjects}
+    made: list[Question] = []
+    for number in range(260):
+        subject = subjects[number % len(subjects)]
+        kind = catalogue.kinds[rng.choice(sorted(subject.kinds))]
+        made.append(Question(routes, _single(rng.choice(_unseen(catalogue, kind))), subject.id, "home scenarios"))
+    return made
+
+
+def _other_languages(catalogue: Catalogue, data: Path) -> list[Question]:
+    rng = random.Random(_SEED + 6)
+    languages = catalogue.languages
+    intents = [k for k in catalogue.kinds.values() if k.source == "xsid"]
+    routes = {k.id: route_text(Route(k.names[0], k.descriptions[0])) for k in intents}
+    made: list[Question] = []
+    by_code: dict[str, list[tuple[str, str]]] = {}
+    for code, identity, text in held_requests(data):
+        by_code.setdefault(code, []).append((identity, text))
+    for code, rows in sorted(by_code.items()):
+        seen = "never trained" if code in languages.held_out else "trained"
+        group = "16 routes in English" if code == "en" else f"16 routes in languages {seen}"
+        for identity, text in rng.sample(rows, min(len(rows), 40 if code == "en" else 16)):
+            made.append(Question(routes, _single(text), identity, group))
+    for code in sorted(languages.held_out & languages.by_code.keys()):
+        language = languages.by_code[code]
+        written = [identity for identity in language.requests if not identity.startswith("xsid/")]
+        for identity in rng.sample(written, min(len(written), 24)):
+            near = catalogue.kinds[identity].near
+            others = rng.sample([name for name in written if name != identity and name not in near], 9)
+            chosen = [catalogue.kinds[name] for name in rng.sample([identity, *others], 10)]
+            table = {k.id: route_text(Route(k.names[0], k.descriptions[0])) for k in chosen}
+            text = rng.choice(language.requests[identity])
+            made.append(Question(table, _single(text), identity, "tasks in languages never trained"))
+            if language.closings and rng.random() < 0.5:
+                talk = [text, rng.choice(language.replies), rng.choice(language.closings)]
+                roles = ("user", "assistant", "user")
+                messages = [{"role": role, "content": content} for role, content in zip(roles, talk, strict=True)]
+                made.append(Question(table, _text(messages), OTHER, "finished in languages never trained"))
     return made
 
 

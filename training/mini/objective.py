@@ -13,20 +13,32 @@ from training.mini.batches import Batch
 from training.mini.pairs import Pairs
 
 _START_SCALE, _START_OTHER = 20.0, 0.30
+_TRANSLATIONS_SCALE = 20.0
+N_TOPICS = 4
+"""How many things that belong to no route have a vector of their own, such as thanks at the end."""
 
 
 class Answers(nn.Module):
-    """The parameters learned beside the encoder: the scale of the logits, and the cosine that `other` stands for."""
+    """The parameters learned beside the encoder: the scale of the logits, and what `other` scores.
 
-    def __init__(self) -> None:
+    `other` is as likely as a route of a certain cosine, which grows with the logarithm of the number of routes, or as the
+    conversation is near to one of some vectors of its own.
+    """
+
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(_START_SCALE).log())
         self.other = nn.Parameter(torch.tensor(_START_OTHER))
+        self.other_routes = nn.Parameter(torch.tensor(0.0))
+        generator = torch.Generator().manual_seed(5)
+        self.topics = nn.Parameter(0.1 * functional.normalize(torch.randn(N_TOPICS, width, generator=generator), dim=-1))
 
-    def forward(self, cosines: Tensor) -> Tensor:
-        """Logits (C, R + 1) of cosines (C, R); `other` is the last one."""
-        whole = torch.cat([cosines, self.other.expand(len(cosines), 1)], dim=1)
-        return whole * self.log_scale.exp()
+
+def other_logits(answers: Answers, conversations: Tensor, n_routes: Tensor) -> Tensor:
+    """Logits (C) of `other` for unit vectors (C, D) and the number of routes in the table of each (C)."""
+    bound = answers.other + answers.other_routes * (n_routes.float() / 8).log()
+    own = conversations @ answers.topics.T
+    return (answers.log_scale.exp() * torch.cat([bound[:, None], own], dim=1)).logsumexp(1)
 
 
 def loss_of(conversations: Tensor, routes: Tensor, batch: Batch, answers: Answers) -> tuple[Tensor, float]:
@@ -34,7 +46,9 @@ def loss_of(conversations: Tensor, routes: Tensor, batch: Batch, answers: Answer
     own, foreign = torch.from_numpy(batch.own), torch.from_numpy(batch.foreign)
     target = torch.from_numpy(batch.target)
     n_routes = len(routes)
-    logits = answers(conversations @ routes.T)
+    cosines = (conversations @ routes.T) * answers.log_scale.exp()
+    other = other_logits(answers, conversations, own.sum(1))[:, None]
+    logits = torch.cat([cosines, other], dim=1)
     table = logits.masked_fill(functional.pad(~own, (0, 1)), -torch.inf)
     wanted = target.masked_fill(target < 0, n_routes)
     in_table = functional.cross_entropy(table, wanted)
@@ -55,6 +69,14 @@ def loss_of_pairs(requests: Tensor, routes: Tensor, pairs: Pairs, answers: Answe
     scores = scores.masked_fill(torch.from_numpy(pairs.open), -torch.inf)
     target = torch.arange(len(scores))
     return functional.cross_entropy(scores, target) + 0.5 * functional.cross_entropy(scores.T, target)
+
+
+def loss_of_translations(ones: Tensor, others: Tensor) -> Tensor:
+    """The loss of unit vectors (N, D) and (N, D) of translations: each one's among all, and that the two are one vector."""
+    scores = _TRANSLATIONS_SCALE * ones @ others.T
+    target = torch.arange(len(scores))
+    apart = (1 - (ones * others).sum(1)).mean()
+    return 0.5 * (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)) + apart
 
 
 def _backwards(among_all: Tensor, target: Tensor) -> Tensor:

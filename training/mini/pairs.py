@@ -18,7 +18,9 @@ from training.mini.tables import TableSampler
 from training.tiny.kinds_bank import Kind
 from training.tiny.noise import disturb
 
-_SOURCES = {"clinc150": 0.25, "banking77": 0.10, "domains": 0.55, "bank": 0.10}
+_SOURCES = {
+    "clinc150": 0.24, "banking77": 0.10, "domains": 0.30, "narrow": 0.10, "bank": 0.08, "metatool": 0.08, "tools": 0.05, "hwu64": 0.05,
+}  # fmt: skip
 _NAME_ONLY = 0.7
 # How often a name is the terse one of a data set or of ours.
 _TERSE = 0.6
@@ -42,14 +44,14 @@ def draw_pairs(sampler: TableSampler, count: int, rng: random.Random) -> Pairs:
     kinds = _choose(sampler, count, rng)
     requests = [_request(kind, rng) for kind in kinds]
     routes = [_route(sampler.catalogue.subject(kind.id), rng) for kind in kinds]
-    return Pairs(requests, routes, _open(kinds, routes, sampler.related))
+    return Pairs(requests, routes, open_pairs(kinds, routes, sampler.related))
 
 
 def _choose(sampler: TableSampler, count: int, rng: random.Random) -> list[Kind]:
     sources = {name: share for name, share in _SOURCES.items() if any(kind.train for kind in sampler.pools.get(name, []))}
     source = rng.choices(list(sources), list(sources.values()))[0]
     pool = [kind for kind in sampler.pools[source] if kind.train]
-    if source != "domains":
+    if source not in ("domains", "narrow", "tools"):
         return rng.sample(pool, min(count, len(pool)))
     # Whole domains, since the kinds of one are near to each other.
     domains = sorted({kind.domain for kind in pool})
@@ -67,7 +69,7 @@ def _route(subject: Subject, rng: random.Random) -> str:
     return route_text(Route(name, "" if rng.random() < _NAME_ONLY else rng.choice(subject.descriptions)))
 
 
-def _open(kinds: list[Kind], routes: list[str], related: Mapping[str, frozenset[str]]) -> np.ndarray:
+def open_pairs(kinds: list[Kind], routes: list[str], related: Mapping[str, frozenset[str]]) -> np.ndarray:
     """Kinds that look alike and are not rivals by definition, and routes of one text."""
     marks = np.zeros((len(kinds), len(kinds)), dtype=bool)
     for row, kind in enumerate(kinds):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from archroute_edge.deciders import Hubness
-from tools.convert.sentence_modules import REFERENCES, REFERENCES_FILE
+from tools.convert.sentence_modules import REFERENCES, REFERENCES_FILE, TOPICS
 from training.mini.catalogue import Catalogue
 from training.mini.embedding import Encoder
 
@@ -25,12 +25,15 @@ _MAX_TOKENS = 96
 # Of all references so many count as the nearest: a kind's own, and those of some kinds around it.
 _NEIGHBOURS = 0.025
 _LARGEST = 127
+# Of sources with very many kinds, half would do.
+_LEFT_OUT = frozenset({"narrow", "tools", "metatool"})
 
 
 def reference_texts(catalogue: Catalogue) -> list[str]:
     """A message of each kind that is not held out."""
     rng = random.Random(_SEED)
     kinds = [kind for kind in catalogue.kinds.values() if kind.train and kind.id not in catalogue.held_out]
+    kinds = [kind for kind in kinds if kind.source not in _LEFT_OUT] + [kind for kind in kinds if kind.source in _LEFT_OUT][::2]
     return [kind.request(rng, held=False) for kind in kinds]
 
 
@@ -51,9 +54,9 @@ class References:
         reckoned = Hubness(1.0, self.neighbours, rows / np.linalg.norm(rows, axis=1, keepdims=True))
         return torch.from_numpy(reckoned.of(routes.numpy())).float()
 
-    def write(self, folder: Path) -> None:
-        """Keep them beside a checkpoint."""
-        save_file({REFERENCES: self.rows.contiguous()}, folder / REFERENCES_FILE)
+    def write(self, folder: Path, topics: Tensor) -> None:
+        """Keep them beside a checkpoint, with the topics (topics, width) of `other`."""
+        save_file({REFERENCES: self.rows.contiguous(), TOPICS: topics.float().contiguous()}, folder / REFERENCES_FILE)
 
 
 def compute_references(encoder: Encoder, texts: list[str]) -> References:

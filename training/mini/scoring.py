@@ -1,4 +1,4 @@
-"""An encoder's accuracy: right answers by set, and the best-fitting scale and cosine of `other`."""
+"""An encoder's accuracy: right answers by set, and what fits best of the numbers behind its probabilities."""
 
 from __future__ import annotations
 
@@ -9,51 +9,76 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from archroute_edge.deciders import route_nearness
 from archroute_edge.routes import OTHER
 from training.mini.harness import Question, distinct
+from training.mini.references import References
 
 Embed = Callable[[Sequence[str]], Tensor]
-_SCALES = torch.logspace(math.log10(4), math.log10(80), 60)
-_OTHERS = torch.arange(-0.6, 0.8, 0.005)
+_FITTING_STEPS = 400
+# Sets that ask for nothing but `other` are as many as there are ways to belong nowhere, and would drown the rest.
+_WEIGHT_OF_OTHER = 0.6
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The logits are `scale` x (cosine - hubness), and `scale` x `other_cosine` for `other`."""
+    """The logits of the routes are `scale` x (cosine - hubness), that of `other` is :func:`other_logits`.
 
-    scale: float
-    other_cosine: float
+    Its bound is `other_cosine` + `other_routes` x ln(routes / 8) + `other_nearness` x nearness of the routes to one another
+    + `other_known` x nearness of the conversation to the reference messages; `topic_shift` is added to the cosines of its topics.
+    """
+
+    scale: float = 20.0
+    other_cosine: float = 0.3
+    other_routes: float = 0.0
+    other_nearness: float = 0.0
+    other_known: float = 0.0
+    topic_shift: float = 0.0
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The questions with the cosine of each route and its hubness; `right` is the index of the right one, -1 for `other`."""
+    """The questions with the cosine of each route and its hubness; `right` is the index of the right one, -1 for `other`.
+
+    `nearness` (N) and `known` (N) are as :class:`Calibration` has them; `topics` (N, K) the products with the topics of `other`.
+    """
 
     questions: Sequence[Question]
     cosines: list[Tensor]
     hubness: list[Tensor]
     right: list[int]
+    nearness: Tensor
+    known: Tensor
+    topics: Tensor
 
     def without_hubness(self, weight: float) -> Scored:
         """The same with `weight` x hubness taken off the cosines."""
         lowered = [row - weight * hubness for row, hubness in zip(self.cosines, self.hubness, strict=True)]
         return replace(self, cosines=lowered)
 
+    @property
+    def sizes(self) -> Tensor:
+        """The number of routes of each question's table."""
+        return torch.tensor([float(len(row)) for row in self.cosines])
 
-def score(asked: Sequence[Question], embed: Embed, hubness: Callable[[Tensor], Tensor]) -> Scored:
-    """The cosines between every conversation and the routes of its table, and the hubness of these."""
+
+def score(asked: Sequence[Question], embed: Embed, references: References, topics: Tensor) -> Scored:
+    """The cosines between every conversation and the routes of its table, and all that `other` depends on."""
     texts = distinct(text for q in asked for text in (q.text, *q.routes.values()))
     vectors = dict(zip(texts, embed(texts), strict=True))
     tables = [torch.stack([vectors[text] for text in q.routes.values()]) for q in asked]
-    cosines = [table @ vectors[q.text] for table, q in zip(tables, asked, strict=True)]
+    conversations = torch.stack([vectors[q.text] for q in asked])
+    cosines = [table @ vector for table, vector in zip(tables, conversations, strict=True)]
     right = [list(q.routes).index(q.label) if q.label != OTHER else -1 for q in asked]
-    return Scored(asked, cosines, [hubness(table) for table in tables], right)
+    nearness = torch.tensor([route_nearness(table.numpy()) for table in tables])
+    hubness = [references.hubness(table) for table in tables]
+    return Scored(asked, cosines, hubness, right, nearness, references.hubness(conversations), conversations @ topics.T)
 
 
 def _set_weights(questions: Sequence[Question]) -> dict[str, float]:
-    """Every set counts the same, but those that ask for nothing but `other` count as one set together."""
+    """Every set counts the same, but those that ask for nothing but `other` half."""
     for_other = {q.group for q in questions} - {q.group for q in questions if q.label != OTHER}
-    return {q.group: 1 / len(for_other) if q.group in for_other else 1.0 for q in questions}
+    return {q.group: _WEIGHT_OF_OTHER if q.group in for_other else 1.0 for q in questions}
 
 
 def _weights(scored: Scored) -> Tensor:
@@ -63,22 +88,38 @@ def _weights(scored: Scored) -> Tensor:
     return torch.tensor([of_set[group] / groups.count(group) for group in groups])
 
 
-def calibrate(scored: Scored) -> Calibration:
-    """The scale and the cosine of `other` at which the right answers are most likely (least negative log-likelihood)."""
+def other_logits(scored: Scored, calibration: Calibration) -> Tensor:
+    """(N) of `other`: by the bound, and by its own topics."""
+    numbers = torch.tensor([float(value) for value in vars(calibration).values()])
+    return _other_logits(scored, numbers)
+
+
+def _other_logits(scored: Scored, numbers: Tensor) -> Tensor:
+    scale, constant, routes, nearness, known, shift = numbers
+    bound = constant + routes * (scored.sizes / 8).log() + nearness * scored.nearness + known * scored.known
+    return (scale * torch.cat([bound[:, None], scored.topics + shift], dim=1)).logsumexp(1)
+
+
+def calibrate(scored: Scored, fitted: Sequence[bool] = (True,) * 6) -> Calibration:
+    """The numbers at which the right answers are most likely (least negative log-likelihood); those not to be fitted stay."""
     rows = torch.nn.utils.rnn.pad_sequence(scored.cosines, batch_first=True, padding_value=-math.inf)
-    right = torch.tensor(scored.right)
-    of_right = rows.gather(1, right.clamp(min=0)[:, None])
-    weights = _weights(scored)
-    best, found = math.inf, Calibration(20.0, 0.3)
-    for scale in _SCALES.tolist():
-        others = scale * _OTHERS[None, :]
-        wanted = torch.where(right[:, None] < 0, others, scale * of_right)
-        total = torch.logaddexp((scale * rows).logsumexp(1, keepdim=True), others)
-        losses = weights @ (total - wanted)
-        if float(losses.min()) < best:
-            best = float(losses.min())
-            found = Calibration(round(scale, 2), round(float(_OTHERS[losses.argmin()]), 4))
-    return found
+    right = torch.tensor([r if r >= 0 else rows.shape[1] for r in scored.right])
+    weights = _weights(scored) / _weights(scored).sum()
+    numbers = torch.tensor([float(value) for value in vars(Calibration()).values()])
+    free = torch.tensor([float(one) for one in fitted])
+    # In one unit of size, for one step size.
+    units = torch.tensor([20.0, 0.1, 0.05, 0.2, 0.2, 0.1])
+    moved = torch.zeros(6, requires_grad=True)
+    stepper = torch.optim.Adam([moved], lr=0.05)
+    for _ in range(_FITTING_STEPS):
+        at = numbers + moved * units * free
+        logits = torch.cat([at[0] * rows, _other_logits(scored, at)[:, None]], dim=1)
+        loss = weights @ torch.nn.functional.cross_entropy(logits, right, reduction="none")
+        stepper.zero_grad()
+        loss.backward()
+        stepper.step()
+    found = (numbers + moved.detach() * units * free).tolist()
+    return Calibration(*(round(value, 4) for value in found))
 
 
 def loss(scored: Scored, calibration: Calibration) -> float:
@@ -91,7 +132,8 @@ def loss(scored: Scored, calibration: Calibration) -> float:
 
 def _logits(scored: Scored, calibration: Calibration) -> list[Tensor]:
     """For each question the logits of its routes, and of `other` behind them."""
-    return [torch.cat([row, torch.tensor([calibration.other_cosine])]) * calibration.scale for row in scored.cosines]
+    others = other_logits(scored, calibration)
+    return [torch.cat([row * calibration.scale, other[None]]) for row, other in zip(scored.cosines, others, strict=True)]
 
 
 def switch_over(scored: Scored, calibration: Calibration, wanted: float) -> float:
@@ -107,19 +149,18 @@ def switch_over(scored: Scored, calibration: Calibration, wanted: float) -> floa
     return 0.99
 
 
-def tally(scored: Scored, other_cosine: float | None) -> dict[str, tuple[int, float]]:
+def tally(scored: Scored, calibration: Calibration | None) -> dict[str, tuple[int, float]]:
     """For each set how many questions it has and the share that is answered rightly; without `other` if it is None."""
+    logits = scored.cosines if calibration is None else _logits(scored, calibration)
     results: dict[str, list[bool]] = {}
-    for question, cosines, right in zip(scored.questions, scored.cosines, scored.right, strict=True):
-        decision = int(cosines.argmax())
-        if other_cosine is not None and float(cosines.max()) <= other_cosine:
-            decision = -1
-        results.setdefault(question.group, []).append(decision == right)
+    for question, row, right in zip(scored.questions, logits, scored.right, strict=True):
+        wanted = right if right >= 0 else len(row) - 1 if calibration is not None else -1
+        results.setdefault(question.group, []).append(int(row.argmax()) == wanted)
     return {group: (len(rows), sum(rows) / len(rows)) for group, rows in results.items()}
 
 
 def balanced_accuracy(scored: Scored, calibration: Calibration) -> float:
     """The mean over the sets of the share answered rightly, `other` among the answers."""
     weights = _set_weights(scored.questions)
-    shares = tally(scored, calibration.other_cosine)
+    shares = tally(scored, calibration)
     return sum(weights[group] * share for group, (_, share) in shares.items()) / sum(weights.values())

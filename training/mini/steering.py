@@ -1,4 +1,4 @@
-"""The settings that a training with held-out parts decides: the share of the published weights, hubness, scale, and `other`.
+"""The settings that a training with held-out parts decides: hubness, scale, and what `other` scores.
 
 They are kept beside the checkpoint in `archroute.json`, which the conversion writes into the GGUF.
 """
@@ -10,15 +10,17 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from archroute_edge.deciders import TEXT_FORMAT
 from training.mini.embedding import Encoder
 from training.mini.harness import Question
 from training.mini.references import References, compute_references
 from training.mini.scoring import Calibration, Scored, balanced_accuracy, calibrate, loss, score, switch_over, tally
+from training.mini.training import ANSWERS
 
 SETTINGS = "archroute.json"
-_SHARES = (0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
-# More of it costs tables of few, well-described routes as much as it gains others.
 _HUBNESS_WEIGHTS = (0.0, 0.25, 0.5)
 _MAX_TOKENS = 256
 # Of the decisions that a cascade leaves to the encoder.
@@ -27,15 +29,25 @@ _RIGHT_WHERE_SURE = 0.95
 
 @dataclass(frozen=True)
 class Settings:
-    """The share of the trained weights, and the settings for a decider."""
+    """The settings for a decider; :class:`training.mini.scoring.Calibration` explains those of `other`."""
 
-    share: float
     scale: float
     other_cosine: float
+    other_routes: float
+    other_nearness: float
+    other_known: float
+    topic_shift: float
     switch_over: float
     hubness_weight: float = 0.0
     hubness_neighbours: int = 1
     text_format: int = TEXT_FORMAT
+
+    @property
+    def calibration(self) -> Calibration:
+        """The numbers that probabilities are computed with."""
+        return Calibration(
+            self.scale, self.other_cosine, self.other_routes, self.other_nearness, self.other_known, self.topic_shift
+        )
 
 
 @dataclass(frozen=True)
@@ -62,53 +74,60 @@ def write_settings(checkpoint: Path, settings: Settings) -> None:
     (checkpoint / SETTINGS).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
 
 
+def topics_of(checkpoint: Path, width: int) -> Tensor:
+    """The vectors (topics, width) of what belongs to no route; none of a checkpoint that was not trained here."""
+    if not (checkpoint / ANSWERS).is_file():
+        return torch.zeros(0, width)
+    found: Tensor = torch.load(checkpoint / ANSWERS, weights_only=True)["topics"]
+    return found
+
+
 def figures_of(encoder: Encoder, asked: list[Question], references: References, settings: Settings) -> Figures:
     """How an encoder answers with these settings."""
     return _figures(_scored(encoder, asked, references), settings)
 
 
-def steer(checkpoint: Path, published: Path, asked: list[Question], messages: list[str]) -> tuple[Figures, Figures]:
-    """Figures of the published encoder and of the mixture of it and the trained one that makes the right answers likeliest.
+def steer(checkpoint: Path, base: Path, asked: list[Question], messages: list[str]) -> tuple[Figures, Figures]:
+    """Figures of the base as it is, and of the trained encoder with the settings that make the right answers likeliest.
 
-    Hubness is computed from `messages`; the published encoder is judged without it.
+    Hubness is computed from `messages`; the base is judged without it.
     """
-    plain = Encoder(published)
-    before = _fitted(_scored(plain, asked, compute_references(plain, messages)), 0.0, 0.0, 1)
+    plain = Encoder(base)
+    # The base has no idea of `other` but one bound.
+    before = _fitted(_scored(plain, asked, compute_references(plain, messages)), 0.0, 1, (True, True, False, False, False, False))
     best: Figures | None = None
-    for share in _SHARES:
-        encoder = Encoder(checkpoint)
-        encoder.mix(plain, share)
-        references = compute_references(encoder, messages)
-        scored = _scored(encoder, asked, references)
-        for weight in _HUBNESS_WEIGHTS:
-            figures = _fitted(scored, share, weight, references.neighbours)
-            what = f"{share:.0%} of the trained weights, {weight:g} x hubness"
-            print(f"  {what}: {figures.mean:.1%} right over all sets, loss {figures.loss:.4f}", file=sys.stderr, flush=True)
-            # Not the share of right answers, whose differences are a few answers' chance.
-            if best is None or figures.loss < best.loss:
-                best = figures
+    encoder = Encoder(checkpoint)
+    references = compute_references(encoder, messages)
+    scored = _scored(encoder, asked, references)
+    for weight in _HUBNESS_WEIGHTS:
+        figures = _fitted(scored, weight, references.neighbours, (True,) * 6)
+        print(
+            f"  {weight:g} x hubness: {figures.mean:.1%} right over all sets, loss {figures.loss:.4f}", file=sys.stderr, flush=True
+        )
+        # Not the share of right answers, whose differences are a few answers' chance.
+        if best is None or figures.loss < best.loss:
+            best = figures
     assert best is not None
     return before, best
 
 
 def _scored(encoder: Encoder, asked: list[Question], references: References) -> Scored:
-    return score(asked, lambda texts: encoder.embed(texts, _MAX_TOKENS), references.hubness)
+    return score(asked, lambda texts: encoder.embed(texts, _MAX_TOKENS), references, topics_of(encoder.folder, encoder.width))
 
 
-def _fitted(scored: Scored, share: float, weight: float, neighbours: int) -> Figures:
-    """With the scale, the threshold and the switch-over that fit best."""
+def _fitted(scored: Scored, weight: float, neighbours: int, fitted: tuple[bool, ...]) -> Figures:
+    """With the numbers and the switch-over that fit best."""
     lowered = scored.without_hubness(weight)
-    fitted = calibrate(lowered)
-    sure = switch_over(lowered, fitted, _RIGHT_WHERE_SURE)
-    return _figures(scored, Settings(share, fitted.scale, fitted.other_cosine, sure, weight, neighbours))
+    found = calibrate(lowered, fitted)
+    sure = switch_over(lowered, found, _RIGHT_WHERE_SURE)
+    return _figures(scored, Settings(*vars(found).values(), sure, weight, neighbours))
 
 
 def _figures(scored: Scored, settings: Settings) -> Figures:
     lowered = scored.without_hubness(settings.hubness_weight)
-    calibration = Calibration(settings.scale, settings.other_cosine)
-    with_other = tally(lowered, calibration.other_cosine)
-    mean = balanced_accuracy(lowered, calibration)
-    return Figures(settings, tally(lowered, None), with_other, mean, loss(lowered, calibration))
+    found = settings.calibration
+    mean = balanced_accuracy(lowered, found)
+    return Figures(settings, tally(lowered, None), tally(lowered, found), mean, loss(lowered, found))
 
 
 def show(columns: dict[str, Figures]) -> str:
@@ -120,8 +139,7 @@ def show(columns: dict[str, Figures]) -> str:
         cells = "".join(f"{f.without_other[group][1]:>12.1%}{f.with_other[group][1]:>9.1%}" for f in columns.values())
         lines.append(f"{group:38}{count:>9}{cells}")
     settings = [
-        f"{name}: hubness {f.settings.hubness_weight:g}, scale {f.settings.scale}, other {f.settings.other_cosine}, "
-        f"switch-over {f.settings.switch_over}"
+        f"{name}: hubness {f.settings.hubness_weight:g}, {f.settings.calibration}, switch-over {f.settings.switch_over}"
         for name, f in columns.items()
     ]
-    return "\n".join([*lines, "; ".join(settings)])
+    return "\n".join([*lines, *settings])

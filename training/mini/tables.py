@@ -19,8 +19,9 @@ from training.tiny.sampling import CARD_KINDS, CHAT_KINDS, SHORT_INTENTS
 
 # How often a table comes from each source.
 SOURCES = {
-    "clinc150": 0.19, "banking77": 0.10, "sgd": 0.11, "bank": 0.12, "domains": 0.18, "everyday": 0.10, "chat": 0.05,
-    "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.03, "any": 0.03,
+    "clinc150": 0.15, "banking77": 0.08, "sgd": 0.11, "bank": 0.08, "domains": 0.13, "everyday": 0.09, "chat": 0.04,
+    "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.02, "any": 0.03, "tools": 0.07, "narrow": 0.06,
+    "metatool": 0.03, "hwu64": 0.03, "scenarios": 0.05, "snips": 0.01,
 }  # fmt: skip
 _PUBLIC = ("clinc150", "banking77", "sgd")
 # The everyday categories beside which a message outside every intent of CLINC150 belongs to none of them.
@@ -35,7 +36,9 @@ _OPAQUE = ["route", "option", "team", "r", "class", "agent", "model"]
 _NAME_ONLY, _WITH_EXAMPLES, _OPAQUE_NAMES = 0.50, 0.10, 0.03
 # How often the names alone are all the terse ones of a data set or of ours, as programmers name things.
 _TERSE = 0.6
-_SHARE_OTHER = 0.2
+_SHARE_OTHER = 0.22
+# Sources whose kinds exclude one another: with the right route taken out of the table, the others are wrong.
+_EXCLUSIVE = frozenset({"clinc150", "banking77", "domains", "tools", "narrow", "hwu64", "metatool"})
 # How often a conversation was about something else before, where it can have been, and how often what the assistant said
 # in it has words of its subject, as answers have.
 _CHANGE_OF_SUBJECT = 0.3
@@ -47,13 +50,17 @@ _OWN_CLOSING = 0.7
 
 @dataclass
 class Table:
-    """Routes as texts with their subjects; conversations with the kind of each ("" for none) and its label."""
+    """Routes as texts with their subjects; conversations with the kind of each ("" for none) and its label.
+
+    `strangers` are requests that are near to the routes and belong to none.
+    """
 
     routes: list[str]
     subjects: list[Subject]
     conversations: list[talk.Messages]
     kinds: list[str]
     labels: list[int]
+    strangers: tuple[str, ...] = ()
 
 
 @dataclass
@@ -68,11 +75,12 @@ class TableSampler:
 
     def __post_init__(self) -> None:
         kinds = self.catalogue.kinds.values()
-        trained = [k for k in kinds if k.id not in self.catalogue.held_out and (k.train or k.dialogues)]
+        trained = [k for k in kinds if k.id not in self.catalogue.held_out and (k.train or k.dialogues) and k.source != "xsid"]
         self.trained = {kind.id: kind for kind in trained}
         self.pools: dict[str, list[Kind]] = {"any": trained, "bank": [], "domains": []}
+        self.own_tables = [t for t in self.catalogue.own_tables if t.kinds[0].id in self.trained]
         for kind in trained:
-            if kind.source in _PUBLIC:
+            if kind.source in _PUBLIC or kind.source in ("metatool", "hwu64", "snips", "tools", "narrow"):
                 self.pools.setdefault(kind.source, []).append(kind)
             elif kind.source == kind.domain:
                 self.pools["domains"].append(kind)
@@ -89,8 +97,8 @@ class TableSampler:
 
     def table(self, rng: random.Random, source: str, conversations: int) -> Table:
         """A table of `source` (one of SOURCES) with so many conversations, every route asked for about equally often."""
-        subjects = self._choose(rng, source)
-        table = Table([], subjects, [], [], [])
+        subjects, strangers = self._choose(rng, source)
+        table = Table([], subjects, [], [], [], strangers)
         table.routes = self.describe(subjects, rng)
         order = rng.sample(range(len(subjects)), len(subjects))
         present = frozenset(kind for subject in subjects for kind in subject.kinds)
@@ -108,12 +116,28 @@ class TableSampler:
                 order[len(table.labels) % len(order)] = rng.randrange(len(subjects))
         return table
 
-    def _choose(self, rng: random.Random, source: str) -> list[Subject]:
-        size = rng.choice([3, 5, 5, 8, 8, 10, 10, 12, 15, 15, 20])
+    def _choose(self, rng: random.Random, source: str) -> tuple[list[Subject], tuple[str, ...]]:
+        size = rng.choice([2, 3, 5, 5, 8, 8, 10, 10, 12, 15, 15, 20])
         if source == "card":
-            return [self.catalogue.subject(kind) for kind in rng.sample(CARD_KINDS, rng.choice([4, 5, 5, 5]))]
+            return [self.catalogue.subject(kind) for kind in rng.sample(CARD_KINDS, rng.choice([4, 5, 5, 5]))], ()
         if source in self.schemes:
-            return self._categories(rng, source, max(4, size))
+            return self._categories(rng, source, max(4, size)), ()
+        if source in ("tools", "narrow"):
+            return self._own_table(rng, source, size)
+        return self._kinds(rng, source, size), ()
+
+    def _own_table(self, rng: random.Random, source: str, size: int) -> tuple[list[Subject], tuple[str, ...]]:
+        """One of our tables or a part of it; now and then with some routes of another, as agents have tools of several kinds."""
+        tables = [table for table in self.own_tables if table.kinds[0].source == source]
+        first = rng.choice(tables)
+        chosen = rng.sample(first.kinds, min(len(first.kinds), max(2, size)))
+        if source == "tools" and rng.random() < 0.4:
+            for other in rng.sample(tables, min(len(tables), rng.choice([1, 2, 4]))):
+                chosen += [kind for kind in other.kinds if kind not in first.kinds and kind not in chosen]
+            return [self.catalogue.subject(kind.id) for kind in rng.sample(chosen, min(len(chosen), 24))], ()
+        return [self.catalogue.subject(kind.id) for kind in chosen], first.none
+
+    def _kinds(self, rng: random.Random, source: str, size: int) -> list[Subject]:
         pool = self.pools[source]
         first = rng.choice(pool)
         chosen = [first]
@@ -182,15 +206,22 @@ class TableSampler:
         return [*rest[-rng.choice([2, 2, 4, 5]) :], {"role": "user", "content": disturb(request, rng)}]
 
     def _add_other(self, table: Table, present: frozenset[str], rng: random.Random) -> None:
-        found = self._absent(table.subjects, present, rng)
+        found = self._absent(table.subjects, table.strangers, present, rng)
         if found is not None:
             table.conversations.append(found[0])
             table.kinds.append(found[1])
             table.labels.append(len(table.subjects))
 
-    def _absent(self, subjects: list[Subject], present: frozenset[str], rng: random.Random) -> tuple[talk.Messages, str] | None:
+    def _absent(
+        self, subjects: list[Subject], strangers: tuple[str, ...], present: frozenset[str], rng: random.Random
+    ) -> tuple[talk.Messages, str] | None:
         """A conversation that fits none of the subjects, and its kind; None if this draw found none."""
-        quiet = not any(k.split("/")[-1] in CHAT_KINDS or k.startswith(("chat=", "tasks=chat")) for k in present)
+        quiet = not any(
+            k.split("/")[-1] in CHAT_KINDS or k.startswith(("chat=", "tasks=chat", "hwu64/general")) for k in present
+        )
+        draw = rng.random()
+        if strangers and draw < 0.5:
+            return [{"role": "user", "content": disturb(rng.choice(strangers), rng)}], ""
         draw = rng.random()
         if draw < 0.30:
             known = sorted(k for k in present & self.trained.keys() if not self.trained[k].dialogues)
@@ -208,11 +239,23 @@ class TableSampler:
             or all(self.catalogue.kinds[k].source in _PUBLIC for k in present if k in self.catalogue.kinds)
         ):
             return [{"role": "user", "content": rng.choice(self.catalogue.scopeless)}], ""
-        pool = "any" if draw < 0.80 else rng.choice(["clinc150", "banking77", "sgd", "bank", "domains"])
+        if draw < 0.85 and all(subject.kinds == {subject.id} for subject in subjects):
+            taken_out = self._taken_out(present, rng)
+            if taken_out is not None:
+                return talk.of_kind(taken_out, None, rng, held=False), taken_out.id
+        pool = "any" if draw < 0.92 else rng.choice(["clinc150", "banking77", "sgd", "bank", "domains"])
         stranger = rng.choice(self.pools[pool])
         if stranger.id in present or self.related.get(stranger.id, frozenset()) & present:
             return None
         return talk.of_kind(stranger, None, rng, held=False), stranger.id
+
+    def _taken_out(self, present: frozenset[str], rng: random.Random) -> Kind | None:
+        """A kind near to one of the table that is not in it, of a source whose kinds exclude one another."""
+        beside = self.trained.get(rng.choice(sorted(present)))
+        if beside is None or (beside.source not in _EXCLUSIVE and beside.source != beside.domain):
+            return None
+        near = [k for k in sorted(beside.near) if k in self.trained and k not in present]
+        return self.trained[rng.choice(near)] if near else None
 
     def describe(self, subjects: list[Subject], rng: random.Random) -> list[str]:
         """Texts of routes for these subjects, in one way of writing names and of describing picked for the table."""
