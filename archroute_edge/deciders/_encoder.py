@@ -226,7 +226,9 @@ class RouteVectors:
                 self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
             del self._begun[digest]
             off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
-            found = self._known[digest] = TableVectors(vectors, off, route_nearness(vectors), sum(len(text.tokens) for text in encoded))
+            found = self._known[digest] = TableVectors(
+                vectors, off, route_nearness(vectors), sum(len(text.tokens) for text in encoded)
+            )
             if len(self._known) > _MOST_TABLES:
                 self._known.popitem(last=False)
         self._known.move_to_end(digest)

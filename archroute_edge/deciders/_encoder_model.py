@@ -141,7 +141,7 @@ def shorten(text: str, n_words: int) -> str:
     return beginning[: ends[-1] if ends else 0] + _ELLIPSIS + ending[starts[0] if starts else len(ending) :]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class EncoderScale:
     """The probability of a route is proportional to exp(scale * its cosine), that of ``other`` to the exponential of :meth:`other`.
 

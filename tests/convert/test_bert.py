@@ -197,6 +197,22 @@ def test_the_calibration_of_a_router(tmp_path: Path) -> None:
     assert read_encoder_scale(read_header(tmp_path / "m.gguf")) == EncoderScale(12.5, 0.0, 0.5)
 
 
+def test_what_other_scores(tmp_path: Path) -> None:
+    """All of it from the files that training leaves beside the checkpoint, as the decider reads it."""
+    folder = write_bert(tmp_path / "m").folder
+    width = json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+    numbers = {"other_routes": 0.5, "other_nearness": -0.25, "other_known": 0.125, "topic_shift": -0.0625}
+    write_json(folder / "archroute.json", HUBNESS | {"hubness_weight": 0} | numbers)
+    topics = np.random.default_rng(6).normal(size=(2, width)).astype(np.float32)
+    rows = np.ones((3, width), np.int8)
+    save_file({"references": rows, "topics": topics}, folder / "archroute-references.safetensors")
+    converted(folder)
+    scale = read_encoder_scale(read_header(tmp_path / "m.gguf"))
+    assert {name: getattr(scale, name) for name in numbers} == numbers
+    assert scale.topics is not None and (scale.topics == topics).all()
+    assert read_hubness(read_header(tmp_path / "m.gguf")) is not None
+
+
 def test_what_hubness_is_reckoned_by(tmp_path: Path) -> None:
     """As training leaves it beside the checkpoint, through quantization too, as the decider reads it."""
     folder = write_bert(tmp_path / "m").folder
@@ -238,6 +254,13 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a calibration without numbers": (
         lambda f: write_json(f / "archroute.json", {"scale": "12", "other_cosine": 0.1, "text_format": 1}),
         "scale is '12', a number is needed",
+    ),
+    "topics that are no rows": (
+        lambda f: (
+            write_json(f / "archroute.json", HUBNESS | {"hubness_weight": 0}),
+            save_file({"topics": np.ones(4, np.float32)}, f / "archroute-references.safetensors"),
+        ),
+        "the tensor 'topics' has no rows of float32",
     ),
     "hubness without references": (
         lambda f: write_json(f / "archroute.json", HUBNESS),

@@ -14,9 +14,14 @@ from archroute_edge.deciders import (
     HUBNESS_NEIGHBOURS_KEY,
     HUBNESS_WEIGHT_KEY,
     OTHER_COSINE_KEY,
+    OTHER_KNOWN_KEY,
+    OTHER_NEARNESS_KEY,
+    OTHER_ROUTES_KEY,
     REFERENCES_KEY,
     SCALE_KEY,
     TEXT_FORMAT_KEY,
+    TOPIC_SHIFT_KEY,
+    TOPICS_KEY,
     route_text,
 )
 from archroute_edge.deciders._encoder_model import INT8
@@ -77,6 +82,41 @@ def test_what_makes_a_route_near_to_everything_is_taken_off_its_cosines(random_e
         assert list(scores.values()) == pytest.approx(list(weights / weights.sum()), abs=1e-4)
 
 
+def test_other_depends_on_the_table_and_on_topics_of_its_own(random_encoder: Path, tmp_path: Path) -> None:
+    """The formula of docs/encoder.md, computed here once more: routes, their nearness, hubness of the message, topics."""
+    file = read_gguf(calibrated(random_encoder, tmp_path / "m.gguf", 7.5, 0.25))
+    width = file["bert.embedding_length"].value
+    generator = np.random.default_rng(3)
+    rows, topics = generator.integers(-127, 128, (5, width)), generator.normal(size=(2, width)).astype(np.float32)
+    file.set(REFERENCES_KEY, ARRAY, rows.ravel().tolist(), INT8)
+    file.set(TOPICS_KEY, ARRAY, topics.ravel().tolist(), FLOAT32)
+    file.set(HUBNESS_NEIGHBOURS_KEY, UINT32, 2)
+    numbers = {
+        HUBNESS_WEIGHT_KEY: 0.0,
+        OTHER_ROUTES_KEY: 0.2,
+        OTHER_NEARNESS_KEY: -0.3,
+        OTHER_KNOWN_KEY: 0.4,
+        TOPIC_SHIFT_KEY: -0.1,
+    }
+    for key, value in numbers.items():
+        file.set(key, FLOAT32, value)
+    path = file.write(tmp_path / "other.gguf")
+    with LoadedModel(path, wanted="encoder") as model:
+        engine = EmbeddingEngine(model, 1)
+        routes = engine.embed([engine.encode(route_text(route)) for route in ROUTES])
+        message = engine.embed([engine.encode(MESSAGES[0])])[0]
+        engine.close()
+    known = np.sort((rows / np.linalg.norm(rows, axis=1, keepdims=True)) @ message)[-2:].mean()
+    nearness = np.mean([max(float(a @ b) for m, b in enumerate(routes) if m != n) for n, a in enumerate(routes)])
+    bound = 0.25 + 0.2 * math.log(len(ROUTES) / 8) - 0.3 * nearness + 0.4 * known
+    other = math.exp(7.5 * bound) + sum(math.exp(7.5 * (float(topic @ message) - 0.1)) for topic in topics)
+    weights = np.array([*np.exp(7.5 * (routes @ message)), other])
+    with Router(ROUTES, model=path, prefix_cache=False) as router:
+        scores = router.route(MESSAGES[0], scores=True).scores
+    assert scores is not None
+    assert list(scores.values()) == pytest.approx(list(weights / weights.sum()), abs=1e-4)
+
+
 def test_other_wins_where_no_route_reaches_its_cosine(random_encoder: Path, tmp_path: Path) -> None:
     for cosine, expected in ((1.0, True), (-1.0, False)):
         path = calibrated(random_encoder, tmp_path / f"{cosine}.gguf", 30.0, cosine)
@@ -105,8 +145,10 @@ def test_one_that_has_says_nothing(random_encoder: Path, tmp_path: Path, caplog:
     [
         (SCALE_KEY, FLOAT32, 0.0, "must be a number from 0.001 to 10000"),
         (SCALE_KEY, FLOAT32, float("nan"), "must be a number from 0.001 to 10000"),
-        (OTHER_COSINE_KEY, FLOAT32, 1.5, "must be a number from -1 to 1"),
-        (OTHER_COSINE_KEY, STRING, b"0.5", "must be a number from -1 to 1"),
+        (OTHER_COSINE_KEY, FLOAT32, 101.0, "must be a number from -100 to 100"),
+        (OTHER_COSINE_KEY, STRING, b"0.5", "must be a number from -100 to 100"),
+        (OTHER_ROUTES_KEY, FLOAT32, float("nan"), "must be a number from -100 to 100"),
+        (TOPIC_SHIFT_KEY, STRING, b"0", "must be a number from -100 to 100"),
         (TEXT_FORMAT_KEY, UINT32, 2, "trained on texts of version 2, and this archroute-edge makes version 1"),
     ],
 )
@@ -124,6 +166,9 @@ def test_numbers_that_cannot_be(random_encoder: Path, tmp_path: Path, key: str, 
         (REFERENCES_KEY, ARRAY, [1.0] * 128, FLOAT32, "has no rows of 64 numbers of 8 bits"),
         (REFERENCES_KEY, ARRAY, [], INT8, "has no rows of 64 numbers of 8 bits"),
         (REFERENCES_KEY, ARRAY, [1] * 64 + [0] * 64, INT8, "has a row of zeros"),
+        (TOPICS_KEY, ARRAY, [1.0] * 63, FLOAT32, "has no rows of 64 numbers of type float32"),
+        (TOPICS_KEY, ARRAY, [1] * 64, INT8, "has no rows of 64 numbers of type float32"),
+        (TOPICS_KEY, ARRAY, [float("inf")] * 64, FLOAT32, "has a number beyond 100"),
         (HUBNESS_WEIGHT_KEY, FLOAT32, float("nan"), 0, "must be a number from 0 to 2"),
         (HUBNESS_NEIGHBOURS_KEY, UINT32, 3, 0, "must be a whole number from 1 to 2"),
         (HUBNESS_NEIGHBOURS_KEY, STRING, b"1", 0, "must be a whole number from 1 to 2"),

@@ -134,7 +134,7 @@ def _add_hubness(writer: gguf.GGUFWriter, folder: Path, settings: Settings) -> N
     if stored is None or stored.dtype != "I8" or len(stored.shape) != 2 or not stored.n_elements:
         raise CheckpointError(f"{path}: has no tensor {REFERENCES!r} of 8-bit rows; make it again with training/mini")
     numbers = np.frombuffer(b"".join(stored.read()), np.int8).tolist()
-    writer.add_float32(HUBNESS_WEIGHT_KEY, settings.number("hubness_weight"))
+    writer.add_float32(HUBNESS_WEIGHT_KEY, _number(settings, "hubness_weight"))
     writer.add_uint32(HUBNESS_NEIGHBOURS_KEY, settings.integer("hubness_neighbours"))
     writer.add_key_value(REFERENCES_KEY, numbers, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.INT8)
 

@@ -134,7 +134,8 @@ def _chat_categories(catalogue: Catalogue) -> list[Question]:
 def _tasks(catalogue: Catalogue) -> list[Question]:
     """Kinds of LLM request that were never trained on, each among seven others drawn by chance."""
     rng = random.Random(_SEED + 1)
-    banks = [k for k in catalogue.kinds.values() if not k.domain and k.source not in ("category", "banking77")]
+    elsewhere = ("category", "banking77", "metatool", "snips", "xsid")
+    banks = [k for k in catalogue.kinds.values() if not k.domain and k.source not in elsewhere]
     asked = [k for k in banks if k.id in catalogue.held_out]
     made: list[Question] = []
     for kind in asked:
