@@ -63,7 +63,8 @@ else:
             "_encoder": "EncoderDecider",
             "_encoder_model": (
                 "HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness OTHER_COSINE_KEY OTHER_KNOWN_KEY OTHER_NEARNESS_KEY "
-                "OTHER_ROUTES_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY TOPICS_KEY TOPIC_SHIFT_KEY TEXT_FORMAT TEXT_FORMAT_KEY conversation_text route_nearness route_text"
+                "OTHER_ROUTES_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY TEXT_FORMAT TEXT_FORMAT_KEY TOPICS_KEY "
+                "TOPIC_SHIFT_KEY conversation_text route_nearness route_text"
             ),
             "_generative": "GenerativeDecider",
             "_open_decider": "open_decider",

@@ -143,7 +143,7 @@ def shorten(text: str, n_words: int) -> str:
 
 @dataclass(frozen=True)
 class EncoderScale:
-    """The probability of a route is proportional to exp(scale * its cosine), that of ``other`` to the exponential of :meth:`other`.
+    """The probability of a route is proportional to exp(scale * its cosine), that of ``other`` to exp(:meth:`other`).
 
     If the model has hubness, that of a route is subtracted from its cosine first.
 
@@ -152,7 +152,7 @@ class EncoderScale:
         other_cosine: the cosine, -1 to 1, at which ``other`` is as probable as a route, in a table of :data:`USUAL_ROUTES`.
         other_routes: what is added to it, times the natural logarithm of the number of routes over the usual one.
         other_nearness: the same, times the :func:`route_nearness` of the table.
-        other_known: the same, times the hubness of the conversation, which says how near it is to what the encoder was trained on.
+        other_known: the same, times the hubness of the conversation: how near it is to what the encoder was trained on.
         topics: (topics, width), what belongs to no route, such as thanks at the end: ``other`` is more probable the larger the
             product of the conversation's vector with one of them.
         topic_shift: added to these products.
@@ -266,7 +266,7 @@ class Hubness:
 
 
 def route_nearness(routes: Vectors) -> float:
-    """How near the routes of a table (routes, width) stand to one another: the mean cosine of each to its nearest; 0 for one."""
+    """How near the routes of a table (routes, width) stand to one another: the mean cosine to the nearest; 0 for a single one."""
     if len(routes) < 2:
         return 0.0
     cosines = routes.astype(np.float64) @ routes.astype(np.float64).T
