@@ -207,12 +207,14 @@ def read_encoder_scale(header: GGUFHeader) -> EncoderScale:
             header.path,
         )
     return EncoderScale(
-        _number(header, SCALE_KEY, usual.scale, 1e-3, 1e4),
-        _number(header, OTHER_COSINE_KEY, usual.other_cosine, -_FAR, _FAR),
-        _number(header, SWITCH_OVER_KEY, usual.switch_over, 0.0, 1.0),
-        *(_number(header, key, 0.0, -_FAR, _FAR) for key in (OTHER_ROUTES_KEY, OTHER_NEARNESS_KEY, OTHER_KNOWN_KEY)),
-        _number(header, TOPIC_SHIFT_KEY, 0.0, -_FAR, _FAR),
-        _read_topics(header),
+        scale=_number(header, SCALE_KEY, usual.scale, 1e-3, 1e4),
+        other_cosine=_number(header, OTHER_COSINE_KEY, usual.other_cosine, -_FAR, _FAR),
+        switch_over=_number(header, SWITCH_OVER_KEY, usual.switch_over, 0.0, 1.0),
+        other_routes=_number(header, OTHER_ROUTES_KEY, 0.0, -_FAR, _FAR),
+        other_nearness=_number(header, OTHER_NEARNESS_KEY, 0.0, -_FAR, _FAR),
+        other_known=_number(header, OTHER_KNOWN_KEY, 0.0, -_FAR, _FAR),
+        topic_shift=_number(header, TOPIC_SHIFT_KEY, 0.0, -_FAR, _FAR),
+        topics=_read_topics(header),
     )
 
 
