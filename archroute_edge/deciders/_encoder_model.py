@@ -268,7 +268,7 @@ class Hubness:
 
 
 def route_nearness(routes: Vectors) -> float:
-    """How near the routes of a table (routes, width) stand to one another: the mean cosine to the nearest; 0 for a single one."""
+    """How near the routes of a table (routes, width) stand to one another: the mean cosine to the nearest, 0 for one route."""
     if len(routes) < 2:
         return 0.0
     cosines = routes.astype(np.float64) @ routes.astype(np.float64).T
