@@ -131,10 +131,21 @@ def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: 
 @_GGUF
 def export(checkpoint: Path, out: Path) -> None:
     """Convert a packaged checkpoint to GGUF and quantize it: the layers to Q8_0, the token vectors to Q4_0, which they are in."""
-    command = [sys.executable, "-m", "tools.convert", str(checkpoint), "--outtype", "f16", "-o", str(out), "--name", "mini"]
+    command = [sys.executable, "-m", "tools.convert", str(checkpoint), "--outtype", "f32", "-o", str(out), "--name", "mini"]
     done = subprocess.run([*command, "--license", "cc-by-sa-4.0", "--quantize", "Q8_0", *_TOKENS], check=False)
     if done.returncode:
         raise click.ClickException(f"tools.convert failed on {checkpoint} (exit code {done.returncode})")
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def languages(model: Path, as_json: bool) -> None:
+    """Judge a GGUF in 72 languages, most of them trained."""
+    from training.mini.language_figures import figures_by_language, show
+
+    figures = figures_by_language(model)
+    click.echo(json.dumps([asdict(one) for one in figures], indent=2) if as_json else show(figures))
 
 
 @main.command(name="all")
