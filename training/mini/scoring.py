@@ -102,7 +102,8 @@ def _other_logits(scored: Scored, numbers: Tensor) -> Tensor:
 
 def calibrate(scored: Scored, fitted: Sequence[bool] = (True,) * 6) -> Calibration:
     """The numbers at which the right answers are most likely (least negative log-likelihood); those not to be fitted stay."""
-    rows = torch.nn.utils.rnn.pad_sequence(scored.cosines, batch_first=True, padding_value=-math.inf)
+    # Not minus infinity, whose product with a gradient of 0 is no number.
+    rows = torch.nn.utils.rnn.pad_sequence(scored.cosines, batch_first=True, padding_value=-1e3)
     right = torch.tensor([r if r >= 0 else rows.shape[1] for r in scored.right])
     weights = _weights(scored) / _weights(scored).sum()
     numbers = torch.tensor([float(value) for value in vars(Calibration()).values()])
