@@ -1,1 +1,1 @@
-"""Training of the bundled encoder, and the published sentence encoder that it and `training.tiny` start from."""
+"""Training of the bundled encoder; and all-MiniLM-L6-v2, which it and `training.tiny` use."""

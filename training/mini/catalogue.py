@@ -13,13 +13,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from training.mini.languages import Languages, load_languages
 from training.mini.public_intents import add_public_intents
 from training.mini.tool_tables import OwnTable, load_own_tables
 from training.tiny.kinds_bank import Kind, load_banks, split_phrasings
 from training.tiny.public_data import PublicData, load_public
+from training.yaml_files import read_yaml
 
 _HERE = Path(__file__).parent
 # Kinds that a training leaves out when it is there to steer by: whole domains, services, intents and kinds of LLM request.
@@ -116,7 +115,16 @@ def build_catalogue(public: PublicData, data: Path, steer: bool) -> Catalogue:
     endings = _yaml("endings.yaml")
     closings, held_closings = split_phrasings(endings["closings"])
     return Catalogue(
-        kinds, schemes, scopeless, held_scopeless, closings, held_closings, endings["reopenings"], own_tables, languages, held_out
+        kinds,
+        schemes,
+        scopeless,
+        held_scopeless,
+        closings=closings,
+        held_closings=held_closings,
+        reopenings=endings["reopenings"],
+        own_tables=own_tables,
+        languages=languages,
+        held_out=held_out,
     )
 
 
@@ -137,7 +145,7 @@ def _scenarios(kinds: Mapping[str, Kind]) -> list[Subject]:
 
 
 def _yaml(name: str) -> Any:
-    return yaml.safe_load((_HERE / name).read_text(encoding="utf-8"))
+    return read_yaml(_HERE / name)
 
 
 def _slots() -> dict[str, list[str]]:
@@ -152,7 +160,7 @@ def _slots() -> dict[str, list[str]]:
 
 
 def _read_domain(path: Path, kinds: dict[str, Kind], slots: dict[str, list[str]]) -> Subject:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path)
     members = [f"{path.stem}/{name}" for name in content["kinds"]]
     for name, words in content["kinds"].items():
         train, held = split_phrasings(words["ask"])

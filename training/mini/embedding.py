@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
-from tokenizers import Tokenizer
 from transformers import AutoModel
 from transformers.utils import logging
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from archroute_edge.conversation import read_messages
 from archroute_edge.deciders import conversation_text, route_text
 from archroute_edge.routes import OTHER, Route
@@ -25,6 +23,7 @@ from training.tiny.conversations import Messages, of_dialogue
 from training.tiny.kinds_bank import Kind
 from training.tiny.public_data import words_of
 from training.tiny.questions import card_questions
+from training.yaml_files import read_yaml
 
 _HERE = Path(__file__).parent
 _SEED = 417
@@ -73,7 +72,7 @@ def questions(catalogue: Catalogue, data: Path) -> list[Question]:
 
 def _listed(catalogue: Catalogue, group: str) -> tuple[Routes, dict[str, list[Kind]]]:
     """Route texts of a listed table, and the kinds of each route."""
-    listed: dict[str, list[str]] = yaml.safe_load((_HERE / "harness_routes.yaml").read_text(encoding="utf-8"))[group]
+    listed: dict[str, list[str]] = read_yaml(_HERE / "harness_routes.yaml")[group]
     subjects = {subject.id: subject for subjects in catalogue.schemes.values() for subject in subjects}
     routes = {name: route_text(Route(name, description)) for name, (_, description) in listed.items()}
     members = {name: [catalogue.kinds[k] for k in sorted(subjects[identity].kinds)] for name, (identity, _) in listed.items()}

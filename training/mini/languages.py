@@ -1,7 +1,7 @@
 """Requests and routes in many languages: written for this project (`languages/*.yaml`), and xSID's.
 
 A file holds `kinds` (id of a kind that also exists in English -> name, about, ask), and `closings`, `chatter` and `replies` in
-that language. xSID (van der Goot et al. 2021, CC BY-SA 4.0) has requests to a phone's assistant in 19 languages and dialects, and
+that language. xSID (van der Goot et al. 2021, CC BY-SA 4.0) has requests to a phone's assistant in 19 languages and dialects;
 SIB-200 (Adelani et al. 2024; sentences of FLORES-200, CC BY-SA 4.0) sentences side by side in 26.
 """
 
@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from archroute_edge.conversation import read_messages
 from archroute_edge.deciders import conversation_text, route_text
 from archroute_edge.routes import Route
 from training.tiny.kinds_bank import Kind, held_back
 from training.tiny.noise import STYLES, disturb, restyle
+from training.yaml_files import read_yaml
 
 FOLDER: Final = Path(__file__).parent / "languages"
 _XSID_WORDS: Final = Path(__file__).parent / "xsid.yaml"
@@ -33,6 +32,8 @@ _DIALECT_SHARE: Final = 0.3
 _LONGEST_SENTENCE: Final = 120
 _IN_ENGLISH, _IN_THE_SAME, _NAMES_ONLY = 0.6, 0.25, 0.4
 _SHARE_OTHER: Final = 0.2
+# How often the translations are texts of routes instead of sentences.
+_ROUTES_AS_TRANSLATIONS: Final = 0.35
 
 
 @dataclass
@@ -71,7 +72,7 @@ def load_languages(data: Path, kinds: dict[str, Kind], held_out: frozenset[str])
     """
     by_code: dict[str, Language] = defaultdict(Language)
     for path in sorted(FOLDER.glob("*.yaml")):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         language = by_code[path.stem]
         language.closings, language.chatter, language.replies = content["closings"], content["chatter"], content["replies"]
         for identity, words in content["kinds"].items():
@@ -96,7 +97,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 def _read_xsid(
     data: Path, by_code: dict[str, Language], kinds: dict[str, Kind]
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    words = yaml.safe_load(_XSID_WORDS.read_text(encoding="utf-8"))
+    words = read_yaml(_XSID_WORDS)
     aligned: dict[int, dict[str, str]] = defaultdict(dict)
     for intent, (names, *descriptions) in words.items():
         named = [name.strip() for name in names.split(",")]
@@ -200,13 +201,12 @@ class LanguageSampler:
 
     def _conversation(self, identity: str, chosen: list[str], rng: random.Random) -> str:
         text, code = self.request(identity, rng)
-        last = {"role": "user", "content": text}
         replies = self.languages[code].replies
         before = [other for other in chosen if other != identity and code in self.known[other]]
         if not replies or not before or rng.random() < 0.75:
-            return _text([last])
+            return _text([{"role": "user", "content": text}])
         first = rng.choice(self.languages[code].requests[rng.choice(before)])
-        return _text([{"role": "user", "content": first}, {"role": "assistant", "content": rng.choice(replies)}, last])
+        return _text(_exchange(first, rng.choice(replies), text))
 
     def _other(self, chosen: list[str], absent: list[str], rng: random.Random) -> str:
         way = rng.random()
@@ -218,8 +218,8 @@ class LanguageSampler:
             return _text([{"role": "user", "content": rng.choice(language.chatter)}])
         about = [identity for identity in chosen if code in self.known[identity]]
         first = rng.choice(language.requests[rng.choice(about)]) if about else rng.choice(language.chatter)
-        closing = {"role": "user", "content": rng.choice(language.closings)}
-        return _text([{"role": "user", "content": first}, {"role": "assistant", "content": rng.choice(language.replies)}, closing])
+        closing = rng.choice(language.closings)
+        return _text(_exchange(first, rng.choice(language.replies), closing))
 
     def pairs(self, rng: random.Random, count: int) -> tuple[list[str], list[str], list[str]]:
         """Requests in many languages, the text of the route of each, and the kind of each; no kind twice."""
@@ -240,13 +240,12 @@ class LanguageSampler:
     def parallel(self, rng: random.Random, count: int) -> tuple[list[str], list[str]]:
         """Translations of each other, no meaning twice; one side English as often as not."""
         ones, others = [], []
-        routes = rng.random() < 0.35
-        if routes:
+        if rng.random() < _ROUTES_AS_TRANSLATIONS:
             for identity in rng.sample(self.bank, min(count, len(self.bank))):
                 code = rng.choice([c for c in self.written if identity in self.languages[c].routes])
-                english = self.kinds[identity]
+                kind = self.kinds[identity]
                 ones.append(route_text(Route(*self.languages[code].routes[identity])))
-                others.append(route_text(Route(rng.choice(english.names), rng.choice(english.descriptions))))
+                others.append(route_text(Route(rng.choice(kind.names), rng.choice(kind.descriptions))))
             return ones, others
         for texts in rng.sample(self.translations, count):
             codes = sorted(texts)
@@ -257,6 +256,11 @@ class LanguageSampler:
             ones.append(texts[one])
             others.append(texts[other])
         return ones, others
+
+
+def _exchange(first: str, reply: str, last: str) -> list[dict[str, str]]:
+    said = (("user", first), ("assistant", reply), ("user", last))
+    return [{"role": role, "content": content} for role, content in said]
 
 
 def _text(messages: list[dict[str, str]]) -> str:

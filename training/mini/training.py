@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
@@ -27,7 +26,8 @@ CONVERSATION_TOKENS = 128
 ROUTE_TOKENS = 48
 FROZEN_LAYERS = 3
 ANSWERS = "answers.pt"
-"""Beside a checkpoint: what was learned beside the encoder."""
+"""Beside a checkpoint: the parameters learned beside the encoder."""
+_SHAPE: Final = Shape(tables=2, conversations=9, foreign_conversations=12, pairs=64, translations=12)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Recipe:
     steps: int = 230
     minutes: float | None = None
     workers: int = 2
-    shape: Shape = Shape(tables=2, conversations=9, foreign_conversations=12, pairs=64, translations=12)
+    shape: Shape = _SHAPE
     pairs_weight: float = 1.0
     foreign_weight: float = 0.7
     translations_weight: float = 0.5
@@ -86,8 +86,8 @@ def train(job: Job) -> None:
 def _trainable(encoder: Encoder) -> list[torch.nn.Parameter]:
     """The upper layers.
 
-    The token vectors stay: most tokens are in none of the data, and as published they fit Q4_0 exactly. So do the lowest layers,
-    where words of different languages meet; a step takes a sixth less time without them.
+    The token vectors stay: most tokens are in none of the data, and as published they fit Q4_0 exactly. The lowest layers stay,
+    too: there words of different languages meet, and a step takes a sixth less time without them.
     """
     encoder.model.requires_grad_(False)
     for layer in encoder.model.encoder.layer[FROZEN_LAYERS:]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 
-import yaml
-
 from training.tiny.kinds_bank import BANK_FOLDER, Kind, held_back
 from training.tiny.noise import disturb
+from training.yaml_files import read_yaml
 
 Messages = list[dict[str, str]]
 
-_PHRASES: dict[str, list[str]] = yaml.safe_load((BANK_FOLDER / "small_talk.yaml").read_text(encoding="utf-8"))
+_PHRASES: dict[str, list[str]] = read_yaml(BANK_FOLDER / "small_talk.yaml")
 CHATTER = [text for text in _PHRASES["irrelevant"] + _PHRASES["foreign"] if not held_back(text)]
 HELD_CHATTER = [text for text in _PHRASES["irrelevant"] + _PHRASES["foreign"] if held_back(text)]
 _THANKS = [text for text in _PHRASES["thanks"] if not held_back(text)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from training.yaml_files import read_yaml
 
 HELD_BACK_PERCENT = 12
 BANK_FOLDER = Path(__file__).parent / "kinds"
@@ -87,7 +87,7 @@ def load_banks(folder: Path = BANK_FOLDER) -> dict[str, Kind]:
     """
     kinds: dict[str, Kind] = {}
     for path in sorted(folder.glob("*.yaml")):
-        bank = yaml.safe_load(path.read_text(encoding="utf-8"))
+        bank = read_yaml(path)
         slots = {word: [str(f) for f in fillers] for word, fillers in (bank.get("slots") or {}).items()}
         for entry in bank.get("kinds", []):
             kind = _read_kind(entry, path.stem, slots)

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from training.tiny.kinds_bank import Kind, held_back, split_phrasings
+from training.yaml_files import read_yaml
 
 _WORDS = Path(__file__).parent / "public_kinds.yaml"
 # Dialogues end in such a turn; it still bears the intent of the request that was just fulfilled.
@@ -64,7 +63,7 @@ def _kind(source: str, intent: str, words: dict[str, list[str]], texts: list[str
 
 def load_public(folder: Path) -> PublicData:
     """Read the three data sets of a folder; raises FileNotFoundError for one that is missing."""
-    words = yaml.safe_load(_WORDS.read_text(encoding="utf-8"))
+    words = read_yaml(_WORDS)
     kinds: dict[str, Kind] = {}
     texts: dict[str, list[str]] = defaultdict(list)
     domains: dict[str, str] = {}
