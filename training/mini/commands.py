@@ -22,7 +22,6 @@ _STEPS = click.option("--steps", type=click.IntRange(1), help="Steps of the trai
 _MINUTES = click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Minutes of the training, instead of steps.")
 _RESUME = click.option("--resume", is_flag=True, help="Go on from the state beside the checkpoint.")
 
-
 _TOKENS = ["--token-embedding-type", "q4_0"]
 
 
@@ -130,7 +129,7 @@ def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: 
 @click.argument("checkpoint", type=_FOLDER)
 @_GGUF
 def export(checkpoint: Path, out: Path) -> None:
-    """Convert a packaged checkpoint to GGUF and quantize it: the layers to Q8_0, the token vectors to Q4_0, which they are in."""
+    """Convert a packaged checkpoint to GGUF: the layers in Q8_0, the token vectors in Q4_0, as they were published."""
     command = [sys.executable, "-m", "tools.convert", str(checkpoint), "--outtype", "f32", "-o", str(out), "--name", "mini"]
     done = subprocess.run([*command, "--license", "cc-by-sa-4.0", "--quantize", "Q8_0", *_TOKENS], check=False)
     if done.returncode:
@@ -146,6 +145,35 @@ def languages(model: Path, as_json: bool) -> None:
 
     figures = figures_by_language(model)
     click.echo(json.dumps([asdict(one) for one in figures], indent=2) if as_json else show(figures))
+
+
+@main.command()
+@_DATA
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="File.  [default: the one that trainings use]"
+)
+def vocabulary(data: Path, out: Path | None) -> None:
+    """Choose the pieces of the base's vocabulary that the encoder keeps."""
+    from training.mini.choose_vocabulary import PIECES, choose, text_sources
+    from training.mini.vocabulary import FILE, kept_pieces, write_kept_pieces
+
+    whole = base.read_published()
+    chosen = choose(whole.pieces, whole.scores.tolist(), text_sources(data), PIECES)
+    same = len(set(chosen.tolist()) & set(kept_pieces().tolist()))
+    write_kept_pieces(chosen, len(whole.pieces), out or FILE)
+    click.echo(f"kept {len(chosen)} of {len(whole.pieces)} pieces, {same} of them kept before; saved {out or FILE}", err=True)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def coverage(as_json: bool) -> None:
+    """Measure how well the kept pieces cover each language."""
+    from training.mini import choose_vocabulary
+    from training.mini.vocabulary import kept_pieces
+
+    whole = base.read_published()
+    rows = choose_vocabulary.coverage(whole.pieces, whole.scores.tolist(), kept_pieces())
+    click.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else choose_vocabulary.show(rows))
 
 
 @main.command(name="all")
