@@ -18,7 +18,7 @@ quoted = '$(subst ','\'',$(1))'
 # What is installed for an extra; nothing to do takes a moment.
 install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU))
 
-.PHONY: demo test quick test-training test-apps test-package test-hub test-litellm test-pythons check model peers format clean
+.PHONY: demo test quick test-training test-trainer test-apps test-package test-hub test-litellm test-pythons check model peers format clean
 
 demo: $(BIN)/python
 	@$(call install)
@@ -39,6 +39,12 @@ quick: $(BIN)/python
 test-training: $(BIN)/python
 	@$(call install,dev)
 	@$(BIN)/python -m pytest training/tests
+
+# The same of a training itself, with PyTorch (large).
+test-trainer: $(BIN)/python
+	@$(call install,dev)
+	@$(call install,tiny)
+	@$(BIN)/python -m pytest training/tests/with_torch
 
 # The example app on a virtual screen, a host in Node, programs bundled by PyInstaller (some minutes).
 test-apps: $(BIN)/python

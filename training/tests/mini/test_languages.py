@@ -1,0 +1,133 @@
+"""Many languages: the files that are complete, what is kept out, and translations that have one meaning."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from archroute_edge.deciders import route_text
+from archroute_edge.routes import Route
+from training.mini.catalogue import Catalogue
+from training.mini.languages import FOLDER, LanguageSampler, held_requests
+from training.yaml_files import read_yaml
+
+FILES = sorted(FOLDER.glob("*.yaml"))
+_MEANING = re.compile(r"((?:sentence|xsid) \d+) in ([\w-]+)")
+
+
+@pytest.fixture(scope="module")
+def sampler(steered: Catalogue) -> LanguageSampler:
+    return LanguageSampler(steered.languages, steered.held_out)
+
+
+@pytest.fixture(scope="module")
+def drawn(sampler: LanguageSampler) -> list[str]:
+    """All texts of many draws, in lower case, since some requests are."""
+    rng = random.Random(7)
+    texts: list[str] = []
+    for _ in range(60):
+        table = sampler.table(rng, 12)
+        requests, routes, _ = sampler.pairs(rng, 64)
+        ones, others = sampler.parallel(rng, 12)
+        texts += [*table.routes, *table.conversations, *requests, *routes, *ones, *others]
+    return [text.lower() for text in texts]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_language_is_complete(path: Path, steered: Catalogue) -> None:
+    """A kind that is missing, or a request that stands under two, is noticed by no one in a language that few here read."""
+    content = read_yaml(path)
+    assert len(content["kinds"]) == 60 and content["kinds"].keys() <= steered.kinds.keys()
+    requests: Counter[str] = Counter()
+    for words in content["kinds"].values():
+        assert len(words["ask"]) == 3 and words["name"].strip() and words["about"].strip()
+        requests.update(words["ask"])
+    assert set(requests.values()) == {1}
+    assert all(text.strip() for text in requests)
+    for phrases, least in (("closings", 8), ("chatter", 4), ("replies", 5)):
+        assert len(set(content[phrases])) >= least
+        assert requests.keys().isdisjoint(content[phrases])
+
+
+def test_no_request_is_in_two_languages() -> None:
+    """A text copied from another language's file would teach that the one is the other."""
+    seen = Counter(text for path in FILES for words in read_yaml(path)["kinds"].values() for text in words["ask"])
+    assert [text for text, times in seen.items() if times > 1] == []
+
+
+def test_nothing_of_a_held_out_language_is_drawn(steered: Catalogue, drawn: list[str]) -> None:
+    """Otherwise the figures for languages that only transfer would say nothing about those."""
+    languages = steered.languages
+    held = [languages.by_code[code] for code in languages.held_out & languages.by_code.keys()]
+    assert len([language for language in held if language.closings]) >= 2
+    for language in held:
+        own = [*language.closings, *(text for texts in language.requests.values() for text in texts)]
+        for text in own:
+            # Short thanks and loanwords can be the same in two languages.
+            if len(text) > 12:
+                assert not any(text.lower() in one for one in drawn)
+    assert {match[2] for text in drawn for match in _MEANING.finditer(text)} >= {"de", "en", "ar"}
+    assert not any(match[2] in languages.held_out for text in drawn for match in _MEANING.finditer(text))
+
+
+def test_requests_that_judge_are_not_drawn_in_any_language(data: Path, drawn: list[str]) -> None:
+    held = {text.lower() for _, _, text in held_requests(data)}
+    assert len({text.split(" in ")[0] for text in held}) > 3
+    assert held.isdisjoint(match[0] for text in drawn for match in _MEANING.finditer(text))
+
+
+def test_kinds_that_are_held_out_are_drawn_in_no_language(steered: Catalogue, sampler: LanguageSampler) -> None:
+    rng = random.Random(3)
+    drawn = {kind for _ in range(40) for kind in sampler.pairs(rng, 64)[2]}
+    assert drawn and drawn.isdisjoint(steered.held_out)
+    written = set(read_yaml(FILES[0])["kinds"])
+    assert written & steered.held_out and written - steered.held_out == drawn
+
+
+def test_translations_have_one_meaning(steered: Catalogue, sampler: LanguageSampler) -> None:
+    """Both sides are one sentence in two languages, or one route: a wrong pair would pull two meanings together."""
+    known = {
+        route_text(Route(*words)): identity
+        for language in sampler.languages.values()
+        for identity, words in language.routes.items()
+    }
+    rng = random.Random(11)
+    sentences = routes = 0
+    for _ in range(40):
+        for one, other in zip(*sampler.parallel(rng, 12), strict=True):
+            found = _MEANING.fullmatch(one), _MEANING.fullmatch(other)
+            if found[0] is not None and found[1] is not None:
+                assert found[0][1] == found[1][1]
+                sentences += 1
+            else:
+                kind = steered.kinds[known[one]]
+                assert other in {route_text(Route(name, about)) for name in kind.names for about in kind.descriptions}
+                routes += 1
+    assert sentences > 100 and routes > 50
+
+
+def test_sentences_that_judge_or_are_long_are_no_translations(steered: Catalogue) -> None:
+    languages = steered.languages
+    held = {texts["eng"] for texts in languages.held_translations if "eng" in texts}
+    trained = {texts["eng"] for texts in languages.translations if "eng" in texts}
+    assert held and trained and held.isdisjoint(trained)
+    assert max(len(text) for text in held | trained) <= 120
+
+
+def test_a_conversation_that_ends_is_of_no_route(sampler: LanguageSampler) -> None:
+    closings = {text for language in sampler.languages.values() for text in language.closings}
+    rng = random.Random(5)
+    ended = 0
+    for _ in range(60):
+        table = sampler.table(rng, 12)
+        assert len(table.conversations) == len(table.labels) == 12
+        assert all(-1 <= label < len(table.routes) for label in table.labels)
+        for text, label in zip(table.conversations, table.labels, strict=True):
+            if text.split("\n")[0] in closings:
+                assert label == -1
+                ended += 1
+    assert ended > 20

@@ -1,0 +1,79 @@
+"""A training that was interrupted and goes on ends as one that was not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.mini.base import parse_base, write_checkpoint
+from training.mini.batches import Shape
+from training.mini.catalogue import Catalogue
+from training.mini.embedding import Encoder
+from training.mini.languages import LanguageSampler
+from training.mini.tables import TableSampler
+from training.mini.training import ANSWERS, FROZEN_LAYERS, Job, Recipe, train
+from training.tests.mini.small_base import LAYERS, PIECES, make_small_base
+from training.tiny.checkpoint import save_state
+
+# The workers are forked, of which newer Pythons warn in a process that has threads.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+SMALL = Recipe(steps=4, shape=Shape(1, 3, 3, 6, 4), save_every=2)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a base with weights by chance."""
+    folder = tmp_path_factory.mktemp("base")
+    write_checkpoint(parse_base(make_small_base().content), np.arange(len(PIECES)), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def job(steered: Catalogue, start: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    sampler = TableSampler(steered, {kind.id: frozenset(kind.near) for kind in steered.kinds.values()})
+    languages = LanguageSampler(steered.languages, steered.held_out)
+    return Job(sampler, languages, start, tmp_path_factory.mktemp("whole") / "out", SMALL, resume=False)
+
+
+@pytest.fixture(scope="module")
+def whole(job: Job) -> Path:
+    """A training without a break."""
+    train(job)
+    return job.out
+
+
+def test_it_ends_the_same(job: Job, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def save_and_die(file: Path, state: dict[str, object]) -> None:
+        save_state(file, state)
+        raise RuntimeError("power cut")
+
+    broken = replace(job, out=tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("training.mini.training.save_state", save_and_die)
+        with pytest.raises(Exception, match="power cut"):
+            train(broken)
+    assert not broken.out.exists()
+    train(replace(broken, resume=True))
+    once, twice = (load_file(folder / "model.safetensors") for folder in (whole, broken.out))
+    assert all(torch.equal(once[name], twice[name]) for name in once)
+    answers = [torch.load(folder / ANSWERS, weights_only=True) for folder in (whole, broken.out)]
+    assert all(torch.equal(answers[0][name], answers[1][name]) for name in answers[0])
+
+
+def test_the_upper_layers_are_trained_and_nothing_else(start: Path, whole: Path) -> None:
+    before, after = (load_file(folder / "model.safetensors") for folder in (start, whole))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {int(name.split(".")[2]) for name in changed} == set(range(FROZEN_LAYERS, LAYERS))
+
+
+def test_a_trained_checkpoint_is_read_like_the_base(start: Path, whole: Path) -> None:
+    texts = ["the request", "banking?"]
+    before, after = (Encoder(folder).embed(texts, 32) for folder in (start, whole))
+    assert before.shape == after.shape and not torch.equal(before, after)
+    assert after.norm(dim=1).tolist() == pytest.approx([1.0, 1.0], abs=1e-5)
