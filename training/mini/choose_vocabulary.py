@@ -28,7 +28,8 @@ from training.yaml_files import read_yaml
 PIECES: Final = 90_000
 _PROJECT: Final = Path(__file__).parents[2]
 _CODE_FOLDERS: Final = ("archroute_edge", "docs", "examples", "tests", "tools", "training")
-_CODE_ENDINGS: Final = frozenset({".py", ".md", ".yaml", ".html", ".js", ".css", ".json", ".sh", ".toml"})
+_CODE_ENDINGS: Final = frozenset({".py", ".md", ".html", ".js", ".css", ".json", ".sh", ".toml"})
+_IN_ENGLISH: Final = ("training/mini/domains", "training/mini/tables", "training/tiny/kinds")
 # Languages with few speakers among those of the word lists, and how much they count beside the others.
 _FEW_SPEAKERS: Final = frozenset({"bg", "br", "ca", "is", "lt", "lv", "mk", "sk", "sl"})
 _OF_FEW: Final = 0.4
@@ -78,6 +79,8 @@ def text_sources(data: Path) -> Iterator[Source]:
         yield _plain(name, _OWN_TEXTS, texts)
     for name in ("clinc150_train_val", "banking77_train", "intents/metatool", "intents/hwu64", "intents/snips"):
         yield _plain(name, 1.0, [row["text"] for row in _lines(data / f"{name}.jsonl.gz")])
+    english = [path for folder in _IN_ENGLISH for path in sorted((_PROJECT / folder).glob("*.yaml"))]
+    yield _plain("ours en", 1.0, [text for path in english for text in _texts_of(read_yaml(path))])
     yield _plain("code", 1.0, list(_code()))
 
 
@@ -98,17 +101,17 @@ def _plain(name: str, importance: float, texts: Sequence[str]) -> Source:
 
 def _texts_of(content: Any) -> Iterator[str]:
     """Every text of a file of ours, without its keys."""
-    if isinstance(content, str):
-        yield content
-    else:
+    if isinstance(content, dict | list):
         for part in content.values() if isinstance(content, dict) else content:
             yield from _texts_of(part)
+    elif content is not None:
+        yield str(content)
 
 
 def _code() -> Iterator[str]:
     for folder in _CODE_FOLDERS:
         for path in sorted((_PROJECT / folder).rglob("*")):
-            if path.suffix in _CODE_ENDINGS and not path.is_relative_to(LANGUAGES):
+            if path.suffix in _CODE_ENDINGS:
                 yield from path.read_text(encoding="utf-8").splitlines()
 
 

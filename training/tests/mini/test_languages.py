@@ -59,6 +59,15 @@ def test_no_request_is_in_two_languages() -> None:
     assert [text for text, times in seen.items() if times > 1] == []
 
 
+def test_requests_to_judge_languages_by_are_in_no_text_of_the_training(steered: Catalogue) -> None:
+    judged = read_yaml(FOLDER.parent / "language_messages.yaml")["requests"]
+    trained = {
+        text for language in steered.languages.by_code.values() for texts in language.requests.values() for text in texts
+    }
+    assert len(judged) >= 70
+    assert trained.isdisjoint(text for texts in judged.values() for text in texts)
+
+
 def test_nothing_of_a_held_out_language_is_drawn(steered: Catalogue, drawn: list[str]) -> None:
     """Otherwise the figures for languages that only transfer would say nothing about those."""
     languages = steered.languages
