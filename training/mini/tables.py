@@ -37,8 +37,8 @@ _NAME_ONLY, _WITH_EXAMPLES, _OPAQUE_NAMES = 0.50, 0.10, 0.03
 # How often the names alone are all the terse ones of a data set or of ours, as programmers name things.
 _TERSE = 0.6
 _SHARE_OTHER = 0.22
-# Sources whose kinds exclude one another: with the right route taken out of the table, the others are wrong.
-_EXCLUSIVE = frozenset({"clinc150", "banking77", "domains", "tools", "narrow", "hwu64", "metatool"})
+EXCLUSIVE = frozenset({"clinc150", "banking77", "tools", "narrow", "hwu64", "metatool"})
+"""Sources whose kinds exclude one another, as those of our domains do: without the right route, the others are wrong."""
 # How often a conversation was about something else before, where it can have been, and how often what the assistant said
 # in it has words of its subject, as answers have.
 _CHANGE_OF_SUBJECT = 0.3
@@ -252,7 +252,7 @@ class TableSampler:
     def _taken_out(self, present: frozenset[str], rng: random.Random) -> Kind | None:
         """A kind near to one of the table that is not in it, of a source whose kinds exclude one another."""
         beside = self.trained.get(rng.choice(sorted(present)))
-        if beside is None or (beside.source not in _EXCLUSIVE and beside.source != beside.domain):
+        if beside is None or (beside.source not in EXCLUSIVE and beside.source != beside.domain):
             return None
         near = [k for k in sorted(beside.near) if k in self.trained and k not in present]
         return self.trained[rng.choice(near)] if near else None
