@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -89,7 +90,8 @@ def _weights(scored: Scored) -> Tensor:
     """The weight of each question: that of its set, divided among the questions of the set."""
     groups = [question.group for question in scored.questions]
     of_set = _set_weights(scored.questions)
-    return torch.tensor([of_set[group] / groups.count(group) for group in groups])
+    sizes = Counter(groups)
+    return torch.tensor([of_set[group] / sizes[group] for group in groups])
 
 
 def other_logits(scored: Scored, calibration: Calibration) -> Tensor:

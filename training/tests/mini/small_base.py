@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-WIDTH, LAYERS, HEADS, FEED_FORWARD, POSITIONS = 32, 4, 2, 64, 64
+WIDTH, LAYERS, HEADS, FEED_FORWARD, POSITIONS = 32, 4, 2, 64, 128
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,?!'_/-"
 WORDS = ["\u2581the", "\u2581re", "quest", "\u2581request", "ing", "er", "\u2581b", "ank", "\u2581bank", "ter", "est"]
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "\u2581", *LETTERS, *WORDS, "<mask>"]

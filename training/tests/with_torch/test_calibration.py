@@ -18,7 +18,7 @@ TRUE = Calibration(16.0, 0.22, 0.06, 0.25, -0.15, 0.05)
 def scored() -> Scored:
     """Questions on tables of all sizes, whose right answers are drawn with the probabilities of TRUE."""
     torch.manual_seed(7)
-    sizes = torch.randint(2, 20, (6000,)).tolist()
+    sizes = torch.randint(2, 20, (4000,)).tolist()
     cosines = [0.5 * torch.rand(size) for size in sizes]
     n = len(sizes)
     facts = Scored(
