@@ -74,6 +74,7 @@ class Step:
     tables: Batch
     foreign: Batch
     pairs: Pairs
+    pairs_are_english: bool
     translations: tuple[list[str], list[str]]
 
 
@@ -91,13 +92,14 @@ def batches(
         sample = languages.table(rng, shape.foreign_conversations)
         own = np.ones((len(sample.conversations), len(sample.routes)), dtype=bool)
         foreign = Batch(sample.conversations, sample.routes, np.array(sample.labels), own, ~own)
-        if rng.random() < _FOREIGN_PAIRS:
+        are_english = rng.random() >= _FOREIGN_PAIRS
+        if not are_english:
             requests, routes, kinds = languages.pairs(rng, shape.pairs)
             known = [sampler.catalogue.kinds[kind] for kind in kinds]
             pairs = Pairs(requests, routes, open_pairs(known, routes, sampler.related))
         else:
             pairs = draw_pairs(sampler, shape.pairs, rng)
-        return Step(tables, foreign, pairs, languages.parallel(rng, shape.translations))
+        return Step(tables, foreign, pairs, are_english, languages.parallel(rng, shape.translations))
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         upcoming = pool.submit(make, span[0])

@@ -14,6 +14,9 @@ from training.mini.pairs import Pairs
 
 _START_SCALE, _START_OTHER = 20.0, 0.30
 _TRANSLATIONS_SCALE = 20.0
+_RELATIONS_SCALE = 16.0
+# Not minus infinity, whose product with a probability of 0 is no number.
+_NEVER = -1e4
 N_TOPICS = 4
 """How many things that belong to no route have a vector of their own, such as thanks at the end."""
 
@@ -77,6 +80,17 @@ def loss_of_translations(ones: Tensor, others: Tensor) -> Tensor:
     target = torch.arange(len(scores))
     apart = (1 - (ones * others).sum(1)).mean()
     return 0.5 * (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)) + apart
+
+
+def loss_of_relations(vectors: Tensor, taught: Tensor) -> Tensor:
+    """How far the nearness of unit vectors (N, D) to one another is from that of the teacher's (N, E), in nats.
+
+    Each text has a distribution over the others, by the exponential of its scaled cosines.
+    """
+    itself = torch.eye(len(vectors), dtype=torch.bool)
+    own = (_RELATIONS_SCALE * vectors @ vectors.T).masked_fill(itself, _NEVER).log_softmax(1)
+    wanted = (_RELATIONS_SCALE * taught @ taught.T).masked_fill(itself, _NEVER).log_softmax(1)
+    return functional.kl_div(own, wanted, reduction="batchmean", log_target=True)
 
 
 def _backwards(among_all: Tensor, target: Tensor) -> Tensor:
