@@ -1,9 +1,9 @@
 """The encoder whose sense of English the new one takes over: the English-only `mini` that came before it.
 
-Its vectors say how near any two texts of a step are to one another, far more than the label of each. The new encoder has a space
-of its own, so not the vectors are compared but the distributions of nearness (relational distillation, Park et al. 2019,
-"Relational Knowledge Distillation"; as distributions in Tejankar et al. 2021, "ISD"). The file was trained by an earlier version
-of this folder, from all-MiniLM-L6-v2.
+Its vectors say how near any two texts of a step are to one another, far more than the label of each. The new encoder has a
+space of its own, so the distributions of nearness are compared instead of the vectors (relational distillation, Park et al.
+2019, "Relational Knowledge Distillation"; as distributions in Tejankar et al. 2021, "ISD"). The file was trained by an earlier
+version of this folder, from all-MiniLM-L6-v2.
 """
 
 from __future__ import annotations

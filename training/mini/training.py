@@ -17,7 +17,7 @@ from training.data_parallel import average_gradients, has_bfloat16, run_workers
 from training.mini.batches import Batch, Shape, batches
 from training.mini.embedding import Encoder
 from training.mini.languages import LanguageSampler
-from training.mini.objective import Answers, loss_of, loss_of_pairs, loss_of_translations
+from training.mini.objective import Answers, loss_of, loss_of_pairs, loss_of_relations, loss_of_translations
 from training.mini.pairs import Pairs
 from training.mini.tables import TableSampler
 from training.mini.teacher import Teacher
