@@ -237,6 +237,11 @@ def change(name: str, edit: Callable[[Any], object]) -> Callable[[Path], None]:
     return damage
 
 
+def topics_in_one_row(folder: Path) -> None:
+    write_json(folder / "archroute.json", HUBNESS | {"hubness_weight": 0})
+    save_file({"topics": np.ones(4, np.float32)}, folder / "archroute-references.safetensors")
+
+
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "two ways of pooling": (
         change("1_Pooling/config.json", lambda c: c.update(pooling_mode_cls_token=True)),
@@ -256,10 +261,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         "scale is '12', a number is needed",
     ),
     "topics that are no rows": (
-        lambda f: (
-            write_json(f / "archroute.json", HUBNESS | {"hubness_weight": 0}),
-            save_file({"topics": np.ones(4, np.float32)}, f / "archroute-references.safetensors"),
-        ),
+        topics_in_one_row,
         "the tensor 'topics' has no rows of float32",
     ),
     "hubness without references": (
