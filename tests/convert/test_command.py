@@ -89,16 +89,17 @@ def test_the_name_of_the_command_may_be_left_out(typed: Typed, tmp_path: Path) -
 
 def test_quantized_verified_and_recorded(typed: Typed, tmp_path: Path, few_cases: None) -> None:
     """The JSON beside the model says what it was made from and with, and how it compares."""
-    folder = write_checkpoint(tmp_path / "router", SMALL).folder
+    made = tmp_path / "models"
+    folder = write_checkpoint(made / "router", SMALL).folder
     levels = ("--quantize", "Q8_0", "--quantize", "Q4_0", "--imatrix", "auto", "--threads", "1")
-    status, out, err = typed(folder, "-o", tmp_path / "router-{level}.gguf", *levels, "--verify", "--record")
+    status, out, err = typed(folder, "-o", made / "router-{level}.gguf", *levels, "--verify", "--record")
     assert status == 0
     assert out.count("SOUND: ") == 2
     assert "collecting the importance matrix  done" in err
     names = [f"router-{level}.{kind}" for level in ("Q4_0", "Q8_0") for kind in ("gguf", "json")]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["router", *names]
-    record = json.loads((tmp_path / "router-Q4_0.json").read_text())
-    model = (tmp_path / "router-Q4_0.gguf").read_bytes()
+    assert sorted(path.name for path in made.iterdir()) == ["router", *names]
+    record = json.loads((made / "router-Q4_0.json").read_text())
+    model = (made / "router-Q4_0.gguf").read_bytes()
     assert (record["file"], record["sha256"], record["size"]) == (
         "router-Q4_0.gguf",
         hashlib.sha256(model).hexdigest(),
