@@ -29,6 +29,7 @@
     ├── BenchmarkError           a measurement failed
     │   └── MeasuringProcessError    the measuring process died
     ├── CaseError                an invalid file of labelled cases, with file and line
+    ├── LabelError               a file to label cannot be read, or a folder of labels cannot be used
     ├── CalibrationError         a calibration cannot be read, fitted or written, or is another model's
     ├── CheckpointError          a Hugging Face checkpoint cannot be converted
     ├── PeerError                a program measured beside ours is missing, fails, or cannot be understood
@@ -209,6 +210,10 @@ class MeasuringProcessError(BenchmarkError):
 
 class CaseError(ArchRouteError):
     """A file of labelled cases is invalid; the message has file and line."""
+
+
+class LabelError(ArchRouteError):
+    """A file to label cannot be found or read, or the folder of labels is of another run."""
 
 
 class CalibrationError(ArchRouteError):

@@ -43,6 +43,10 @@ COMMANDS = {
         {_ENGINE}
     """,
     "archroute grammar": "--config --model --prompt-format",
+    "archroute label": f"""
+        INPUTS --calibration --config --field --id --json --model --output --prompt-format --ray --scores --switch-over --takeover
+        -o {_ENGINE}
+    """,
     "archroute log": f"{_FILTERS} --json --limit --record-file",
     "archroute log clear": "--before --record-file --yes",
     "archroute log export": f"{_FILTERS} --cases --config --outcomes --record-file",

@@ -23,6 +23,7 @@ ROOMS = [
     "deciders",
     "targets",
     "routing",
+    "label",
     "report",
     "quantize",
     "evaluation",

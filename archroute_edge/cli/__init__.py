@@ -25,6 +25,7 @@ _COMMANDS = {
         ("doctor", "doctor", "doctor", "Show the build, try each model, and report problems."),
         ("eval", "evaluate", "eval_command", "Measure how well a model routes labelled cases."),
         ("grammar", "prompt", "grammar", "Print the GBNF grammar of the model's answer."),
+        ("label", "label", "label", "Label files of conversations with their routes."),
         ("log", "log", "log", "List the requests that archroute serve --record has kept."),
         ("models", "models", "models", "List, pull, check and remove models."),
         ("prompt", "prompt", "prompt", "Print the exact prompt for the model."),

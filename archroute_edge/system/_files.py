@@ -53,16 +53,20 @@ def file_digest(path: Path, like: str, on_bytes: Callable[[int], None] = lambda 
 
 
 @contextmanager
-def replaced_when_whole(target: Path) -> Iterator[Path]:
+def replaced_when_whole(target: Path, *, mark: str | None = None) -> Iterator[Path]:
     """Give a path beside ``target`` to write to, and move it onto ``target`` when the block ends without an exception.
 
     The file is flushed to the disk before it is moved. On any exception, an interrupt included, it is removed and
     ``target`` stays as it was.
 
+    Args:
+        target: the file to replace.
+        mark: tells the path from those of others who write the same file. By default, it tells processes of one machine apart.
+
     Raises:
         OSError: the file cannot be flushed or moved.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{next(_counter)}.partial")
+    partial = target.with_name(f".{target.name}.{mark or f'{os.getpid()}-{next(_counter)}'}.partial")
     try:
         yield partial
         with partial.open("rb+") as file:

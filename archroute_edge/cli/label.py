@@ -1,0 +1,163 @@
+"""``archroute label``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archroute_edge.cli.help import Command, examples, option
+from archroute_edge.cli.options import (
+    calibration_option,
+    config_option,
+    engine_options,
+    json_option,
+    model_option,
+    open_router,
+    prompt_format_option,
+    router_settings,
+    switch_over_option,
+)
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.errors import SettingsError
+
+if TYPE_CHECKING:
+    from archroute_edge.label import Fields, InputFile, LabelFolder, Summary
+    from archroute_edge.routing import Router
+
+# What changes how fast labels are made, and not what they are.
+_SPEED = ("threads", "prefix_cache", "model", "calibration")
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "archroute label logs/ -o labels/ --config routes.yaml",
+        "archroute label 'logs/2026-*/*.parquet' -o labels/ --field request.messages --scores",
+        "archroute label logs/ -o labels/ --ray=auto",
+    ),
+)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@option("--output", "-o", metavar="FOLDER", required=True, help="Folder of the labels; a file for each input file.")
+@option("--field", metavar="NAME", default="messages", help="Field or column of the conversation; A.B is B inside A.")
+@option("--id", "id_field", metavar="NAME", default="id", help="Field or column that names a row; copied to its label.")
+@option("--scores", is_flag=True, help="Also give the probability of every route.")
+@option(
+    "--takeover",
+    metavar="SECONDS",
+    type=click.FloatRange(1, 86_400),
+    help="Take over a file if its process on another machine gives no sign of life for SECONDS.  [default: 120]",
+)
+@option(
+    "--ray",
+    "address",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="auto",
+    help="Label on a running Ray cluster; auto is the one that this machine belongs to. Labels are Parquet.",
+)
+@config_option
+@model_option
+@prompt_format_option
+@engine_options
+@switch_over_option
+@calibration_option
+@json_option
+@click.pass_context
+def label(
+    ctx: click.Context,
+    /,
+    inputs: tuple[str, ...],
+    output: str,
+    field: str,
+    id_field: str,
+    scores: bool,
+    takeover: float | None,
+    address: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Label files of conversations with their routes.
+
+    INPUT is a file of JSON lines (.jsonl, .ndjson) or Parquet (.parquet), a folder of them, or a pattern. The labels of a
+    file appear whole or not at all: a stopped run goes on where it was, and several machines share the files if they share
+    the folder. The exit status is 1 if a row could not be decided or a file not be read.
+    """
+    from archroute_edge.label import TAKEOVER_S, Claims, Fields, Labeller, LabelRun, find_inputs
+
+    if address is not None and takeover is not None:
+        raise SettingsError("--takeover is about files that machines share without --ray; leave out one of them")
+    folder = Path(output)
+    found = find_inputs(inputs, folder)
+    fields = Fields(field, id_field)
+    with open_router(options) as router:
+        settings = {**options, "ray": address is not None, "scores": scores}
+        labels = _open_folder(folder, router, settings, fields, found)
+        if address is not None:
+            summary = _on_ray(address, router, options, found, labels, fields)
+        else:
+            with ProgressLine() as progress:
+
+                def waits(n_files: int) -> None:
+                    progress.clear()
+                    click.echo(f"waiting for {_counted(n_files, 'file')} that other processes are labelling", err=True)
+
+                run = LabelRun(
+                    Labeller(router, scores=scores),
+                    found,
+                    labels,
+                    fields=fields,
+                    claims=Claims(TAKEOVER_S if takeover is None else takeover),
+                    on_progress=lambda done, total: progress("labelling", done, total),
+                    on_wait=waits,
+                )
+                summary = run.label_all()
+    for problem in summary.unreadable:
+        click.echo(f"archroute: {problem}", err=True)
+    click.echo(json.dumps(summary.to_dict()) if as_json else summarise(summary))
+    ctx.exit(1 if summary.errors or summary.unreadable else 0)
+
+
+def _open_folder(
+    folder: Path, router: Router, options: Mapping[str, Any], fields: Fields, found: list[InputFile]
+) -> LabelFolder:
+    """The folder, with what decides about its labels."""
+    from archroute_edge.deciders import identify
+    from archroute_edge.label import LabelFolder, config_digest
+
+    who = identify(router.model_files, options["prompt_format"])
+    settings = {name: value for name, value in router_settings(options).items() if name not in _SPEED}
+    run = {
+        "model": f"{who.name} {who.fingerprint}",
+        "routes": config_digest(router.config),
+        "calibration": None if router.calibration is None else asdict(router.calibration),
+        "fields": asdict(fields),
+        "scores": options["scores"],
+        "ray": options["ray"],
+        "settings": settings,
+    }
+    return LabelFolder(folder, run, found, scores=options["scores"])
+
+
+def summarise(summary: Summary) -> str:
+    """One line on a run."""
+    parts = [f"labelled {_counted(summary.rows, 'row')} of {_counted(summary.files, 'file')}"]
+    if summary.seconds:
+        parts[0] += f" in {summary.seconds:.1f} s: {summary.rows_per_second:,.0f} rows a second"
+    if summary.files_before:
+        parts.append(f"{_counted(summary.files_before, 'file')} labelled before")
+    if summary.files_by_others:
+        parts.append(f"{_counted(summary.files_by_others, 'file')} labelled by other processes")
+    if summary.errors:
+        parts.append(f"{_counted(summary.errors, 'row')} with an error")
+    if summary.unreadable:
+        parts.append(f"{_counted(len(summary.unreadable), 'file')} that cannot be read")
+    return "; ".join(parts)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,133 @@
+"""``archroute label``: what it says, and what is left of runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import PROGRAM, Run, one_line
+from tests.label.conftest import line, names, read_lines, write_lines
+
+Process = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> str:
+    for number in range(4):
+        write_lines(tmp_path / "logs" / f"{number}.jsonl", [line(f"fix bug {row}", id=f"{number}-{row}") for row in range(60)])
+    return str(tmp_path / "logs")
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    return tmp_path / "labels"
+
+
+def test_labels_are_files_and_the_summary_is_a_line(
+    run: Run, tmp_path: Path, model: tuple[str, ...], routes: str, labels: Path
+) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [line("fix my code", id=1), "nonsense"])
+    command = ("label", str(path), "-o", str(labels), "--config", routes, *model)
+    result = run(*command)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("labelled 2 rows of 1 file in ")
+    assert result.stdout.endswith(" rows a second; 1 row with an error\n")
+    good, bad = read_lines(labels / "a.jsonl")
+    assert (good["row"], good["id"], good["decided_by"]) == (1, 1, "random-F32")
+    assert bad["row"] == 2 and "not JSON" in bad["error"]
+    again = run(*command, "--json")
+    assert again.exit_code == 0
+    assert json.loads(again.stdout)["files_before"] == 1
+    assert json.loads(again.stdout)["rows"] == 0
+
+
+def test_another_configuration_needs_another_folder(
+    run: Run, tmp_path: Path, model: tuple[str, ...], routes: str, labels: Path
+) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [line("fix my code")])
+    assert run("label", str(path), "-o", str(labels), "--config", routes, *model).exit_code == 0
+    said = one_line(run("label", str(path), "-o", str(labels), *model))
+    assert "has labels of another run, which differs in routes; choose another folder with -o" in said
+    # How fast it goes decides about nothing.
+    assert run("label", str(path), "-o", str(labels), "--config", routes, *model, "--threads", "2").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere", "-o", "x"), "nowhere: no such file or folder"),
+        (("nowhere",), "Missing option '--output'"),
+        (("-o", "x"), "Missing argument 'INPUT...'"),
+        (("nowhere", "-o", "x", "--takeover", "0"), "0.0 is not in the range"),
+        (("nowhere", "-o", "x", "--takeover", "9", "--ray"), "--takeover is about files that machines share without --ray"),
+    ],
+)
+def test_mistakes(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    assert said in one_line(run("label", *arguments))
+
+
+def test_parquet_without_pyarrow(
+    run: Run, tmp_path: Path, model: tuple[str, ...], labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archroute_edge.label._rows.find_spec", lambda name: None)
+    path = write_lines(tmp_path / "a.parquet", ["PAR1"])
+    result = run("label", str(path), "-o", str(labels), *model)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].endswith(
+        "a.parquet: Parquet needs pyarrow, which is not installed: pip install 'archroute-edge[parquet]'"
+    )
+
+
+def all_rows(labels: Path) -> list[str]:
+    return [row["id"] for path in sorted(labels.glob("*.jsonl")) for row in read_lines(path)]
+
+
+EVERY_ROW = [f"{number}-{row}" for number in range(4) for row in range(60)]
+
+
+def test_killed_again_and_again(tried_kernels: None, process: Process, logs: str, routes: str, labels: Path) -> None:
+    """No row is lost, and none is there twice, whenever the process is killed."""
+    command = ("label", logs, "-o", str(labels), "--config", routes, "--model", "tiny", "--threads", "1")
+    for signum in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
+        started = names(labels) if labels.exists() else set()
+        child = subprocess.Popen(
+            [*PROGRAM, *command], env={**os.environ, "GGML_NO_BACKTRACE": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 120
+        # In the middle of a file: it has a claim of its own.
+        while not (labels.exists() and any(".partial" in name for name in names(labels) - started)):
+            assert time.monotonic() < until and child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(signum)
+        child.wait()
+        for path in labels.glob("*.jsonl"):
+            assert len(read_lines(path)) == 60
+    assert not any(".partial" in name for name in names(labels) - started), "SIGTERM cleans up"
+    done = process(*command)
+    assert done.returncode == 0, done.stderr
+    assert all_rows(labels) == EVERY_ROW
+    assert names(labels) == {"_label.json", *(f"{number}.jsonl" for number in range(4))}
+
+
+def test_two_processes_share_the_files(tried_kernels: None, logs: str, routes: str, labels: Path) -> None:
+    command = [*PROGRAM, "label", logs, "-o", str(labels), "--config", routes, "--model", "mini", "--threads", "1", "--json"]
+    both = [
+        subprocess.Popen(command, env={**os.environ, "GGML_NO_BACKTRACE": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    found = []
+    for child in both:
+        stdout, stderr = child.communicate(timeout=120)
+        assert child.returncode == 0, stderr
+        found.append(json.loads(stdout))
+    assert sum(each["rows"] for each in found) == 240
+    assert all(each["files"] + each["files_before"] + each["files_by_others"] == 4 for each in found)
+    assert all_rows(labels) == EVERY_ROW
+    assert names(labels) == {"_label.json", *(f"{number}.jsonl" for number in range(4))}

@@ -1,0 +1,45 @@
+"""Files of conversations to label, and labels read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archroute_edge.config import RoutingConfig
+from archroute_edge.label import Claims, Fields, Labeller, LabelFolder, LabelRun, find_inputs
+from archroute_edge.routing import Router
+
+
+def line(text: str, **more: object) -> str:
+    return json.dumps({**more, "messages": [{"role": "user", "content": text}]})
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{each}\n" for each in lines), encoding="utf-8")
+    return path
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(each) for each in path.read_text(encoding="utf-8").splitlines()]
+
+
+def names(folder: Path) -> set[str]:
+    """The files below a folder, all of them."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def encoder(random_encoder: Path, card_config: RoutingConfig) -> Router:
+    return Router(config=card_config, model=random_encoder, threads=1, prefix_cache=False)
+
+
+def make_run(router: Router, given: Path | str, output: Path, *, takeover_s: float = 60.0, **settings: Any) -> LabelRun:
+    found = find_inputs([str(given)], output)
+    folder = LabelFolder(output, {"run": 1}, found, scores=settings.get("scores", False))
+    labeller = Labeller(router, scores=settings.pop("scores", False))
+    return LabelRun(labeller, found, folder, fields=settings.pop("fields", Fields()), claims=Claims(takeover_s), **settings)
