@@ -44,8 +44,8 @@ COMMANDS = {
     """,
     "archroute grammar": "--config --model --prompt-format",
     "archroute label": f"""
-        INPUTS --calibration --config --field --id --json --model --output --prompt-format --ray --scores --switch-over --takeover
-        -o {_ENGINE}
+        INPUTS --calibration --config --field --id --json --model --output --prompt-format --ray --scores --switch-over
+        --takeover -o {_ENGINE}
     """,
     "archroute log": f"{_FILTERS} --json --limit --record-file",
     "archroute log clear": "--before --record-file --yes",

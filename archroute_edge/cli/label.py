@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archroute_edge.cli.help import Command, examples, option
+from archroute_edge.cli.labelled import candidate
 from archroute_edge.cli.options import (
     calibration_option,
     config_option,
@@ -19,7 +21,7 @@ from archroute_edge.cli.options import (
     model_option,
     open_router,
     prompt_format_option,
-    router_settings,
+    read_config,
     switch_over_option,
 )
 from archroute_edge.cli.progress import ProgressLine
@@ -27,10 +29,9 @@ from archroute_edge.errors import SettingsError
 
 if TYPE_CHECKING:
     from archroute_edge.label import Fields, InputFile, LabelFolder, Summary
-    from archroute_edge.routing import Router
 
-# What changes how fast labels are made, and not what they are.
-_SPEED = ("threads", "prefix_cache", "model", "calibration")
+# Settings that decide about no label, or are described otherwise.
+_OTHERWISE = ("threads", "prefix_cache", "model", "calibration", "prompt_format")
 
 
 @click.command(
@@ -87,35 +88,33 @@ def label(
     file appear whole or not at all: a stopped run goes on where it was, and several machines share the files if they share
     the folder. The exit status is 1 if a row could not be decided or a file not be read.
     """
-    from archroute_edge.label import TAKEOVER_S, Claims, Fields, Labeller, LabelRun, find_inputs
+    from archroute_edge.label import TAKEOVER_S, Claims, Fields, Labeller, LabelRun, RouterRecipe, find_inputs, label_on_ray
 
     if address is not None and takeover is not None:
         raise SettingsError("--takeover is about files that machines share without --ray; leave out one of them")
-    folder = Path(output)
-    found = find_inputs(inputs, folder)
+    found = find_inputs(inputs, Path(output))
     fields = Fields(field, id_field)
-    with open_router(options) as router:
-        settings = {**options, "ray": address is not None, "scores": scores}
-        labels = _open_folder(folder, router, settings, fields, found)
-        if address is not None:
-            summary = _on_ray(address, router, options, found, labels, fields)
-        else:
-            with ProgressLine() as progress:
+    # Before a model is loaded for nothing.
+    folder = _open_folder(Path(output), options, found, fields, scores=scores, on_ray=address is not None)
+    if address is not None:
+        recipe = RouterRecipe(read_config(options["config"]).config, candidate(options).settings, scores)
+        summary = label_on_ray(address, recipe, found, folder.path, fields, shows_progress=sys.stderr.isatty())
+    else:
+        with open_router(options) as router, ProgressLine() as progress:
 
-                def waits(n_files: int) -> None:
-                    progress.clear()
-                    click.echo(f"waiting for {_counted(n_files, 'file')} that other processes are labelling", err=True)
+            def waits(n_files: int) -> None:
+                progress.clear()
+                click.echo(f"waiting for {_counted(n_files, 'file')} that other processes are labelling", err=True)
 
-                run = LabelRun(
-                    Labeller(router, scores=scores),
-                    found,
-                    labels,
-                    fields=fields,
-                    claims=Claims(TAKEOVER_S if takeover is None else takeover),
-                    on_progress=lambda done, total: progress("labelling", done, total),
-                    on_wait=waits,
-                )
-                summary = run.label_all()
+            summary = LabelRun(
+                Labeller(router, scores=scores),
+                found,
+                folder,
+                fields=fields,
+                claims=Claims(TAKEOVER_S if takeover is None else takeover),
+                on_progress=lambda done, total: progress("labelling", done, total),
+                on_wait=waits,
+            ).label_all()
     for problem in summary.unreadable:
         click.echo(f"archroute: {problem}", err=True)
     click.echo(json.dumps(summary.to_dict()) if as_json else summarise(summary))
@@ -123,24 +122,23 @@ def label(
 
 
 def _open_folder(
-    folder: Path, router: Router, options: Mapping[str, Any], fields: Fields, found: list[InputFile]
+    folder: Path, options: Mapping[str, Any], found: list[InputFile], fields: Fields, *, scores: bool, on_ray: bool
 ) -> LabelFolder:
     """The folder, with what decides about its labels."""
-    from archroute_edge.deciders import identify
     from archroute_edge.label import LabelFolder, config_digest
 
-    who = identify(router.model_files, options["prompt_format"])
-    settings = {name: value for name, value in router_settings(options).items() if name not in _SPEED}
+    who = candidate(options)
+    calibration = who.settings["calibration"]
     run = {
-        "model": f"{who.name} {who.fingerprint}",
-        "routes": config_digest(router.config),
-        "calibration": None if router.calibration is None else asdict(router.calibration),
+        "model": f"{who.label} {who.fingerprint} {who.prompt_format}",
+        "routes": config_digest(read_config(options["config"]).config),
+        "calibration": None if calibration is None else asdict(calibration),
         "fields": asdict(fields),
-        "scores": options["scores"],
-        "ray": options["ray"],
-        "settings": settings,
+        "scores": scores,
+        "ray": on_ray,
+        "settings": {name: value for name, value in who.settings.items() if name not in _OTHERWISE},
     }
-    return LabelFolder(folder, run, found, scores=options["scores"])
+    return LabelFolder(folder, run, found, scores=scores)
 
 
 def summarise(summary: Summary) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from archroute_edge.errors import LabelError
+from archroute_edge.label._rows import need_pyarrow
 
 JSON_LINES: Final = (".jsonl", ".ndjson")
 PARQUET: Final = ".parquet"
@@ -47,6 +48,7 @@ def find_inputs(given: Sequence[str], folder: Path) -> list[InputFile]:
 
     Raises:
         LabelError: a name stands for nothing, or two files have one output.
+        SettingsError: there is Parquet, and pyarrow is not installed.
     """
     found: dict[str, InputFile] = {}
     outside = _Outside(folder)
@@ -67,6 +69,9 @@ def find_inputs(given: Sequence[str], folder: Path) -> list[InputFile]:
             except OSError as exc:
                 raise LabelError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
             found[name] = InputFile(path, output, name, size)
+    for file in found.values():
+        if file.is_parquet:
+            need_pyarrow(str(file.path))
     return [found[name] for name in sorted(found)]
 
 
@@ -81,7 +86,7 @@ def _files(given: str, outside: _Outside) -> Iterator[tuple[Path, PurePath]]:
     elif path.exists():
         yield _checked(path), PurePath(path.name)
     elif glob.has_magic(given):
-        matches = sorted(Path(each) for each in glob.glob(given, recursive=True))
+        matches = sorted(Path(each) for each in glob.glob(given, recursive=True))  # noqa: PTH207 - absolute ones, too
         files = [each for each in matches if each.is_file() and outside.has(each)]
         if not files:
             raise LabelError(f"{given}: no file matches")

@@ -68,7 +68,9 @@ class LabelFolder:
         Raises:
             OSError: they cannot be written.
         """
-        writer = ParquetWriter(source.path, partial, fields, self.scores) if source.is_parquet else LineWriter(partial, self.scores)
+        writer = (
+            ParquetWriter(source.path, partial, fields, self.scores) if source.is_parquet else LineWriter(partial, self.scores)
+        )
         try:
             yield writer
         finally:

@@ -57,21 +57,21 @@ class Labeller:
         """How many rows are worth giving at once."""
         return self._router.batch_size
 
-    def label(self, rows: Sequence[Row], source: str) -> list[Label]:
+    def label(self, rows: Sequence[Row], keys: Sequence[str]) -> list[Label]:
         """The label of each row, in order. What is wrong with a row's messages is its label.
 
         Args:
-            rows: rows of one file.
-            source: names the file. A row's place in it decides between models that share a route by weight, so that a row
-                that is labelled again has the same label.
+            rows: conversations, or what is wrong with them.
+            keys: names each row. They decide between models that share a route by weight, so that a row that is labelled
+                again has the same label.
 
         Raises:
             ArchRouteError: the model failed. That says nothing about the rows.
         """
         read = [_read(row) for row in rows]
         conversations = [each for each in read if isinstance(each, Conversation)]
-        keys = [f"{source}:{row.number}" for row, each in zip(rows, read, strict=True) if isinstance(each, Conversation)]
-        decided = iter(self._router.route_many(conversations, scores=self.scores, keys=keys) if conversations else ())
+        wanted = [key for key, each in zip(keys, read, strict=True) if isinstance(each, Conversation)]
+        decided = iter(self._router.route_many(conversations, scores=self.scores, keys=wanted) if conversations else ())
         return [
             Label(row, next(decided)) if isinstance(each, Conversation) else Label(row, error=each)
             for row, each in zip(rows, read, strict=True)

@@ -62,7 +62,6 @@ def read_rows(path: Path, fields: Fields, *, is_parquet: bool, at_once: int) -> 
 
     Raises:
         LabelError: the file cannot be read.
-        SettingsError: it is Parquet, and pyarrow is not installed.
     """
     return _read_parquet(path, fields, at_once) if is_parquet else _read_lines(path, fields, at_once)
 
@@ -131,7 +130,6 @@ def need_pyarrow(what: str) -> None:
 
 
 def _read_parquet(path: Path, fields: Fields, at_once: int) -> Iterator[Piece]:
-    need_pyarrow(str(path))
     import pyarrow as pa
 
     # pyarrow's errors are ValueErrors, OSErrors, NotImplementedErrors (an encoding that it cannot read) and its own.

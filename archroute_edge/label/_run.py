@@ -12,7 +12,7 @@ from archroute_edge.label._claims import Claim, ClaimLostError, Claims
 from archroute_edge.label._files import InputFile
 from archroute_edge.label._folder import LabelFolder
 from archroute_edge.label._labeller import Labeller
-from archroute_edge.label._rows import Fields, need_pyarrow, read_rows
+from archroute_edge.label._rows import Fields, read_rows
 
 _LOOK_S: Final = 1.0
 """How often to look at files that others are labelling."""
@@ -94,9 +94,6 @@ class LabelRun:
             ArchRouteError: the model failed, or there is no room for labels.
         """
         began = time.monotonic()
-        for each in self._open:
-            if each.is_parquet:
-                need_pyarrow(str(each.path))
         self.summary.files_before = self._leave_out_labelled()
         told = False
         while self._open:
@@ -164,7 +161,7 @@ class LabelRun:
         try:
             with claim.written() as partial, self._folder.writing(source, partial, self._fields) as writer:
                 while piece is not None:
-                    labels = self._labeller.label(piece.rows, source.name)
+                    labels = self._labeller.label(piece.rows, [f"{source.name}:{row.number}" for row in piece.rows])
                     writer.write(labels)
                     n_rows += len(labels)
                     n_errors += sum(label.error is not None for label in labels)

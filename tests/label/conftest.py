@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from archroute_edge.config import RoutingConfig
-from archroute_edge.label import Claims, Fields, Labeller, LabelFolder, LabelRun, find_inputs
+from archroute_edge.label import Claims, Fields, LabelFolder, Labeller, LabelRun, find_inputs
 from archroute_edge.routing import Router
 
 

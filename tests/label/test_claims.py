@@ -18,7 +18,13 @@ from archroute_edge.label._claims import ClaimLostError, claim_path
 from tests.label.conftest import names
 
 # Takes a claim, says so, and ends without giving it back.
-DIES = "import os, sys; from pathlib import Path; from archroute_edge.label import Claims; Claims().take(Path(sys.argv[1])); os._exit(9)"
+DIES = """
+import os, sys
+from pathlib import Path
+from archroute_edge.label import Claims
+Claims().take(Path(sys.argv[1]))
+os._exit(9)
+"""
 
 
 def die_with(output: Path) -> None:

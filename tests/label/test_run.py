@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from archroute_edge.config import RoutingConfig
+from archroute_edge.config import RoutingConfig, parse_config
 from archroute_edge.conversation import Messages
 from archroute_edge.decision import Decision
 from archroute_edge.errors import EngineError, LabelError
@@ -41,7 +41,10 @@ def test_a_label_is_the_decision_on_its_row(tmp_path: Path, encoder: Router) -> 
     alone = encoder.route_many(TEXTS, scores=True)
     for label, decision in zip((each for each in labels if "route" in each), alone, strict=True):
         expected = as_decided(decision)
-        assert {name: label.get(name) for name in expected} == {**expected, "confidence": pytest.approx(expected["confidence"])}
+        assert {name: label.get(name) for name in expected} == {
+            **expected,
+            "confidence": pytest.approx(decision.confidence, abs=1e-4),
+        }
         assert set(label.get("scores", ())) == set(decision.scores or ())
     wrong = [label for label in labels if "error" in label]
     assert wrong[0] == {"row": 71, "error": "line 71:1: not JSON: Expecting value (column 1)"}
@@ -177,8 +180,6 @@ def test_a_folder_is_of_one_run(tmp_path: Path) -> None:
 
 def test_weights_give_a_row_the_same_model_again(tmp_path: Path, encoder: Router) -> None:
     """Whoever labels it, and however often."""
-    from archroute_edge.config import parse_config
-
     routes = "\n".join(f"  - {{name: {name}, description: {name} things, models: [split]}}" for name in ("left", "right"))
     aliases = "model_aliases:\n  split:\n    targets: [{model: a/b, weight: 1}, {model: c/d, weight: 1}]\n"
     config: RoutingConfig = parse_config(f"default_model: split\nrouting_preferences:\n{routes}\n{aliases}")

@@ -1,0 +1,218 @@
+"""The same on a Ray cluster: Ray Data reads the files, shares out the rows, and keeps which are done.
+
+An actor holds a router. Ray starts as many as the cluster has room for, and calls again what a node that is lost had not
+finished. Its checkpoints name each row whose label is written, so that another run leaves those out.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from archroute_edge.config import RoutingConfig
+from archroute_edge.errors import ArchRouteError, LabelError, SettingsError
+from archroute_edge.label._files import InputFile
+from archroute_edge.label._labeller import Labeller
+from archroute_edge.label._rows import Fields, Row, read_rows
+from archroute_edge.label._run import Summary
+from archroute_edge.routing import Router
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BLOCK_BYTES: Final = 4 << 20
+"""Rows that one call gets, at most. A node that is lost costs about as much."""
+_READ_AT_ONCE: Final = 256
+_SIDE_CPUS: Final = 0.25
+"""What reading a file, or writing one, takes of a processor."""
+_KEY: Final = "key"
+_CHECKPOINTS: Final = "_ray_checkpoint"
+
+
+@dataclass(frozen=True)
+class RouterRecipe:
+    """What an actor makes its router from."""
+
+    config: RoutingConfig
+    settings: Mapping[str, Any]
+    scores: bool
+
+
+def label_on_ray(
+    address: str,
+    recipe: RouterRecipe,
+    inputs: Sequence[InputFile],
+    folder: Path,
+    fields: Fields,
+    *,
+    shows_progress: bool = False,
+) -> Summary:
+    """Label files on a running cluster. Their nodes need the inputs and the folder under the same names, and this package.
+
+    Args:
+        address: of the cluster; ``auto`` is the one that this machine belongs to.
+        recipe: the router of each actor. Its number of threads, one by default, is what an actor takes of the cluster.
+        inputs: the files.
+        folder: where the labels go, as files of Parquet. A row of them has the name of its file, too.
+        fields: what to read of a row.
+        shows_progress: whether Ray draws its bars on stderr.
+
+    Raises:
+        SettingsError: Ray is not installed, or there is no cluster.
+        LabelError: the cluster failed.
+    """
+    if find_spec("ray") is None:
+        raise SettingsError("--ray needs ray, which is not installed: pip install 'archroute-edge[ray]'")
+    import ray
+    from ray.data.checkpoint import CheckpointConfig
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+    except (ConnectionError, ValueError, RuntimeError) as exc:
+        raise SettingsError(f"--ray {address}: no Ray cluster there ({_shown(exc)}); start one with ray start --head") from exc
+    began = time.monotonic()
+    before = {path.name for path in folder.glob("*.parquet")}
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = shows_progress
+        context.target_max_block_size = _BLOCK_BYTES
+        checkpoints = str(folder.absolute() / _CHECKPOINTS)
+        context.checkpoint_config = CheckpointConfig(_KEY, checkpoints, delete_checkpoint_on_success=False)
+        threads = recipe.settings.get("threads") or 1
+        most = actors_for(ray.cluster_resources().get("CPU", 1.0), threads)
+        labels = ray.data.read_datasource(_datasource(inputs, fields), num_cpus=_SIDE_CPUS).map_batches(
+            RayLabeller,
+            fn_constructor_args=(recipe,),
+            batch_format="pyarrow",
+            batch_size=_READ_AT_ONCE,
+            num_cpus=threads,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
+        )
+        labels.write_parquet(str(folder.absolute()), ray_remote_args={"num_cpus": _SIDE_CPUS})
+    except (ray.exceptions.RayError, RuntimeError, OSError) as exc:
+        raise LabelError(f"Ray failed: {_shown(exc)}") from exc
+    finally:
+        ray.shutdown()
+    written = [path for path in folder.glob("*.parquet") if path.name not in before]
+    n_rows, n_errors = _count(written)
+    return Summary(files=len(inputs), rows=n_rows, errors=n_errors, seconds=time.monotonic() - began)
+
+
+def actors_for(n_cpus: float, threads: int) -> int:
+    """How many actors a cluster has room for, beside the tasks that read and write."""
+    return max(1, int((n_cpus - max(1.0, n_cpus / 10)) // threads))
+
+
+class RayLabeller:
+    """An actor: rows to labels, with a router of its own."""
+
+    def __init__(self, recipe: RouterRecipe) -> None:
+        settings = {**recipe.settings, "threads": recipe.settings.get("threads") or 1}
+        self._labeller = Labeller(Router(config=recipe.config, **settings), scores=recipe.scores)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The labels of a table of rows."""
+        import pyarrow as pa
+
+        found = batch.to_pylist()
+        rows = [
+            Row(each["row"], each["id"], None if each["messages"] is None else json.loads(each["messages"]), each["error"])
+            for each in found
+        ]
+        at_once = self._labeller.at_once
+        labels = [
+            label
+            for start in range(0, len(rows), at_once)
+            for label in self._labeller.label(
+                rows[start : start + at_once], [each[_KEY] for each in found[start : start + at_once]]
+            )
+        ]
+        values = [
+            {_KEY: each[_KEY], "file": each["file"], **label.to_dict(scores=self._labeller.scores)}
+            for each, label in zip(found, labels, strict=True)
+        ]
+        if self._labeller.scores:
+            values = [{**each, "scores": None if each["scores"] is None else [*each["scores"].items()]} for each in values]
+        return pa.Table.from_pylist(values, _label_schema(self._labeller.scores))
+
+
+def _label_schema(scores: bool) -> pa.Schema:
+    import pyarrow as pa
+
+    from archroute_edge.label._folder import label_schema
+
+    return pa.schema([(_KEY, pa.string()), ("file", pa.string()), *label_schema(pa.string(), scores)])
+
+
+def _datasource(inputs: Sequence[InputFile], fields: Fields) -> Any:
+    """The files as what Ray reads: a task each, on whichever node."""
+    from ray.data import Datasource, ReadTask
+    from ray.data.block import BlockMetadata
+
+    class Conversations(Datasource):  # type: ignore[misc]
+        def estimate_inmemory_data_size(self) -> int:
+            return sum(each.size for each in inputs)
+
+        def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+            return [
+                ReadTask(
+                    lambda file=each: read_tables(file, fields),
+                    BlockMetadata(num_rows=None, size_bytes=each.size, input_files=(str(each.path),), exec_stats=None),
+                )
+                for each in inputs
+            ]
+
+    return Conversations()
+
+
+def read_tables(file: InputFile, fields: Fields) -> Iterator[pa.Table]:
+    """The rows of a file as tables. A file that cannot be read is a row 0 with an error, as the rest goes on."""
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [(_KEY, pa.string()), ("file", pa.string()), ("row", pa.int64())]
+        + [(name, pa.string()) for name in ("id", "messages", "error")]
+    )
+
+    def table(rows: Sequence[Row]) -> pa.Table:
+        values = [
+            {
+                _KEY: f"{file.name}:{row.number}",
+                "file": file.name,
+                "row": row.number,
+                "id": row.id if row.id is None or isinstance(row.id, str) else json.dumps(row.id, default=str),
+                "messages": None if row.messages is None else json.dumps(row.messages, default=str),
+                "error": row.error,
+            }
+            for row in rows
+        ]
+        return pa.Table.from_pylist(values, schema)
+
+    try:
+        for piece in read_rows(file.path, fields, is_parquet=file.is_parquet, at_once=_READ_AT_ONCE):
+            yield table(piece.rows)
+    except ArchRouteError as exc:
+        yield table([Row(0, error=str(exc))])
+
+
+def _count(written: Sequence[Path]) -> tuple[int, int]:
+    """The rows in files of labels, and those that have an error."""
+    import pyarrow.parquet as pq
+
+    n_rows = n_errors = 0
+    for path in written:
+        errors = pq.read_table(path, columns=["error"])["error"]
+        n_rows += len(errors)
+        n_errors += len(errors) - errors.null_count
+    return n_rows, n_errors
+
+
+def _shown(exc: BaseException) -> str:
+    # Ray's messages have the traces of processes in front, and the cause at their end.
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(exc).__name__
