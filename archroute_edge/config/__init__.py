@@ -3,8 +3,8 @@
 :func:`load_config` reads a file, :func:`parse_config` a text; an error is a :class:`~archroute_edge.errors.ConfigError` with
 file and line. What programs send as JSON is read by the same reader (:class:`Node`, :class:`Keys`).
 
-Used by: ``prompts``, ``models``, ``deciders``, ``targets``, ``routing``, ``evaluation``, ``gateway``, ``server`` and its
-rooms, and ``cli``. Other rooms import only the names below; modules with an underscore belong to this room.
+Used by: ``prompts``, ``models``, ``deciders``, ``targets``, ``routing``, ``label``, ``evaluation``, ``gateway``, ``server`` and
+its rooms, and ``cli``. Other rooms import only the names below; modules with an underscore belong to this room.
 """
 
 from __future__ import annotations

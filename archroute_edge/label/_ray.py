@@ -83,8 +83,12 @@ def label_on_ray(
         context.target_max_block_size = _BLOCK_BYTES
         checkpoints = str(folder.absolute() / _CHECKPOINTS)
         context.checkpoint_config = CheckpointConfig(_KEY, checkpoints, delete_checkpoint_on_success=False)
-        threads = recipe.settings.get("threads") or 1
-        most = actors_for(ray.cluster_resources().get("CPU", 1.0), threads)
+        n_cpus, threads = ray.cluster_resources().get("CPU", 0.0), recipe.settings.get("threads") or 1
+        most = actors_for(n_cpus, threads)
+        if most < 1:
+            raise SettingsError(f"--ray {address}: the cluster has {n_cpus:g} CPUs, and labelling needs {threads + 2}")
+        # Each leaves out rows that are labelled already, and takes a processor.
+        context.checkpoint_config.checkpoint_actor_pool_max_size = max(1, int(n_cpus // 20))
         labels = ray.data.read_datasource(_datasource(inputs, fields), num_cpus=_SIDE_CPUS).map_batches(
             RayLabeller,
             fn_constructor_args=(recipe,),
@@ -104,8 +108,11 @@ def label_on_ray(
 
 
 def actors_for(n_cpus: float, threads: int) -> int:
-    """How many actors a cluster has room for, beside the tasks that read and write."""
-    return max(1, int((n_cpus - max(1.0, n_cpus / 10)) // threads))
+    """How many actors a cluster has room for, beside those that read checkpoints, and the tasks that read and write.
+
+    Ray places actors first, and would wait for ever for a processor that is left to read with.
+    """
+    return int((n_cpus - 1 - max(1.0, n_cpus / 10)) // threads)
 
 
 class RayLabeller:

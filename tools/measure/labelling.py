@@ -1,0 +1,177 @@
+"""``archroute label`` at scale: killed on the way and started again, and on a Ray cluster that loses a node.
+
+    python -m tools.measure.labelling kills --rows 100000 --processes 2 --kills 5
+    python -m tools.measure.labelling ray --rows 6000
+
+Conversations are the shipped cases with a number in the last message. Prints what was found as JSON, and fails if a row was
+lost, is there twice, or has another label than in a run that nothing disturbed. ``ray`` needs the extra of that name. It starts
+three nodes on this machine and kills one after the first labels; in a second run it kills the run itself, and starts it again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.conversation import read_messages
+from archroute_edge.evaluation import shipped_cases
+
+_MODEL: Final = ("--model", "mini", "--threads", "1", "--json")
+_N_NODES: Final = 3
+_SAME: Final = 1e-3
+"""Between two confidences: rows may be evaluated beside others on Ray."""
+
+
+@click.group()
+def main() -> None:
+    """See the module."""
+
+
+@main.command()
+@click.option("--rows", "n_rows", default=100_000, show_default=True)
+@click.option("--files", "n_files", default=50, show_default=True)
+@click.option("--processes", "n_processes", default=2, show_default=True)
+@click.option("--kills", "n_kills", default=5, show_default=True)
+def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int) -> None:
+    """Label with several processes; then the same, all of them killed on the way again and again."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        ids = write_conversations(folder / "logs", n_rows, n_files)
+        began = time.monotonic()
+        for child in [start(folder, "whole") for _ in range(n_processes)]:
+            finish(child)
+        seconds = time.monotonic() - began
+        rng = random.Random(0)
+        with ProgressLine() as progress:
+            for number in range(n_kills):
+                children = [start(folder, "killed") for _ in range(n_processes)]
+                # Somewhere in the next part of the whole, in the middle of a file as a rule.
+                time.sleep(seconds / (n_kills + 1) * rng.uniform(0.5, 1.0))
+                for child in children:
+                    child.send_signal(signal.SIGKILL)
+                    child.wait()
+                progress("killed", number + 1, n_kills)
+        left = len([*(folder / "killed").glob("*.jsonl")])
+        for child in [start(folder, "killed") for _ in range(n_processes)]:
+            finish(child)
+        check(folder, ids, lines_of(folder / "whole"), lines_of(folder / "killed"))
+        rate = round(n_rows / seconds, 1)
+        found = {"rows": n_rows, "processes": n_processes, "seconds": round(seconds, 1), "rows_per_second": rate}
+        click.echo(json.dumps({**found, "kills": n_kills, "files_before_the_last_run": left, "lost": 0, "twice": 0}))
+
+
+@main.command()
+@click.option("--rows", "n_rows", default=6000, show_default=True)
+@click.option("--files", "n_files", default=12, show_default=True)
+def ray(n_rows: int, n_files: int) -> None:
+    """Label on a cluster, and kill a node, and then the run itself."""
+    from ray.cluster_utils import Cluster
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        ids = write_conversations(folder / "logs", n_rows, n_files)
+        finish(start(folder, "whole"))
+        whole = [*lines_of(folder / "whole")]
+        node = {"num_cpus": 2, "object_store_memory": 100_000_000}
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        try:
+            nodes = [cluster.add_node(**node) for _ in range(_N_NODES - 1)]
+            on_ray = ("--ray", cluster.address)
+            child = start(folder, "node", on_ray)
+            wait_for_labels(child, folder / "node")
+            cluster.remove_node(nodes[0], allow_graceful=False)
+            finish(child)
+            check(folder, ids, whole, tables_of(folder / "node"))
+            child = start(folder, "run", on_ray)
+            n_before = wait_for_labels(child, folder / "run")
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            resumed = finish(start(folder, "run", on_ray))
+            check(folder, ids, whole, tables_of(folder / "run"))
+        finally:
+            cluster.shutdown()
+        found = {"rows": n_rows, "nodes": _N_NODES, "node_killed": True, "run_killed": True, "lost": 0, "twice": 0}
+        click.echo(json.dumps({**found, "files_before_the_kill": n_before, "rows_of_the_last_run": resumed["rows"]}))
+
+
+def write_conversations(folder: Path, n_rows: int, n_files: int) -> list[str]:
+    """Files of conversations; their ids."""
+    folder.mkdir(parents=True)
+    cases = itertools.cycle([[*read_messages(case.messages)] for case in shipped_cases()])
+    ids = []
+    for number in range(n_files):
+        with (folder / f"{number:04}.jsonl").open("w", encoding="utf-8") as file:
+            for row in range(number * n_rows // n_files, (number + 1) * n_rows // n_files):
+                messages = [{"role": turn.role, "content": turn.content} for turn in next(cases)]
+                messages[-1]["content"] += f" ({row})"
+                ids.append(str(row))
+                file.write(json.dumps({"id": ids[-1], "messages": messages}) + "\n")
+    return ids
+
+
+def start(folder: Path, name: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Label the conversations into a folder of that name."""
+    command = [sys.executable, "-m", "archroute_edge.cli", "label", str(folder / "logs"), "-o", str(folder / name), *_MODEL]
+    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def finish(child: subprocess.Popen[str]) -> dict[str, Any]:
+    """The summary of a run, when it is there."""
+    out, _ = child.communicate()
+    if child.returncode:
+        raise click.ClickException(f"archroute label ended with {child.returncode}: {out}")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def wait_for_labels(child: subprocess.Popen[str], folder: Path) -> int:
+    """Wait until a run on Ray has written labels; how many files of them."""
+    while child.poll() is None:
+        if n_files := len([*folder.glob("*.parquet")]):
+            return n_files
+        time.sleep(0.05)
+    raise click.ClickException("the run ended before it could be disturbed; give it more --rows")
+
+
+def lines_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """Labels in JSON lines."""
+    for path in sorted(folder.glob("*.jsonl")):
+        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
+
+
+def tables_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """Labels in Parquet."""
+    import pyarrow.parquet as pq
+
+    for path in folder.glob("*.parquet"):
+        yield from pq.read_table(path).to_pylist()
+
+
+def check(folder: Path, ids: Sequence[str], whole: Iterable[dict[str, Any]], found: Iterable[dict[str, Any]]) -> None:
+    """Compare labels with those of the run that nothing disturbed."""
+    expected = {label["id"]: label for label in whole}
+    labels = [*found]
+    there = [label["id"] for label in labels]
+    if sorted(there) != sorted(ids) or expected.keys() != {*ids}:
+        n_twice = len(there) - len({*there})
+        raise click.ClickException(f"{folder}: {len({*ids} - {*there})} rows lost, {n_twice} there twice")
+    for label in labels:
+        other = expected[label["id"]]
+        if label["route"] != other["route"] or abs(label["confidence"] - other["confidence"]) > _SAME:
+            raise click.ClickException(f"row {label['id']}: {label} is not {other}")
+
+
+if __name__ == "__main__":
+    main()
