@@ -38,11 +38,11 @@ _OTHERWISE = ("threads", "prefix_cache", "model", "calibration", "prompt_format"
     cls=Command,
     epilog=examples(
         "archroute label logs/ -o labels/ --config routes.yaml",
-        "archroute label 'logs/2026-*/*.parquet' -o labels/ --field request.messages --scores",
+        "archroute label 'logs/2026-*/*.parquet' -o labels/ --field chat --scores",
         "archroute label logs/ -o labels/ --ray=auto",
     ),
 )
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", nargs=-1, required=True)
 @option("--output", "-o", metavar="FOLDER", required=True, help="Folder of the labels; a file for each input file.")
 @option("--field", metavar="NAME", default="messages", help="Field or column of the conversation; A.B is B inside A.")
 @option("--id", "id_field", metavar="NAME", default="id", help="Field or column that names a row; copied to its label.")
@@ -84,7 +84,7 @@ def label(
 ) -> None:
     """Label files of conversations with their routes.
 
-    INPUT is a file of JSON lines (.jsonl, .ndjson) or Parquet (.parquet), a folder of them, or a pattern. The labels of a
+    INPUTS are files of JSON lines (.jsonl, .ndjson) or Parquet (.parquet), folders of them, or patterns. The labels of a
     file appear whole or not at all: a stopped run goes on where it was, and several machines share the files if they share
     the folder. The exit status is 1 if a row could not be decided or a file not be read.
     """

@@ -67,7 +67,7 @@ def test_another_configuration_needs_another_folder(
     [
         (("nowhere", "-o", "x"), "nowhere: no such file or folder"),
         (("nowhere",), "Missing option '--output'"),
-        (("-o", "x"), "Missing argument 'INPUT...'"),
+        (("-o", "x"), "Missing argument 'INPUTS...'"),
         (("nowhere", "-o", "x", "--takeover", "0"), "0.0 is not in the range"),
         (("nowhere", "-o", "x", "--takeover", "9", "--ray"), "--takeover is about files that machines share without --ray"),
     ],
@@ -95,7 +95,7 @@ EVERY_ROW = [f"{number}-{row}" for number in range(4) for row in range(N_ROWS)]
 def test_killed_again_and_again(tried_kernels: None, process: Process, logs: str, routes: str, labels: Path) -> None:
     """No row is lost, and none is there twice, whenever the process is killed."""
     command = ("label", logs, "-o", str(labels), "--config", routes, "--model", "tiny", "--threads", "1")
-    for signum in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
+    for signum in (signal.SIGKILL, signal.SIGTERM):
         started = names(labels) if labels.exists() else set()
         child = subprocess.Popen(
             [*PROGRAM, *command],
@@ -107,7 +107,7 @@ def test_killed_again_and_again(tried_kernels: None, process: Process, logs: str
         # In the middle of a file: it has a claim of its own.
         while not (labels.exists() and any(".partial" in name for name in names(labels) - started)):
             assert time.monotonic() < until and child.poll() is None
-            time.sleep(0.01)
+            time.sleep(0.02)
         child.send_signal(signum)
         child.wait()
         for path in labels.glob("*.jsonl"):
