@@ -116,7 +116,7 @@ def label(
                 on_wait=waits,
             ).label_all()
     for problem in summary.unreadable:
-        click.echo(f"archroute: {problem}", err=True)
+        click.echo(f"archroute: {' '.join(problem.split())}", err=True)
     click.echo(json.dumps(summary.to_dict()) if as_json else summarise(summary))
     ctx.exit(1 if summary.errors or summary.unreadable else 0)
 

@@ -139,7 +139,7 @@ def test_what_others_label_is_waited_for(tmp_path: Path, encoder: Router) -> Non
         first.give_back()
         second.give_back()
 
-    run = make_run(encoder, tmp_path / "logs", output, takeover_s=0.5, on_wait=finish)
+    run = make_run(encoder, tmp_path / "logs", output, on_wait=finish)
     summary = run.label_all()
     assert waits == [2]
     assert (summary.files, summary.files_by_others, summary.rows) == (2, 1, 2)
