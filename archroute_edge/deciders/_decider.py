@@ -99,6 +99,21 @@ class Decider(ABC):
         """The verdict on one conversation, as :meth:`decide_many` gives it."""
         return self.decide_many(table, [turns], scores=scores, keep=keep, cancellation=cancellation)[0]
 
+    def decide_by_tables(
+        self,
+        tables: Sequence[RouteTable],
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> list[Verdict]:
+        """The verdicts on one conversation by several tables, in their order: at least the first, or more in one turn.
+
+        A prompt has its routes before the conversation, so a language model reads the conversation again for each table.
+        """
+        return [self.decide(tables[0], turns, scores=scores, keep=keep, cancellation=cancellation)]
+
     @abstractmethod
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
         """Work out ahead of time what a decision on ``table``, or on a conversation that ends in ``turns``, begins with.
