@@ -223,9 +223,14 @@ def _read_state(node: Node) -> Conversation:
     if node.kind not in ("text", "a list", "a mapping"):
         raise node.wrong("text, a list or a mapping")
     value = node.content
-    if isinstance(value, list) and value and all(isinstance(each, dict) and each.get("role") in _ROLES for each in value):
+    if isinstance(value, list) and value and all(map(_is_message, value)):
         return _messages(value, node)
     return read_messages(_last_message(value) if isinstance(value, str) else plain_text(value))
+
+
+def _is_message(value: Any) -> bool:
+    role = value.get("role") if isinstance(value, dict) else None
+    return isinstance(role, str) and role in _ROLES
 
 
 def _read_input(node: Node) -> Conversation:
@@ -273,7 +278,8 @@ def _last_message(state: str) -> Any:
         return state
     before, _, message = state.rpartition(last)
     _, _, recent = before.partition(_LITELLM_BLOCKS[1])
-    lines = re.split(r"\n(?=\[\d+\] )", recent.partition(_LITELLM_BLOCKS[2])[0]) if recent else []
+    recent = recent.partition(_LITELLM_BLOCKS[2])[0].removesuffix("\n")
+    lines = re.split(r"\n(?=\[\d+\] )", recent)
     turns = [found for found in map(_LITELLM_TURN.fullmatch, lines) if found is not None]
     earlier = [{"role": found[1] or "user", "content": found[2]} for found in turns]
     return [*earlier, {"role": "user", "content": message}]

@@ -165,7 +165,7 @@ async def _decide(serving: Serving, request: Request, asked: Asked) -> list[Deci
     if not tables:
         return []
     caller, deadline = caller_of(request, None), serving.settings.deadline
-    future = serving.service.submit_by_tables(asked.conversation, tables, scores=True, deadline=deadline, caller=caller)
+    future = serving.service.submit_by_tables(asked.conversation, tables=tables, scores=True, deadline=deadline, caller=caller)
     decisions = await serving.wait(request, future)
     for decision in decisions:
         serving.metrics.decided(decision, is_inline=True)

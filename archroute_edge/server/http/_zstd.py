@@ -25,7 +25,7 @@ def decompressed(raw: bytes, limit: int) -> bytes:
 
     decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
     try:
-        body = decoder.decompress(raw, max_length=limit + 1)
+        body: bytes = decoder.decompress(raw, max_length=limit + 1)
     except zstd.ZstdError as exc:
         raise _not_whole("no zstd that this server can decompress") from exc
     if len(body) > limit:
