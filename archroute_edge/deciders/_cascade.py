@@ -175,18 +175,25 @@ class CascadeDecider(Decider):
         self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
     ) -> Verdict | None:
         """The encoder's verdict."""
+        return self.stand_in_by_tables([table], turns, scores=scores, time_limit=time_limit)[0]
+
+    def stand_in_by_tables(
+        self, tables: Sequence[RouteTable], turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
+    ) -> Sequence[Verdict | None]:
+        """The encoder's verdicts: all of them, or none."""
+        none = [None] * len(tables)
         wanted = scores or self._calibration is not None
         if not self._encoder_is_used.acquire(timeout=-1 if time_limit is None else max(0.0, time_limit)):
-            return None
+            return none
         try:
             with suppress(DecisionCancelledError), Cancellation().until(time_limit) as limit:
-                verdict = self._encoder.decide(table, turns, scores=wanted, keep=False, cancellation=limit)
-                return replace(self._calibrated(verdict, scores), reason="deadline")
+                found = self._encoder.decide_by_tables(tables, turns, scores=wanted, keep=False, cancellation=limit)
+                return [replace(self._calibrated(verdict, scores), reason="deadline") for verdict in found]
         except UnfinishedError:
             pass
         finally:
             self._encoder_is_used.release()
-        return None
+        return none
 
     def check_table(self, table: RouteTable) -> None:
         """Ask the language model, if it has been needed before."""

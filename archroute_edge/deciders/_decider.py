@@ -127,6 +127,12 @@ class Decider(ABC):
         """A quick answer, if there is one within ``time_limit`` seconds. From any thread, also during a decision."""
         return None
 
+    def stand_in_by_tables(
+        self, tables: Sequence[RouteTable], turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
+    ) -> Sequence[Verdict | None]:
+        """As :meth:`stand_in`, by several tables within the one time limit."""
+        return [self.stand_in(table, turns, scores=scores, time_limit=time_limit) for table in tables]
+
     def check_table(self, _table: RouteTable) -> None:
         """Make sure that decisions on a table can be made. From any thread.
 

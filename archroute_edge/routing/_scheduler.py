@@ -369,10 +369,10 @@ class Scheduler:
         verdicts: list[Verdict | None] = list(question.verdicts)
         if question.found is not None and not question.tables:
             verdicts.append(question.found)
-        for table in tables[len(verdicts) :]:
+        if left := tables[len(verdicts) :]:
             left_s = question.ends_in() + _STAND_IN_S
             with self._evaluators.one_more():
-                verdicts.append(self.decider.stand_in(table, turns, scores=question.scores, time_limit=left_s))
+                verdicts += self.decider.stand_in_by_tables(left, turns, scores=question.scores, time_limit=left_s)
         took_s = sum(each.timings.total_ms for each in verdicts if each is not None) / 1000
         question.waited_s = time.monotonic() - question.started - took_s
         return question.result(verdicts)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from archroute_edge import OTHER, Route, Router, RouteTable
+from archroute_edge.conversation import Turn
 from archroute_edge.errors import SettingsError
 from archroute_edge.routing import RoutingService
 from archroute_edge.routing._scheduler import Scheduler
@@ -125,3 +126,14 @@ def test_it_counts_the_texts_of_all_its_tables() -> None:
     """What waits is bounded in bytes."""
     large = RouteTable([Route("a", "x" * 100_000)])
     assert ask("many", large, tables=[large] * 5, keep=False).n_bytes > 500_000
+
+
+def test_at_its_deadline_a_cascade_has_its_encoders_answers(random_encoder: Path, random_model: Path) -> None:
+    model = f"{random_encoder}+{random_model}"
+    with Router(TABLES[0], model=model, prefix_cache=False, threads=1, switch_over=1.0) as router:
+        for table in TABLES:
+            router.warm(routes=table)
+        found = router.decider.stand_in_by_tables(TABLES, [Turn("user", MESSAGE)], scores=True)
+        assert [each and each.decided_by for each in found] == [random_encoder.name] * 3
+        assert [each and each.reason for each in found] == ["deadline"] * 3
+        assert list(router.decider.stand_in_by_tables(TABLES, [Turn("user", MESSAGE)], time_limit=0.0)) == [None] * 3

@@ -7,7 +7,7 @@ import pytest
 import typesafe_sdk
 from typesafe_sdk import Choice, Noul, TypeSafeClient
 
-from tests.server.test_decision_protocols import BUG, CHOICES, OPTIONS
+from tests.server.test_decision_protocols import BUG, OPTIONS
 from tools.measure.server_process import ServerProcess
 
 KEY = "none"
@@ -48,7 +48,12 @@ def test_openai_asks_it_as_its_own(server: ServerProcess) -> None:
             model="gpt-6-luna",
             input=[{"role": "user", "content": BUG}],
             questions=[
-                {"type": "choice", "name": "route", "instructions": "Which route?", "choices": CHOICES},  # type: ignore[list-item]
+                {
+                    "type": "choice",
+                    "name": "route",
+                    "instructions": "Which route?",
+                    "choices": [{"value": name, "description": text} for name, text in OPTIONS.items()],
+                },
                 {"type": "choice", "instructions": "Is it code?", "choices": [{"value": True}, {"value": False}]},
             ],
         )

@@ -105,7 +105,7 @@ def test_values_are_told_apart(mini: Client) -> None:
 
 
 def test_any_length_of_labels(mini: Client, client: Client) -> None:
-    label = "Identifying and fixing errors in code " * 100
+    label = "Identifying and fixing errors in code " * 30
     for each in (mini, client):
         assert set(one(each, {label: None, label + "of tests": None})["probabilities"]) == {label, label + "of tests"}
     entry = mini.app.recent.look().entries[-1]
@@ -118,12 +118,18 @@ def test_a_state_may_be_anything(mini: Client) -> None:
         "\nRecent conversation (context only, do not classify these):\n[1] user: hello\n[2] assistant: hi\nthere\n"
         f"\nConversation so far: ~3 tokens across the request\n\nClassify this message:\n{BUG}"
     )
-    for state in (chat, litellm, {"subject": "a bug", "text": BUG}, [BUG, 7, None, {"a": [True]}]):
+    anything: list[Any] = [chat, litellm, {"subject": "a bug", "text": BUG}, [BUG, 7, None, {"a": [True]}]]
+    for state in anything:
         assert one(mini, OPTIONS, state)["choice"] == "bug_fixing"
     mini.app.serving.settings = ServerSettings(keep_content=True)
     taken: list[Any] = []
     mini.app.serving.entries.hang(Taker(taken))
-    for state in (litellm, [{"role": "user", "content": [{"type": "input_json", "data": {"text": BUG}}]}], {"a": {"b": BUG}}):
+    states: list[Any] = [
+        litellm,
+        [{"role": "user", "content": [{"type": "input_json", "data": {"text": BUG}}]}],
+        {"a": {"b": BUG}},
+    ]
+    for state in states:
         one(mini, OPTIONS, state)
     texts = [[turn["content"] for turn in json.loads(entry.content.request)["messages"]] for entry in taken]
     assert texts == [["hello", "hi\nthere", BUG], [f"text: {BUG}"], [f"a: b: {BUG}"]]
@@ -205,7 +211,7 @@ def test_bodies_may_be_compressed(mini: Client) -> None:
 
 def test_a_few_bytes_that_stand_for_gigabytes_are_refused(app_over: App, mini: Client) -> None:
     """By their decompressed size, and where decoding takes a window of more than 8 MiB."""
-    bomb = zstd.compress(b" " * (1 << 28))
+    bomb = zstd.compress(b" " * (1 << 25))
     assert len(bomb) < 1 << 16
     answer = compressed(mini, bomb)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
@@ -224,12 +230,12 @@ def test_what_bodies_are_decompressed_to_is_bounded_together(mini: Client, stuck
         transport = httpx.ASGITransport(client.app.asgi)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as session:
             headers = {"Content-Type": "application/json", "Content-Encoding": "zstd"}
-            sent = [session.post("/v1/systemone", content=body, headers=headers) for _ in range(40)]
+            sent = [session.post("/v1/systemone", content=body, headers=headers) for _ in range(20)]
             return [answer.status_code for answer in await asyncio.gather(*sent)]
 
     statuses = asyncio.run(ask())
     assert set(statuses) == {429, 503}
-    assert 10 < statuses.count(503) < 20
+    assert 10 < statuses.count(503) < 18
 
 
 def test_at_the_deadline_there_is_no_made_up_answer(app_over: App, service: RoutingService) -> None:
@@ -245,7 +251,7 @@ def test_the_models_are_listed_for_its_clients(mini: Client) -> None:
 
 def made_up(draw: random.Random) -> tuple[str, bytes, str]:
     """A body that is nearly right: a sound one in which some values are others, or whose bytes are damaged."""
-    odd = [
+    odd: list[Any] = [
         None,
         7,
         -1.5e308,

@@ -50,10 +50,12 @@ def wilson(part: int, whole: int) -> list[float]:
     ]
 
 
-def measure(model: str, cases: list[Case], shuffles: int, seed: int, progress: ProgressLine) -> dict[str, Any]:
+def measure(
+    model: str, cases: list[Case], shuffles: int, seed: int, threads: int | None, progress: ProgressLine
+) -> dict[str, Any]:
     """The changes of one model's answers."""
     moves, changed = [], 0
-    with Router(largest_table(cases), model=model, prefix_cache=False) as router:
+    with Router(largest_table(cases), model=model, threads=threads, prefix_cache=False) as router:
         total = len(cases) * (1 + shuffles)
         before = {}
         for number, case in enumerate(cases):
@@ -85,11 +87,12 @@ def measure(model: str, cases: list[Case], shuffles: int, seed: int, progress: P
 @click.option("--limit", type=click.IntRange(min=1), help="The first cases alone.")
 @click.option("--shuffles", type=click.IntRange(min=1), default=1, show_default=True, help="Other orders of each table.")
 @click.option("--seed", default=0, show_default=True, help="Of the orders.")
-def main(models: tuple[str, ...], path: Path | None, limit: int | None, shuffles: int, seed: int) -> None:
+@click.option("--threads", type=click.IntRange(min=1), help="As for archroute route.")
+def main(models: tuple[str, ...], path: Path | None, limit: int | None, shuffles: int, seed: int, threads: int | None) -> None:
     """Decide on cases whose routes are shuffled and print how many answers change, as JSON."""
     cases = (shipped_cases() if path is None else read_cases(path))[:limit]
     with ProgressLine() as progress:
-        found = [measure(model, cases, shuffles, seed, progress) for model in models]
+        found = [measure(model, cases, shuffles, seed, threads, progress) for model in models]
     print(json.dumps(found, indent=2))
 
 
