@@ -85,8 +85,10 @@ ENDPOINTS = {
     "POST /routing/v1/messages",
     "POST /routing/v1/responses",
     "POST /v1/chat/completions",
+    "POST /v1/decisions",
     "POST /v1/route",
     "POST /v1/route/batch",
+    "POST /v1/systemone",
     "POST /v1/warm",
 }
 

@@ -70,17 +70,48 @@ class CascadeDecider(Decider):
             found = self._encoder.decide_many(
                 table, conversations, scores=scores or self._calibration is not None, keep=keep, cancellation=cancellation
             )
+        return self._complete(found, [(table, turns) for turns in conversations], scores, keep, cancellation)
+
+    def decide_by_tables(
+        self,
+        tables: Sequence[RouteTable],
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> list[Verdict]:
+        """As :meth:`Decider.decide_by_tables` says; the language model is asked by those of which the encoder is unsure.
+
+        Raises:
+            ModelError: the language model is needed and cannot be loaded.
+        """
+        cancellation = cancellation or Cancellation()
+        with self._encoder_is_used:
+            found = self._encoder.decide_by_tables(
+                tables, turns, scores=scores or self._calibration is not None, keep=keep, cancellation=cancellation
+            )
+        return self._complete(found, [(table, turns) for table in tables], scores, keep, cancellation)
+
+    def _complete(
+        self,
+        found: Sequence[Verdict],
+        asked: Sequence[tuple[RouteTable, Sequence[Turn]]],
+        scores: bool,
+        keep: bool,
+        cancellation: Cancellation,
+    ) -> list[Verdict]:
+        """The encoder's verdicts, those that it is unsure of replaced by the language model's."""
         verdicts = [self._calibrated(verdict, scores) for verdict in found]
         unsure = [index for index, verdict in enumerate(verdicts) if verdict.confidence < self.switch_over]
-        return self._ask_second(verdicts, unsure, time.perf_counter(), table, conversations, scores, keep, cancellation)
+        return self._ask_second(verdicts, unsure, time.perf_counter(), asked, scores, keep, cancellation)
 
     def _ask_second(
         self,
         verdicts: list[Verdict],
         unsure: list[int],
         began: float,
-        table: RouteTable,
-        conversations: Sequence[Sequence[Turn]],
+        asked: Sequence[tuple[RouteTable, Sequence[Turn]]],
         scores: bool,
         keep: bool,
         cancellation: Cancellation,
@@ -88,11 +119,11 @@ class CascadeDecider(Decider):
         """``verdicts``, those that are ``unsure`` replaced by the language model's, with what both took."""
         for number, index in enumerate(unsure):
             first = verdicts[index]
-            resume = partial(self._ask_second, verdicts, unsure[number:], began, table, conversations, scores, keep)
+            resume = partial(self._ask_second, verdicts, unsure[number:], began, asked, scores, keep)
             if number and cancellation.gives_way:
                 raise UnfinishedError(None, resume=resume)
             try:
-                second = self._second_of(table, conversations[index], scores, keep, cancellation)
+                second = self._second_of(*asked[index], scores, keep, cancellation)
             except UnfinishedError as exc:
                 # The encoder can decide on this table without it.
                 work = exc.work and replace(exc.work, table=None)
@@ -144,18 +175,25 @@ class CascadeDecider(Decider):
         self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
     ) -> Verdict | None:
         """The encoder's verdict."""
+        return self.stand_in_by_tables([table], turns, scores=scores, time_limit=time_limit)[0]
+
+    def stand_in_by_tables(
+        self, tables: Sequence[RouteTable], turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
+    ) -> Sequence[Verdict | None]:
+        """The encoder's verdicts: all of them, or none."""
+        none = [None] * len(tables)
         wanted = scores or self._calibration is not None
         if not self._encoder_is_used.acquire(timeout=-1 if time_limit is None else max(0.0, time_limit)):
-            return None
+            return none
         try:
             with suppress(DecisionCancelledError), Cancellation().until(time_limit) as limit:
-                verdict = self._encoder.decide(table, turns, scores=wanted, keep=False, cancellation=limit)
-                return replace(self._calibrated(verdict, scores), reason="deadline")
+                found = self._encoder.decide_by_tables(tables, turns, scores=wanted, keep=False, cancellation=limit)
+                return [replace(self._calibrated(verdict, scores), reason="deadline") for verdict in found]
         except UnfinishedError:
             pass
         finally:
             self._encoder_is_used.release()
-        return None
+        return none
 
     def check_table(self, table: RouteTable) -> None:
         """Ask the language model, if it has been needed before."""

@@ -99,6 +99,21 @@ class Decider(ABC):
         """The verdict on one conversation, as :meth:`decide_many` gives it."""
         return self.decide_many(table, [turns], scores=scores, keep=keep, cancellation=cancellation)[0]
 
+    def decide_by_tables(
+        self,
+        tables: Sequence[RouteTable],
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> list[Verdict]:
+        """The verdicts on one conversation by several tables, in their order: at least the first, or more in one turn.
+
+        A prompt has its routes before the conversation, so a language model reads the conversation again for each table.
+        """
+        return [self.decide(tables[0], turns, scores=scores, keep=keep, cancellation=cancellation)]
+
     @abstractmethod
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
         """Work out ahead of time what a decision on ``table``, or on a conversation that ends in ``turns``, begins with.
@@ -111,6 +126,12 @@ class Decider(ABC):
     ) -> Verdict | None:
         """A quick answer, if there is one within ``time_limit`` seconds. From any thread, also during a decision."""
         return None
+
+    def stand_in_by_tables(
+        self, tables: Sequence[RouteTable], turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
+    ) -> Sequence[Verdict | None]:
+        """As :meth:`stand_in`, by several tables within the one time limit."""
+        return [self.stand_in(table, turns, scores=scores, time_limit=time_limit) for table in tables]
 
     def check_table(self, _table: RouteTable) -> None:
         """Make sure that decisions on a table can be made. From any thread.

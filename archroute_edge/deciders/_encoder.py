@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.conversation import Turn
+from archroute_edge.conversation import TrimmedConversation, Turn
 from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
 from archroute_edge.deciders._encoder_model import (
     TEXT_FORMAT,
@@ -102,8 +102,7 @@ class EncoderDecider(Decider):
     ) -> list[Verdict]:
         """As :meth:`Decider.decide_many` says; short conversations share an evaluation."""
         cancellation = cancellation or Cancellation()
-        if cancellation.has_deadline and not self._routes.is_known(table):
-            raise UnfinishedError(Work(table, lambda flag: self._routes.of(table, keep=keep, cancellation=flag), table))
+        self._check_known(table, keep, cancellation)
         started = time.perf_counter()
         windows = [conversation_window(turns) for turns in conversations]
         encoded = [self._engine.encode(window_text(window)) for window in windows]
@@ -112,8 +111,6 @@ class EncoderDecider(Decider):
         vectors = self._engine.embed(encoded, cancellation)
         evaluated = time.perf_counter()
         probabilities = self._probabilities(vectors, routes)
-        best = probabilities.argmax(axis=1)
-        names = (*table.names, OTHER)
         ended = time.perf_counter()
         # What was done for all of them together is shared out, so that sums over a batch are right.
         spans = (ended - started, 0.0, written - started, evaluated - written, ended - evaluated)
@@ -126,22 +123,76 @@ class EncoderDecider(Decider):
             n_reused = 0 if computed_routes else routes.n_tokens
             # A batch's evaluations are counted where they begin.
             n_own = (n_evaluations if number == 0 else 0) + (n_route_evaluations if computed_routes else 0)
-            row = probabilities[number]
-            verdicts.append(
-                Verdict(
-                    route=names[best[number]],
-                    confidence=float(row[best[number]]),
-                    scores=dict(zip(names, row.tolist(), strict=True)) if scores else None,
-                    tokens=TokenCounts(n_prompt, n_reused, n_prompt - n_reused, 0, n_own),
-                    timings=timings,
-                    dropped_turns=window.dropped,
-                    # The one text is what is cut, whichever turn of it that falls on.
-                    cut_turns=max(window.cut, int(text.cut)),
-                    decided_by=self.name,
-                    prompt_format=None,
-                )
-            )
+            tokens = TokenCounts(n_prompt, n_reused, n_prompt - n_reused, 0, n_own)
+            verdicts.append(self._verdict(table, probabilities[number], scores, tokens, timings, text, window))
         return verdicts
+
+    def decide_by_tables(
+        self,
+        tables: Sequence[RouteTable],
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> list[Verdict]:
+        """As :meth:`Decider.decide_by_tables` says, by all of them: the conversation's vector is the same for each."""
+        cancellation = cancellation or Cancellation()
+        for table in tables:
+            self._check_known(table, keep, cancellation)
+        started = time.perf_counter()
+        window = conversation_window(turns)
+        text = self._engine.encode(window_text(window))
+        written = time.perf_counter()
+        known: list[tuple[TableVectors, int]] = []
+        for table in tables:
+            if known and known[-1][1] and cancellation.gives_way:
+                raise DecisionCancelledError("others come first; the vectors of the tables are kept")
+            known.append(self._routes.of(table, keep=keep, cancellation=cancellation))
+        vectors = self._engine.embed([text], cancellation)
+        evaluated = time.perf_counter()
+        rows = [self._probabilities(vectors, routes)[0] for routes, _ in known]
+        ended = time.perf_counter()
+        spans = (ended - started, 0.0, written - started, evaluated - written, ended - evaluated)
+        timings = Timings(*(1000 * seconds / len(tables) for seconds in spans))
+        verdicts = []
+        for number, (table, row, (routes, n_evaluations)) in enumerate(zip(tables, rows, known, strict=True)):
+            n_text = len(text.tokens)
+            n_new = (n_text if number == 0 else 0) + (routes.n_tokens if n_evaluations else 0)
+            n_prompt = n_text + routes.n_tokens
+            tokens = TokenCounts(n_prompt, n_prompt - n_new, n_new, 0, n_evaluations + (number == 0))
+            verdicts.append(self._verdict(table, row, scores, tokens, timings, text, window))
+        return verdicts
+
+    def _check_known(self, table: RouteTable, keep: bool, cancellation: Cancellation) -> None:
+        """Leave a table's vectors for later, if a decision on it has a deadline."""
+        if cancellation.has_deadline and not self._routes.is_known(table):
+            raise UnfinishedError(Work(table, lambda flag: self._routes.of(table, keep=keep, cancellation=flag), table))
+
+    def _verdict(
+        self,
+        table: RouteTable,
+        row: npt.NDArray[np.float64],
+        scores: bool,
+        tokens: TokenCounts,
+        timings: Timings,
+        text: EncodedText,
+        window: TrimmedConversation,
+    ) -> Verdict:
+        """What the probabilities of a table's routes and of ``other`` come to."""
+        names, best = (*table.names, OTHER), int(row.argmax())
+        return Verdict(
+            route=names[best],
+            confidence=float(row[best]),
+            scores=dict(zip(names, row.tolist(), strict=True)) if scores else None,
+            tokens=tokens,
+            timings=timings,
+            dropped_turns=window.dropped,
+            # The one text is what is cut, whichever turn of it that falls on.
+            cut_turns=max(window.cut, int(text.cut)),
+            decided_by=self.name,
+            prompt_format=None,
+        )
 
     def _probabilities(self, vectors: Vectors, routes: TableVectors) -> npt.NDArray[np.float64]:
         """(conversations, routes and ``other``), rows that sum to 1."""

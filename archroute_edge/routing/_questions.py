@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from archroute_edge.conversation import Turn
-from archroute_edge.deciders import Work
+from archroute_edge.deciders import Decider, Work
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation, lead
 from archroute_edge.errors import ArchRouteError
@@ -75,6 +75,7 @@ class Question(Asked):
         conversations: the turns of each, with user text in each.
         finish: makes the future's result of the verdicts and of milliseconds: since the question, and waited. A verdict that is
             None is the fallback at the deadline.
+        tables: if it is about several tables, all of them: each is held against the one conversation.
         scores: whether all probabilities are wanted.
         keep: whether the table's prefix or vectors are worth saving on disk.
         deadline: seconds from ``started``; None is no deadline. Only for a single conversation.
@@ -86,6 +87,7 @@ class Question(Asked):
     keep: bool
     deadline: float | None = None
     started: float = field(default_factory=time.monotonic)
+    tables: Sequence[RouteTable] = ()
     verdicts: list[Verdict] = field(default_factory=list)
     waited_s: float | None = None
     """From the question until its first evaluation."""
@@ -100,19 +102,28 @@ class Question(Asked):
 
     @property
     def n_left(self) -> int:
-        """Conversations that are not decided yet."""
-        return len(self.conversations) - len(self.verdicts)
+        """Conversations, or tables, that are not decided yet."""
+        return len(self.tables or self.conversations) - len(self.verdicts)
 
     @cached_property
     def n_bytes(self) -> int:
         """What it takes in memory, roughly; one emoji makes every letter of its text four bytes long."""
         size = sys.getsizeof
         texts = sum(size(turn.content) for turns in self.conversations for turn in turns)
-        return texts if self.keep else texts + sum(size(route.name) + size(route.description) for route in self.table)
+        tables = () if self.keep else self.tables or (self.table,)
+        return texts + sum(size(route.name) + size(route.description) for table in tables for route in table)
 
     def next(self, size: int) -> Sequence[Sequence[Turn]]:
         """The next conversations that are not decided, at most so many."""
         return self.conversations[len(self.verdicts) : len(self.verdicts) + size]
+
+    def add(self, verdicts: Sequence[Verdict]) -> None:
+        """Take the verdicts of a turn."""
+        self.verdicts += verdicts
+        self.resume = self.found = None
+        if self.tables and self.n_left:
+            # What others ask about it now is whether they need the same.
+            self.table = self.tables[len(self.verdicts)]
 
     def result(self, verdicts: Sequence[Verdict | None]) -> object:
         """What the future gets; counted before anybody sees it."""
@@ -137,6 +148,8 @@ class Question(Asked):
             self.account is not None
             and other.account is not None
             and self.resume is other.resume is None
+            and not self.tables
+            and not other.tables
             and self.table == other.table
             and (self.scores, self.keep) == (other.scores, other.keep)
         )
@@ -163,6 +176,22 @@ def companions(queue: FairQueue[Question], first: Question, most: int) -> list[Q
         taken[other.lane] += 1
         n_left -= other.n_left
     return found
+
+
+def decide(decider: Decider, batch: Sequence[Question], sizes: Sequence[int], stop: Cancellation) -> list[Verdict]:
+    """The verdicts of a turn: on so many conversations of each question, or on one conversation by several tables.
+
+    Raises:
+        UnfinishedError, ArchRouteError: as :meth:`Decider.decide_many`.
+    """
+    first = batch[0]
+    if first.resume is not None:
+        return first.resume(stop)
+    if first.tables:
+        tables, turns = first.tables[len(first.verdicts) :], first.conversations[0]
+        return decider.decide_by_tables(tables, turns, scores=first.scores, keep=first.keep, cancellation=stop)
+    conversations = [turns for each, size in zip(batch, sizes, strict=True) for turns in each.next(size)]
+    return decider.decide_many(first.table, conversations, scores=first.scores, keep=first.keep, cancellation=stop)
 
 
 @dataclass(eq=False)

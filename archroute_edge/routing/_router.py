@@ -26,7 +26,7 @@ from archroute_edge.routing._questions import Question, WarmUp
 from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings
 from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
-from archroute_edge.targets import RequestFacts, fallback_decision, make_decision, no_text_decision
+from archroute_edge.targets import RequestFacts, decisions_by_tables, fallback_decision, make_decision, no_text_decision
 
 if TYPE_CHECKING:
     from archroute_edge.routing._account import Account
@@ -215,6 +215,34 @@ class Router:
             time.monotonic() if started is None else started,
             account=account,
             cancellation=cancellation,
+        )
+
+    def question_by_tables(
+        self,
+        conversation: Conversation,
+        tables: Sequence[RouteTable],
+        *,
+        scores: bool,
+        caller: Hashable,
+        deadline: float | None,
+        account: Account | None,
+    ) -> Question:
+        """A question about one conversation by several tables, whose answer is a list of decisions, one by each.
+
+        Raises:
+            EngineError: the router has been closed.
+        """
+        self._check_open()
+        return Question(
+            tables[0],
+            caller,
+            [conversation] if conversation else [],
+            partial(decisions_by_tables, tables, self._calibration, scores),
+            scores or self._calibration is not None,
+            False,
+            deadline,
+            account=account,
+            tables=tables,
         )
 
     def submit(self, asked: Question | WarmUp) -> Future[Any]:

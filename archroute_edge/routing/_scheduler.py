@@ -19,7 +19,7 @@ from archroute_edge.deciders import Decider, UnfinishedError
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import DecisionCancelledError, EngineError, ServiceClosedError
-from archroute_edge.routing._questions import Doing, Pending, Question, WarmUp, companions
+from archroute_edge.routing._questions import Doing, Pending, Question, WarmUp, companions, decide
 from archroute_edge.routing._queues import AlarmClock, Evaluators, FairQueue
 from archroute_edge.system import OwnProcess, program_ends, stop_at_the_end
 
@@ -240,13 +240,7 @@ class Scheduler:
         try:
             with self._evaluators.one_more(), first.stopping(turn.stop):
                 turn.stop.check()
-                if first.resume is not None:
-                    verdicts = first.resume(turn.stop)
-                else:
-                    conversations = [turns for each, size in zip(batch, sizes, strict=True) for turns in each.next(size)]
-                    verdicts = self.decider.decide_many(
-                        first.table, conversations, scores=first.scores, keep=first.keep, cancellation=turn.stop
-                    )
+                verdicts = decide(self.decider, batch, sizes, turn.stop)
         except UnfinishedError as exc:
             self._wait_for_work(first, exc)
         except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits
@@ -259,20 +253,20 @@ class Scheduler:
                     each.waited_s = None
                 self._put_back(batch)
             elif was_stopped and turn.stop.timed_out:
-                first.answer.give(partial(first.result, [None]))
+                first.answer.give(partial(first.result, [*first.verdicts, *[None] * first.n_left]))
             else:
                 for each in batch:
                     each.answer.fail(exc)
         else:
             if not program_ends():
+                sizes = [len(verdicts)] if first.tables else sizes
                 self._hand_out(batch, sizes, verdicts, (time.monotonic() - began) / sum(sizes))
 
     def _hand_out(self, batch: Sequence[Question], sizes: Sequence[int], verdicts: list[Verdict], took_s: float) -> None:
         """Give each question of a turn its verdicts; one that has more conversations waits again."""
         for question, size in zip(batch, sizes, strict=True):
-            question.verdicts += verdicts[:size]
+            question.add(verdicts[:size])
             verdicts = verdicts[size:]
-            question.resume = question.found = None
             if question.account is not None:
                 question.account.note_time(took_s)
         # At once: a question that is called off, or whose service is closed, is found here or there.
@@ -370,13 +364,18 @@ class Scheduler:
 
     def _answer_at_deadline(self, question: Question) -> object:
         """The answer of a question that still waits, or that the owner has not answered by itself."""
-        found, turns, left_s = question.found, question.conversations[0], question.ends_in() + _STAND_IN_S
-        if found is None:
+        tables, turns = question.tables or (question.table,), question.conversations[0]
+        # The owner may add one meanwhile.
+        verdicts: list[Verdict | None] = list(question.verdicts)
+        if question.found is not None and not question.tables:
+            verdicts.append(question.found)
+        if left := tables[len(verdicts) :]:
+            left_s = question.ends_in() + _STAND_IN_S
             with self._evaluators.one_more():
-                found = self.decider.stand_in(question.table, turns, scores=question.scores, time_limit=left_s)
-        took_s = 0.0 if found is None else found.timings.total_ms / 1000
+                verdicts += self.decider.stand_in_by_tables(left, turns, scores=question.scores, time_limit=left_s)
+        took_s = sum(each.timings.total_ms for each in verdicts if each is not None) / 1000
         question.waited_s = time.monotonic() - question.started - took_s
-        return question.result([found])
+        return question.result(verdicts)
 
     def share(self) -> None:
         """Count one more router that uses this.

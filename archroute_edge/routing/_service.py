@@ -149,6 +149,43 @@ class RoutingService:
         )
 
     @quiet_at_the_end()
+    def submit_by_tables(
+        self,
+        messages: Messages,
+        tables: Sequence[RouteTable],
+        *,
+        scores: bool = False,
+        deadline: float | None = None,
+        caller: str | None = None,
+    ) -> Future[list[Decision]]:
+        """Ask for the decisions on one conversation by several route tables, in their order, as one request.
+
+        An encoder reads the conversation once. A language model reads it once for each table, since the routes stand before it
+        in the prompt; other callers have their turn in between.
+
+        Args:
+            messages: the conversation.
+            tables: at least one; without the models of the router's own configuration.
+            scores: also give the probability of every route.
+            deadline: seconds from now by which the future has an answer; those that are not decided by then have ``reason ==
+                "deadline"``.
+            caller: who asks; callers take turns.
+
+        Raises:
+            SettingsError: there are no tables, or ``deadline`` is no time.
+            ArchRouteError: as :meth:`submit`.
+        """
+        check_deadline(deadline)
+        if not tables:
+            raise SettingsError("there are no tables; give at least one")
+        read = read_messages(messages)
+        return self._ask(
+            lambda router: router.question_by_tables(
+                read, tables, scores=scores, caller=caller, deadline=deadline, account=self._account
+            )
+        )
+
+    @quiet_at_the_end()
     def warm(
         self,
         messages: Messages | None = None,

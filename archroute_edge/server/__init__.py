@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
-    from archroute_edge.server._options import MAX_NAME, earliest, options, options_schema, read_input, read_options
+    from archroute_edge.server._options import MAX_NAME, OPTIONS, earliest, options, options_schema, read_input, read_options
     from archroute_edge.server._settings import (
         DEFAULT_AFFINITY_TTL_S,
         DEFAULT_FORWARD_QUEUE,
@@ -34,7 +34,7 @@ else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_options": "MAX_NAME earliest options options_schema read_input read_options",
+            "_options": "MAX_NAME OPTIONS earliest options options_schema read_input read_options",
             "_settings": (
                 "DEFAULT_AFFINITY_TTL_S DEFAULT_FORWARD_QUEUE DEFAULT_HOST DEFAULT_MAX_AFFINITY "
                 "DEFAULT_MAX_BODY DEFAULT_MAX_FORWARDED_BODY "

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TargetOrder,
         estimate_tokens,
     )
-    from archroute_edge.targets._outcome import fallback_decision, make_decision, no_text_decision
+    from archroute_edge.targets._outcome import decisions_by_tables, fallback_decision, make_decision, no_text_decision
     from archroute_edge.targets._route_advice import advice
     from archroute_edge.targets._switching import judge_switch
 else:
@@ -36,7 +36,7 @@ else:
             "_model_facts": "model_facts request_cost",
             "_order": "order_targets",
             "_order_words": "Anchor LeftOut Place RequestFacts TargetKnowledge TargetOrder estimate_tokens",
-            "_outcome": "fallback_decision make_decision no_text_decision",
+            "_outcome": "decisions_by_tables fallback_decision make_decision no_text_decision",
             "_route_advice": "advice",
             "_switching": "judge_switch",
         },

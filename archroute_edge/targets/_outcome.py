@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.deciders import Calibration
 from archroute_edge.decision import Decision, Reason, Timings, TokenCounts, Verdict
-from archroute_edge.routes import OTHER
+from archroute_edge.routes import OTHER, RouteTable
 from archroute_edge.targets._order import NO_FACTS, order_targets
 from archroute_edge.targets._order_words import RequestFacts
 
@@ -88,3 +89,23 @@ def fallback_decision(
         reason=reason,
         model_reason=order.reason,
     )
+
+
+def decisions_by_tables(
+    tables: Sequence[RouteTable],
+    calibration: Calibration | None,
+    scores: bool,
+    verdicts: Sequence[Verdict | None],
+    total_ms: float,
+    wait_ms: float,
+) -> list[Decision]:
+    """The decisions on one conversation by several tables, behind which are no models; without verdicts it has no text."""
+    configs = [RoutingConfig(table=table) for table in tables]
+    if not verdicts:
+        return [no_text_decision(config, None) for config in configs]
+    return [
+        fallback_decision(config, None, total_ms, wait_ms)
+        if verdict is None
+        else make_decision(config, calibration, verdict, None, scores)
+        for config, verdict in zip(configs, verdicts, strict=True)
+    ]

@@ -95,7 +95,7 @@ class StuckService:
         self.futures.append(Future())
         return self.futures[-1]
 
-    submit_many = warm = submit
+    submit_many = submit_by_tables = warm = submit
 
 
 @pytest.fixture

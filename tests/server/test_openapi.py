@@ -22,12 +22,12 @@ def test_made_up_requests_are_answered_as_the_document_says(server: ServerProces
 
 def test_every_operation_documents_its_errors(client: Client) -> None:
     document = client("GET", "/openapi.json").json()
-    posts = [operations["post"] for operations in document["paths"].values() if "post" in operations]
+    posts = {path: operations["post"] for path, operations in document["paths"].items() if "post" in operations}
     assert posts
-    for operation in posts:
-        assert set(operation["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "429", "503"}
+    for path, operation in posts.items():
+        more = {"422"} if path in ("/v1/systemone", "/v1/decisions") else set()
+        assert set(operation["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "429", "503"} | more
         assert operation["description"]
-    assert "422" not in str(document["paths"])
     assert "HTTPValidationError" not in document["components"]["schemas"]
     assert "securitySchemes" not in document["components"]
 

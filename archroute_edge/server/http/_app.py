@@ -26,6 +26,7 @@ from archroute_edge.server import ServerSettings
 from archroute_edge.server.http import _activity as activity
 from archroute_edge.server.http import _chat as chat
 from archroute_edge.server.http import _decision_endpoint as decision_endpoint
+from archroute_edge.server.http import _decision_protocols as protocols
 from archroute_edge.server.http import _route_endpoints as route_endpoints
 from archroute_edge.server.http._api_errors import add_error_handlers
 from archroute_edge.server.http._forward_door import ForwardDoor
@@ -45,7 +46,10 @@ logger = logging.getLogger(__name__)
 
 OPENAPI_PATH = "/openapi.json"
 PROBES = ("/v1/models", "/healthz", "/readyz", "/metrics")
-_PATHS = (*FORWARD_PATHS, *decision_endpoint.PATHS, *route_endpoints.PATHS, *activity.PATHS, *PROBES, PAGE_PATH, OPENAPI_PATH)
+_PATHS = (
+    *(*FORWARD_PATHS, *decision_endpoint.PATHS, *protocols.PATHS, *route_endpoints.PATHS, *activity.PATHS, *PROBES),
+    *(PAGE_PATH, OPENAPI_PATH),
+)
 _WARM_AGAIN_S = 0.2
 _METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -109,7 +113,8 @@ class ServerApp:
         )
         add_error_handlers(api)
         api.include_router(self._completions())
-        for endpoints in (decision_endpoint.decision_endpoint, route_endpoints.route_endpoints, probes):
+        of_decisions = (decision_endpoint.decision_endpoint, protocols.decision_protocols, route_endpoints.route_endpoints)
+        for endpoints in (*of_decisions, probes):
             api.include_router(endpoints(self.serving))
         api.include_router(models_endpoint(self.serving, self.gateway))
         api.include_router(activity.activity_endpoints(self.serving, self.recent, self.gateway))
@@ -145,7 +150,8 @@ class ServerApp:
         for path, operations in found["paths"].items():
             for operation in operations.values():
                 # FastAPI's own answer to a body of the wrong shape, which is a 400 here.
-                operation["responses"].pop("422", None)
+                if operation["responses"].get("422", {}).get("description") == "Validation Error":
+                    del operation["responses"]["422"]
                 if self.guard.keys.are_needed and path not in OPEN_PATHS:
                     operation["security"] = [{"key": []}]
         schemas = found["components"]["schemas"]

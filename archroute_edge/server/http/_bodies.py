@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 
@@ -12,6 +13,9 @@ from archroute_edge.config import Keys, parse_json
 from archroute_edge.errors import ConversationError
 from archroute_edge.server import options_schema, read_options
 from archroute_edge.server.http._api_errors import ApiError
+from archroute_edge.server.http._zstd import decompressed
+
+Result = TypeVar("Result")
 
 MAX_DEPTH: Final = 64
 """Deepest nesting of lists and objects in a body."""
@@ -35,8 +39,19 @@ async def read_body(request: Request, keys: Keys) -> dict[str, Any]:
     """The options in a request's body.
 
     Raises:
-        ApiError: 415; not declared as JSON. 400; not UTF-8, not JSON, nested too deep, or of too many parts.
+        ApiError: 415; not declared as JSON, or compressed with something else than zstd. 400; not UTF-8, not JSON, nested too
+            deep, or of too many parts.
         ArchRouteError: an option cannot be used.
+    """
+    return await read_body_by(request, lambda value: read_options(value, keys))
+
+
+async def read_body_by(request: Request, read: Callable[[Any], Result]) -> Result:
+    """What ``read`` makes of a request's body, a JSON value that may have been compressed with zstd.
+
+    Raises:
+        ApiError: as :func:`read_body`. 413, 429; what it is decompressed to is larger than a body may be.
+        ArchRouteError: what ``read`` raises.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -44,9 +59,15 @@ async def read_body(request: Request, keys: Keys) -> dict[str, Any]:
     raw = await request.body()
     if not raw:
         raise ApiError(400, "the body is empty; a JSON object is needed", code="invalid_json")
+    coding = request.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity", "zstd"):
+        raise ApiError(415, "the body may be compressed with zstd, and with nothing else", code="unsupported_media_type")
+    if coding == "zstd":
+        raw = await asyncio.to_thread(decompressed, raw, request.state.max_body)
+        request.state.take_room(len(raw))
     if len(raw) < LARGE:
-        return read_options(read_json(raw), keys)
-    return await asyncio.to_thread(lambda: read_options(read_json(raw), keys))
+        return read(read_json(raw))
+    return await asyncio.to_thread(lambda: read(read_json(raw)))
 
 
 def read_json(raw: bytes) -> Any:

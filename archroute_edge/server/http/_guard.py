@@ -144,6 +144,16 @@ class BodyPlaces:
             return True
         return sum(each.n_bytes for each in self._taken) <= MOST_BODY_BYTES
 
+    def grow(self, place: Place, n_bytes: int) -> None:
+        """Count what a body is decompressed to beside it.
+
+        Raises:
+            ApiError: 429; there is no room for it.
+        """
+        place.n_bytes += n_bytes
+        if not self.may_go_on(place):
+            raise _too_much()
+
     def free(self, place: Place) -> None:
         """Give a place back; one that has been given back stays so."""
         self._taken.pop(place, None)
@@ -211,6 +221,8 @@ class Guard:
             return
         body, place = found
         state["give_back"] = partial(self.bodies.free, place)
+        state["take_room"] = partial(self.bodies.grow, place)
+        state["max_body"] = self._limit(path)
         receive = _replayed(body, receive)
         # A long answer must not hold it.
         del body, found

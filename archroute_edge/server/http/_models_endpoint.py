@@ -29,6 +29,10 @@ def models_endpoint(serving: Serving, gateway: Gateway | None = None) -> APIRout
         found = {"id": name, "object": "model", "created": started, "owned_by": OWNER}
         return found if gateway is None else {**found, "type": "model", "display_name": name, "created_at": created_at}
 
+    def deciding() -> list[dict[str, str]]:
+        text = "Chooses between given options: questions of the type 'choice', by any name of a model."
+        return [{"name": serving.model_name, "description": text, "release_date": created_at[:10]}]
+
     def names() -> tuple[str, ...]:
         return (serving.model_name,) if gateway is None else tuple(dict.fromkeys((*gateway.models, serving.model_name)))
 
@@ -36,7 +40,7 @@ def models_endpoint(serving: Serving, gateway: Gateway | None = None) -> APIRout
     async def models() -> Response:
         """The model that decides, and those that requests may ask for."""
         found = names()
-        reply: dict[str, Any] = {"object": "list", "data": [described(name) for name in found]}
+        reply: dict[str, Any] = {"object": "list", "data": [described(name) for name in found], "models": deciding()}
         if gateway is not None:
             reply.update(has_more=False, first_id=found[0], last_id=found[-1])
         return JSONResponse(reply)

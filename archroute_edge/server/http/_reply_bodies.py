@@ -95,11 +95,105 @@ class ModelReply(BaseModel):
     owned_by: str
 
 
+class DecidingModel(BaseModel):
+    """A model that answers questions, as TypeSafe's clients list them."""
+
+    name: str
+    description: str
+    release_date: str = Field(description="the day of the server's start")
+
+
 class ModelsReply(BaseModel):
     """The server's models: one."""
 
     object: Literal["list"]
     data: list[ModelReply]
+    models: list[DecidingModel]
+
+
+class MoreOfAnswer(BaseModel):
+    """What is known of an answer beyond its protocol."""
+
+    matched: bool = Field(description="whether one of the options fits; else the answer would be `other`")
+    confidence: float = Field(description="probability of the answer, with `other` among the options")
+    other: float = Field(description="probability that none of the options fits")
+    calibrated: bool = Field(description="whether the probabilities are calibrated")
+    decided_by: str | None
+    reason: str | None
+
+
+class SystemOneAnswer(BaseModel):
+    """The answer to a choice."""
+
+    type: Literal["choice"]
+    choice: str
+    confidence: float = Field(description="(p - 1/k) / (1 - 1/k), p the largest probability of k options; 1 for a single one")
+    probabilities: dict[str, float] = Field(description="of the options; they sum to 1")
+    archroute: MoreOfAnswer
+
+
+class SystemOneUsage(BaseModel):
+    """Tokens of all questions' prompts, and those evaluated for the answers."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class SystemOneReply(BaseModel):
+    """Answers by the questions' names."""
+
+    model: str
+    answers: dict[str, SystemOneAnswer]
+    usage: SystemOneUsage
+
+
+class OptionProbability(BaseModel):
+    """How probable an option is."""
+
+    value: str | bool
+    probability: float
+
+
+class DecisionsAnswer(BaseModel):
+    """The answer to a choice."""
+
+    type: Literal["choice"]
+    name: str | None
+    choice: str | bool
+    confidence: float = Field(description="(p - 1/k) / (1 - 1/k), p the largest probability of k options; 1 for a single one")
+    probabilities: list[OptionProbability]
+    archroute: MoreOfAnswer
+
+
+class InputTokens(BaseModel):
+    """Tokens of prompts that were evaluated before."""
+
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class OutputTokens(BaseModel):
+    """Tokens that were thought about the answers: none."""
+
+    reasoning_tokens: int
+
+
+class DecisionsUsage(BaseModel):
+    """Tokens of all questions' prompts, and those evaluated for the answers."""
+
+    input_tokens: int
+    input_tokens_details: InputTokens
+    output_tokens: int
+    output_tokens_details: OutputTokens
+    total_tokens: int
+
+
+class DecisionsReply(BaseModel):
+    """Answers in the questions' order."""
+
+    model: str
+    answers: list[DecisionsAnswer]
+    usage: DecisionsUsage
 
 
 class StatusReply(BaseModel):

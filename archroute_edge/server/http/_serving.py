@@ -34,12 +34,18 @@ _DESCRIPTIONS = {
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
-    415: "The body is not declared as JSON.",
+    415: "The body is not declared as JSON, or compressed with something else than zstd.",
+    422: "A question is of a kind that the server's model was not made for.",
     429: "Too many requests wait; try again after `Retry-After` seconds.",
     503: "No decision in time, the engine failed, or the server is shutting down.",
 }
 
-_WITH_BODY = tuple(status for status in _DESCRIPTIONS if status != 404)
+_WITH_BODY = tuple(status for status in _DESCRIPTIONS if status not in (404, 422))
+
+
+def responses_of_protocols() -> dict[int | str, dict[str, Any]]:
+    """Error answers of endpoints that are asked questions of several kinds."""
+    return error_responses(*sorted({*_WITH_BODY, 422}))
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -93,6 +99,11 @@ class Serving:
     def model_name(self) -> str:
         """What the model is called; of a cascade both, as ``--model`` has it."""
         return CASCADE.join(file.name for file in self.service.router.model_files)
+
+    def is_calibrated(self, decision: Decision) -> bool:
+        """Whether the probabilities of a decision are calibrated; of a cascade, those of its encoder may be."""
+        router = self.service.router
+        return router.calibration is not None and decision.decided_by == router.model_file.name
 
     def inline(self, routes: RouteTable | None) -> RouteTable | None:
         """The routes of a request; None where they are the configuration's own, as a gateway sends them.
