@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-Reason = Literal["low_confidence", "deadline", "no_user_text"]
+Reason = Literal["low_confidence", "deadline", "no_user_text", "unreachable"]
 """Why a decision's route is not the model's own answer."""
 
 ModelReason = Literal[
@@ -95,7 +95,8 @@ class Verdict:
     decided_by: str
     prompt_format: str | None
     reason: Reason | None = None
-    """Why the route is not the model's own answer: time ran out, or the calibration of a cascade's encoder changed it."""
+    """Why the route is not the model's own answer: time ran out, the server of a cascade's second model gave none, or the
+    calibration of its encoder changed it."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ class Decision:
         prompt_format: the format of the prompt; None for an encoder, which has no prompt.
         reason: why the route is not the model's own answer: ``low_confidence`` if the calibration prefers ``other``,
             ``deadline`` if time ran out before the model had answered, ``no_user_text`` if there was nothing to read (a picture
-            alone, no messages), else None.
+            alone, no messages), ``unreachable`` if a cascade's encoder decided because the server of the second model gave no
+            answer, else None.
         model_reason: why ``model`` stands first among ``models``: ``listed`` for the order of the configuration, ``weights``,
             ``cheapest`` and so on (docs/gateway.md, "Traffic", has all); None if the configuration names no model.
     """

@@ -17,6 +17,7 @@
     │       └── HubUnreachableError  no connection to the hub, or no answer
     ├── EngineError              llama.cpp failed while evaluating
     │   ├── ContextOverflowError the prompt does not fit into the context
+    │   ├── RemoteError          a server with a remote model is away, or its answers cannot be used
     │   └── ForkedProcessError   a router or service made before this process was forked
     ├── DecisionCancelledError   a decision or warm-up was cancelled
     │   └── EvaluationStoppedError   while it was evaluated; has the number of finished tokens
@@ -133,6 +134,19 @@ class EngineError(ArchRouteError):
 
 class ContextOverflowError(EngineError):
     """A prompt needs more cells than the context has; the message gives both counts."""
+
+
+class RemoteError(EngineError):
+    """A server that has to decide is away, refuses, or answers what cannot be used.
+
+    Args:
+        message: which server, what happened, and what to do; without its key.
+        is_away: whether it may answer later, as it is.
+    """
+
+    def __init__(self, message: str, *, is_away: bool) -> None:
+        super().__init__(message)
+        self.is_away = is_away
 
 
 class DecisionCancelledError(ArchRouteError):

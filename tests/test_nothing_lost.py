@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, cast, get_args
 from unittest.mock import Mock
 
 import click
+import pytest
 
 import archroute_edge
 from archroute_edge.cli import main
+from archroute_edge.decision import Reason
+from archroute_edge.errors import SettingsError
+from archroute_edge.models import find_model
 from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings, StdioSettings
 from archroute_edge.server.http._app import ServerApp
@@ -101,10 +105,24 @@ METHODS = {
     "warm": "caller, messages, routes",
 }
 
+REASONS = "deadline low_confidence no_user_text unreachable"
+
+REMOTE_OPTIONS = "api ca concurrency key timeout vocabulary"
+
 
 def test_names_in_python() -> None:
     assert sorted(archroute_edge.__all__) == sorted(NAMES.split())
     assert [name for name in archroute_edge.__all__ if not hasattr(archroute_edge, name)] == []
+
+
+def test_reasons_of_a_decision() -> None:
+    assert sorted(get_args(Reason)) == REASONS.split()
+
+
+def test_options_in_the_address_of_a_remote_model() -> None:
+    with pytest.raises(SettingsError) as caught:
+        find_model("http://localhost?else=1#tiny")
+    assert str(caught.value).rpartition("there are ")[2] == ", ".join(REMOTE_OPTIONS.split())
 
 
 def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:

@@ -15,6 +15,7 @@ import archroute_edge
 PACKAGE = Path(archroute_edge.__file__).parent
 ROOMS = [
     "system",
+    "http_client",
     "config",
     "engine",
     "prompts",

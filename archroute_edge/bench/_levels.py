@@ -21,7 +21,7 @@ from archroute_edge.deciders import CASCADE, find_models
 from archroute_edge.engine import GGUFHeader, ModelKind, check_model_file, model_fingerprint, model_kind, read_header
 from archroute_edge.errors import BenchmarkError, ModelError, QuantizationError
 from archroute_edge.evaluation import runs_folder
-from archroute_edge.models import AUTO, LEVELS, Level, catalogue_entry, find_model, level_named, locate
+from archroute_edge.models import AUTO, LEVELS, Level, catalogue_entry, find_model, is_remote, level_named, locate
 from archroute_edge.quantize import COLLECT_COMMAND, predict_size, quantize
 
 ALL: Final = "all"
@@ -75,13 +75,15 @@ def named_contenders(names: Sequence[str]) -> list[Contender]:
     """The models of these paths or names of the catalogue.
 
     Raises:
-        BenchmarkError: one is a cascade.
+        BenchmarkError: one is a cascade, or on another machine.
         ModelNotFoundError: one is not on this machine; the message has the command that gets it.
     """
     for name in names:
         if len(find_models(name)) > 1:
             each = " ".join(name.split(CASCADE))
             raise BenchmarkError(f"{name}: a cascade is two models; measure each: archroute bench {each}")
+        if is_remote(name):
+            raise BenchmarkError(f"{name}: a remote model runs elsewhere; this measures models on this machine")
     return [contender(find_models(name)[0].path) for name in names]
 
 

@@ -46,7 +46,10 @@ _MODEL = "Name in the catalogue, or GGUF file; auto is Arch-Router if it is on t
 
 config_option = option("--config", metavar="FILE", help="Routes and models.  [default: five example routes]")
 model_option = option(
-    "--model", metavar="NAME|PATH", default=AUTO, help=f"{_MODEL}{BUNDLED_ENCODER}. ENCODER+MODEL is a cascade."
+    "--model",
+    metavar="NAME|PATH",
+    default=AUTO,
+    help=f"{_MODEL}{BUNDLED_ENCODER}. ENCODER+MODEL is a cascade, http://HOST#MODEL a server with a model.",
 )
 language_model_option = option(
     "--model", metavar="NAME|PATH", default=AUTO, help=f"{_MODEL}{BUNDLED_LANGUAGE_MODEL}. It has to be a language model."

@@ -43,6 +43,7 @@ Result = TypeVar("Result")
 _REASONS = {
     "low_confidence": "other for low confidence",
     "deadline": "no time for the language model",
+    "unreachable": "no answer from the remote model",
 }
 # Why the first model of several is the first, if that is not their order in the file.
 _MODEL_REASONS: dict[ModelReason | None, str] = {

@@ -14,7 +14,7 @@ from archroute_edge.conversation import Turn
 from archroute_edge.deciders._calibration import Calibration
 from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
 from archroute_edge.deciders._encoder import EncoderDecider
-from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
+from archroute_edge.decision import Reason, Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.routes import RouteTable
@@ -28,7 +28,7 @@ class CascadeDecider(Decider):
     Args:
         encoder: decides first; closed with the cascade.
         open_model: opens the language model, with a table to make room for and a flag that stops it. Called when it is first
-            needed, and again after a failure: until then nothing of its file is read.
+            needed, and again after a failure: until then nothing of its file is read. None if a subclass asks another one.
         switch_over: 0 to 1.
         calibration: of the encoder. Its verdicts are calibrated, and their confidences compared with ``switch_over``, then.
     """
@@ -38,7 +38,7 @@ class CascadeDecider(Decider):
     def __init__(
         self,
         encoder: EncoderDecider,
-        open_model: Callable[[RouteTable, Cancellation], Decider],
+        open_model: Callable[[RouteTable, Cancellation], Decider] | None,
         switch_over: float,
         calibration: Calibration | None = None,
     ) -> None:
@@ -133,12 +133,8 @@ class CascadeDecider(Decider):
                     raise
                 second = None
             # Opening the model is a part of what the decision took, and of none of its steps.
-            total_ms = first.timings.total_ms + 1000 * (time.perf_counter() - began)
-            if second is None:
-                verdicts[index] = replace(first, timings=replace(first.timings, total_ms=total_ms), reason="deadline")
-            else:
-                timings = replace(Timings(**_sums(first.timings, second.timings)), total_ms=total_ms)
-                verdicts[index] = replace(second, tokens=TokenCounts(**_sums(first.tokens, second.tokens)), timings=timings)
+            seconds = time.perf_counter() - began
+            verdicts[index] = both(first, second, seconds) if second is not None else alone(first, "deadline", seconds)
             began = time.perf_counter()
         return verdicts
 
@@ -162,6 +158,7 @@ class CascadeDecider(Decider):
 
     def _open_second(self, table: RouteTable, has_deadline: bool, cancellation: Cancellation) -> None:
         """Open the language model; if decisions may leave before they are done, also get it ready for ``table``."""
+        assert self._open_model is not None
         second = self._open_model(table, cancellation)
         try:
             if has_deadline:
@@ -225,6 +222,19 @@ class CascadeDecider(Decider):
             self._encoder.close()
         if self._second is not None:
             self._second.close()
+
+
+def both(first: Verdict, second: Verdict, seconds: float) -> Verdict:
+    """The verdict of the second model, which came ``seconds`` after the encoder's, with what both took."""
+    total_ms = first.timings.total_ms + 1000 * seconds
+    timings = replace(Timings(**_sums(first.timings, second.timings)), total_ms=total_ms)
+    return replace(second, tokens=TokenCounts(**_sums(first.tokens, second.tokens)), timings=timings)
+
+
+def alone(first: Verdict, reason: Reason, seconds: float) -> Verdict:
+    """The encoder's verdict, which stands after ``seconds`` for want of the second model's."""
+    total_ms = first.timings.total_ms + 1000 * seconds
+    return replace(first, timings=replace(first.timings, total_ms=total_ms), reason=reason)
 
 
 def _sums(one: TokenCounts | Timings, other: TokenCounts | Timings) -> dict[str, Any]:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from archroute_edge.deciders._cascade import CascadeDecider
 from archroute_edge.deciders._decider import Decider
 from archroute_edge.deciders._encoder import EncoderDecider
 from archroute_edge.deciders._settings import CASCADE, NO_PROMPT, DeciderSettings, GenerativeSettings, choose_prompt_format
 from archroute_edge.engine import Cancellation, LoadedModel, ModelKind
-from archroute_edge.errors import SettingsError
+from archroute_edge.errors import RemoteError, SettingsError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import RouteTable
 from archroute_edge.system import OwnProcess, stop_at_the_end
 
-_OF_A_PROMPT: Final = ("decoder", "n_ctx", "budget", "flash_attention", "kv_type")
-"""Settings that say nothing to an encoder."""
+if TYPE_CHECKING:
+    from archroute_edge.deciders._remote import RemoteDecider
+
+_OF_A_CONTEXT: Final = ("decoder", "n_ctx", "flash_attention", "kv_type")
+"""Settings of a language model on this machine; with ``budget``, those that say nothing to an encoder."""
 
 
 def open_decider(files: tuple[ModelFile, ...], settings: DeciderSettings, table: RouteTable) -> Decider:
@@ -34,7 +37,12 @@ def open_decider(files: tuple[ModelFile, ...], settings: DeciderSettings, table:
     first, *rest = files
     if not rest and settings.switch_over is not None:
         raise SettingsError(f"switch_over is about a cascade, and {first.name} is one model; name ENCODER{CASCADE}MODEL")
-    decider = _open_cascade(first, rest[0], settings, table) if rest else _open(first, settings, None, table)
+    if rest:
+        decider = _open_cascade(first, rest[0], settings, table)
+    elif first.remote is not None:
+        decider, _ = _open_remote(first, settings, table, is_second=False)
+    else:
+        decider = _open(first, settings, None, table)
     try:
         if settings.calibration is not None:
             settings.calibration.check(first.name, decider.model.fingerprint, _prompt_format(decider))
@@ -45,12 +53,7 @@ def open_decider(files: tuple[ModelFile, ...], settings: DeciderSettings, table:
 
 
 def _prompt_format(decider: Decider) -> str:
-    if decider.model.kind == "encoder":
-        return NO_PROMPT
-    from archroute_edge.deciders._generative import GenerativeDecider
-
-    assert isinstance(decider, GenerativeDecider)
-    return decider.prompt.format.name
+    return NO_PROMPT if decider.model.kind == "encoder" else decider.prompt.format.name  # type: ignore[attr-defined]
 
 
 def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings, table: RouteTable) -> Decider:
@@ -66,8 +69,59 @@ def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings
     assert isinstance(encoder, EncoderDecider)
     stated = (settings.switch_over, settings.calibration.switch_over if settings.calibration else None)
     switch_over = next((each for each in stated if each is not None), encoder.scaling.switch_over)
+    if second.remote is not None:
+        try:
+            remote, absence = _open_remote(second, settings, table, is_second=True)
+        except BaseException:
+            encoder.close()
+            raise
+        from archroute_edge.deciders._remote_cascade import RemoteCascadeDecider
+
+        return RemoteCascadeDecider(encoder, remote, switch_over, settings.calibration, absence)
     ask = partial(_open, second, settings, "generative")
     return CascadeDecider(encoder, ask, switch_over, settings.calibration)
+
+
+def _open_remote(
+    file: ModelFile, settings: DeciderSettings, table: RouteTable, *, is_second: bool
+) -> tuple[RemoteDecider, RemoteError | None]:
+    """A remote model. As a second one it may be away for now, which is then said."""
+    address = file.remote
+    assert address is not None
+    given = _given(settings.generative, _OF_A_CONTEXT)
+    if not is_second:
+        # In a cascade they are the encoder's.
+        machine = {"threads": settings.generative.n_threads, "gpu_layers": settings.generative.n_gpu_layers}
+        given += [name for name, value in machine.items() if value is not None]
+    if given:
+        raise SettingsError(f"{given[0]} is about a model on this machine, and {file.name} is not; leave it out")
+    # Brings an HTTP client, which an extra installs.
+    try:
+        from archroute_edge.deciders._remote import RemoteDecider
+        from archroute_edge.deciders._remote_server import RemoteServer
+    except ModuleNotFoundError as exc:
+        raise SettingsError(f"{file.name}: a remote model needs an HTTP client; install archroute-edge[remote]") from exc
+
+    with _stopped_at_the_end(Cancellation()) as flag:
+        loaded = LoadedModel(file.path, vocabulary_only=True, wanted="generative", cancellation=flag)
+        server: RemoteServer | None = None
+        absence: RemoteError | None = None
+        try:
+            prompt_format = choose_prompt_format(settings.prompt_format, file, loaded.header)
+            server = RemoteServer(address, loaded.vocabulary.n_tokens)
+            decider = RemoteDecider(loaded, file.name, server, prompt_format, settings.generative.budget)
+            try:
+                decider.connect(table, flag)
+            except RemoteError as exc:
+                if not (is_second and exc.is_away):
+                    raise
+                absence = exc
+        except BaseException:
+            if server is not None:
+                server.close()
+            loaded.close()
+            raise
+        return decider, absence
 
 
 def _open(
@@ -132,9 +186,14 @@ def _stopped_at_the_end(cancellation: Cancellation) -> Iterator[Cancellation]:
             opening.done.set()
 
 
-def _check_says_something(file: ModelFile, settings: DeciderSettings) -> None:
+def _given(settings: GenerativeSettings, names: Sequence[str]) -> list[str]:
+    """Which of some settings are not as usual."""
     usual = GenerativeSettings()
-    given = [name for name in _OF_A_PROMPT if getattr(settings.generative, name) != getattr(usual, name)]
+    return [name for name in names if getattr(settings, name) != getattr(usual, name)]
+
+
+def _check_says_something(file: ModelFile, settings: DeciderSettings) -> None:
+    given = _given(settings.generative, (*_OF_A_CONTEXT, "budget"))
     given += ["prompt_format"] if settings.prompt_format != AUTO else []
     if given:
         raise SettingsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from archroute_edge.conversation import DEFAULT_BUDGET
 from archroute_edge.engine import DEFAULT_KV_TYPE, GGUFHeader, check_model_file, model_fingerprint, model_kind
 from archroute_edge.errors import PromptFormatError, SettingsError
-from archroute_edge.models import AUTO, ModelFile, find_model
+from archroute_edge.models import AUTO, ModelFile, RemoteAddress, find_model, is_remote
 from archroute_edge.prompts import PromptFormat
 from archroute_edge.prompts import prompt_format as find_prompt_format
 from archroute_edge.system import expanded, is_file_here
@@ -78,9 +79,12 @@ def find_models(name: str | Path) -> tuple[ModelFile, ...]:
         SettingsError: more than two names.
         ModelNotFoundError: no such name, or no such file here.
     """
-    if isinstance(name, Path) or CASCADE not in name or is_file_here(expanded(name)):
+    if isinstance(name, Path) or CASCADE not in name or is_remote(name) or is_file_here(expanded(name)):
         return (find_model(name),)
-    parts = [part.strip() for part in name.split(CASCADE)]
+    first, *rest = name.split(CASCADE)
+    # An address may have the sign in it.
+    is_address = rest and is_remote(rest[0].strip())
+    parts = [part.strip() for part in (first, *([CASCADE.join(rest)] if is_address else rest))]
     if len(parts) != 2 or not all(parts):
         raise SettingsError(f"{name!r}: a cascade is written ENCODER{CASCADE}MODEL, such as encoder.gguf{CASCADE}arch-router")
     return tuple(find_model(part) for part in parts)
@@ -112,9 +116,19 @@ def identify(files: tuple[ModelFile, ...], prompt_format: str) -> Identity:
         for file, header in zip(files, headers, strict=True)
         if model_kind(header) == "generative"
     ]
-    fingerprints = [model_fingerprint(header) for header in headers]
+    fingerprints = [fingerprint(file, header) for file, header in zip(files, headers, strict=True)]
     whole = CASCADE.join(file.name for file in files), CASCADE.join(fingerprints), asked[0] if asked else NO_PROMPT
     return Identity(*whole, Identity(files[0].name, fingerprints[0], NO_PROMPT if len(files) > 1 else whole[2]))
+
+
+def fingerprint(file: ModelFile, header: GGUFHeader) -> str:
+    """What tells a model from others: of a file its content, of a remote model its name."""
+    return model_fingerprint(header) if file.remote is None else remote_fingerprint(file.remote, file.path)
+
+
+def remote_fingerprint(address: RemoteAddress, vocabulary: Path) -> str:
+    """What tells a remote model from others, wherever it is served and whichever level of it the vocabulary was read from."""
+    return hashlib.sha256(f"remote model {address.model or vocabulary.name}".encode()).hexdigest()
 
 
 def choose_prompt_format(name: str, model_file: ModelFile, header: GGUFHeader) -> PromptFormat:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
-    from archroute_edge.decoding._decoders import AnswerSet, Decoded, Decoder, GrammarDecoder, SpeculativeDecoder
+    from archroute_edge.decoding._decoders import AnswerSet, Decoded, Decoder, GrammarDecoder, Path, SpeculativeDecoder
     from archroute_edge.decoding._kv_cache import KVCache
     from archroute_edge.decoding._saved_states import SavedStates, folder_problem, inspect_folder
     from archroute_edge.decoding._scoring import AnswerScorer
@@ -21,7 +21,7 @@ else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_decoders": "AnswerSet Decoded Decoder GrammarDecoder SpeculativeDecoder",
+            "_decoders": "AnswerSet Decoded Decoder GrammarDecoder Path SpeculativeDecoder",
             "_kv_cache": "KVCache",
             "_saved_states": "SavedStates folder_problem inspect_folder",
             "_scoring": "AnswerScorer",

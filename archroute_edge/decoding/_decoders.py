@@ -97,6 +97,14 @@ class AnswerSet:
         shared = bytes(common_prefix([self._raw[index][len(consumed) :] for index in alive]))
         return tuple(self._vocabulary.tokenize(shared.decode("utf-8", "ignore")))[:_LONGEST_GUESS]
 
+    def shared(self, consumed: bytes) -> bytes:
+        """What all answers begin with that begin with ``consumed``."""
+        return bytes(common_prefix([self._raw[index] for index in self.alive(consumed)]))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for."""
+        return self._vocabulary.piece(token)
+
     def routes(self, alive: Sequence[int]) -> set[str]:
         """The routes that the answers at these indices mean."""
         return {self.answers[index].route for index in alive}

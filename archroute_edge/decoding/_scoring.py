@@ -7,7 +7,7 @@ the answers' token trie allows there. It sums to 1 over the answers; spellings o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,16 +43,31 @@ class AnswerScorer:
 
     def confidence(self, work: WorkingSequence, n_prompt: int, decoded: Decoded) -> float:
         """P(the decoded route). Nothing is evaluated if decoding kept to the canonical tokens."""
-        route = decoded.route
-        branches = [path for path, node in self._branches() if route in node.routes]
-        logits = self._complete(work, n_prompt, decoded.observed, branches)
-        return math.exp(_log_sum(_log_probabilities(self._root, logits, route)))
+        logits = self._complete(work, n_prompt, decoded.observed, list(self.branches(decoded.route)))
+        return self.probability(decoded.route, lambda path, tokens: logits[path][tokens])
 
     def scores(self, work: WorkingSequence, n_prompt: int, decoded: Decoded) -> dict[str, float]:
         """P(route) for every route and ``other``; sums to 1."""
-        branches = [path for path, _ in self._branches()]
-        logits = self._complete(work, n_prompt, decoded.observed, branches)
-        return {route: math.exp(_log_sum(_log_probabilities(self._root, logits, route))) for route in sorted(self._root.routes)}
+        logits = self._complete(work, n_prompt, decoded.observed, list(self.branches()))
+        return {route: self.probability(route, lambda path, tokens: logits[path][tokens]) for route in self.routes}
+
+    @property
+    def routes(self) -> list[str]:
+        """All routes, and ``other``."""
+        return sorted(self._root.routes)
+
+    def branches(self, route: str | None = None) -> dict[Path, list[int]]:
+        """Where the choice of a token decides between routes, and the tokens there; or only where ``route`` is one of them."""
+        return {path: list(node.children) for path, node in self._branches() if route is None or route in node.routes}
+
+    def probability(self, route: str, logits_after: Callable[[Path, list[int]], Logits]) -> float:
+        """P(route).
+
+        Args:
+            route: the route.
+            logits_after: the logits of some tokens after a path, or their logarithms of probabilities.
+        """
+        return math.exp(_log_sum(_log_probabilities(self._root, logits_after, route)))
 
     def _branches(self) -> Iterable[tuple[Path, _Node]]:
         """The nodes at which the choice of a token decides between routes: only these need logits."""
@@ -100,7 +115,7 @@ def _leaves_first(paths: Sequence[Path], most: int) -> list[Path]:
     return leaves[:most]
 
 
-def _log_probabilities(root: _Node, logits: Mapping[Path, Logits], route: str) -> list[float]:
+def _log_probabilities(root: _Node, logits_after: Callable[[Path, list[int]], Logits], route: str) -> list[float]:
     """log P of every answer below ``root`` that means ``route``, those that share a pure subtree taken together."""
     found = []
     stack: list[tuple[_Node, Path, float]] = [(root, (), 0.0)]
@@ -110,7 +125,7 @@ def _log_probabilities(root: _Node, logits: Mapping[Path, Logits], route: str) -
             found.append(before)
         elif route in node.routes:
             tokens = list(node.children)
-            steps = _log_softmax(logits[path][tokens]) if len(tokens) > 1 else [0.0]
+            steps = _log_softmax(logits_after(path, tokens)) if len(tokens) > 1 else [0.0]
             for token, step in zip(tokens, steps, strict=True):
                 stack.append((node.children[token], (*path, token), before + step))
     return found

@@ -24,7 +24,7 @@ from archroute_edge.gateway._shadowing import LONGEST_S, Shadows
 from archroute_edge.gateway._stream import KeptEnds
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._tries import Trier, TryResult
-from archroute_edge.gateway._upstream_client import UpstreamClient
+from archroute_edge.http_client import UpstreamClient
 from archroute_edge.record import EntrySink, Outcome
 from archroute_edge.routes import OTHER
 from archroute_edge.targets import RequestFacts, TargetOrder, order_targets

@@ -12,8 +12,8 @@ from archroute_edge.gateway._error_bodies import error_event
 from archroute_edge.gateway._headers import Headers
 from archroute_edge.gateway._stream import EventBorders, KeptEnds
 from archroute_edge.gateway._tries import Began, close_quietly
-from archroute_edge.gateway._upstream_client import UpstreamError
 from archroute_edge.gateway._usage import ends_in_error, has_ended
+from archroute_edge.http_client import UpstreamError
 from archroute_edge.record import Operation, Outcome
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from archroute_edge.gateway._reachability import (
     stand_ins,
 )
 from archroute_edge.gateway._target import Target
-from archroute_edge.gateway._upstream_client import URL, InvalidURL
+from archroute_edge.http_client import URL, InvalidURL
 from archroute_edge.record import Operation
 from archroute_edge.targets import model_facts
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from archroute_edge.gateway._headers import Headers
-from archroute_edge.gateway._upstream_client import URL
+from archroute_edge.http_client import URL
 from archroute_edge.record import Operation
 
 

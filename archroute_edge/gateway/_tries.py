@@ -18,8 +18,8 @@ from archroute_edge.gateway._headers import Headers, reply_headers, upstream_hea
 from archroute_edge.gateway._model_span import replace_model
 from archroute_edge.gateway._stream import FirstEvent
 from archroute_edge.gateway._target import Target
-from archroute_edge.gateway._upstream_client import OVERLOADED, UpstreamClient, UpstreamError, UpstreamReply
 from archroute_edge.gateway._usage import read_error_body, read_error_event, redact_errors
+from archroute_edge.http_client import OVERLOADED, UpstreamClient, UpstreamError, UpstreamReply
 from archroute_edge.record import Try
 
 logger = logging.getLogger(__name__)

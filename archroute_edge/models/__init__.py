@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from archroute_edge.models._levels import LEVELS, Level, level_named
     from archroute_edge.models._pull import Licence, PulledModel, PullListener, pull_checkpoint, pull_model
+    from archroute_edge.models._remote_address import RemoteAddress, RemoteApi, is_remote
 else:
     __getattr__, __all__ = lazily(
         __name__,
@@ -46,6 +47,7 @@ else:
                 "remove verify"
             ),
             "_levels": "LEVELS Level level_named",
+            "_remote_address": "RemoteAddress RemoteApi is_remote",
             "_pull": "Licence PullListener PulledModel pull_checkpoint pull_model",
         },
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archroute_edge.engine import check_model_file
@@ -21,6 +21,7 @@ from archroute_edge.models._hub_cache import (
     repo_folder,
 )
 from archroute_edge.models._levels import LEVELS
+from archroute_edge.models._remote_address import RemoteAddress, is_remote, read_address
 from archroute_edge.system import bundled_folder, expanded, is_file_here, kind_of_folder, own_folder
 
 AUTO = "auto"
@@ -36,11 +37,15 @@ BUNDLED = (BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL)
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model's file on this machine: what it is called, where it is, and the prompt format the catalogue states."""
+    """A model's file on this machine: what it is called, where it is, and the prompt format the catalogue states.
+
+    Of a remote model the file is one that has its vocabulary and chat template.
+    """
 
     name: str
     path: Path
     prompt_format: str | None = None
+    remote: RemoteAddress | None = None
 
 
 def user_folder() -> Path:
@@ -77,10 +82,15 @@ def catalogue_entry(name: str, catalogue: Mapping[str, CatalogueEntry] | None = 
 def find_model(name: str | Path) -> ModelFile:
     """The file of a model: a path, ``auto``, or a catalogue name with an optional level (``arch-router:Q4_K_M``).
 
+    Of the address of a remote model it is the file with its vocabulary; nothing is asked for over the network.
+
     Raises:
         ModelNotFoundError: no such name, or no such file here; the message has the command that gets it.
+        SettingsError: an address that is none.
         ConfigError: the catalogue cannot be read.
     """
+    if is_remote(name):
+        return _vocabulary_of(read_address(str(name)))
     catalogue = read_catalogue()
     if not str(name):
         raise ModelNotFoundError(f"the name of the model is empty; there are {', '.join(catalogue)}, or name a .gguf file")
@@ -101,6 +111,37 @@ def find_model(name: str | Path) -> ModelFile:
     if found is None:
         raise ModelNotFoundError(how_to_get(entry, level))
     return found
+
+
+def _vocabulary_of(address: RemoteAddress) -> ModelFile:
+    if address.vocabulary:
+        if is_remote(address.vocabulary):
+            raise SettingsError(f"{address.name}: the vocabulary has to be a file on this machine, or a name in the catalogue")
+        found = find_model(address.vocabulary)
+        return replace(found, name=address.name, remote=address)
+    catalogue = read_catalogue()
+    base, _, level = address.model.partition(":")
+    entry = catalogue.get(base)
+    if entry is None:
+        last = address.model.rpartition("/")[2]
+        served = (each for each in catalogue.values() if _is_called(each, address.model, last))
+        entry, level = next(served, None), ""
+    if entry is None:
+        raise ModelNotFoundError(
+            f"{address.name}: the catalogue does not know that model, so its vocabulary has to be named: a GGUF file of it on "
+            f"this machine, as in {address.url}?vocabulary=FILE.gguf#{address.model}"
+        )
+    found_here = locate(entry, level.upper() if level.upper() in entry.file_names else None)
+    if found_here is None:
+        why = "prompts are written here, with the model's vocabulary"
+        raise ModelNotFoundError(f"{address.name}: {why}; {how_to_get(entry, None)}")
+    return replace(found_here, name=address.name, remote=address)
+
+
+def _is_called(entry: CatalogueEntry, model: str, last: str) -> bool:
+    """Whether a served model's name is an entry's repository, or one of its files."""
+    repos = [entry.repo, entry.checkpoint.repo if entry.checkpoint else None]
+    return model in filter(None, repos) or last in filter(None, [entry.file, *entry.file_names.values()])
 
 
 def find_language_model(name: str | Path) -> ModelFile:

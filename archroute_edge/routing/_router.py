@@ -41,6 +41,7 @@ class Router:
         model: ``auto`` (Arch-Router if it is on this machine, else the bundled encoder ``mini``), a name from the
             catalogue (``mini``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. ``mini+arch-router``
             is a cascade: the encoder decides if it is sure, else the language model, which is loaded when it is first needed.
+            ``http://gpu-box:8000#katanemo/Arch-Router-1.5B`` is a model that a vLLM, SGLang or llama-server there serves.
         prompt_format: ``card``, ``gateway`` or ``orchestrator``; ``auto`` takes the model's own: what the catalogue
             states, then the GGUF's metadata (``archroute.prompt_format``), then ``card``.
         decoder: ``fast``, or ``grammar`` for llama.cpp's own grammar sampler; both give the same route.
@@ -168,6 +169,7 @@ class Router:
             ContextOverflowError: ``routes`` do not fit into the context.
             DecisionCancelledError: ``cancellation`` was set.
             EngineError: llama.cpp failed, or the router has been closed.
+            RemoteError: the server with the model gave no answer.
             ForkedProcessError: the router was made in the process that this one was forked from.
         """
         check_deadline(deadline)

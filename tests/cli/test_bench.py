@@ -276,6 +276,7 @@ def test_mistakes(folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         (("--model", "mini", "--quant", "ALL"), "mini is one file and has no levels"),
         (("--model", "mini", "--quant", "Q8_0"), "mini is one file and has no levels"),
         (("--model", "mini+tiny"), "mini+tiny: a cascade is two models; measure each: archroute bench mini tiny"),
+        (("--model", "http://gpu-box#tiny"), "http://gpu-box#tiny: a remote model runs elsewhere"),
         (("--quant", "Q8_0"), "--model NAME"),
         ((str(tmp_path / "no.gguf"),), f"{tmp_path / 'no.gguf'}: "),
         ((str(tmp_path / "none.gguf"),), "no such model file"),

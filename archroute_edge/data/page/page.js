@@ -9,6 +9,7 @@ const REASONS = {
   low_confidence: "not confident enough for a route",
   deadline: "time ran out before the model had answered",
   no_user_text: "there was no user text to read",
+  unreachable: "the server with the second model gave no answer",
   pinned: "an earlier decision of the session, repeated",
 };
 const MODEL_REASONS = {

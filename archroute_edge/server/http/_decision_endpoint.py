@@ -33,7 +33,7 @@ _RESPONSES = options("the body", "input", f"{_MORE} instructions", others=True)
 # W3C trace context: version, trace id, parent id, flags.
 _TRACE_PARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 # Decisions that no model made: a session would stay on the fallback because of one slow moment, or one picture.
-_NOT_KEPT = ("deadline", "no_user_text")
+_NOT_KEPT = ("deadline", "no_user_text", "unreachable")
 
 
 class Headers:

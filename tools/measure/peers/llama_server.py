@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,28 @@ class LlamaServer(PeerProcess):
         grammar: whether it is held to the answer. Where it is not it writes as many tokens of its own choice, and saves
             what the grammar costs a model that disagrees with it: the sampler tries the favourite token alone first.
         slots: how many it answers at a time, where not as many as it chooses itself.
+        options: more of the command line.
 
     Raises:
         PeerError: it cannot be run, or does not become healthy.
     """
 
-    def __init__(self, program: Path, model: Path, threads: int, *, grammar: bool = True, slots: int | None = None) -> None:
+    def __init__(
+        self,
+        program: Path,
+        model: Path,
+        threads: int,
+        *,
+        grammar: bool = True,
+        slots: int | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self._grammar = grammar
         self._port = free_port()
         n_ctx = _N_CTX if slots is None else _N_CTX_OF_SLOT * slots
         command = [str(program), "-m", str(model), "-c", str(n_ctx), "-t", str(threads), "-tb", str(threads)]
         command += [] if slots is None else ["-np", str(slots)]
+        command += options
         super().__init__("llama-server", [*command, "--host", _HOST, "--port", str(self._port)])
         try:
             self._wait_until_healthy()

@@ -86,32 +86,34 @@ class UpstreamClient:
 
     Args:
         proxy: address of a proxy for all upstreams but those on this machine.
+        tls: the certificates to trust; the usual ones unless given.
     """
 
-    def __init__(self, proxy: str | None = None) -> None:
+    def __init__(self, proxy: str | None = None, *, tls: ssl.SSLContext | None = None) -> None:
         limits = httpx2.Limits(
             max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_IDLE, keepalive_expiry=_IDLE_S
         )
-        self._direct = httpx2.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits)
+        self._direct = httpx2.AsyncHTTPTransport(verify=tls or _tls(), trust_env=False, limits=limits)
         self._proxied = self._direct
         if proxy is not None:
             self._proxied = httpx2.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits, proxy=proxy)
 
-    async def send(self, url: URL, headers: Headers, body: bytes, *, stall: float) -> UpstreamReply:
-        """The reply to a POST request, once its head is there. Cancelling it closes the connection.
+    async def send(self, url: URL, headers: Headers, body: bytes, *, stall: float, method: str = "POST") -> UpstreamReply:
+        """The reply to a request, once its head is there. Cancelling it closes the connection.
 
         Args:
             url: where to.
             headers: all but those of the connection and the body's length.
             body: what is sent.
             stall: seconds without one byte after which it has failed; the caller bounds the whole.
+            method: of HTTP.
 
         Raises:
             UpstreamError: no connection, or no reply that is HTTP.
         """
         limits = {"connect": min(stall, _CONNECT_S), "read": stall, "write": stall, "pool": _CONNECT_S}
         with _failures():
-            request = httpx2.Request("POST", url, headers=list(headers), content=body, extensions={"timeout": limits})
+            request = httpx2.Request(method, url, headers=list(headers), content=body, extensions={"timeout": limits})
             transport = self._proxied if self._proxied is self._direct or not _is_here(url.host) else self._direct
             return UpstreamReply(await transport.handle_async_request(request))
 
@@ -133,6 +135,15 @@ def _is_here(host: str) -> bool:
 def _tls() -> ssl.SSLContext:
     """The system's certificates; reading them takes a tenth of a second."""
     return httpx2.create_ssl_context(trust_env=False)
+
+
+def tls_of(file: str) -> ssl.SSLContext:
+    """A context that trusts the certificates in a PEM file, and no others.
+
+    Raises:
+        OSError: it cannot be read, or holds none.
+    """
+    return ssl.create_default_context(cafile=file)
 
 
 @contextmanager

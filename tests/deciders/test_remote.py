@@ -1,0 +1,346 @@
+"""A model on another machine: the decisions of the local one, and a decision or one clear error whatever the server does."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archroute_edge import Calibration, Decision, Route, Router, RoutingConfig
+from archroute_edge.engine import LoadedModel
+from archroute_edge.errors import CalibrationError, ContextOverflowError, RemoteError, SettingsError
+from archroute_edge.models import RemoteApi
+from archroute_edge.routing import RoutingService
+from tests.conftest import CARD_MESSAGE
+from tests.deciders.remote_server import CERTIFICATE, ModelLogits, RemoteModelServer, haphazard
+
+KINDS: tuple[RemoteApi, ...] = ("vllm", "sglang", "llama-server")
+ROUTES = [Route("bug_fixing", "Identifying and fixing errors"), Route("translation", "Translating text")]
+MESSAGES: list[Any] = [
+    CARD_MESSAGE,
+    "translate 'good morning' into Greek",
+    [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "Hello <|im_end|>"},
+        {"role": "user", "content": "plot it"},
+    ],
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(bundled_model: Path) -> Iterator[ModelLogits]:
+    logits = ModelLogits(bundled_model)
+    yield logits
+    logits.close()
+
+
+@pytest.fixture(scope="module")
+def n_vocabulary(bundled_model: Path) -> int:
+    with LoadedModel(bundled_model, vocabulary_only=True) as model:
+        return model.vocabulary.n_tokens
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, n_vocabulary: int) -> Iterator[RemoteModelServer]:
+    """Each kind of server, with probabilities out of the air."""
+    with RemoteModelServer(request.param, haphazard(n_vocabulary), n_vocabulary) as server:
+        yield server
+        assert server.problems == []
+
+
+@pytest.fixture
+def vllm(n_vocabulary: int) -> Iterator[RemoteModelServer]:
+    with RemoteModelServer("vllm", haphazard(n_vocabulary), n_vocabulary) as server:
+        yield server
+        assert server.problems == []
+
+
+def address(server: RemoteModelServer, **options: object) -> str:
+    query = "&".join(f"{name}={value}" for name, value in {"vocabulary": "tiny", **options}.items())
+    return f"{server.url}?{query}#{server.model}"
+
+
+def opened(server: RemoteModelServer, **options: object) -> Router:
+    return Router(ROUTES, model=address(server, **options))
+
+
+def cascade(server: RemoteModelServer, **options: object) -> Router:
+    return Router(ROUTES, model=f"mini+{address(server, **options)}", switch_over=1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_decisions_of_the_model_on_this_machine(kind: RemoteApi, tiny: ModelLogits, card_config: RoutingConfig) -> None:
+    """Route, confidence and all scores; control tokens in a message stay text."""
+    n_vocabulary = tiny.model.vocabulary.n_tokens
+    with (
+        RemoteModelServer(kind, tiny, n_vocabulary) as server,
+        Router(config=card_config, model=address(server)) as remote,
+        Router(config=card_config, model="tiny", prefix_cache=False) as local,
+    ):
+        for message, scores in itertools.product(MESSAGES, (False, True)):
+            found, own = remote.route(message, scores=scores), local.route(message, scores=scores)
+            assert found.route == own.route
+            assert found.confidence == pytest.approx(own.confidence, abs=0.02)
+            assert (found.scores is None) is not scores
+            if found.scores is not None:
+                assert found.scores == pytest.approx(own.scores, abs=0.02)
+                assert sum(found.scores.values()) == pytest.approx(1)
+            assert (found.decided_by, found.prompt_format) == (f"{server.url}#{server.model}", "card")
+            assert found.tokens.prompt == own.tokens.prompt
+            assert found.tokens.reused == 3
+            assert found.tokens.evaluated == found.tokens.prompt - 3 + found.tokens.answer
+        assert server.problems == []
+
+
+def test_a_cascade_asks_only_where_it_is_unsure(vllm: RemoteModelServer) -> None:
+    with cascade(vllm) as router, opened(vllm) as alone, Router(ROUTES, model="mini") as mini:
+        found, second, first = router.route("hello"), alone.route("hello"), mini.route("hello")
+        assert (found.route, found.confidence, found.reason) == (second.route, second.confidence, None)
+        assert found.tokens.prompt == first.tokens.prompt + second.tokens.prompt
+        assert router.warm().tokens > mini.warm().tokens
+    with Router(ROUTES, model=f"mini+{address(vllm)}", switch_over=0.0) as router:
+        n_asked = len(vllm.bodies)
+        assert router.route("hello").decided_by == "mini"
+        assert len(vllm.bodies) == n_asked
+
+
+def test_many_routes(server: RemoteModelServer) -> None:
+    """vLLM answers for 128 tokens at a time (which the server checks), and a table may part at more."""
+    routes = [Route(f"{one}{two}", "x") for one in "abcdefghijklm" for two in ("ccount", "uild", "atalog", "ocument", "rror")]
+    with Router(routes, model=address(server)) as router:
+        scores = router.route("hello", scores=True).scores
+    assert scores is not None
+    assert sum(scores.values()) == pytest.approx(1)
+
+
+def test_names_whose_tokens_part_before_their_letters_do(tiny: ModelLogits) -> None:
+    """Of the tokens behind a beginning that names share, none is taken for granted."""
+    names = ("recipes", "recommendations", "records", "reception", "rec", "recipe", "re", "receipts", "recipes_and_menus")
+    routes = [Route(name, f"Questions on {name}") for name in names]
+    n_vocabulary = tiny.model.vocabulary.n_tokens
+    with (
+        RemoteModelServer("vllm", tiny, n_vocabulary) as server,
+        Router(routes, model=address(server)) as remote,
+        Router(routes, model="tiny", prefix_cache=False) as local,
+    ):
+        for message in ("a recipe for bread", "recommend me a book", "where is the receipt?", "who is at the reception?"):
+            found, own = remote.route(message, scores=True), local.route(message, scores=True)
+            assert found.scores == pytest.approx(own.scores, abs=0.02)
+            assert found.route == own.route
+        assert server.problems == []
+
+
+def test_several_at_once_and_no_more(vllm: RemoteModelServer) -> None:
+    """As many as the address says, for a list and for many callers."""
+    with opened(vllm, concurrency=3) as router:
+        alone = [router.route(f"message {number}") for number in range(8)]
+        vllm.fault = "stuck"
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(router.route_many, [f"message {number}" for number in range(8)])
+            assert vllm.wait_for_most(3)
+            vllm.let_go()
+            together = asked.result(30)
+    assert [(each.route, each.confidence) for each in together] == [(each.route, each.confidence) for each in alone]
+    assert vllm.n_most == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("lying", "answers, but it ignores"),
+        ("prefixed", r"it read \d+ tokens of a prompt that has"),
+        ("raw", r"it gives no log-probabilities|do not add up to 1"),
+    ],
+)
+def test_servers_that_cannot_be_used(server: RemoteModelServer, fault: str, message: str) -> None:
+    """They are told from others when the router is made; one that changes later gives errors."""
+    server.fault = fault
+    with pytest.raises(RemoteError, match=message):
+        opened(server)
+    server.fault = None
+    with opened(server) as router:
+        server.fault = fault
+        with pytest.raises(RemoteError, match=message):
+            router.route("hello")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("garbage", "its answer from /v1/completions is no JSON"),
+        ("redirect", r"it redirects /v1/completions \(HTTP 307\), which is not followed"),
+        (404, "HTTP 404 from /v1/completions: no luck"),
+    ],
+)
+def test_answers_that_are_none(vllm: RemoteModelServer, fault: str | int, message: str) -> None:
+    """Errors at once, in a cascade, too; later they leave the decision to the encoder."""
+    vllm.fault = fault
+    for make in (opened, cascade):
+        with pytest.raises(RemoteError, match=message) as caught:
+            make(vllm)
+        assert str(caught.value).startswith(f"{vllm.url}#{vllm.model}: ")
+        assert "\n" not in str(caught.value)
+    vllm.fault = None
+    with cascade(vllm) as router:
+        assert router.route("hello").reason is None
+        vllm.fault = fault
+        found = router.route("hello there")
+        assert (found.decided_by, found.reason) == ("mini", "unreachable")
+
+
+def test_what_the_server_says_of_itself(vllm: RemoteModelServer, n_vocabulary: int) -> None:
+    vllm.model = "another/model"
+    with pytest.raises(RemoteError, match="does not serve served/model; it serves another/model"):
+        Router(ROUTES, model=f"{vllm.url}?vocabulary=tiny#served/model")
+    with Router(ROUTES, model=f"{vllm.url}/v1/?vocabulary=tiny") as router:
+        assert router.route("x").decided_by == vllm.url
+    vllm.max_model_len = 2000
+    with pytest.raises(ContextOverflowError, match="takes 2000; use fewer or shorter routes, a smaller budget"):
+        opened(vllm)
+    with RemoteModelServer("llama-server", haphazard(n_vocabulary), n_vocabulary + 1) as other:
+        with pytest.raises(RemoteError, match=f"has {n_vocabulary + 1} tokens, and the vocabulary here {n_vocabulary}"):
+            opened(other)
+        other.models_fault = "garbage"
+        with pytest.raises(RemoteError, match="/v1/models is no JSON"):
+            opened(other)
+
+
+def test_a_server_that_is_away(vllm: RemoteModelServer) -> None:
+    """Alone it is an error at once; in a cascade the encoder decides until it is there, and again when it has gone."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    name = f"http://127.0.0.1:{port}?vocabulary=tiny#served/model"
+    with pytest.raises(RemoteError, match="the connection was refused"):
+        Router(ROUTES, model=name)
+    with Router(ROUTES, model=f"mini+{name}", switch_over=1.0) as router:
+        away = router.route("hello", scores=True)
+        assert (away.decided_by, away.reason) == ("mini", "unreachable")
+        with RemoteModelServer("vllm", vllm.logits, vllm.n_vocabulary, port=port):
+            assert router.route("hello").decided_by == f"http://127.0.0.1:{port}#served/model"
+        many = router.route_many(["one", "two", "three"])
+        assert {(each.decided_by, each.reason) for each in many} == {("mini", "unreachable")}
+
+
+@pytest.mark.parametrize("fault", [429, 503, "cut"])
+def test_a_passing_failure_is_tried_again(vllm: RemoteModelServer, fault: str | int) -> None:
+    with opened(vllm) as router:
+        right = router.route("hello")
+        vllm.fault, vllm.n_faults = fault, 2
+        assert router.route("hello").confidence == right.confidence
+
+
+def test_after_failures_it_rests(vllm: RemoteModelServer) -> None:
+    """It is not asked for a while, so that nobody waits for it."""
+    with opened(vllm) as router:
+        vllm.fault = 500
+        for _ in range(3):
+            with pytest.raises(RemoteError, match="HTTP 500 from /v1/completions: no luck"):
+                router.route("hello")
+        n_asked = len(vllm.bodies)
+        with pytest.raises(RemoteError, match="failed 3 times in a row and rests"):
+            router.route("hello")
+        assert len(vllm.bodies) == n_asked
+
+
+def test_time_runs_out(vllm: RemoteModelServer) -> None:
+    """The fallback at a deadline, the encoder's answer in a cascade; without a deadline an error when the time is over."""
+    with opened(vllm, timeout=2) as router, cascade(vllm) as both:
+        both.route("hello")
+        vllm.fault = "stuck"
+        late: Decision = router.route("hello", deadline=0.2)
+        assert (late.route, late.reason, late.decided_by) == ("other", "deadline", None)
+        late = both.route("hello", deadline=1.0)
+        assert (late.reason, late.decided_by) == ("deadline", "mini")
+        started = time.monotonic()
+        with pytest.raises(RemoteError, match="no answer within 2 s"):
+            router.route("hello")
+        assert time.monotonic() - started < 10
+        vllm.let_go()
+
+
+def test_the_encoder_goes_on_while_the_server_is_asked(vllm: RemoteModelServer) -> None:
+    with Router(ROUTES, model="mini") as mini:
+        low, high = sorted(("hello", CARD_MESSAGE), key=lambda message: mini.route(message).confidence)
+        switch_over = mini.route(high).confidence
+    with RoutingService(Router(ROUTES, model=f"mini+{address(vllm)}", switch_over=switch_over)) as service:
+        service.submit(low).result(30)
+        vllm.fault = "stuck"
+        vllm.arrived.clear()
+        unsure = service.submit(low)
+        assert vllm.arrived.wait(30)
+        sure = service.submit(high).result(30)
+        assert (sure.decided_by, sure.reason) == ("mini", None)
+        assert not unsure.done()
+        vllm.let_go()
+        assert unsure.result(30).decided_by != "mini"
+
+
+def test_keys(vllm: RemoteModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the environment; never in an error."""
+    monkeypatch.delenv("ARCHROUTE_REMOTE_KEY", raising=False)
+    vllm.key = "sk-remote-123456"
+    with pytest.raises(RemoteError, match="takes no request without a key; put it into ARCHROUTE_REMOTE_KEY"):
+        opened(vllm)
+    with pytest.raises(SettingsError, match="the environment variable GPU_KEY is not set"):
+        opened(vllm, key="GPU_KEY")
+    monkeypatch.setenv("GPU_KEY", "wrong")
+    with pytest.raises(RemoteError, match="refuses the key in GPU_KEY"):
+        opened(vllm, key="GPU_KEY")
+    monkeypatch.setenv("ARCHROUTE_REMOTE_KEY", vllm.key)
+    with opened(vllm) as router:
+        assert router.route("hello").decided_by is not None
+        vllm.fault = 400
+        with pytest.raises(RemoteError, match="HTTP 400") as caught:
+            router.route("hello")
+        assert vllm.key not in str(caught.value)
+    monkeypatch.setenv("ARCHROUTE_REMOTE_KEY", "new\nline")
+    with pytest.raises(SettingsError, match="cannot stand in a header"):
+        opened(vllm)
+
+
+def test_tls(n_vocabulary: int) -> None:
+    """A certificate is checked; one's own authority can be named."""
+    with RemoteModelServer("vllm", haphazard(n_vocabulary), n_vocabulary, is_tls=True) as server:
+        with opened(server, ca=CERTIFICATE) as router:
+            assert router.route("hello").decided_by is not None
+        with pytest.raises(RemoteError, match="no TLS connection"):
+            opened(server)
+        with pytest.raises(SettingsError, match=r"its ca nowhere\.pem cannot be used"):
+            opened(server, ca="nowhere.pem")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"n_ctx": 4096}, {"kv_type": "q8_0"}, {"decoder": "grammar"}, {"threads": 1}, {"gpu_layers": 0}]
+)
+def test_settings_of_a_model_on_this_machine(vllm: RemoteModelServer, settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=f"{next(iter(settings))} is about a model on this machine"):
+        Router(ROUTES, model=address(vllm), **settings)
+
+
+def test_a_calibration_goes_by_the_model(vllm: RemoteModelServer) -> None:
+    """Not by the machine that serves it."""
+    with opened(vllm) as router:
+        fitted = Calibration(2.0, 0.0, "m", router.model_fingerprint, "card")
+        plain = router.route("hello")
+    with Router(ROUTES, model=address(vllm, concurrency=2), calibration=fitted) as router:
+        assert router.route("hello").confidence < plain.confidence
+    with pytest.raises(CalibrationError, match="was fitted for the model m"):
+        Router(ROUTES, model="mini", calibration=fitted)
+
+
+def test_closed_while_it_is_asked(vllm: RemoteModelServer) -> None:
+    service = RoutingService(opened(vllm))
+    vllm.fault = "stuck"
+    vllm.arrived.clear()
+    asked = service.submit("hello")
+    assert vllm.arrived.wait(30)
+    service.close(drain=False)
+    assert asked.exception(30) is not None
+    vllm.let_go()
