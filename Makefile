@@ -63,12 +63,12 @@ test-hub: $(BIN)/python
 	@$(call install,dev)
 	@$(BIN)/python -m tools.release.suite --ends-of huggingface-hub -- tests/models
 
-# LiteLLM with a server of ours as its api_base, in an environment of its own.
+# LiteLLM with a server of ours as its api_base and as its classifier, in an environment of its own.
 test-litellm: $(BIN)/python
 	@$(call install,dev)
-	@test -x build/litellm/bin/python || $(BIN)/python -m venv build/litellm
-	@build/litellm/bin/python -m pip install --quiet --disable-pip-version-check 'litellm>=1.110,<1.111'
+	@$(BIN)/python -m tools.measure.litellm_environment build/litellm
 	@$(BIN)/python -m tools.measure.server_litellm build/litellm/bin/python
+	@$(BIN)/python -m tools.measure.litellm_classifiers build/litellm
 
 # Every Python that the package is for and that is on this machine, or those that PYTHONS names ("3.10 3.13").
 test-pythons: $(BIN)/python

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from archroute_edge.engine import Cancellation
     from archroute_edge.errors import ArchRouteError
     from archroute_edge.routes import OTHER, Route, RouteTable
-    from archroute_edge.routing import AsyncRouter, Router, RoutingService
+    from archroute_edge.routing import AsyncRouter, LiteLLMClassifier, Router, RoutingService
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "Calibration",
     "Cancellation",
     "Decision",
+    "LiteLLMClassifier",
     "Messages",
     "Route",
     "RouteTable",
@@ -61,6 +62,7 @@ _MODULES = {
     "Warmup": "decision",
     "Cancellation": "engine",
     "ArchRouteError": "errors",
+    "LiteLLMClassifier": "routing",
     "Router": "routing",
     "OTHER": "routes",
     "Route": "routes",

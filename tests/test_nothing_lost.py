@@ -22,8 +22,8 @@ from archroute_edge.server.stdio._session import Session
 from tests.server.conftest import Client
 
 NAMES = """
-    OTHER ArchRouteError AsyncRouter Calibration Cancellation Decision Messages Route RouteTable Router RoutingConfig
-    RoutingService Timings TokenCounts Warmup __version__ load_config parse_config
+    OTHER ArchRouteError AsyncRouter Calibration Cancellation Decision LiteLLMClassifier Messages Route RouteTable Router
+    RoutingConfig RoutingService Timings TokenCounts Warmup __version__ load_config parse_config
 """
 
 _ENGINE = """

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import groupby
 
 from archroute_edge.conversation import Turn
 from archroute_edge.deciders._calibration import Calibration
@@ -53,8 +54,7 @@ class RemoteCascadeDecider(CascadeDecider):
         verdicts: list[Verdict],
         unsure: list[int],
         began: float,
-        table: RouteTable,
-        conversations: Sequence[Sequence[Turn]],
+        asked: Sequence[tuple[RouteTable, Sequence[Turn]]],
         scores: bool,
         keep: bool,
         cancellation: Cancellation,
@@ -64,8 +64,9 @@ class RemoteCascadeDecider(CascadeDecider):
         found: list[Verdict | RemoteError] = []
 
         def ask(flag: Cancellation) -> None:
-            asked = [conversations[index] for index in unsure]
-            found.extend(self._remote.decide_each(table, asked, scores=scores, cancellation=flag))
+            for table, indices in groupby(unsure, lambda index: asked[index][0]):
+                conversations = [asked[index][1] for index in indices]
+                found.extend(self._remote.decide_each(table, conversations, scores=scores, cancellation=flag))
 
         def resume(_flag: Cancellation) -> list[Verdict]:
             seconds = time.perf_counter() - began

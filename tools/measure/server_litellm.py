@@ -1,11 +1,11 @@
 """LiteLLM against a server: router prompts in every format beside the router's own answers, and requests to forward.
 
-    python -m venv build/litellm && build/litellm/bin/pip install 'litellm>=1.110,<1.111'
+    python -m tools.measure.litellm_environment build/litellm
     python -m tools.measure.server_litellm build/litellm/bin/python
 
 ``make test-litellm`` does both. Plain, streaming and async each; the forwarded ones with the server as ``api_base``.
 
-LiteLLM needs other versions of shared packages than this project, so it has an environment of its own.
+LiteLLM and its proxy bring a hundred packages, so they have an environment of their own.
 """
 
 from __future__ import annotations
