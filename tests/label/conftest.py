@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="session")
-def encoder(random_encoder: Path, card_config: RoutingConfig) -> Router:
-    return Router(config=card_config, model=random_encoder, threads=1, prefix_cache=False)
+@pytest.fixture(scope="module")
+def encoder(random_encoder: Path, card_config: RoutingConfig) -> Iterator[Router]:
+    with Router(config=card_config, model=random_encoder, threads=1, prefix_cache=False) as router:
+        yield router
 
 
 def make_run(router: Router, given: Path | str, output: Path, *, takeover_s: float = 60.0, **settings: Any) -> LabelRun:
