@@ -319,6 +319,9 @@ class RemoteServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.close()
+        await self._loop.shutdown_asyncgens()
+        # A transport closes its socket in a later turn of the loop than it is told to.
+        await asyncio.sleep(0)
         self._loop.stop()
 
 
