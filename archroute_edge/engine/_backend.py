@@ -7,12 +7,16 @@ thread makes a pool of its own. A GPU cannot be used at all in a process that wa
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import logging
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import llama_cpp
 import psutil
@@ -163,3 +167,58 @@ def _note_fork() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_note_fork)
+
+
+# Seconds that the end of a program waits for models that are being loaded or freed.
+_PATIENCE_AT_END_S: Final = 5.0
+_making = threading.Condition()
+_n_making = 0
+_is_ending = False
+
+
+@contextmanager
+def making() -> Iterator[None]:
+    """Around calls that make or free models and contexts: none of them is under way when the program ends.
+
+    llama.cpp uses global tables there, which the end of a program destroys while threads that are daemons still run; such a
+    thread would end it with a segmentation fault. Once the program ends, threads wait here, and are gone with it.
+    """
+    global _n_making
+    # A finalizer may run in the middle of another such call of its thread.
+    is_inner = getattr(_thread, "is_making", False)
+    with _making:
+        if _is_ending and not is_inner and threading.current_thread() is not threading.main_thread():
+            # A function registered with atexit may wait for this thread, so not for ever.
+            _making.wait(_PATIENCE_AT_END_S)
+        _n_making += 1
+    _thread.is_making = True
+    try:
+        yield
+    finally:
+        _thread.is_making = is_inner
+        with _making:
+            _n_making -= 1
+            _making.notify_all()
+
+
+def is_ending() -> bool:
+    """Whether the program ends, so that nothing that is being loaded will be used."""
+    return _is_ending
+
+
+def _end() -> None:
+    global _is_ending
+    with _making:
+        _is_ending = True
+        _making.wait_for(lambda: not _n_making, _PATIENCE_AT_END_S)
+
+
+def _renew() -> None:
+    """In a forked process, whose other threads are gone."""
+    global _making, _n_making
+    _making, _n_making = threading.Condition(), 0
+
+
+atexit.register(_end)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew)

@@ -59,12 +59,15 @@ class LlamaContext:
         self.model = model
         self._n_threads = params.n_threads = params.n_threads_batch = n_threads
         backend.take_last_error()
-        self._handle: Any = llama_cpp.llama_init_from_model(model.handle, params)
+        with backend.making():
+            self._handle: Any = llama_cpp.llama_init_from_model(model.handle, params)
         if not self._handle:
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{model.path}: no context {what} could be made: {reason}")
         # The finalizer holds the model, so that it outlives the context even if the garbage collector takes both.
         self._free = weakref.finalize(self, _free_context, self._handle, model, OwnProcess())
+        # Threads that are daemons may be using it then. A GPU wants its memory back, or ends the process with an error.
+        self._free.atexit = backend.build().gpu_offload
 
     def _open(self) -> Any:
         if not self._handle:
@@ -126,7 +129,8 @@ class LlamaContext:
 def _free_context(handle: Any, _model: LoadedModel, process: OwnProcess) -> None:
     # A copy in a forked process may have been in the middle of an evaluation, and a GPU's memory is no copy.
     if process.is_this:
-        llama_cpp.llama_free(handle)
+        with backend.making():
+            llama_cpp.llama_free(handle)
 
 
 def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:

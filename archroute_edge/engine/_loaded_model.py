@@ -65,15 +65,20 @@ class LoadedModel:
             params.kv_overrides = _without_tokenizer(self.header)
         cancellation = cancellation or Cancellation()
         # llama.cpp asks before each tensor.
-        params.progress_callback = llama_cpp.llama_progress_callback(lambda _progress, _data: not cancellation.cancelled)
+        params.progress_callback = llama_cpp.llama_progress_callback(
+            lambda _progress, _data: not (cancellation.cancelled or backend.is_ending())
+        )
         backend.take_last_error()
-        self._handle: Any = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
+        with backend.making():
+            self._handle: Any = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
         if not self._handle:
             cancellation.check()
             reason = backend.take_last_error() or "no reason given"
             raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}")
-        # Also frees the weights when the last reference goes, or at exit.
+        # Also frees the weights when the last reference goes.
         self._free = weakref.finalize(self, _free_model, self._handle, OwnProcess())
+        # Threads that are daemons may be using it then. A GPU wants its memory back, or ends the process with an error.
+        self._free.atexit = backend.build().gpu_offload
         for kind in ("recurrent", "hybrid", "diffusion"):
             if getattr(llama_cpp, f"llama_model_is_{kind}")(self._handle):
                 self._free()
@@ -133,4 +138,5 @@ def _without_tokenizer(header: GGUFHeader) -> Any:
 def _free_model(handle: Any, process: OwnProcess) -> None:
     # In a forked process it is a copy; a GPU's memory is not even that.
     if process.is_this:
-        llama_cpp.llama_model_free(handle)
+        with backend.making():
+            llama_cpp.llama_model_free(handle)
