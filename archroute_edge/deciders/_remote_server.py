@@ -320,8 +320,12 @@ class RemoteServer:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.close()
         await self._loop.shutdown_asyncgens()
+        # A connection whose request was cancelled while it was made belongs to nobody.
+        for transport in list(getattr(self._loop, "_transports", {}).values()):
+            transport.abort()
         # A transport closes its socket in a later turn of the loop than it is told to.
-        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
         self._loop.stop()
 
 
