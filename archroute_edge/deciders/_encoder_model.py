@@ -149,7 +149,7 @@ class EncoderScale:
 
     Args:
         scale: how much a difference of cosines says; positive.
-        other_cosine: the cosine, -1 to 1, at which ``other`` is as probable as a route, in a table of :data:`USUAL_ROUTES`.
+        other_cosine: the cosine at which ``other`` is as probable as a route, in a table of :data:`USUAL_ROUTES`.
         other_routes: what is added to it, times the natural logarithm of the number of routes over the usual one.
         other_nearness: the same, times the :func:`route_nearness` of the table.
         other_known: the same, times the hubness of the conversation: how near it is to what the encoder was trained on.

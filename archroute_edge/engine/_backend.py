@@ -189,7 +189,7 @@ def making() -> Iterator[None]:
     with _making:
         if _is_ending and not is_inner and threading.current_thread() is not threading.main_thread():
             # A function registered with atexit may wait for this thread, so not for ever.
-            _making.wait(_PATIENCE_AT_END_S)
+            _making.wait_for(lambda: False, _PATIENCE_AT_END_S)
         _n_making += 1
     _thread.is_making = True
     try:
@@ -202,7 +202,7 @@ def making() -> Iterator[None]:
 
 
 def is_ending() -> bool:
-    """Whether the program ends, so that nothing that is being loaded will be used."""
+    """Whether the program ends: the functions registered with atexit before this module's own are all that still runs."""
     return _is_ending
 
 

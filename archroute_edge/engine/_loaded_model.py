@@ -64,9 +64,11 @@ class LoadedModel:
         if self.kind == "encoder":
             params.kv_overrides = _without_tokenizer(self.header)
         cancellation = cancellation or Cancellation()
-        # llama.cpp asks before each tensor.
+        # llama.cpp asks before each tensor. A model that was begun before the end of the program has nobody
+        # waiting for it any more; one that a function registered with atexit asks for has.
+        was_ending = backend.is_ending()
         params.progress_callback = llama_cpp.llama_progress_callback(
-            lambda _progress, _data: not (cancellation.cancelled or backend.is_ending())
+            lambda _progress, _data: not (cancellation.cancelled or backend.is_ending() != was_ending)
         )
         backend.take_last_error()
         with backend.making():

@@ -107,6 +107,27 @@ def test_nothing_is_printed_of_daemon_threads(random_model: Path, what: str) -> 
     assert run(_DAEMONS[what] + "\nprint('fine')\nsys.exit(3)\n", random_model) == (3, "fine\n", "")
 
 
+def test_the_end_waits_for_a_model_that_is_being_made(random_model: Path) -> None:
+    """Would break if llama.cpp's tables were destroyed under a thread that reads them. Nothing is begun after the end."""
+    script = """
+import time
+from archroute_edge.engine import _backend as backend
+
+def make(first, second):
+    with backend.making():
+        began.set()
+        time.sleep(0.5)
+        print(first, flush=True)
+    with backend.making():
+        print(second, flush=True)
+
+began = threading.Event()
+threading.Thread(target=make, args=("made", "made after the end"), daemon=True).start()
+began.wait()
+"""
+    assert run(script, random_model) == (0, "made\n", "")
+
+
 def test_a_cascades_threads(random_encoder: Path, random_model: Path) -> None:
     """A cascade loads its second model in a thread of its own."""
     script = """
