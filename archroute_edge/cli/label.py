@@ -30,9 +30,6 @@ from archroute_edge.errors import SettingsError
 if TYPE_CHECKING:
     from archroute_edge.label import Fields, InputFile, LabelFolder, Summary
 
-# Settings that decide about no label, or are described otherwise.
-_OTHERWISE = ("threads", "prefix_cache", "model", "calibration", "prompt_format")
-
 
 @click.command(
     cls=Command,
@@ -88,10 +85,23 @@ def label(
     file appear whole or not at all: a stopped run goes on where it was, and several machines share the files if they share
     the folder. The exit status is 1 if a row could not be decided or a file not be read.
     """
-    from archroute_edge.label import TAKEOVER_S, Claims, Fields, Labeller, LabelRun, RouterRecipe, find_inputs, label_on_ray
+    from archroute_edge.label import (
+        TAKEOVER_S,
+        Claims,
+        Fields,
+        Labeller,
+        LabelRun,
+        RouterRecipe,
+        find_inputs,
+        label_on_ray,
+        need_ray,
+    )
 
     if address is not None and takeover is not None:
         raise SettingsError("--takeover is about files that machines share without --ray; leave out one of them")
+    if address is not None:
+        # Before the folder is said to be of a run on Ray.
+        need_ray()
     found = find_inputs(inputs, Path(output))
     fields = Fields(field, id_field)
     # Before a model is loaded for nothing.
@@ -127,16 +137,12 @@ def _open_folder(
     """The folder, with what decides about its labels."""
     from archroute_edge.label import LabelFolder, config_digest
 
-    who = candidate(options)
-    calibration = who.settings["calibration"]
     run = {
-        "model": f"{who.label} {who.fingerprint} {who.prompt_format}",
+        **candidate(options).deciding(),
         "routes": config_digest(read_config(options["config"]).config),
-        "calibration": None if calibration is None else asdict(calibration),
         "fields": asdict(fields),
         "scores": scores,
         "ray": on_ray,
-        "settings": {name: value for name, value in who.settings.items() if name not in _OTHERWISE},
     }
     return LabelFolder(folder, run, found, scores=scores)
 

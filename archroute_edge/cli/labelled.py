@@ -69,6 +69,10 @@ class Cases:
     cases: Sequence[Case]
 
 
+# Of the router's settings, those that decisions depend on.
+_DECIDING = ("decoder", "n_ctx", "gpu_layers", "budget", "flash_attention", "kv_type", "switch_over")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A model to run over cases, known well enough to tell its runs from those of any other."""
@@ -82,6 +86,16 @@ class Candidate:
     def open(self, cases: Sequence[Case]) -> Router:
         """A router that is large enough for every case."""
         return Router(largest_table(cases), **self.settings)
+
+    def deciding(self) -> dict[str, Any]:
+        """All that its decisions depend on, beside the routes and conversations, as JSON values."""
+        calibration = self.settings["calibration"]
+        return {
+            "model": self.fingerprint,
+            "prompt_format": self.prompt_format,
+            "calibration": None if calibration is None else asdict(calibration),
+            **{name: self.settings[name] for name in _DECIDING},
+        }
 
 
 def load_cases(file: Path | None, routes: str | None, limit: int | None = None) -> Cases:
@@ -117,20 +131,11 @@ def candidate(options: Mapping[str, Any]) -> Candidate:
 
 def open_journal(command: str, cases: Cases, candidates: Sequence[Candidate], *, resume: bool) -> Journal:
     """The journal of this command over these cases and models; says on stderr what it goes on with."""
-    deciding = ("decoder", "n_ctx", "gpu_layers", "budget", "flash_attention", "kv_type", "switch_over")
     run = {
         "command": command,
         "archroute_edge": __version__,
         "cases": cases_digest(cases.cases),
-        "models": [
-            {
-                "file": each.fingerprint,
-                "prompt_format": each.prompt_format,
-                "calibration": asdict(calibration) if (calibration := each.settings["calibration"]) else None,
-                **{name: each.settings[name] for name in deciding},
-            }
-            for each in candidates
-        ],
+        "models": [each.deciding() for each in candidates],
     }
     journal = Journal(run, resume=resume)
     if resume:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from archroute_edge.label._files import InputFile, find_inputs
     from archroute_edge.label._folder import LabelFolder, config_digest
     from archroute_edge.label._labeller import Label, Labeller
-    from archroute_edge.label._ray import RouterRecipe, label_on_ray
+    from archroute_edge.label._ray import RouterRecipe, label_on_ray, need_ray
     from archroute_edge.label._rows import Fields, Row, read_rows
     from archroute_edge.label._run import LabelRun, Summary
 else:
@@ -28,7 +28,7 @@ else:
             "_files": "InputFile find_inputs",
             "_folder": "LabelFolder config_digest",
             "_labeller": "Label Labeller",
-            "_ray": "RouterRecipe label_on_ray",
+            "_ray": "RouterRecipe label_on_ray need_ray",
             "_rows": "Fields Row read_rows",
             "_run": "LabelRun Summary",
         },

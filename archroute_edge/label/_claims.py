@@ -5,7 +5,7 @@ touches the claim again and again. A claim that is no longer touched is taken ov
 atomic, too, so that one process alone takes over. The highest number counts. A process that was only held up finds the higher
 number, and drops what it has.
 
-Claims save work and keep nothing safe: an output is put in its place whole, and has the same rows whoever puts it there.
+Claims save work and keep nothing safe: an output is put in its place whole, and has the same rows from every process.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Claim:
         self._thread = threading.Thread(target=self._beat, name="archroute-claim", daemon=True)
 
     def check(self) -> None:
-        """Go on only if nobody has taken over.
+        """Go on only if no other process has taken over.
 
         Raises:
-            ClaimLostError: somebody has.
+            ClaimLostError: one has.
         """
         if self._is_lost.is_set() or claim_path(self._output, self._number + 1).exists():
             raise ClaimLostError(str(self._output))
@@ -66,7 +66,7 @@ class Claim:
         """Give a path to write to, and put it in the output's place when the block ends without an exception.
 
         Raises:
-            ClaimLostError: somebody has taken over.
+            ClaimLostError: another process has taken over.
         """
         try:
             with replaced_when_whole(self._output, mark=self._token) as partial:

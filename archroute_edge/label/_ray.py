@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from archroute_edge.config import RoutingConfig
 from archroute_edge.errors import ArchRouteError, LabelError, SettingsError
 from archroute_edge.label._files import InputFile
+from archroute_edge.label._folder import label_schema, label_table
 from archroute_edge.label._labeller import Labeller
 from archroute_edge.label._rows import Fields, Row, read_rows
 from archroute_edge.label._run import Summary
@@ -43,6 +44,16 @@ class RouterRecipe:
     scores: bool
 
 
+def need_ray() -> None:
+    """Go on only if Ray is installed.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if find_spec("ray") is None:
+        raise SettingsError("--ray needs ray, which is not installed: pip install 'archroute-edge[ray]'")
+
+
 def label_on_ray(
     address: str,
     recipe: RouterRecipe,
@@ -63,11 +74,9 @@ def label_on_ray(
         shows_progress: whether Ray draws its bars on stderr.
 
     Raises:
-        SettingsError: Ray is not installed, or there is no cluster.
+        SettingsError: there is no cluster, or it is too small.
         LabelError: the cluster failed.
     """
-    if find_spec("ray") is None:
-        raise SettingsError("--ray needs ray, which is not installed: pip install 'archroute-edge[ray]'")
     import ray
     from ray.data.checkpoint import CheckpointConfig
 
@@ -139,21 +148,9 @@ class RayLabeller:
                 rows[start : start + at_once], [each[_KEY] for each in found[start : start + at_once]]
             )
         ]
-        values = [
-            {_KEY: each[_KEY], "file": each["file"], **label.to_dict(scores=self._labeller.scores)}
-            for each, label in zip(found, labels, strict=True)
-        ]
-        if self._labeller.scores:
-            values = [{**each, "scores": None if each["scores"] is None else [*each["scores"].items()]} for each in values]
-        return pa.Table.from_pylist(values, _label_schema(self._labeller.scores))
-
-
-def _label_schema(scores: bool) -> pa.Schema:
-    import pyarrow as pa
-
-    from archroute_edge.label._folder import label_schema
-
-    return pa.schema([(_KEY, pa.string()), ("file", pa.string()), *label_schema(pa.string(), scores)])
+        scores = self._labeller.scores
+        table = label_table(labels, label_schema(pa.string(), scores), scores)
+        return pa.table([batch[_KEY], batch["file"], *table.columns], names=[_KEY, "file", *table.column_names])
 
 
 def _datasource(inputs: Sequence[InputFile], fields: Fields) -> Any:

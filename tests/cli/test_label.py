@@ -58,6 +58,8 @@ def test_another_configuration_needs_another_folder(
     assert run("label", str(path), "-o", str(labels), "--config", routes, *model).exit_code == 0
     said = one_line(run("label", str(path), "-o", str(labels), *model))
     assert "has labels of another run, which differs in routes; choose another folder with -o" in said
+    said = one_line(run("label", str(path), "-o", str(labels), "--config", routes, *model, "--budget", "999"))
+    assert "which differs in budget;" in said
     # How fast it goes decides about nothing.
     assert run("label", str(path), "-o", str(labels), "--config", routes, *model, "--threads", "2").exit_code == 0
 
@@ -83,6 +85,16 @@ def test_parquet_without_pyarrow(
     path = write_lines(tmp_path / "a.parquet", ["PAR1"])
     said = one_line(run("label", str(path), "-o", str(labels), *model))
     assert said.endswith("a.parquet: Parquet needs pyarrow, which is not installed: pip install 'archroute-edge[parquet]'")
+
+
+def test_without_ray_the_folder_stays_free(
+    run: Run, tmp_path: Path, model: tuple[str, ...], labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archroute_edge.label._ray.find_spec", lambda name: None)
+    path = write_lines(tmp_path / "a.jsonl", [line("fix my code")])
+    said = one_line(run("label", str(path), "-o", str(labels), "--ray=auto", *model))
+    assert said.endswith("--ray needs ray, which is not installed: pip install 'archroute-edge[ray]'")
+    assert not labels.exists()
 
 
 def all_rows(labels: Path) -> list[str]:

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pytest
 
 from archroute_edge.config import RoutingConfig
-from archroute_edge.errors import SettingsError
-from archroute_edge.label import Fields, RouterRecipe, find_inputs, label_on_ray
+from archroute_edge.label import Fields, RouterRecipe, find_inputs
 from archroute_edge.label._ray import RayLabeller, actors_for, read_tables
 from tests.label.conftest import line, make_run, read_lines, write_lines
 
@@ -56,9 +55,3 @@ def test_a_file_that_cannot_be_read_is_a_row(tmp_path: Path) -> None:
 def test_room_is_left_to_read_and_write(n_cpus: float, threads: int, most: int) -> None:
     """Else a run that goes on from its checkpoints waits for ever: actors are placed first."""
     assert actors_for(n_cpus, threads) == most
-
-
-def test_without_ray(tmp_path: Path, card_config: RoutingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archroute_edge.label._ray.find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match=r"--ray needs ray, which is not installed: pip install 'archroute-edge\[ray\]'"):
-        label_on_ray("auto", RouterRecipe(card_config, {}, False), [], tmp_path, Fields())

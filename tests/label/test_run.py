@@ -111,7 +111,7 @@ def test_a_model_that_fails_is_no_label(tmp_path: Path, encoder: Router) -> None
     assert make_run(encoder, tmp_path / "logs", tmp_path / "labels").label_all().rows == 6
 
 
-def test_files_that_cannot_be_read_keep_nobody_from_the_others(tmp_path: Path, encoder: Router) -> None:
+def test_a_file_that_cannot_be_read_leaves_the_others_to_be_labelled(tmp_path: Path, encoder: Router) -> None:
     write_lines(tmp_path / "logs" / "a.parquet", ["no Parquet"])
     write_lines(tmp_path / "logs" / "b.jsonl", [line("good")])
     summary = make_run(encoder, tmp_path / "logs", tmp_path / "labels").label_all()
@@ -179,7 +179,7 @@ def test_a_folder_is_of_one_run(tmp_path: Path) -> None:
 
 
 def test_weights_give_a_row_the_same_model_again(tmp_path: Path, encoder: Router) -> None:
-    """Whoever labels it, and however often."""
+    """In every process, and each time."""
     routes = "\n".join(f"  - {{name: {name}, description: {name} things, models: [split]}}" for name in ("left", "right"))
     aliases = "model_aliases:\n  split:\n    targets: [{model: a/b, weight: 1}, {model: c/d, weight: 1}]\n"
     config: RoutingConfig = parse_config(f"default_model: split\nrouting_preferences:\n{routes}\n{aliases}")
