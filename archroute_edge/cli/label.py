@@ -108,7 +108,7 @@ def label(
     folder = _open_folder(Path(output), options, found, fields, scores=scores, on_ray=address is not None)
     if address is not None:
         recipe = RouterRecipe(read_config(options["config"]).config, candidate(options).settings, scores)
-        summary = label_on_ray(address, recipe, found, folder.path, fields, shows_progress=sys.stderr.isatty())
+        summary = label_on_ray(address, recipe, found, folder, fields, shows_progress=sys.stderr.isatty())
     else:
         with open_router(options) as router, ProgressLine() as progress:
 

@@ -46,20 +46,36 @@ class LabelFolder:
     def __init__(self, path: Path, run: Mapping[str, Any], inputs: Iterable[InputFile], *, scores: bool) -> None:
         self.path = path
         self.scores = scores
-        described = path / "_label.json"
-        try:
+        self._run = run
+        self._described = path / "_label.json"
+        with self._used():
             path.mkdir(parents=True, exist_ok=True)
-            if not described.exists() and (there := [each.output for each in inputs if each.output.exists()]):
+            if self._described.exists():
+                _compare(self._described, run)
+            elif there := [each.output for each in inputs if each.output.exists()]:
                 raise LabelError(f"{there[0]}: is there already, and is no label of this run; choose another folder with -o")
+
+    def describe(self) -> None:
+        """Write down which run the folder is of, once the model is loaded: one that cannot be is no run.
+
+        Raises:
+            LabelError: another run was faster, or the folder cannot be used.
+        """
+        with self._used():
             try:
-                handle = os.open(described, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+                handle = os.open(self._described, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
-                _compare(described, run)
+                _compare(self._described, self._run)
             else:
                 with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-                    file.write(json.dumps(run, indent=2) + "\n")
+                    file.write(json.dumps(self._run, indent=2) + "\n")
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as exc:
-            raise LabelError(f"{path}: cannot be used as the folder of labels ({exc.strerror or exc})") from exc
+            raise LabelError(f"{self.path}: cannot be used as the folder of labels ({exc.strerror or exc})") from exc
 
     @contextmanager
     def writing(self, source: InputFile, partial: Path, fields: Fields) -> Iterator[LabelWriter]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from archroute_edge.config import RoutingConfig
 from archroute_edge.errors import ArchRouteError, LabelError, SettingsError
 from archroute_edge.label._files import InputFile
-from archroute_edge.label._folder import label_schema, label_table
+from archroute_edge.label._folder import LabelFolder, label_schema, label_table
 from archroute_edge.label._labeller import Labeller
 from archroute_edge.label._rows import Fields, Row, read_rows
 from archroute_edge.label._run import Summary
@@ -58,7 +58,7 @@ def label_on_ray(
     address: str,
     recipe: RouterRecipe,
     inputs: Sequence[InputFile],
-    folder: Path,
+    folder: LabelFolder,
     fields: Fields,
     *,
     shows_progress: bool = False,
@@ -85,12 +85,12 @@ def label_on_ray(
     except (ConnectionError, ValueError, RuntimeError) as exc:
         raise SettingsError(f"--ray {address}: no Ray cluster there ({_shown(exc)}); start one with ray start --head") from exc
     began = time.monotonic()
-    before = {path.name for path in folder.glob("*.parquet")}
+    before = {path.name for path in folder.path.glob("*.parquet")}
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = shows_progress
         context.target_max_block_size = _BLOCK_BYTES
-        checkpoints = str(folder.absolute() / _CHECKPOINTS)
+        checkpoints = str(folder.path.absolute() / _CHECKPOINTS)
         context.checkpoint_config = CheckpointConfig(_KEY, checkpoints, delete_checkpoint_on_success=False)
         n_cpus, threads = ray.cluster_resources().get("CPU", 0.0), recipe.settings.get("threads") or 1
         most = actors_for(n_cpus, threads)
@@ -106,12 +106,13 @@ def label_on_ray(
             num_cpus=threads,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
         )
-        labels.write_parquet(str(folder.absolute()), ray_remote_args={"num_cpus": _SIDE_CPUS})
+        folder.describe()
+        labels.write_parquet(str(folder.path.absolute()), ray_remote_args={"num_cpus": _SIDE_CPUS})
     except (ray.exceptions.RayError, RuntimeError, OSError) as exc:
         raise LabelError(f"Ray failed: {_shown(exc)}") from exc
     finally:
         ray.shutdown()
-    written = [path for path in folder.glob("*.parquet") if path.name not in before]
+    written = [path for path in folder.path.glob("*.parquet") if path.name not in before]
     n_rows, n_errors = _count(written)
     return Summary(files=len(inputs), rows=n_rows, errors=n_errors, seconds=time.monotonic() - began)
 

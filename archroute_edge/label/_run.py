@@ -91,8 +91,9 @@ class LabelRun:
         """Label what is left, and wait for what others have.
 
         Raises:
-            ArchRouteError: the model failed, or there is no room for labels.
+            ArchRouteError: the model failed, there is no room for labels, or the folder is another run's.
         """
+        self._folder.describe()
         began = time.monotonic()
         self.summary.files_before = self._leave_out_labelled()
         told = False
