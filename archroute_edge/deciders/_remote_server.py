@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from archroute_edge.deciders._remote_apis import APIS, Api, TokenScores, UnusableReplyError
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import EngineError, RemoteError, SettingsError
-from archroute_edge.http_client import URL, InvalidURL, UpstreamClient, UpstreamError, UpstreamReply, tls_of
+from archroute_edge.http_client import URL, InvalidURL, UpstreamClient, UpstreamError, UpstreamReply, is_here, tls_of
 from archroute_edge.models import RemoteAddress
 
 logger = logging.getLogger(__name__)
@@ -320,12 +320,8 @@ class RemoteServer:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.close()
         await self._loop.shutdown_asyncgens()
-        # A connection whose request was cancelled while it was made belongs to nobody.
-        for transport in list(getattr(self._loop, "_transports", {}).values()):
-            transport.abort()
         # A transport closes its socket in a later turn of the loop than it is told to.
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
         self._loop.stop()
 
 
@@ -355,11 +351,6 @@ def _key(address: RemoteAddress, environment: Mapping[str, str]) -> str | None:
     if not key.isascii() or not key.isprintable():
         what = f"{address.key_variable} holds what cannot stand in a header; put the key alone into it"
         raise SettingsError(f"{address.name}: {what}")
-    if address.url.startswith("http:") and not _is_here(address.url):
+    if address.url.startswith("http:") and not is_here(URL(address.url).host):
         logger.warning("%s: the key in %s is sent unencrypted; use https", address.name, address.key_variable)
     return key
-
-
-def _is_here(url: str) -> bool:
-    host = url.partition("://")[2]
-    return host.startswith(("127.", "localhost", "[::1]"))

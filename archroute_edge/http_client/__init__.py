@@ -19,9 +19,10 @@ if TYPE_CHECKING:
         UpstreamClient,
         UpstreamError,
         UpstreamReply,
+        is_here,
         tls_of,
     )
 else:
     __getattr__, __all__ = lazily(
-        __name__, {"_client": "InvalidURL OVERLOADED URL UpstreamClient UpstreamError UpstreamReply tls_of"}
+        __name__, {"_client": "InvalidURL OVERLOADED URL UpstreamClient UpstreamError UpstreamReply is_here tls_of"}
     )

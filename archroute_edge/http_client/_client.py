@@ -9,10 +9,10 @@ import errno
 import ipaddress
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 if sys.version_info >= (3, 11):
     import httpx2
@@ -112,9 +112,10 @@ class UpstreamClient:
             UpstreamError: no connection, or no reply that is HTTP.
         """
         limits = {"connect": min(stall, _CONNECT_S), "read": stall, "write": stall, "pool": _CONNECT_S}
+        extensions = {"timeout": limits, "trace": _Handshake().follow}
         with _failures():
-            request = httpx2.Request(method, url, headers=list(headers), content=body, extensions={"timeout": limits})
-            transport = self._proxied if self._proxied is self._direct or not _is_here(url.host) else self._direct
+            request = httpx2.Request(method, url, headers=list(headers), content=body, extensions=extensions)
+            transport = self._proxied if self._proxied is self._direct or not is_here(url.host) else self._direct
             return UpstreamReply(await transport.handle_async_request(request))
 
     async def close(self) -> None:
@@ -123,7 +124,21 @@ class UpstreamClient:
         await self._proxied.aclose()
 
 
-def _is_here(host: str) -> bool:
+class _Handshake:
+    """Closes a connection whose TLS handshake is cancelled. The library does so only for a handshake that fails."""
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+
+    async def follow(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take one event of the library's ``trace`` extension."""
+        if event.endswith(".connect_tcp.complete"):
+            self._stream = info["return_value"]
+        elif event.endswith(".start_tls.failed") and self._stream is not None:
+            await self._stream.aclose()
+
+
+def is_here(host: str) -> bool:
     """Whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from archroute_edge import Calibration, Decision, Route, Router, RoutingConfig
+from archroute_edge.deciders._remote_server import RemoteServer
 from archroute_edge.engine import LoadedModel
 from archroute_edge.errors import CalibrationError, ContextOverflowError, RemoteError, SettingsError
-from archroute_edge.models import RemoteApi
+from archroute_edge.models import RemoteAddress, RemoteApi
 from archroute_edge.routing import RoutingService
 from tests.conftest import CARD_MESSAGE
 from tests.deciders.remote_server import CERTIFICATE, ModelLogits, RemoteModelServer, haphazard
@@ -303,6 +304,23 @@ def test_keys(vllm: RemoteModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHROUTE_REMOTE_KEY", "new\nline")
     with pytest.raises(SettingsError, match="cannot stand in a header"):
         opened(vllm)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_sent_in_the_open"),
+    [
+        ("http://localhost:8000", False),
+        ("http://[::1]", False),
+        ("https://gpu-box", False),
+        ("http://gpu-box", True),
+        ("http://localhost.example", True),
+        ("http://127.example", True),
+    ],
+)
+def test_a_key_without_tls_is_warned_of(url: str, is_sent_in_the_open: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """On the way to another machine, whatever its name begins with."""
+    RemoteServer(RemoteAddress(url), 10, {"ARCHROUTE_REMOTE_KEY": "sk-remote-123456"}).close()
+    assert ("is sent unencrypted; use https" in caplog.text) is is_sent_in_the_open
 
 
 def test_tls(n_vocabulary: int) -> None:
