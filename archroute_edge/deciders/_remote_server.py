@@ -180,7 +180,7 @@ class RemoteServer:
             models = {str(each["id"]): each for each in reply["data"]}
         except (KeyError, TypeError):
             raise self._error("its /v1/models lists no models", is_away=False) from None
-        owners = {each.get("owned_by") for each in models.values()}
+        owners = [each.get("owned_by") for each in models.values()]
         wanted = self.address.api
         api = APIS[wanted] if wanted else next((each for each in APIS.values() if each.owner in owners), None)
         if api is None:
@@ -195,7 +195,8 @@ class RemoteServer:
                 raise self._error(f"it does not serve {model or 'one model'}; it serves {known}"[:500], is_away=False)
             model = next(iter(models))
         about = models[model]
-        meta = about.get("meta") or {}
+        meta = about.get("meta")
+        meta = meta if isinstance(meta, dict) else {}
         n_vocabulary = meta.get("n_vocab")
         if isinstance(n_vocabulary, int) and n_vocabulary != self._n_vocabulary:
             both = f"its model has {n_vocabulary} tokens, and the vocabulary here {self._n_vocabulary}"
@@ -259,7 +260,7 @@ class RemoteServer:
                 await reply.close()
         except UpstreamError as exc:
             if exc.word == "connection_refused":
-                # Whoever waits is better told at once.
+                # The caller is better told at once.
                 raise self._error(str(exc), is_away=True) from exc
             raise _PassingError(str(exc)) from exc
         if reply.status == 200:

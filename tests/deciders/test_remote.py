@@ -212,6 +212,18 @@ def test_what_the_server_says_of_itself(vllm: RemoteModelServer, n_vocabulary: i
             opened(other)
 
 
+def test_a_list_of_models_with_fields_of_other_kinds() -> None:
+    """They say nothing; the error is the same as without them."""
+    server = RemoteServer(RemoteAddress("http://gpu-box", "m"), 10, {})
+    try:
+        served = server._read_models({"data": [{"id": "m", "owned_by": "vllm", "meta": "x", "max_model_len": "long"}]})
+        assert (served.model, served.n_ctx) == ("m", None)
+        with pytest.raises(RemoteError, match="does not say which server it is"):
+            server._read_models({"data": [{"id": "m", "owned_by": ["vllm"]}]})
+    finally:
+        server.close()
+
+
 def test_a_server_that_is_away(vllm: RemoteModelServer) -> None:
     """Alone it is an error at once; in a cascade the encoder decides until it is there, and again when it has gone."""
     with socket.socket() as probe:
