@@ -166,7 +166,7 @@ class RemoteDecider(Decider):
         return Warmup(len(beginning), len(beginning) - found.n_cached, 1000 * (time.perf_counter() - started))
 
     def check_table(self, table: RouteTable) -> None:
-        """As :meth:`Decider.check_table` says: whether the server takes such long prompts, as far as it has said so."""
+        """As :meth:`Decider.check_table` says: whether the server takes such long prompts, if it has named a limit."""
         served = self._server.served
         if served is None or served.n_ctx is None:
             return

@@ -1,7 +1,7 @@
 """Questions with given options, as TypeSafe's System One and OpenAI's Decisions ask them: each is a route table.
 
-The option ``other`` is no route of a table, but the answer that every table has. All others are routes, their names those of
-the options, so far as two options have not one name.
+The option ``other`` is no route of a table, but the answer that every table has. Each other option is a route with its name,
+or with a number behind it if an earlier option has the same name.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ _LITELLM_TURN: Final = re.compile(r"\[\d+\] (?:(user|assistant): )?(.*)", re.DOT
 
 
 def _last_message(state: str) -> Any:
-    """``state``, or the messages that LiteLLM's classifier wrote into it: an encoder reads what stands first above all."""
+    """``state``, or the messages that LiteLLM's classifier wrote into it: an encoder weighs the beginning of a text most."""
     last = _LITELLM_BLOCKS[-1]
     if not state.startswith(_LITELLM_BLOCKS) or last not in state:
         return state
