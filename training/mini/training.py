@@ -35,7 +35,7 @@ _SHAPE: Final = Shape(tables=2, conversations=9, foreign_conversations=12, pairs
 class Recipe:
     """Everything beside the data that determines a training's result. `minutes`, if given, determine the steps."""
 
-    steps: int = 850
+    steps: int = 480
     minutes: float | None = None
     workers: int = 2
     shape: Shape = _SHAPE
@@ -51,7 +51,7 @@ class Recipe:
     save_every: int = 50
 
 
-ADDED = Recipe(steps=130, rate=5e-5, seed=29)
+ADDED = Recipe(steps=70, rate=5e-5, seed=29)
 """What follows on a training that held something out: everything, that included, in fewer and smaller steps."""
 
 

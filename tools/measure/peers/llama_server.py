@@ -122,8 +122,9 @@ class LlamaServer(PeerProcess):
             try:
                 status, _ = self._request("GET", "/health")
             except PeerError:
-                if self.process.poll() is not None:
-                    raise
+                # It may have ended just after the request failed.
+                if (ending := self.ending()) is not None:
+                    raise PeerError(ending) from None
             else:
                 if status == 200:
                     return
