@@ -19,7 +19,7 @@ from torch.nn import functional
 from archroute_edge.engine import EmbeddingEngine, LoadedModel
 from training.tiny.kinds_bank import Kind
 
-ENCODER = Path(__file__).resolve().parents[2] / "models" / "mini-Q8_0.gguf"
+ENCODER = Path(__file__).resolve().parents[1] / "mini" / "teacher-Q8_0.gguf"
 _THREADS = 2
 _AT_ONCE = 1024
 _MOST_TOKENS = 96
