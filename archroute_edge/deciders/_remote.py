@@ -12,13 +12,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from archroute_edge.conversation import TrimmedConversation, Turn, trim
 from archroute_edge.deciders._decider import Decider
-from archroute_edge.deciders._remote_server import RemoteServer
+from archroute_edge.deciders._remote_server import RemoteServer, together
 from archroute_edge.deciders._settings import remote_fingerprint
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.decoding import AnswerScorer, AnswerSet, Path
@@ -80,7 +81,7 @@ class RemoteDecider(Decider):
             ContextOverflowError: the table does not fit.
         """
         self._prepare(table)
-        self._server.wait_for(self._server.deciding(self._server.ready()), cancellation)
+        self._server.wait_for(self._server.deciding(self._server.ready), cancellation)
         self.check_table(table)
 
     def decide_many(
@@ -115,7 +116,7 @@ class RemoteDecider(Decider):
 
     async def _decide_all(self, prompts: Sequence[_Prompt], scores: bool) -> list[Verdict | RemoteError]:
         found = await asyncio.gather(
-            *(self._server.deciding(self._decide(prompt, scores)) for prompt in prompts), return_exceptions=True
+            *(self._server.deciding(partial(self._decide, prompt, scores)) for prompt in prompts), return_exceptions=True
         )
         for each in found:
             if not isinstance(each, (Verdict, RemoteError)):
@@ -162,7 +163,7 @@ class RemoteDecider(Decider):
             longer = self.prompt.tokens(table, [*kept[:-1], replace(kept[-1], content=kept[-1].content + " go on")])
             beginning = prompt[: max(common_prefix_length(prompt, longer), 1)]
         ids = prepared.answers.allowed(b"")[0][:1].tolist()
-        found = self._server.wait_for(self._server.deciding(self._server.ask(beginning, ids)), cancellation)
+        found = self._server.wait_for(self._server.deciding(partial(self._server.ask, beginning, ids)), cancellation)
         return Warmup(len(beginning), len(beginning) - found.n_cached, 1000 * (time.perf_counter() - started))
 
     def check_table(self, table: RouteTable) -> None:
@@ -230,7 +231,7 @@ class _Asked:
 
     async def complete(self, branches: Mapping[Path, Sequence[int]]) -> None:
         """Ask about those branches that were not met yet."""
-        await asyncio.gather(*(self.after(path, ids) for path, ids in branches.items() if path not in self.found))
+        await together(self.after(path, ids) for path, ids in branches.items() if path not in self.found)
 
     def rows(self, path: Path, tokens: Sequence[int]) -> Logits:
         """As :meth:`AnswerScorer.probability` reads them."""

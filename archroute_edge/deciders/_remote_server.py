@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -118,22 +118,18 @@ class RemoteServer:
             raise EngineError("the router has been closed")
         return future.result()
 
-    async def deciding(self, work: Coroutine[Any, Any, Result]) -> Result:
+    async def deciding(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """The result of ``work``, which asks for one decision, within the time for that.
 
         Raises:
             RemoteError: no server, no time, or no usable answer.
         """
-        try:
-            self._check_may_ask()
-        except BaseException:
-            work.close()
-            raise
+        self._check_may_ask()
         is_trial = self._n_failures >= _FAILURES_BEFORE_REST
         self._is_trying |= is_trial
         self._n_asking += 1
         try:
-            result = await asyncio.wait_for(work, self.address.timeout)
+            result = await asyncio.wait_for(work(), self.address.timeout)
         except asyncio.TimeoutError:
             error = self._error(f"no answer within {self.address.timeout:g} s", is_away=True)
             self._note_failure()
@@ -221,7 +217,7 @@ class RemoteServer:
     async def _ask(self, served: Served, prompt: Sequence[int], ids: Sequence[int]) -> TokenScores:
         most = served.api.most_ids or len(ids)
         chunks = [ids[start : start + most] for start in range(0, len(ids), most)]
-        found = await asyncio.gather(*(self._ask_once(served, prompt, chunk) for chunk in chunks))
+        found = await together(self._ask_once(served, prompt, chunk) for chunk in chunks)
         return TokenScores({each: value for one in found for each, value in one.logarithms.items()}, found[0].n_cached)
 
     async def _ask_once(self, served: Served, prompt: Sequence[int], ids: Sequence[int]) -> TokenScores:
@@ -324,6 +320,21 @@ class RemoteServer:
         # A transport closes its socket in a later turn of the loop than it is told to.
         await asyncio.sleep(0)
         self._loop.stop()
+
+
+async def together(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """The results of all of them, side by side.
+
+    If one fails, or this is cancelled, none goes on: the others are cancelled and have ended before the error is raised.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        # After a failure gather lets the others run.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _PassingError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import math
+import select
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ OWNERS: dict[RemoteApi, str] = {"vllm": "vllm", "sglang": "sglang", "llama-serve
 PATHS: dict[RemoteApi, str] = {"vllm": "/v1/completions", "sglang": "/generate", "llama-server": "/completion"}
 
 LogitsAfter = Callable[[Sequence[int]], Logits]
+Fault = str | int | bytes | None
 
 
 class ModelLogits:
@@ -70,7 +72,8 @@ class RemoteModelServer:
 
     ``fault`` says how requests for probabilities fail: a status (429), ``lying`` (restrictions are ignored), ``raw`` (logits),
     ``prefixed`` (a token is put in front of prompts), ``garbage``, ``redirect``, ``cut`` (the connection breaks), or ``stuck``
-    (until :meth:`let_go`). ``models_fault`` is the same for the list of models.
+    (until :meth:`let_go`, or the client hangs up). Bytes are the answer itself, and a function is given the request.
+    ``models_fault`` is the same for the list of models.
     """
 
     def __init__(self, kind: RemoteApi, logits: LogitsAfter, n_vocabulary: int, *, is_tls: bool = False, port: int = 0) -> None:
@@ -80,13 +83,13 @@ class RemoteModelServer:
         self.model = "served/model"
         self.max_model_len = 32768
         self.key: str | None = None
-        self.fault: str | int | None = None
-        self.models_fault: str | int | None = None
+        self.fault: Fault | Callable[[Any], Fault] = None
+        self.models_fault: Fault = None
         self.n_faults = 1 << 30
         self.bodies: list[Any] = []
         self.problems: list[str] = []
         self.headers: list[dict[str, str]] = []
-        self.n_now = self.n_most = 0
+        self.n_now = self.n_most = self.n_hung_up = 0
         self.arrived = threading.Event()
         self._gate = threading.Event()
         self._lock = threading.Condition()
@@ -121,6 +124,11 @@ class RemoteModelServer:
         with self._lock:
             return self._lock.wait_for(lambda: self.n_most >= count, 30)
 
+    def wait_for_hang_ups(self, count: int) -> bool:
+        """Wait until so many connections of stuck requests have been closed by the client; not as long as any time limit."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self.n_hung_up >= count, 5)
+
     def let_go(self) -> None:
         """Let what is stuck go on."""
         self._gate.set()
@@ -154,20 +162,22 @@ class RemoteModelServer:
                 self.n_faults -= fault is not None
         self.arrived.set()
         try:
-            self._reply(handler, body, fault)
+            self._reply(handler, body, fault(body) if callable(fault) else fault)
         except (BrokenPipeError, ConnectionResetError):
             pass
         finally:
             with self._lock:
                 self.n_now -= 1
 
-    def _reply(self, handler: http.server.BaseHTTPRequestHandler, body: Any, fault: str | int | None) -> None:
-        if fault == "stuck":
-            assert self._gate.wait(30)
+    def _reply(self, handler: http.server.BaseHTTPRequestHandler, body: Any, fault: Fault) -> None:
+        if fault == "stuck" and self._hangs_up(handler):
+            return
         if fault == "cut":
             handler.close_connection = True
             return
-        if fault == "garbage":
+        if isinstance(fault, bytes):
+            self._send(handler, 200, fault)
+        elif fault == "garbage":
             self._send(handler, 200, b"<html>hello</html>")
         elif fault == "redirect":
             self._send(handler, 307, b"", location="http://127.0.0.1:9/elsewhere")
@@ -190,6 +200,17 @@ class RemoteModelServer:
             else:
                 self._send(handler, 200, json.dumps(reply).encode())
 
+    def _hangs_up(self, handler: http.server.BaseHTTPRequestHandler) -> bool:
+        """Whether the client closes the connection before the gate is opened."""
+        while not self._gate.wait(0.02):
+            if select.select([handler.connection], [], [], 0)[0]:
+                with self._lock:
+                    self.n_hung_up += 1
+                    self._lock.notify_all()
+                handler.close_connection = True
+                return True
+        return False
+
     def _send(self, handler: http.server.BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
         handler.send_response(status)
         for name, value in {"content-length": str(len(body)), "content-type": "application/json", **headers}.items():
@@ -205,11 +226,11 @@ class RemoteModelServer:
             entry["max_model_len"] = self.max_model_len
         return {"object": "list", "data": [entry]}
 
-    def _log_probabilities(self, prompt: Sequence[int], fault: str | int | None) -> npt.NDArray[np.float64]:
+    def _log_probabilities(self, prompt: Sequence[int], fault: Fault) -> npt.NDArray[np.float64]:
         row = self.logits(prompt).astype(np.float64)
         return row if fault == "raw" else row - row.max() - math.log(np.exp(row - row.max()).sum())
 
-    def _vllm(self, body: Any, fault: str | int | None) -> Any:
+    def _vllm(self, body: Any, fault: Fault) -> Any:
         fields = {"model", "prompt", "add_special_tokens", "max_tokens", "temperature", "logprobs", "logprob_token_ids"}
         need(set(body) == {*fields, "return_tokens_as_token_ids"}, f"fields {sorted(body)}")
         need(body["model"] == self.model, "model")
@@ -224,7 +245,7 @@ class RemoteModelServer:
         usage = {"prompt_tokens": n_prompt, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 3}}
         return {"choices": [{"text": "x", "logprobs": {"top_logprobs": [top]}}], "usage": usage}
 
-    def _sglang(self, body: Any, fault: str | int | None) -> Any:
+    def _sglang(self, body: Any, fault: Fault) -> Any:
         fields = {
             "input_ids",
             "sampling_params",
@@ -242,7 +263,7 @@ class RemoteModelServer:
         meta: dict[str, Any] = {"prompt_tokens": len(body["input_ids"]) + (fault == "prefixed"), "cached_tokens": 3}
         return {"text": "x", "meta_info": meta if fault == "lying" else {**meta, "output_token_ids_logprobs": [found]}}
 
-    def _llama_server(self, body: Any, fault: str | int | None) -> Any:
+    def _llama_server(self, body: Any, fault: Fault) -> Any:
         fields = {
             "prompt",
             "n_predict",

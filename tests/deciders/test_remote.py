@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import socket
+import string
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +17,12 @@ import pytest
 
 from archroute_edge import Calibration, Decision, Route, Router, RoutingConfig
 from archroute_edge.deciders._remote_server import RemoteServer
-from archroute_edge.engine import LoadedModel
-from archroute_edge.errors import CalibrationError, ContextOverflowError, RemoteError, SettingsError
+from archroute_edge.engine import Cancellation, LoadedModel
+from archroute_edge.errors import CalibrationError, ContextOverflowError, DecisionCancelledError, RemoteError, SettingsError
 from archroute_edge.models import RemoteAddress, RemoteApi
 from archroute_edge.routing import RoutingService
 from tests.conftest import CARD_MESSAGE
-from tests.deciders.remote_server import CERTIFICATE, ModelLogits, RemoteModelServer, haphazard
+from tests.deciders.remote_server import CERTIFICATE, Fault, ModelLogits, RemoteModelServer, haphazard
 
 KINDS: tuple[RemoteApi, ...] = ("vllm", "sglang", "llama-server")
 ROUTES = [Route("bug_fixing", "Identifying and fixing errors"), Route("translation", "Translating text")]
@@ -113,11 +116,14 @@ def test_a_cascade_asks_only_where_it_is_unsure(vllm: RemoteModelServer) -> None
 
 def test_many_routes(server: RemoteModelServer) -> None:
     """vLLM answers for 128 tokens at a time (which the server checks), and a table may part at more."""
-    routes = [Route(f"{one}{two}", "x") for one in "abcdefghijklm" for two in ("ccount", "uild", "atalog", "ocument", "rror")]
+    ends = ("ccount", "uild", "atalog", "ocument", "rror", "unds")
+    routes = [Route(f"{one}{two}", "x") for one in string.ascii_lowercase for two in ends]
     with Router(routes, model=address(server)) as router:
         scores = router.route("hello", scores=True).scores
     assert scores is not None
     assert sum(scores.values()) == pytest.approx(1)
+    if server.kind == "vllm":
+        assert max(len(body["logprob_token_ids"]) for body in server.bodies) == 128
 
 
 def test_names_whose_tokens_part_before_their_letters_do(tiny: ModelLogits) -> None:
@@ -149,6 +155,58 @@ def test_several_at_once_and_no_more(vllm: RemoteModelServer) -> None:
             together = asked.result(30)
     assert [(each.route, each.confidence) for each in together] == [(each.route, each.confidence) for each in alone]
     assert vllm.n_most == 3
+
+
+@pytest.fixture
+def asked(vllm: RemoteModelServer, n_vocabulary: int) -> Iterator[RemoteServer]:
+    """The stub as it is asked, once it is known to be there."""
+    server = RemoteServer(RemoteAddress(vllm.url, vllm.model, timeout=60), n_vocabulary, {})
+    server.wait_for(server.ready(), Cancellation())
+    yield server
+    server.close()
+
+
+def test_when_one_of_several_requests_fails_the_others_are_given_up(vllm: RemoteModelServer, asked: RemoteServer) -> None:
+    """Nobody waits for their answers, and they would take the places of others."""
+    vllm.fault = lambda body: 404 if 0 in body["logprob_token_ids"] and vllm.wait_for_most(3) else "stuck"
+    with pytest.raises(RemoteError, match="HTTP 404"):
+        asked.wait_for(asked.ask([1, 2], range(300)), Cancellation())
+    assert vllm.wait_for_hang_ups(2)
+
+
+@pytest.mark.parametrize("has_deadline", [False, True])
+def test_when_one_branch_of_the_answers_fails_the_others_are_given_up(vllm: RemoteModelServer, has_deadline: bool) -> None:
+    """Of four names two part behind ``ab``, and two behind ``xy``: a question each, for the scores."""
+    names = ("abc", "abd", "xyz", "xyw")
+    with Router([Route(name, "x") for name in names], model=address(vllm, timeout=60)) as router:
+        assert router.route("hello", scores=True).route == "other"
+        lengths = [len(body["prompt"]) for body in vllm.bodies[-3:]]
+        assert lengths[1:] == [lengths[0] + 1] * 2
+        failing = vllm.bodies[-1]["prompt"]
+
+        def fault(body: Any) -> Fault:
+            if len(body["prompt"]) == lengths[0]:
+                return None
+            return 404 if body["prompt"] == failing and not has_deadline and vllm.wait_for_most(2) else "stuck"
+
+        vllm.fault = fault
+        if has_deadline:
+            assert router.route("hello", scores=True, deadline=0.3).reason == "deadline"
+        else:
+            with pytest.raises(RemoteError, match="HTTP 404"):
+                router.route("hello", scores=True)
+        assert vllm.wait_for_hang_ups(2 if has_deadline else 1)
+
+
+def test_work_that_is_cancelled_before_it_began(asked: RemoteServer) -> None:
+    """It leaves nothing that was never awaited, which is a warning and so fails a test."""
+    asked._loop.call_soon_threadsafe(time.sleep, 0.3)
+    flag = Cancellation()
+    threading.Timer(0.05, flag.cancel).start()
+    with pytest.raises(DecisionCancelledError):
+        asked.wait_for(asked.deciding(asked.ready), flag)
+    asked.wait_for(asked.deciding(asked.ready), Cancellation())
+    gc.collect()
 
 
 @pytest.mark.parametrize(
