@@ -57,7 +57,7 @@ def prompt(
     turns = read_user_text(read_message_options(text, messages))
     table = read_config(config).config.table
     model_file = find_language_model(model)
-    with LoadedModel(model_file.path, vocabulary_only=True) as loaded:
+    with LoadedModel(model_file.path, vocabulary_only=True, needs_weights=model_file.remote is None) as loaded:
         builder = PromptBuilder(loaded, choose_prompt_format(prompt_format, model_file, loaded.header))
         kept = trim(turns, budget, builder.count_tokens).turns
         rendered, ids = builder.text(table, kept), builder.tokens(table, kept)
@@ -78,6 +78,6 @@ def grammar(config: str | None, model: str, prompt_format: str) -> None:
     """Print the GBNF grammar of the model's answer."""
     table = read_config(config).config.table
     model_file = find_language_model(model)
-    header = check_model_file(model_file.path, "generative")
+    header = check_model_file(model_file.path, "generative", needs_weights=model_file.remote is None)
     chosen = choose_prompt_format(prompt_format, model_file, header)
     click.echo(to_gbnf(chosen.answers(table, nfc=normalises_to_nfc(header))).encode("utf-8"), nl=False)

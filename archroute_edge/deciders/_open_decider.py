@@ -103,7 +103,7 @@ def _open_remote(
         raise SettingsError(f"{file.name}: a remote model needs an HTTP client; install archroute-edge[remote]") from exc
 
     with _stopped_at_the_end(Cancellation()) as flag:
-        loaded = LoadedModel(file.path, vocabulary_only=True, wanted="generative", cancellation=flag)
+        loaded = LoadedModel(file.path, vocabulary_only=True, needs_weights=False, wanted="generative", cancellation=flag)
         server: RemoteServer | None = None
         absence: RemoteError | None = None
         try:

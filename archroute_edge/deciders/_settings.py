@@ -110,7 +110,7 @@ def identify(files: tuple[ModelFile, ...], prompt_format: str) -> Identity:
         ModelError: a file is no usable GGUF.
         PromptFormatError: there is no such format.
     """
-    headers = [check_model_file(file.path) for file in files]
+    headers = [check_model_file(file.path, needs_weights=file.remote is None) for file in files]
     asked = [
         choose_prompt_format(prompt_format, file, header).name
         for file, header in zip(files, headers, strict=True)

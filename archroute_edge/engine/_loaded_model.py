@@ -26,6 +26,7 @@ class LoadedModel:
         path: the GGUF file.
         n_gpu_layers: layers to put on the GPU; negative means all.
         vocabulary_only: load no weights; enough to write prompts, not to evaluate them.
+        needs_weights: whether the file must have weights all the same.
         wanted: the kind of model that will do.
         cancellation: stops the loading.
 
@@ -43,11 +44,12 @@ class LoadedModel:
         *,
         n_gpu_layers: int = -1,
         vocabulary_only: bool = False,
+        needs_weights: bool = True,
         wanted: ModelKind | None = "generative",
         cancellation: Cancellation | None = None,
     ) -> None:
         self.path = Path(path)
-        self.header: GGUFHeader = check_model_file(self.path, wanted)
+        self.header: GGUFHeader = check_model_file(self.path, wanted, needs_weights=needs_weights or not vocabulary_only)
         self.kind: ModelKind = model_kind(self.header)
         self.fingerprint = model_fingerprint(self.header)
         if backend.was_used_before_fork() and backend.build().gpu_offload:

@@ -74,11 +74,12 @@ _SAMPLES: Final = 64
 _SAMPLE_BYTES: Final = 4096
 
 
-def check_model_file(path: str | Path, wanted: ModelKind | None = None) -> GGUFHeader:
+def check_model_file(path: str | Path, wanted: ModelKind | None = None, *, needs_weights: bool = True) -> GGUFHeader:
     """Check that ``path`` is a GGUF of a causal language model or a sentence encoder, and return its header.
 
     Args:
         wanted: only this kind will do.
+        needs_weights: False if the vocabulary of a language model will do.
 
     Raises:
         ModelNotFoundError: there is no such file.
@@ -94,8 +95,11 @@ def check_model_file(path: str | Path, wanted: ModelKind | None = None) -> GGUFH
         raise ModelFileError(f"{path}: no general.architecture; this GGUF holds no language model")
     if header.text("general.type") not in (None, "model"):
         raise ModelFileError(f"{path}: a GGUF of type {header.text('general.type')!r}, not a model")
-    if not header.tensors:
-        raise ModelFileError(f"{path}: holds a vocabulary only, no weights; a whole model is needed")
+    if not header.tensors and (needs_weights or model_kind(header) == "encoder"):
+        raise ModelFileError(
+            f"{path}: holds a vocabulary only, no weights; name a whole model, or this file as the vocabulary of a remote one "
+            "(http://HOST?vocabulary=FILE)"
+        )
     if architecture in _OTHER_ENCODERS:
         raise ModelFileError(f"{path}: a {architecture} encoder; of encoders those of the architecture {ENCODER} can be used")
     kind = model_kind(header)
@@ -104,7 +108,10 @@ def check_model_file(path: str | Path, wanted: ModelKind | None = None) -> GGUFH
     if wanted == "encoder" and kind == "generative":
         raise ModelFileError(f"{path}: a {architecture} language model, which is no sentence encoder; name an encoder")
     _check_vocabulary(header, kind)
-    _check_architecture(header)
+    # llama.cpp reads no hyperparameters for a vocabulary.
+    if header.tensors:
+        _check_embedding(header)
+        _check_architecture(header)
     if kind == "encoder":
         _check_encoder(header)
     return header
@@ -181,6 +188,10 @@ def _check_vocabulary(header: GGUFHeader, kind: ModelKind) -> None:
     # Of an encoder's tokens only our own tokenizers take notice, and those look for themselves.
     if kind == "generative":
         _check_tokens(header, n_vocab)
+
+
+def _check_embedding(header: GGUFHeader) -> None:
+    n_vocab = header.length("tokenizer.ggml.tokens")
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelFileError(f"{header.path}: has no token_embd.weight; this GGUF holds no language model")

@@ -11,9 +11,13 @@ import llama_cpp
 import pytest
 from huggingface_hub import constants
 
+from archroute_edge.conversation import Turn
+from archroute_edge.engine import LoadedModel
+from archroute_edge.prompts import PromptBuilder, prompt_format
 from tests.convert import gguf_contents
 from tests.convert.typed import Typed
 from tools.convert.distribution_comparison import Observation, observe
+from tools.fixtures.bert_checkpoints import BertShape, write_bert
 from tools.fixtures.checkpoints import QWEN2, Shape, write_checkpoint
 
 SMALL = Shape(hidden_size=256, intermediate_size=256, num_hidden_layers=1)
@@ -36,6 +40,23 @@ def test_convert(typed: Typed, tmp_path: Path) -> None:
     )
     assert "converting router  done" in err
     assert gguf_contents.read(target).metadata["archroute.prompt_format"] == "gateway"
+
+
+def test_the_vocabulary_of_a_remote_model(typed: Typed, tmp_path: Path) -> None:
+    """It writes prompts, and is no model on this machine; an encoder's is refused."""
+    folder = write_checkpoint(tmp_path / "router", QWEN2).folder
+    status, out, _ = typed(folder, "--vocab-only", "-o", tmp_path / "router-{level}.gguf")
+    target = tmp_path / "router-vocabulary.gguf"
+    assert (status, out) == (0, f"{target}  vocabulary  {target.stat().st_size / 1e6:.1f} MB\n")
+    with LoadedModel(target, vocabulary_only=True, needs_weights=False) as model:
+        assert PromptBuilder(model, prompt_format("card")).count_tokens(Turn("user", "hello")) > 0
+    status, _, err = typed(folder, "--vocab-only", "--quantize", "Q8_0", "-o", tmp_path / "x.gguf")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--vocab-only writes no weights" in err
+    encoder = write_bert(tmp_path / "encoder", BertShape())
+    status, _, err = typed(encoder.folder, "--vocab-only", "-o", tmp_path / "x.gguf")
+    assert status == 2
+    assert err.endswith("an encoder, which is never remote; its vocabulary alone is of no use\n")
 
 
 def test_quantize_several_levels(typed: Typed, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import gguf
 import pytest
 
+from archroute_edge.errors import CheckpointError
 from tests.convert import gguf_contents
 from tools.convert.conversion import convert_checkpoint
 from tools.fixtures.checkpoints import QWEN2, QWEN3, Shape, change_json, write_checkpoint
@@ -42,6 +43,20 @@ def test_hyperparameters_of_qwen2(tmp_path: Path) -> None:
     assert metadata["general.architecture"] == "qwen2"
     assert metadata["general.file_type"] == gguf.LlamaFileType.MOSTLY_F16
     assert metadata["general.quantization_version"] == 2
+
+
+def test_a_vocabulary_alone(tmp_path: Path) -> None:
+    """The keys of the whole conversion but the number of parameters, from a checkpoint that has no weights."""
+    folder = write_checkpoint(tmp_path / "m", QWEN2).folder
+    whole = converted(folder, prompt_format="gateway")
+    (folder / "model.safetensors").unlink()
+    alone = converted(folder, prompt_format="gateway", vocabulary_only=True)
+    assert whole.keys() - alone.keys() == {"general.size_label"}
+    assert alone == {key: value for key, value in whole.items() if key != "general.size_label"}
+    assert gguf_contents.read(folder.with_suffix(".gguf")).types == {}
+    assert convert_checkpoint(folder, tmp_path / "auto.gguf", vocabulary_only=True).outtype == "f16"
+    with pytest.raises(CheckpointError, match="has neither model"):
+        converted(folder)
 
 
 def test_qwen3_stores_its_head_width(tmp_path: Path) -> None:

@@ -16,13 +16,22 @@ from typing import Any
 import pytest
 
 from archroute_edge import Calibration, Decision, Route, Router, RoutingConfig
+from archroute_edge.deciders import identify
 from archroute_edge.deciders._remote_server import RemoteServer
 from archroute_edge.engine import Cancellation, LoadedModel
-from archroute_edge.errors import CalibrationError, ContextOverflowError, DecisionCancelledError, RemoteError, SettingsError
-from archroute_edge.models import RemoteAddress, RemoteApi
+from archroute_edge.errors import (
+    CalibrationError,
+    ContextOverflowError,
+    DecisionCancelledError,
+    ModelFileError,
+    RemoteError,
+    SettingsError,
+)
+from archroute_edge.models import RemoteAddress, RemoteApi, find_model
 from archroute_edge.routing import RoutingService
 from tests.conftest import CARD_MESSAGE
 from tests.deciders.remote_server import CERTIFICATE, Fault, ModelLogits, RemoteModelServer, haphazard
+from tests.engine.gguf_file import read_gguf
 
 KINDS: tuple[RemoteApi, ...] = ("vllm", "sglang", "llama-server")
 ROUTES = [Route("bug_fixing", "Identifying and fixing errors"), Route("translation", "Translating text")]
@@ -100,6 +109,20 @@ def test_the_decisions_of_the_model_on_this_machine(kind: RemoteApi, tiny: Model
             assert found.tokens.reused == 3
             assert found.tokens.evaluated == found.tokens.prompt - 3 + found.tokens.answer
         assert server.problems == []
+
+
+def test_a_vocabulary_without_weights_will_do(vllm: RemoteModelServer, bundled_model: Path, tmp_path: Path) -> None:
+    """The weights are the server's. As a model on this machine such a file is one clear error."""
+    file = read_gguf(bundled_model)
+    file.tensors, file.data = [], b""
+    path = file.write(tmp_path / "vocabulary.gguf")
+    with opened(vllm) as whole, opened(vllm, vocabulary=path) as alone:
+        found, expected = (router.route(CARD_MESSAGE, scores=True) for router in (alone, whole))
+        assert (found.scores, found.tokens) == (expected.scores, expected.tokens)
+        who = identify((find_model(address(vllm, vocabulary=path)),), "auto")
+        assert (who.fingerprint, who.prompt_format) == (whole.model_fingerprint, "card")
+    with pytest.raises(ModelFileError, match="holds a vocabulary only, no weights"):
+        Router(ROUTES, model=path)
 
 
 def test_a_cascade_asks_only_where_it_is_unsure(vllm: RemoteModelServer) -> None:

@@ -46,6 +46,28 @@ def test_vocabulary_only(sound: GGUFFile, path: Path) -> None:
     assert "vocabulary only" in refusal(sound, path)
 
 
+def test_a_vocabulary_alone_will_do_for_prompts(sound: GGUFFile, path: Path) -> None:
+    """Where no weights are needed. The vocabulary is checked as ever; hyperparameters may be missing, which nobody reads."""
+    with LoadedModel(sound.write(path), vocabulary_only=True) as whole:
+        text = whole.vocabulary.tokenize("Fix <|im_end|> this", control_tokens=True)
+        sound.tensors, sound.data = [], b""
+        for entry in [each for each in sound.entries if each.key.startswith(b"qwen2.")]:
+            sound.remove(entry.key.decode())
+        sound.write(path)
+        check_model_file(path, needs_weights=False)
+        with LoadedModel(path, vocabulary_only=True, needs_weights=False) as model:
+            assert model.vocabulary.n_tokens == whole.vocabulary.n_tokens
+            assert model.vocabulary.tokenize("Fix <|im_end|> this", control_tokens=True) == text
+    with pytest.raises(ModelFileError, match="vocabulary only"):
+        LoadedModel(path, needs_weights=False)
+    sound["tokenizer.ggml.model"].value = b"bert"
+    with pytest.raises(ModelFileError, match="has a tokenizer of the kind 'bert'"):
+        check_model_file(sound.write(path), needs_weights=False)
+    sound["general.architecture"].value = b"bert"
+    with pytest.raises(ModelFileError, match="vocabulary only"):
+        check_model_file(sound.write(path), needs_weights=False)
+
+
 def test_loading_refuses_too_and_before_llama_cpp_sees_the_file(sound: GGUFFile, path: Path) -> None:
     sound.tensors, sound.data = [], b""
     sound.write(path)

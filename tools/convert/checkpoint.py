@@ -24,8 +24,8 @@ class Checkpoint:
     tensors: dict[str, StoredTensor]
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Read config.json and the headers of all safetensors files.
+def open_checkpoint(folder: Path, *, needs_weights: bool = True) -> Checkpoint:
+    """Read config.json and the headers of all safetensors files, which may be missing if ``needs_weights`` is False.
 
     Raises:
         CheckpointError: a file is missing, damaged, or disagrees with the index.
@@ -40,8 +40,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         tensors = _read_shards(folder)
     elif (folder / SINGLE_FILE).is_file():
         tensors = read_index(folder / SINGLE_FILE)
-    else:
+    elif needs_weights:
         raise CheckpointError(f"{folder}: {_why_no_weights(folder)}")
+    else:
+        tensors = {}
     return Checkpoint(folder, config, tensors)
 
 

@@ -138,12 +138,13 @@ def _run_case(scratch: Path, case: Case, tokenizer: tokenizers.Tokenizer, script
     if case.settings:
         change_json(folder / "tokenizer_config.json", **case.settings)
     try:
-        convert_checkpoint(folder, ours, case.outtype)
+        convert_checkpoint(folder, ours, case.outtype, vocabulary_only=case.vocabulary_only)
     except ArchRouteError as exc:
         return Comparison(differences=[f"our conversion failed: {exc}"])
     if isinstance(tokenizer.model, tokenizers.models.Unigram):
         folder = as_xlm_roberta(folder, scratch / "twin")
     command = [interpreter, str(script), str(folder), "--outfile", str(theirs), "--outtype", case.outtype]
+    command += ["--vocab-only"] if case.vocabulary_only else []
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
     if done.returncode:
         return Comparison(differences=[f"upstream failed: {done.stderr.strip().splitlines()[-1]}"])

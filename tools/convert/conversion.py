@@ -11,8 +11,8 @@ import gguf
 
 from archroute_edge.errors import CheckpointError
 from archroute_edge.system import replaced_when_whole
-from tools.convert.architectures import PlacedTensor, architecture_of, place_tensors
-from tools.convert.checkpoint import open_checkpoint
+from tools.convert.architectures import architecture_of, place_tensors
+from tools.convert.checkpoint import Checkpoint, open_checkpoint
 from tools.convert.gguf_output import Progress, write_gguf
 from tools.convert.hyperparameters import add_hyperparameters
 from tools.convert.model_card import add_general
@@ -52,6 +52,7 @@ def convert_checkpoint(
     name: str | None = None,
     licence: str | None = None,
     prompt_format: str | None = None,
+    vocabulary_only: bool = False,
     on_progress: Progress = lambda done, total: None,
 ) -> Conversion:
     """Convert the checkpoint in ``folder`` to the GGUF ``target``, which appears when it is whole and replaces an old one.
@@ -61,6 +62,7 @@ def convert_checkpoint(
         name: ``general.name``, by default the folder's.
         licence: ``general.license``, by default the model card's.
         prompt_format: written as ``archroute.prompt_format``, for models trained on a certain router prompt.
+        vocabulary_only: leave out the tensors, which may be missing from the checkpoint. ``auto`` is F16 then.
 
     Raises:
         CheckpointError: the checkpoint cannot be converted, or ``target`` cannot be written.
@@ -69,11 +71,13 @@ def convert_checkpoint(
         raise CheckpointError(f"{target.parent}: no such folder, so {target.name} cannot be written there")
     if target.is_dir():
         raise CheckpointError(f"{target}: is a folder; name the file to write")
-    checkpoint = open_checkpoint(folder)
+    checkpoint = open_checkpoint(folder, needs_weights=not vocabulary_only)
     architecture = architecture_of(checkpoint)
-    tensors = place_tensors(checkpoint, architecture)
+    if vocabulary_only and architecture.encodes:
+        raise CheckpointError(f"{folder}: an encoder, which is never remote; its vocabulary alone is of no use")
+    tensors = [] if vocabulary_only else place_tensors(checkpoint, architecture)
     vocabulary = read_vocabulary(checkpoint, architecture)
-    number_type = _number_type(tensors, outtype)
+    number_type = _number_type(checkpoint, outtype)
     n_parameters = sum(tensor.source.n_elements for tensor in tensors)
     writer = gguf.GGUFWriter(None, architecture.name)
     add_general(writer, checkpoint, n_parameters, name=name, licence=licence)
@@ -106,15 +110,15 @@ def convert_checkpoint(
     )
 
 
-def _number_type(tensors: list[PlacedTensor], outtype: OutType) -> NumberType:
+def _number_type(checkpoint: Checkpoint, outtype: OutType) -> NumberType:
     if outtype == "f32":
         return "F32"
-    if outtype == "f16":
+    if outtype == "f16" or (outtype == "auto" and not checkpoint.tensors):
         return "F16"
     if outtype == "bf16":
         return "BF16"
     weights: Counter[str] = Counter()
-    for tensor in tensors:
-        weights[tensor.source.dtype] += tensor.source.n_elements
+    for tensor in checkpoint.tensors.values():
+        weights[tensor.dtype] += tensor.n_elements
     most = weights.most_common(1)[0][0]
     return "F16" if most == "F16" else "BF16" if most == "BF16" else "F32"

@@ -24,6 +24,8 @@ from tools.convert.verification import verify
 
 PROMPT_FORMATS: Final = ("card", "gateway", "orchestrator")
 COLLECT: Final = "auto"
+_VOCABULARY: Final = "vocabulary"
+"""Stands for the level of a file without weights."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Wishes:
     threads: int | None
     check: bool
     record: bool
+    vocabulary_only: bool
 
 
 @click.command()
@@ -53,6 +56,8 @@ class Wishes:
               help="Importance matrix to quantize with; auto collects one from the conversion.")  # fmt: skip
 @click.option("--verify", "check", is_flag=True,
               help="Compare each quantized file with the conversion, and keep it only if it is sound.")  # fmt: skip
+@click.option("--vocab-only", "vocabulary_only", is_flag=True,
+              help="Write the vocabulary without weights, for a remote model; CHECKPOINT may lack them, too.")  # fmt: skip
 @click.option("--record", is_flag=True, help="Write a JSON file beside each result that says how it was made.")
 @click.option("--name", help="Name of the model (general.name). Default: the folder's or repository's.")
 @click.option("--license", "licence", help="Licence (general.license). Default: the model card's.")
@@ -68,6 +73,7 @@ def convert(
     embedding: str | None,
     imatrix: str | None,
     check: bool,
+    vocabulary_only: bool,
     record: bool,
     name: str | None,
     licence: str | None,
@@ -87,6 +93,8 @@ def convert(
         raise click.UsageError(
             "--imatrix, --token-embedding-type and --verify are about quantizing; name a level with --quantize"
         )
+    if wanted and vocabulary_only:
+        raise click.UsageError("--vocab-only writes no weights, so there is nothing to quantize; leave out one of them")
     folder = _target(output, "").parent
     if not folder.is_dir():
         raise click.BadParameter(f"{folder}: no such folder", param_hint="-o")
@@ -98,8 +106,9 @@ def convert(
     if source.licence:
         click.echo(f"{checkpoint} at {source.revision}; licence: {source.licence}", err=True)
     about = {"name": name or source.name, "licence": licence, "prompt_format": prompt_format}
-    wishes = Wishes(outtype, about, imatrix, embedding, threads, check, record)
-    results = _quantized(source, targets, wishes) if wanted else [_converted(source, _target(output, outtype.upper()), wishes)]
+    wishes = Wishes(outtype, about, imatrix, embedding, threads, check, record, vocabulary_only)
+    made = _VOCABULARY if vocabulary_only else outtype.upper()
+    results = _quantized(source, targets, wishes) if wanted else [_converted(source, _target(output, made), wishes)]
     if as_json:
         click.echo(json.dumps(results, indent=2))
         return
@@ -115,8 +124,16 @@ def _target(output: Path, level: str) -> Path:
 
 def _convert(source: CheckpointSource, target: Path, wishes: Wishes) -> dict[str, Any]:
     with ProgressLine() as line, line.step(f"converting {source.name}") as progress:
-        made = convert_checkpoint(source.folder, target, wishes.outtype, **wishes.about, on_progress=progress)
-    return {"level": made.outtype.upper(), **asdict(made), "path": str(made.path)}
+        made = convert_checkpoint(
+            source.folder,
+            target,
+            wishes.outtype,
+            **wishes.about,
+            vocabulary_only=wishes.vocabulary_only,
+            on_progress=progress,
+        )
+    level = _VOCABULARY if wishes.vocabulary_only else made.outtype.upper()
+    return {"level": level, **asdict(made), "path": str(made.path)}
 
 
 def _converted(source: CheckpointSource, target: Path, wishes: Wishes) -> dict[str, Any]:

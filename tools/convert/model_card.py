@@ -29,7 +29,8 @@ def add_general(
     writer.add_type(gguf.GGUFType.MODEL)
     # The name of a folder may be bytes that are no text.
     writer.add_name((name or checkpoint.folder.resolve().name).encode("utf-8", "replace").decode())
-    writer.add_size_label(gguf.size_label(n_parameters, n_parameters, 0, 0))
+    if n_parameters:
+        writer.add_size_label(gguf.size_label(n_parameters, n_parameters, 0, 0))
     if licence:
         writer.add_license(licence)
     else:

@@ -33,6 +33,7 @@ class Case:
     shape: Shape | BertShape | Path
     outtype: OutType
     settings: dict[str, Any] = field(default_factory=dict)
+    vocabulary_only: bool = False
 
 
 def cases() -> Iterator[Case]:
@@ -76,6 +77,8 @@ def cases() -> Iterator[Case]:
         ("no list of added tokens", {"added_tokens_decoder": None}),
     ):
         yield Case(name, plain, "f16", settings)
+    for shape in (plain, replace(plain, model_type="qwen3", head_dim=64), replace(plain, vocab_padding=0)):
+        yield Case(f"{shape.model_type}, vocabulary only", shape, "bf16", vocabulary_only=True)
 
 
 def encoder_cases(folder: Path) -> Iterator[Case]:
