@@ -14,6 +14,7 @@ from archroute_edge.report import (
     NONE,
     Column,
     Table,
+    counted,
     named,
     number,
     percent,
@@ -62,7 +63,7 @@ class Callers(Column):
 
     def heads(self) -> list[str]:
         """Heads of its columns in a table."""
-        return [f"{n} caller{'s' * (n > 1)}, /s" for n in CALLERS]
+        return [f"{counted(n, 'caller')}, /s" for n in CALLERS]
 
     def cells(self, row: Any) -> list[str]:
         """A text for each of :meth:`heads`."""

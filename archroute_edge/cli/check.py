@@ -11,6 +11,7 @@ import click
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
 from archroute_edge.config import Advice, ForwardSettings, IgnoredKey, RoutingConfig, Upstream, load_config, shorten
+from archroute_edge.report import counted
 
 _MOST_LINES = 8
 """Most lines that are listed of one ignored key; large gateway files have some keys under hundreds of models."""
@@ -52,10 +53,10 @@ def check(file: str, as_json: bool) -> None:
     if forwarding is not None:
         for line in forwarding.lines(file):
             click.echo(line, err=True)
-    parts = [_count(len(config.table), "route"), f"default model {config.default_model or 'none'}"]
-    parts.append(_count(len(warnings), "warning"))
+    parts = [counted(len(config.table), "route"), f"default model {config.default_model or 'none'}"]
+    parts.append(counted(len(warnings), "warning"))
     if config.ignored_keys:
-        parts.append(_count(len({(each.where, each.key) for each in config.ignored_keys}), "ignored key"))
+        parts.append(counted(len({(each.where, each.key) for each in config.ignored_keys}), "ignored key"))
     click.echo(f"{file}: {', '.join(parts)}")
 
 
@@ -98,10 +99,6 @@ class _Forwarding:
 
 def _at(line: int | None) -> str:
     return f":{line}" if line else ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _summaries(ignored: Sequence[IgnoredKey]) -> Iterator[str]:

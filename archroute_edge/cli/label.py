@@ -26,6 +26,7 @@ from archroute_edge.cli.options import (
 )
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import SettingsError
+from archroute_edge.report import counted
 
 if TYPE_CHECKING:
     from archroute_edge.label import Fields, InputFile, LabelFolder, Summary
@@ -114,7 +115,7 @@ def label(
 
             def waits(n_files: int) -> None:
                 progress.clear()
-                click.echo(f"waiting for {_counted(n_files, 'file')} that other processes are labelling", err=True)
+                click.echo(f"waiting for {counted(n_files, 'file')} that other processes are labelling", err=True)
 
             summary = LabelRun(
                 Labeller(router, scores=scores),
@@ -149,19 +150,15 @@ def _open_folder(
 
 def summarise(summary: Summary) -> str:
     """One line on a run."""
-    parts = [f"labelled {_counted(summary.rows, 'row')} of {_counted(summary.files, 'file')}"]
+    parts = [f"labelled {counted(summary.rows, 'row')} of {counted(summary.files, 'file')}"]
     if summary.seconds:
         parts[0] += f" in {summary.seconds:.1f} s: {summary.rows_per_second:,.0f} rows a second"
     if summary.files_before:
-        parts.append(f"{_counted(summary.files_before, 'file')} labelled before")
+        parts.append(f"{counted(summary.files_before, 'file')} labelled before")
     if summary.files_by_others:
-        parts.append(f"{_counted(summary.files_by_others, 'file')} labelled by other processes")
+        parts.append(f"{counted(summary.files_by_others, 'file')} labelled by other processes")
     if summary.errors:
-        parts.append(f"{_counted(summary.errors, 'row')} with an error")
+        parts.append(f"{counted(summary.errors, 'row')} with an error")
     if summary.unreadable:
-        parts.append(f"{_counted(len(summary.unreadable), 'file')} that cannot be read")
+        parts.append(f"{counted(len(summary.unreadable), 'file')} that cannot be read")
     return "; ".join(parts)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -24,7 +24,7 @@ from archroute_edge.cli.record_options import (
     wanted_by,
 )
 from archroute_edge.errors import SettingsError
-from archroute_edge.report import NONE, number, plain, printable, three_digits
+from archroute_edge.report import NONE, counted, number, plain, printable, three_digits
 
 if TYPE_CHECKING:
     from archroute_edge.record import Entry, Try
@@ -168,10 +168,10 @@ def export(cases: Path | None, config: str | None, outcomes: Path | None, record
                 if count
             ]
             note = f" (left out: {', '.join(left_out)})" if left_out else ""
-            click.echo(f"{cases}: {counts.written} case{'' if counts.written == 1 else 's'}{note}", err=True)
+            click.echo(f"{cases}: {counted(counts.written, 'case')}{note}", err=True)
         if outcomes is not None:
             n_prompts = _write_lines(record.outcomes(opened, wanted), outcomes)
-            click.echo(f"{outcomes}: outcomes of {n_prompts} prompt{'' if n_prompts == 1 else 's'}", err=True)
+            click.echo(f"{outcomes}: outcomes of {counted(n_prompts, 'prompt')}", err=True)
 
 
 @log.command(epilog=examples("archroute log clear --before 30d", "archroute log clear --yes"))
@@ -189,7 +189,7 @@ def clear(before: float | None, yes: bool, record_file: Path | None) -> None:
         if not sys.stdin.isatty():
             raise SettingsError("nothing was deleted: add --yes to delete without being asked")
         click.confirm("Delete?", abort=True, err=True)
-    click.echo(f"{record.clear(file, before)} requests deleted", err=True)
+    click.echo(f"{counted(record.clear(file, before), 'request')} deleted", err=True)
 
 
 def _write_lines(values: Iterator[Mapping[str, Any]], path: Path, check: Any = None) -> int:

@@ -28,6 +28,7 @@ from archroute_edge.cli.options import (
 from archroute_edge.config import RoutingConfig
 from archroute_edge.errors import RecordError, SettingsError
 from archroute_edge.record import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES, EntrySink
+from archroute_edge.report import counted
 from archroute_edge.routing import LONGEST_DEADLINE_S
 from archroute_edge.server import (
     DEFAULT_AFFINITY_TTL_S,
@@ -205,7 +206,7 @@ def _serve_http(options: Mapping[str, Any]) -> None:
         source = f"of {config.source}" if options["config"] is not None else "of the example"
 
         def announce(address: str) -> None:
-            many = "1 route" if len(config.table) == 1 else f"{len(config.table)} routes"
+            many = counted(len(config.table), "route")
             forwards = ", forwarding" if settings.forward else ""
             click.echo(f"listening on {address}, model {name}, {many} {source}{forwards}", err=True)
 

@@ -14,7 +14,7 @@ from archroute_edge.deciders import LOW_CONFIDENCE
 from archroute_edge.evaluation import _metrics as metrics
 from archroute_edge.evaluation._cases import Case
 from archroute_edge.evaluation._evaluation import CaseResult
-from archroute_edge.report import Share, printable
+from archroute_edge.report import Share, counted, printable
 from archroute_edge.routes import RouteTable
 
 _CONFUSIONS_KEPT: Final = 50
@@ -171,7 +171,7 @@ class EvaluationReport:
 
     def described(self) -> str:
         """What was run, in a sentence or two."""
-        text = f"{self.n_cases} cases over {self.n_tables} route table{'s' * (self.n_tables != 1)}, from {self.source}."
+        text = f"{counted(self.n_cases, 'case')} over {counted(self.n_tables, 'route table')}, from {self.source}."
         if self.partial:
             done = " and ".join(f"{len(model.results)} of them by {model.name}" for model in self.models)
             text += f" PARTIAL: the run was interrupted; decided were {done}, and every figure is over these alone."

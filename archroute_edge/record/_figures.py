@@ -14,6 +14,7 @@ from archroute_edge.report import (
     Column,
     Share,
     Table,
+    counted,
     named,
     number,
     percent,
@@ -198,7 +199,7 @@ def moment(seconds: float) -> str:
 def conclusion(report: TrafficReport) -> list[str]:
     """What the reader came for."""
     models = [f"{percent(group.share)} to {_name(group.name)}" for group in report.models[:3]]
-    lines = [f"{report.requests:,} request{'s' * (report.requests != 1)}, {', '.join(models)}"]
+    lines = [f"{counted(report.requests, 'request')}, {', '.join(models)}"]
     known = report.money
     if known.priced:
         shadows = f" and {money(known.shadows)} on shadows" if known.shadows else ""

@@ -1,7 +1,7 @@
 """One way to show figures: columns for tables, JSON and CSV; pages and plots. It knows no figure of any report.
 
-Used by: ``evaluation``, ``bench`` and ``cli``. Other rooms import only the names below; modules with an underscore belong to
-this room.
+Used by: ``evaluation``, ``bench``, ``record`` and ``cli``. Other rooms import only the names below; modules with an underscore
+belong to this room.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Column,
         Share,
         Table,
+        counted,
         named,
         number,
         percent,
@@ -32,7 +33,9 @@ else:
     __getattr__, __all__ = lazily(
         __name__,
         {
-            "_figures": "Column NONE Share Table named number percent plain printable size table three_digits values write_csv",
+            "_figures": (
+                "Column NONE Share Table counted named number percent plain printable size table three_digits values write_csv"
+            ),
             "_page": "COLOURS Page figure require_matplotlib write_svg",
         },
     )

@@ -177,6 +177,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
+def counted(count: int, what: str) -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def size(n_bytes: int | None) -> str:
     """Bytes as people read them, in powers of ten as files are sold."""
     if n_bytes is None:

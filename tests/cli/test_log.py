@@ -139,7 +139,7 @@ def test_what_is_cleared_is_gone_from_the_file(run: Run, file: Path) -> None:
     assert b"its answer" in file.read_bytes()
     assert "add --yes" in run("log", "clear", "--record-file", str(file)).stderr
     assert (
-        "1 requests deleted"
+        "1 request deleted"
         in run("log", "clear", "--before", "2027-01-15T08:01:30Z", "--yes", "--record-file", str(file)).stderr
     )
     assert not any(b"its answer" in each.read_bytes() for each in file.parent.glob("requests*"))

@@ -9,7 +9,20 @@ from pathlib import Path
 import pytest
 
 from archroute_edge.errors import SettingsError
-from archroute_edge.report import NONE, Column, Share, named, percent, printable, size, table, three_digits, values, write_csv
+from archroute_edge.report import (
+    NONE,
+    Column,
+    Share,
+    counted,
+    named,
+    percent,
+    printable,
+    size,
+    table,
+    three_digits,
+    values,
+    write_csv,
+)
 
 COLUMNS = (
     Column("name", "level", lambda row: row["name"]),
@@ -52,3 +65,9 @@ def test_how_figures_are_written() -> None:
     assert [size(value) for value in (7_200_000, 1_230_000_000, None)] == ["7.2 MB", "1.23 GB", NONE]
     assert (percent(0.9321), percent(None), str(Share(0, 0))) == ("93.2 %", NONE, NONE)
     assert printable("a\nb \x1b[2J" + "c" * 100, 10) == "a b \ufffd[2Jc…"
+
+
+def test_a_number_of_things() -> None:
+    """One is the only number with a singular."""
+    found = [counted(number, "route table") for number in (0, 1, 2, 1000)]
+    assert found == ["0 route tables", "1 route table", "2 route tables", "1,000 route tables"]
