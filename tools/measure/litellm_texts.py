@@ -17,13 +17,12 @@ from typing import Any
 
 import click
 
-import archroute_edge
 from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.evaluation import Case, shipped_cases
 from tools.measure.server_process import ServerProcess
 from tools.release.environments import plain_environment
 
-_CASES = Path(archroute_edge.__file__).parent / "data" / "cases.jsonl"
-_OTHER = {"name": "other", "description": "Anything else"}
+_OTHER = {"other": "Anything else"}
 
 
 def texts_of(environment: Path, conversations: list[Any]) -> list[str]:
@@ -46,12 +45,13 @@ def _post(url: str, body: dict[str, Any]) -> Any:
         return json.load(reply)
 
 
-def decide(address: str, case: dict[str, Any], text: str) -> tuple[str, str]:
+def decide(address: str, case: Case, text: str) -> tuple[str, str]:
     """The routes by LiteLLM's text, and by the conversation."""
-    criteria = {each["name"]: each["description"] for each in (*case["routes"], _OTHER)}
+    routes = [{"name": each.name, "description": each.description} for each in case.table]
+    criteria = {**{each["name"]: each["description"] for each in routes}, **_OTHER}
     body = {"model": "english", "state": text, "questions": {"tier": {"type": "choice", "criteria": criteria}}}
     by_text = _post(f"{address}/v1/systemone", body)["answers"]["tier"]["choice"]
-    by_messages = _post(f"{address}/v1/route", {"messages": case["messages"], "routes": case["routes"]})["route"]
+    by_messages = _post(f"{address}/v1/route", {"messages": case.messages, "routes": routes})["route"]
     return str(by_text), str(by_messages)
 
 
@@ -60,14 +60,14 @@ def decide(address: str, case: dict[str, Any], text: str) -> tuple[str, str]:
 @click.option("--limit", type=click.IntRange(1), help="Only so many cases.")
 def main(environment: Path, limit: int | None) -> None:
     """Compare decisions on LiteLLM's texts with those on the conversations."""
-    cases = [json.loads(line) for line in _CASES.read_text(encoding="utf-8").splitlines()][:limit]
-    texts = texts_of(environment, [case["messages"] for case in cases])
+    cases = shipped_cases()[:limit]
+    texts = texts_of(environment, [case.messages for case in cases])
     routes = []
     with ServerProcess("--model", "mini") as server, ProgressLine() as progress:
         for number, (case, text) in enumerate(zip(cases, texts, strict=True), start=1):
             routes.append(decide(server.address, case, text))
             progress("deciding", number, len(cases))
-    wanted = [case["route"] for case in cases]
+    wanted = [case.route for case in cases]
     shares = {
         "right by LiteLLM's text": [text == route for (text, _), route in zip(routes, wanted, strict=True)],
         "right by the conversation": [messages == route for (_, messages), route in zip(routes, wanted, strict=True)],
