@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -104,6 +105,10 @@ class FakeDecider(Decider):
         """First routes of tables that need work first."""
         self.apart: threading.Event | None = None
         """Set when such work, which then runs apart, is done."""
+        self.is_for_these_alone = False
+        """Whether such work ends with the questions that wait for it."""
+        self.n_stopped = 0
+        """Such work that was stopped."""
         self.error: BaseException | None = None
         self.answer_at_once: Verdict | None = None
         self.is_closed = False
@@ -146,7 +151,9 @@ class FakeDecider(Decider):
     ) -> list[Verdict]:
         name = table.names[0]
         if name in self.unready and cancellation is not None and cancellation.has_deadline:
-            raise UnfinishedError(Work(name, lambda flag: self._get_ready(name, flag), table, is_apart=self.apart is not None))
+            apart = self.apart is not None
+            work = partial(self._get_ready, name)
+            raise UnfinishedError(Work(name, work, table, is_apart=apart, is_for_these_alone=self.is_for_these_alone))
         texts = [turns[-1].content for turns in conversations]
         self._pass("decide", " ".join(texts), cancellation)
         return [verdict_of(text) for text in texts]
@@ -155,7 +162,10 @@ class FakeDecider(Decider):
         if self.apart is None:
             self._pass("work", name, flag)
         else:
-            self.apart.wait(30)
+            while not self.apart.wait(0.01):
+                if flag.cancelled and self.is_stoppable:
+                    self.n_stopped += 1
+                    flag.check()
         self.unready.discard(name)
 
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:

@@ -31,6 +31,8 @@ class Work:
     """Decisions on this table cannot begin without it."""
     is_apart: bool = False
     """Whether it uses nothing that decisions use, and can run in a thread beside them."""
+    is_for_these_alone: bool = False
+    """Whether it is stopped when no question waits for it any more: later ones would have nothing of it."""
 
 
 class UnfinishedError(Exception):

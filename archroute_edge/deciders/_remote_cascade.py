@@ -80,7 +80,7 @@ class RemoteCascadeDecider(CascadeDecider):
             return verdicts
 
         stands = replace(verdicts[unsure[0]], reason="deadline")
-        raise UnfinishedError(Work(object(), ask, is_apart=True), stands, resume)
+        raise UnfinishedError(Work(object(), ask, is_apart=True, is_for_these_alone=True), stands, resume)
 
     def _note(self, error: RemoteError | None) -> None:
         """Say in the log that the server gives no answers, or that it does again."""

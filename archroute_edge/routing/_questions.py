@@ -265,6 +265,12 @@ class Pending:
     """Stops it, if it runs apart."""
     n_interruptions: int = 0
 
+    def drop(self, question: Question) -> None:
+        """Have ``question`` wait no longer, and stop work that was for it alone."""
+        self.questions = [each for each in self.questions if each is not question]
+        if self.stop is not None and self.work.is_for_these_alone and not self.questions:
+            self.stop.cancel()
+
     def may_be_stopped_by(self, question: Question) -> bool:
         """Whether ``question`` can begin without it."""
         if self.work.table is None:

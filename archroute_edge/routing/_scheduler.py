@@ -54,6 +54,7 @@ class Scheduler:
         self.error: BaseException | None = None
         """What the owner ended on, so that nothing more is decided."""
         self._threads: dict[str, threading.Thread] = {}
+        self._n_apart = 0
         self._evaluators = Evaluators(self._lock)
         stop_at_the_end(self)
 
@@ -158,7 +159,7 @@ class Scheduler:
             else:
                 self._questions.remove(asked.lane, asked)
                 for pending in self._works.values():
-                    pending.questions = [each for each in pending.questions if each is not asked]
+                    pending.drop(asked)
                 if asked.deadline is not None:
                     self._clock.turn_off(asked)
                 is_needless = turn is not None and asked in turn.questions and all(q.answer.done() for q in turn.questions)
@@ -181,10 +182,11 @@ class Scheduler:
             left = self._left()
             Pending.stop_apart(self._works.values())
             self._turn = None
+            apart = [thread for name, thread in self._threads.items() if name != "owner"]
         self._clock.close()
         for each in left:
             each.refuse(ServiceClosedError(f"the router's thread ended on an error: {self.error!r}"))
-        for thread in (self._threads.get("apart"), self._clock.thread):
+        for thread in (*apart, self._clock.thread):
             if thread is not None and thread.ident is not None:
                 thread.join()
         self.decider.close()
@@ -304,8 +306,10 @@ class Scheduler:
             Pending.drop_needless(self._works)
             if pending.work.is_apart and pending.stop is None:
                 pending.stop = Cancellation()
-                self._threads.pop("apart", None)
-                self._start("apart", partial(self._work_on, pending, pending.stop))
+                self._n_apart += 1
+                # Of those that have ended the end of the scheduler need not know.
+                self._threads = {name: each for name, each in self._threads.items() if name == "owner" or each.is_alive()}
+                self._start(f"apart-{self._n_apart}", partial(self._work_on, pending, pending.stop))
 
     def _work_on(self, pending: Pending, stop: Cancellation) -> None:
         error: BaseException | None = None

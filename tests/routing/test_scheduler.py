@@ -577,6 +577,53 @@ def test_a_callback_may_wait_for_an_answer_that_another_thread_gives(scheduler: 
     decider.apart.set()
 
 
+@pytest.mark.parametrize("is_for_these_alone", [False, True])
+def test_work_that_is_of_no_use_later_ends_with_the_last_question(
+    scheduler: Scheduler, decider: FakeDecider, is_for_these_alone: bool
+) -> None:
+    """A request to another machine; a model that is loaded is of use to the next question."""
+    decider.unready.add("own")
+    decider.apart = threading.Event()
+    decider.is_for_these_alone = is_for_these_alone
+    late = [ask("late", deadline=deadline) for deadline in (0.05, 0.1)]
+    for each in late:
+        scheduler.submit(each)
+    assert [result(each) for each in late] == [[None]] * 2
+    if is_for_these_alone:
+        until(lambda: decider.n_stopped == 1)
+    else:
+        decider.apart.set()
+        until(lambda: not decider.unready)
+
+
+def test_a_decider_is_closed_when_nothing_works_beside_it_any_more(
+    decider: FakeDecider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only the work that was begun last: would break if a model were freed that a thread still writes prompts with."""
+    gates = {"own": threading.Event(), "others": threading.Event()}
+    done: list[tuple[str, bool]] = []
+
+    def work(name: str, _flag: Cancellation) -> None:
+        assert gates[name].wait(PATIENCE_S)
+        done.append((name, decider.is_closed))
+
+    monkeypatch.setattr(decider, "_get_ready", work)
+    scheduler = Scheduler(decider)
+    decider.unready.update(gates)
+    decider.apart = threading.Event()
+    late = [ask("late", table, deadline=0.05) for table in (OWN, OTHERS)]
+    for each in late:
+        scheduler.submit(each)
+    assert [result(each) for each in late] == [[None]] * 2
+    scheduler.release()
+    gates["others"].set()
+    threading.Timer(0.2, gates["own"].set).start()
+    scheduler.join()
+    assert decider.is_closed
+    assert done == [("others", False), ("own", False)]
+    assert not our_threads()
+
+
 @pytest.mark.parametrize("put", [Scheduler.ask, Scheduler.submit])
 def test_who_was_let_in_while_the_last_share_was_given_back_is_refused(
     decider: FakeDecider, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, put: Callable[[Scheduler, Question], None]
