@@ -129,7 +129,7 @@ def _read_llama_server(reply: Any, n_prompt: int, ids: Sequence[int]) -> TokenSc
         raise UnusableReplyError("it ignores logit_bias, so that other tokens take the place of those asked for")
     # What is not listed has underflowed.
     values = {each: _number(found.get(each, 0.0)) for each in ids}
-    if abs(sum(values.values()) - 1) > _MOST_PROBABILITY - 1:
+    if min(values.values()) < 0 or abs(sum(values.values()) - 1) > _MOST_PROBABILITY - 1:
         raise UnusableReplyError("the probabilities that it gives do not add up to 1")
     scores = {each: max(math.log(value), _SMALLEST) if value > 0 else _SMALLEST for each, value in values.items()}
     return TokenScores(scores, _count((reply.get("timings") or {}).get("cache_n")))

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import wait
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -36,6 +35,7 @@ _REST_S: Final = 10.0
 _MOST_WAITING: Final = 4
 _LONGEST_REPLY: Final = 16 << 20
 _LONGEST_SHOWN: Final = 200
+_LONGEST_MESSAGE: Final = 500
 _SHORTEST_SECRET: Final = 8
 _BUSY: Final = (408, 425, 429, 500, 502, 503, 504)
 # Tokens that no list of the most probable ones has together.
@@ -84,6 +84,7 @@ class RemoteServer:
         self._n_asking = 0
         self._loop = asyncio.new_event_loop()
         self._is_closed = False
+        self._closing = threading.Lock()
         self._slots: asyncio.Semaphore
         self._checking: asyncio.Lock
         started = threading.Event()
@@ -105,10 +106,12 @@ class RemoteServer:
             DecisionCancelledError: it was.
             EngineError: closed.
         """
-        if self._is_closed:
-            work.close()
-            raise EngineError("the router has been closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        # The end of the loop gives up what was put into it before.
+        with self._closing:
+            if self._is_closed:
+                work.close()
+                raise EngineError("the router has been closed")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             cancellation.wait_until(lambda seconds: wait([future], seconds).done)
         except BaseException:
@@ -188,7 +191,7 @@ class RemoteServer:
             # Only llama-server goes by the name of its file, and has one model.
             if len(models) != 1 or (model and api.owner != "llamacpp"):
                 known = ", ".join(models) or "none"
-                raise self._error(f"it does not serve {model or 'one model'}; it serves {known}"[:500], is_away=False)
+                raise self._error(f"it does not serve {model or 'one model'}; it serves {known}", is_away=False)
             model = next(iter(models))
         about = models[model]
         meta = about.get("meta")
@@ -228,6 +231,9 @@ class RemoteServer:
             message = str(exc)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             message = "its reply has no probabilities of tokens"
+        # A whole number may have more digits than a float can hold.
+        except OverflowError:
+            message = "its reply has what is no number in the place of a probability"
         raise self._error(f"{served.api.title} answers, but {message}", is_away=False)
 
     async def _request(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
@@ -262,17 +268,17 @@ class RemoteServer:
         if reply.status == 200:
             try:
                 return json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise self._error(f"its answer from {path} is no JSON", is_away=False) from None
         raise self._refusal(reply, path, text)
 
     async def _whole(self, reply: UpstreamReply) -> bytes:
-        text = b""
+        text = bytearray()
         async for chunk in reply.chunks():
             text += chunk
             if len(text) > _LONGEST_REPLY:
                 raise self._error("its answer is too long", is_away=False)
-        return text
+        return bytes(text)
 
     def _refusal(self, reply: UpstreamReply, path: str, text: bytes) -> Exception:
         said = self._shown(text)
@@ -291,24 +297,30 @@ class RemoteServer:
             value = json.loads(text)
             error = value.get("error", value)
             message = error if isinstance(error, str) else error.get("message") or error.get("detail") or ""
-        except (AttributeError, ValueError):
+        except (AttributeError, ValueError, RecursionError):
             message = text.decode("utf-8", "replace")
-        message = " ".join(str(message).split())
-        if self._key is not None and len(self._key) >= _SHORTEST_SECRET:
-            message = message.replace(self._key, "[redacted]")
+        message = self._redacted(str(message))
         return f": {message[:_LONGEST_SHOWN]}" if message else ""
 
+    def _redacted(self, message: str) -> str:
+        """One line without the key. Servers say in their messages what they were sent."""
+        if self._key is not None and len(self._key) >= _SHORTEST_SECRET:
+            for written in {self._key, json.dumps(self._key)[1:-1]}:
+                message = message.replace(written, "[redacted]")
+        return " ".join(message.split())
+
     def _error(self, message: str, *, is_away: bool) -> RemoteError:
-        return RemoteError(f"{self.address.name}: {message}", is_away=is_away)
+        return RemoteError(f"{self.address.name}: {self._redacted(message)[:_LONGEST_MESSAGE]}", is_away=is_away)
 
     def close(self) -> None:
         """Give up what is asked, close the connections, and end the thread."""
-        if not self._is_closed:
+        with self._closing:
+            if self._is_closed:
+                return
             self._is_closed = True
-            with suppress(RuntimeError):
-                asyncio.run_coroutine_threadsafe(self._end(), self._loop)
-            self._thread.join()
-            self._loop.close()
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        self._thread.join()
+        self._loop.close()
 
     async def _end(self) -> None:
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -357,7 +369,9 @@ def _key(address: RemoteAddress, environment: Mapping[str, str]) -> str | None:
     key = environment.get(address.key_variable, "").strip()
     if not key:
         if address.needs_key:
-            what = f"the environment variable {address.key_variable} is not set; put the key into it"
+            # A name with small letters may be the key itself.
+            named = address.key_variable if address.key_variable.isupper() else "that its option key names"
+            what = f"the environment variable {named} is not set; put the key into it"
             raise SettingsError(f"{address.name}: {what}")
         return None
     if not key.isascii() or not key.isprintable():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
+import json
+import math
 import socket
 import string
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from archroute_edge.errors import (
     CalibrationError,
     ContextOverflowError,
     DecisionCancelledError,
+    EngineError,
     ModelFileError,
     RemoteError,
     SettingsError,
@@ -276,6 +281,31 @@ def test_answers_that_are_none(vllm: RemoteModelServer, fault: str | int, messag
         assert (found.decided_by, found.reason) == ("mini", "unreachable")
 
 
+def _numbers(body: Any, value: float) -> bytes:
+    """vLLM's reply, with the same number for each token that is asked about."""
+    top = {f"token_id:{each}": value for each in body["logprob_token_ids"]}
+    return json.dumps({"choices": [{"logprobs": {"top_logprobs": [top]}}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (b"[" * 100_000, "its answer from /v1/completions is no JSON"),
+        (b"[]", "its reply has no probabilities of tokens"),
+        (lambda body: _numbers(body, 10**400), "what is no number in the place of a probability"),
+        (lambda body: _numbers(body, math.inf), "it gives no log-probabilities"),
+    ],
+    ids=["nested", "a list", "too long for a float", "infinite"],
+)
+def test_replies_of_any_form_are_one_clear_error(
+    vllm: RemoteModelServer, asked: RemoteServer, fault: Any, message: str
+) -> None:
+    """And no other exception, by which a cascade would fail that has the encoder's answer."""
+    vllm.fault = fault
+    with pytest.raises(RemoteError, match=message):
+        asked.wait_for(asked.ask([1], [2, 3]), Cancellation())
+
+
 def test_what_the_server_says_of_itself(vllm: RemoteModelServer, n_vocabulary: int) -> None:
     vllm.model = "another/model"
     with pytest.raises(RemoteError, match="does not serve served/model; it serves another/model"):
@@ -303,6 +333,42 @@ def test_a_list_of_models_with_fields_of_other_kinds() -> None:
             server._read_models({"data": [{"id": "m", "owned_by": ["vllm"]}]})
     finally:
         server.close()
+
+
+def test_what_a_server_writes_is_one_short_line_without_the_key() -> None:
+    """Wherever it stands: in the names of models, in the place of numbers, in a body that is no error of a known form."""
+    key = 'sk-"remote"-123456'
+    server = RemoteServer(RemoteAddress("http://localhost", "m"), 10, {"ARCHROUTE_REMOTE_KEY": key})
+    try:
+        models = [{"id": f"a\n\x1b[2J{key} {number}" + "x" * 1000, "owned_by": "vllm"} for number in range(2)]
+        with pytest.raises(RemoteError) as caught:
+            server._read_models({"data": models})
+        said = [str(caught.value), server._shown(json.dumps([f"your key is {key}", "x" * 1000]).encode())]
+        said.append(str(server._error(f"the reply is no HTTP: {key!r}", is_away=True)))
+    finally:
+        server.close()
+    for each in said:
+        assert "[redacted]" in each
+        assert "123456" not in each
+        assert "\n" not in each
+        assert len(each) < 600
+
+
+def test_work_that_comes_while_it_is_closed(asked: RemoteServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is refused, and does not wait for a loop that has ended."""
+    submit = asyncio.run_coroutine_threadsafe
+    closing = threading.Thread(target=asked.close)
+
+    def close_first(work: Any, loop: Any) -> Any:
+        monkeypatch.undo()
+        closing.start()
+        closing.join(0.3)
+        return submit(work, loop)
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", close_first)
+    with pytest.raises(EngineError, match="the router has been closed"):
+        asked.wait_for(asked.deciding(partial(asyncio.sleep, 30)), Cancellation())
+    closing.join()
 
 
 def test_a_server_that_is_away(vllm: RemoteModelServer) -> None:
@@ -345,13 +411,15 @@ def test_after_failures_it_rests(vllm: RemoteModelServer) -> None:
 
 def test_time_runs_out(vllm: RemoteModelServer) -> None:
     """The fallback at a deadline, the encoder's answer in a cascade; without a deadline an error when the time is over."""
-    with opened(vllm, timeout=2) as router, cascade(vllm) as both:
+    with opened(vllm, timeout=2) as router, cascade(vllm, timeout=60) as both:
         both.route("hello")
         vllm.fault = "stuck"
         late: Decision = router.route("hello", deadline=0.2)
         assert (late.route, late.reason, late.decided_by) == ("other", "deadline", None)
+        assert vllm.wait_for_hang_ups(1)
         late = both.route("hello", deadline=1.0)
         assert (late.reason, late.decided_by) == ("deadline", "mini")
+        assert vllm.wait_for_hang_ups(2)
         started = time.monotonic()
         with pytest.raises(RemoteError, match="no answer within 2 s"):
             router.route("hello")
@@ -384,6 +452,8 @@ def test_keys(vllm: RemoteModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
         opened(vllm)
     with pytest.raises(SettingsError, match="the environment variable GPU_KEY is not set"):
         opened(vllm, key="GPU_KEY")
+    with pytest.raises(SettingsError, match="the environment variable that its option key names is not set"):
+        opened(vllm, key="hf_aKeyInThePlaceOfAName")
     monkeypatch.setenv("GPU_KEY", "wrong")
     with pytest.raises(RemoteError, match="refuses the key in GPU_KEY"):
         opened(vllm, key="GPU_KEY")
