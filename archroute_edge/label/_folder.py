@@ -67,8 +67,13 @@ class LabelFolder:
             except FileExistsError:
                 _compare(self._described, self._run)
             else:
-                with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-                    file.write(json.dumps(self._run, indent=2) + "\n")
+                try:
+                    with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+                        file.write(json.dumps(self._run, indent=2) + "\n")
+                except BaseException:
+                    # Half of it would keep every later run out.
+                    self._described.unlink(missing_ok=True)
+                    raise
 
     @contextmanager
     def _used(self) -> Iterator[None]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from archroute_edge.config import RoutingConfig
-from archroute_edge.errors import ArchRouteError, LabelError, SettingsError
+from archroute_edge.conversation import read_messages
+from archroute_edge.errors import ArchRouteError, ConversationError, LabelError, SettingsError
+from archroute_edge.label._claims import Claims
 from archroute_edge.label._files import InputFile
 from archroute_edge.label._folder import LabelFolder, label_schema, label_table
 from archroute_edge.label._labeller import Labeller
@@ -33,6 +36,11 @@ _SIDE_CPUS: Final = 0.25
 """What reading a file, or writing one, takes of a processor."""
 _KEY: Final = "key"
 _CHECKPOINTS: Final = "_ray_checkpoint"
+_RUN: Final = "_ray_run"
+"""What a run claims."""
+_LOOK_S: Final = 1.0
+_PATIENCE: Final = 1.5
+"""How long to wait for the claim of a run that may have ended, of the time after which it is known to have."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,41 @@ def label_on_ray(
 
     Raises:
         SettingsError: there is no cluster, or it is too small.
-        LabelError: the cluster failed.
+        LabelError: the cluster failed, or another run is at work in the folder.
     """
+    with alone_in(folder.path, Claims()):
+        return _label(address, recipe, inputs, folder, fields, shows_progress)
+
+
+@contextmanager
+def alone_in(folder: Path, claims: Claims) -> Iterator[None]:
+    """Keep other runs on Ray out of a folder while the block lasts: the rows that they leave out are read at their start.
+
+    Raises:
+        LabelError: another run is at work there, or the folder cannot be written to.
+    """
+    until = time.monotonic() + _PATIENCE * claims.takeover_s
+    try:
+        while (claim := claims.take(folder / _RUN)) is None:
+            if time.monotonic() > until:
+                raise LabelError(
+                    f"{folder}: another run on Ray is at work there; wait for it, or choose another folder with -o"
+                )
+            time.sleep(min(_LOOK_S, claims.takeover_s / 4))
+    except OSError as exc:
+        raise LabelError(f"{folder}: cannot be written to ({exc.strerror or exc})") from exc
+    with claim:
+        yield
+
+
+def _label(
+    address: str,
+    recipe: RouterRecipe,
+    inputs: Sequence[InputFile],
+    folder: LabelFolder,
+    fields: Fields,
+    shows_progress: bool,
+) -> Summary:
     import ray
     from ray.data.checkpoint import CheckpointConfig
 
@@ -185,17 +226,12 @@ def read_tables(file: InputFile, fields: Fields) -> Iterator[pa.Table]:
     )
 
     def table(rows: Sequence[Row]) -> pa.Table:
-        values = [
-            {
-                _KEY: f"{file.name}:{row.number}",
-                "file": file.name,
-                "row": row.number,
-                "id": row.id if row.id is None or isinstance(row.id, str) else json.dumps(row.id, default=str),
-                "messages": None if row.messages is None else json.dumps(row.messages, default=str),
-                "error": row.error,
-            }
-            for row in rows
-        ]
+        values = []
+        for row in rows:
+            messages, error = _messages_of(row)
+            name = row.id if row.id is None or isinstance(row.id, str) else json.dumps(row.id, default=str)
+            texts = {_KEY: f"{file.name}:{row.number}", "file": file.name, "id": name, "messages": messages, "error": error}
+            values.append({"row": row.number, **{column: _unicode(text) for column, text in texts.items()}})
         return pa.Table.from_pylist(values, schema)
 
     try:
@@ -203,6 +239,26 @@ def read_tables(file: InputFile, fields: Fields) -> Iterator[pa.Table]:
             yield table(piece.rows)
     except ArchRouteError as exc:
         yield table([Row(0, error=str(exc))])
+
+
+def _messages_of(row: Row) -> tuple[str | None, str | None]:
+    """A row's messages as JSON, or what is wrong with the row: the same that a router on this machine would say."""
+    if row.messages is None:
+        return None, row.error
+    try:
+        return json.dumps(row.messages), row.error
+    except TypeError:
+        # JSON has no form for bytes or times. It does not matter where nobody reads them.
+        try:
+            read_messages(row.messages)
+        except ConversationError as exc:
+            return None, f"row {row.number}: {exc}"
+        return json.dumps(row.messages, default=str), row.error
+
+
+def _unicode(text: str | None) -> str | None:
+    """A text that a table can hold: half a surrogate pair, of JSON or of a file's name, stands as its number."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _count(written: Sequence[Path]) -> tuple[int, int]:

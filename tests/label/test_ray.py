@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
+import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from archroute_edge.config import RoutingConfig
-from archroute_edge.label import Fields, RouterRecipe, find_inputs
-from archroute_edge.label._ray import RayLabeller, actors_for, read_tables
-from tests.label.conftest import line, make_run, read_lines, write_lines
+from archroute_edge.errors import LabelError
+from archroute_edge.label import Claims, Fields, RouterRecipe, find_inputs
+from archroute_edge.label._ray import RayLabeller, actors_for, alone_in, read_tables
+from tests.label.conftest import line, make_run, names, read_lines, write_lines
 
 
 @pytest.mark.parametrize("scores", [False, True])
@@ -38,6 +43,43 @@ def test_an_actor_gives_the_labels_of_a_local_run(
         assert row["confidence"] == pytest.approx(label.get("confidence"), abs=1e-4)
         if scores:
             assert dict(row["scores"] or ()) == pytest.approx(label.get("scores", {}), abs=1e-4)
+
+
+def test_what_json_or_a_table_cannot_hold(tmp_path: Path, encoder: Any) -> None:
+    """Labels and errors are those of a run on one machine; one such row does not end the run."""
+    day = datetime.datetime(2026, 1, 1)
+    whole = [{"role": "user", "content": "fix my bug", "at": day}]
+    source = pa.table({"id": ["a", "b", "c"], "messages": pa.array([whole] * 3)})
+    (tmp_path / "logs").mkdir()
+    pq.write_table(source, tmp_path / "logs" / "a.parquet")
+    pq.write_table(pa.table({"messages": [b"fix my bug"]}), tmp_path / "logs" / "b.parquet")
+    write_lines(tmp_path / "logs" / "c.jsonl", [line("hello", id="\ud83d")])
+    (tmp_path / "logs" / os.fsdecode(b"\xff.jsonl")).write_text(line("hello") + "\n", encoding="utf-8")
+    make_run(encoder, tmp_path / "logs", tmp_path / "labels").label_all()
+    files = find_inputs([str(tmp_path / "logs")], tmp_path / "ray")
+    rows = {file.name: [row for table in read_tables(file, Fields()) for row in table.to_pylist()] for file in files}
+    assert [json.loads(row["messages"])[0]["content"] for row in rows["a.parquet"]] == ["fix my bug"] * 3
+    (wrong,) = rows["b.parquet"]
+    assert wrong["messages"] is None
+    assert [wrong["error"]] == pq.read_table(tmp_path / "labels" / "b.parquet")["error"].to_pylist()
+    assert rows["c.jsonl"][0]["id"] == r"\ud83d"
+    assert rows[os.fsdecode(b"\xff.jsonl")][0]["key"] == r"\udcff.jsonl:1"
+
+
+class _Taken(Claims):
+    """Claims that others have."""
+
+    def take(self, output: Path) -> None:
+        return None
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    """Two would label rows twice: what is labelled already is read when a run begins."""
+    with pytest.raises(LabelError, match="another run on Ray is at work there"), alone_in(tmp_path, _Taken(0.01)):
+        pass
+    with alone_in(tmp_path, Claims()):
+        assert names(tmp_path) == {"._ray_run.claim-1"}
+    assert names(tmp_path) == set()
 
 
 def test_a_file_that_cannot_be_read_is_a_row(tmp_path: Path) -> None:

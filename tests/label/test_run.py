@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from archroute_edge.config import RoutingConfig, parse_config
 from archroute_edge.conversation import Messages
 from archroute_edge.decision import Decision
 from archroute_edge.errors import EngineError, LabelError
-from archroute_edge.label import Claims, Fields, find_inputs
+from archroute_edge.label import Claims, Fields, _folder, find_inputs
 from archroute_edge.label._claims import claim_path
 from archroute_edge.label._folder import LabelFolder
 from archroute_edge.routing import Router
@@ -181,6 +183,22 @@ def test_a_folder_is_of_one_run(tmp_path: Path) -> None:
         LabelFolder(tmp_path / "labels", run, inputs, scores=False)
     with pytest.raises(LabelError, match=r"a.jsonl: cannot be used as the folder of labels"):
         LabelFolder(tmp_path / "logs" / "a.jsonl", run, inputs, scores=False)
+
+
+def test_a_full_disk_leaves_no_half_of_what_a_folder_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep the same command out when there is room again."""
+    folder = LabelFolder(tmp_path / "labels", {"model": "mini"}, [], scores=False)
+
+    def full(handle: int, *_: object, **__: object) -> None:
+        os.close(handle)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_folder, "open", full, raising=False)
+        with pytest.raises(LabelError, match="No space left"):
+            folder.describe()
+    folder.describe()
+    assert names(tmp_path / "labels") == {"_label.json"}
 
 
 def test_weights_give_a_row_the_same_model_again(tmp_path: Path, encoder: Router) -> None:
