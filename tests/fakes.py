@@ -162,6 +162,7 @@ class FakeDecider(Decider):
         if self.apart is None:
             self._pass("work", name, flag)
         else:
+            self.log.append(("work", name))
             while not self.apart.wait(0.01):
                 if flag.cancelled and self.is_stoppable:
                     self.n_stopped += 1

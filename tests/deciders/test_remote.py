@@ -11,7 +11,7 @@ import socket
 import string
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -202,8 +202,8 @@ def test_when_one_of_several_requests_fails_the_others_are_given_up(vllm: Remote
     assert vllm.wait_for_hang_ups(2)
 
 
-@pytest.mark.parametrize("has_deadline", [False, True])
-def test_when_one_branch_of_the_answers_fails_the_others_are_given_up(vllm: RemoteModelServer, has_deadline: bool) -> None:
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_when_one_branch_of_the_answers_fails_the_others_are_given_up(vllm: RemoteModelServer, is_cancelled: bool) -> None:
     """Of four names two part behind ``ab``, and two behind ``xy``: a question each, for the scores."""
     names = ("abc", "abd", "xyz", "xyw")
     with Router([Route(name, "x") for name in names], model=address(vllm, timeout=60)) as router:
@@ -215,15 +215,40 @@ def test_when_one_branch_of_the_answers_fails_the_others_are_given_up(vllm: Remo
         def fault(body: Any) -> Fault:
             if len(body["prompt"]) == lengths[0]:
                 return None
-            return 404 if body["prompt"] == failing and not has_deadline and vllm.wait_for_most(2) else "stuck"
+            return 404 if body["prompt"] == failing and not is_cancelled and vllm.wait_for_most(2) else "stuck"
 
-        vllm.fault = fault
-        if has_deadline:
-            assert router.route("hello", scores=True, deadline=0.3).reason == "deadline"
+        vllm.fault, vllm.n_most = fault, 0
+        if is_cancelled:
+            with pytest.raises(DecisionCancelledError):
+                router.route("hello", scores=True, cancellation=cancelled_after(partial(vllm.wait_for_most, 2)))
         else:
             with pytest.raises(RemoteError, match="HTTP 404"):
                 router.route("hello", scores=True)
-        assert vllm.wait_for_hang_ups(2 if has_deadline else 1)
+        assert vllm.wait_for_hang_ups(2 if is_cancelled else 1)
+
+
+def cancelled_after(wait: Callable[[], object]) -> Cancellation:
+    """A flag that is set when ``wait`` has returned."""
+    flag = Cancellation()
+
+    def cancel() -> None:
+        wait()
+        flag.cancel()
+
+    threading.Thread(target=cancel).start()
+    return flag
+
+
+@pytest.mark.parametrize("is_cascade", [False, True])
+def test_a_decision_that_is_given_up_gives_up_its_request(vllm: RemoteModelServer, is_cascade: bool) -> None:
+    """A cascade asks in a thread of its own, for one decision alone."""
+    with (cascade if is_cascade else opened)(vllm, timeout=60) as router:
+        router.route("hello")
+        vllm.fault = "stuck"
+        vllm.arrived.clear()
+        with pytest.raises(DecisionCancelledError):
+            router.route("hello", cancellation=cancelled_after(partial(vllm.arrived.wait, 30)))
+        assert vllm.wait_for_hang_ups(1)
 
 
 def test_work_that_is_cancelled_before_it_began(asked: RemoteServer) -> None:
@@ -411,15 +436,13 @@ def test_after_failures_it_rests(vllm: RemoteModelServer) -> None:
 
 def test_time_runs_out(vllm: RemoteModelServer) -> None:
     """The fallback at a deadline, the encoder's answer in a cascade; without a deadline an error when the time is over."""
-    with opened(vllm, timeout=2) as router, cascade(vllm, timeout=60) as both:
+    with opened(vllm, timeout=2) as router, cascade(vllm) as both:
         both.route("hello")
         vllm.fault = "stuck"
         late: Decision = router.route("hello", deadline=0.2)
         assert (late.route, late.reason, late.decided_by) == ("other", "deadline", None)
-        assert vllm.wait_for_hang_ups(1)
         late = both.route("hello", deadline=1.0)
         assert (late.reason, late.decided_by) == ("deadline", "mini")
-        assert vllm.wait_for_hang_ups(2)
         started = time.monotonic()
         with pytest.raises(RemoteError, match="no answer within 2 s"):
             router.route("hello")

@@ -585,10 +585,14 @@ def test_work_that_is_of_no_use_later_ends_with_the_last_question(
     decider.unready.add("own")
     decider.apart = threading.Event()
     decider.is_for_these_alone = is_for_these_alone
-    late = [ask("late", deadline=deadline) for deadline in (0.05, 0.1)]
-    for each in late:
+    first, second = ask("first", deadline=PATIENCE_S), ask("second", deadline=PATIENCE_S)
+    for each in (first, second):
         scheduler.submit(each)
-    assert [result(each) for each in late] == [[None]] * 2
+    until(lambda: second.n_works == 1)
+    first.answer.cancel()
+    assert scheduler._works["own"].stop is not None
+    assert not scheduler._works["own"].stop.cancelled
+    second.answer.cancel()
     if is_for_these_alone:
         until(lambda: decider.n_stopped == 1)
     else:
@@ -604,6 +608,7 @@ def test_a_decider_is_closed_when_nothing_works_beside_it_any_more(
     done: list[tuple[str, bool]] = []
 
     def work(name: str, _flag: Cancellation) -> None:
+        decider.log.append(("work", name))
         assert gates[name].wait(PATIENCE_S)
         done.append((name, decider.is_closed))
 
@@ -611,10 +616,12 @@ def test_a_decider_is_closed_when_nothing_works_beside_it_any_more(
     scheduler = Scheduler(decider)
     decider.unready.update(gates)
     decider.apart = threading.Event()
-    late = [ask("late", table, deadline=0.05) for table in (OWN, OTHERS)]
-    for each in late:
+    questions = [ask("late", table, deadline=PATIENCE_S) for table in (OWN, OTHERS)]
+    for each in questions:
         scheduler.submit(each)
-    assert [result(each) for each in late] == [[None]] * 2
+    until(lambda: len(decider.log) == len(gates))
+    for each in questions:
+        each.answer.cancel()
     scheduler.release()
     gates["others"].set()
     threading.Timer(0.2, gates["own"].set).start()
