@@ -21,7 +21,7 @@ from archroute_edge.errors import ArchRouteError, ConversationError, LabelError,
 from archroute_edge.label._claims import Claims
 from archroute_edge.label._files import InputFile
 from archroute_edge.label._folder import LabelFolder, label_schema, label_table
-from archroute_edge.label._labeller import Labeller
+from archroute_edge.label._labeller import Labeller, too_deep
 from archroute_edge.label._rows import Fields, Row, read_rows
 from archroute_edge.label._run import Summary
 from archroute_edge.routing import Router
@@ -178,10 +178,7 @@ class RayLabeller:
         import pyarrow as pa
 
         found = batch.to_pylist()
-        rows = [
-            Row(each["row"], each["id"], None if each["messages"] is None else json.loads(each["messages"]), each["error"])
-            for each in found
-        ]
+        rows = [_row_of(each) for each in found]
         at_once = self._labeller.at_once
         labels = [
             label
@@ -241,12 +238,23 @@ def read_tables(file: InputFile, fields: Fields) -> Iterator[pa.Table]:
         yield table([Row(0, error=str(exc))])
 
 
+def _row_of(values: Mapping[str, Any]) -> Row:
+    """A row of a table as it was read."""
+    number, name, text, error = (values[each] for each in ("row", "id", "messages", "error"))
+    try:
+        return Row(number, name, None if text is None else json.loads(text), error)
+    except RecursionError:
+        return Row(number, name, error=too_deep(number))
+
+
 def _messages_of(row: Row) -> tuple[str | None, str | None]:
     """A row's messages as JSON, or what is wrong with the row: the same that a router on this machine would say."""
     if row.messages is None:
         return None, row.error
     try:
         return json.dumps(row.messages), row.error
+    except RecursionError:
+        return None, too_deep(row.number)
     except TypeError:
         # JSON has no form for bytes or times. It does not matter where nobody reads them.
         try:

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.errors import LabelError
-from archroute_edge.label import Claims, Fields, RouterRecipe, find_inputs
+from archroute_edge.label import Claims, Fields, Labeller, RouterRecipe, Row, find_inputs
 from archroute_edge.label._ray import RayLabeller, actors_for, alone_in, read_tables
 from tests.label.conftest import line, make_run, names, read_lines, write_lines
 
@@ -64,6 +65,29 @@ def test_what_json_or_a_table_cannot_hold(tmp_path: Path, encoder: Any) -> None:
     assert [wrong["error"]] == pq.read_table(tmp_path / "labels" / "b.parquet")["error"].to_pylist()
     assert rows["c.jsonl"][0]["id"] == r"\ud83d"
     assert rows[os.fsdecode(b"\xff.jsonl")][0]["key"] == r"\udcff.jsonl:1"
+
+
+def test_a_row_that_is_nested_deep_is_an_error_wherever_the_stack_ends(
+    tmp_path: Path, random_encoder: Path, card_config: RoutingConfig, encoder: Any
+) -> None:
+    """An actor may have less room than the reader had; the run would end each time it came to that row."""
+    deep = "[" * 900 + "]" * 900
+    path = write_lines(tmp_path / "logs" / "a.jsonl", [f'{{"messages": {deep}}}', f'{{"messages": [{{"role": {deep}}}]}}'])
+    (file,) = find_inputs([str(path)], tmp_path / "labels")
+    (table,) = read_tables(file, Fields())
+    actor = RayLabeller(RouterRecipe(card_config, {"model": str(random_encoder), "prefix_cache": False}, scores=False))
+
+    def below(n_frames: int, do: Callable[[], Any]) -> Any:
+        return below(n_frames - 1, do) if n_frames else do()
+
+    for n_frames in range(0, 200, 8):
+        labels = below(n_frames, lambda: actor(table)).to_pylist()
+        assert [each["route"] for each in labels] == [None, None]
+        assert all(each["error"].startswith(f"row {each['row']}: ") for each in labels)
+    rows = [Row(1, messages=json.loads(deep)), Row(2, messages=[{"role": json.loads(deep)}])]
+    for n_frames in range(0, 200, 8):
+        found = below(n_frames, lambda: Labeller(encoder).label(rows, ["1", "2"]))
+        assert [each.decision for each in found] == [None, None]
 
 
 class _Taken(Claims):
