@@ -79,6 +79,7 @@ class RemoteServer:
         """What it said of itself; None before it was reached."""
         self._client = UpstreamClient(tls=tls)
         self._n_failures = 0
+        self._waited_in_vain = 0.0
         self._rests_until = 0.0
         self._is_trying = False
         self._n_asking = 0
@@ -131,6 +132,7 @@ class RemoteServer:
         is_trial = self._n_failures >= _FAILURES_BEFORE_REST
         self._is_trying |= is_trial
         self._n_asking += 1
+        began = time.monotonic()
         try:
             result = await asyncio.wait_for(work(), self.address.timeout)
         except asyncio.TimeoutError:
@@ -140,10 +142,17 @@ class RemoteServer:
         except RemoteError:
             self._note_failure()
             raise
+        except asyncio.CancelledError:
+            # Else a server that hangs would be waited for up to the deadline of every decision.
+            self._waited_in_vain += time.monotonic() - began
+            if self._waited_in_vain >= self.address.timeout:
+                self._note_failure()
+            raise
         finally:
             self._n_asking -= 1
             self._is_trying &= not is_trial
         self._n_failures = 0
+        self._waited_in_vain = 0.0
         return result
 
     def _check_may_ask(self) -> None:
@@ -155,6 +164,7 @@ class RemoteServer:
 
     def _note_failure(self) -> None:
         self._n_failures += 1
+        self._waited_in_vain = 0.0
         if self._n_failures >= _FAILURES_BEFORE_REST:
             self._rests_until = time.monotonic() + _REST_S
             # Another one may be there afterwards.

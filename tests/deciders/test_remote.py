@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -432,6 +433,21 @@ def test_after_failures_it_rests(vllm: RemoteModelServer) -> None:
         with pytest.raises(RemoteError, match="failed 3 times in a row and rests"):
             router.route("hello")
         assert len(vllm.bodies) == n_asked
+
+
+def test_a_server_that_hangs_rests_though_nobody_waits_so_long(vllm: RemoteModelServer, asked: RemoteServer) -> None:
+    """Decisions with short deadlines do not each wait for it: together they have waited as long as one may."""
+    vllm.fault = "stuck"
+    asked.address = replace(asked.address, timeout=0.5)
+    for _ in range(100):
+        try:
+            with pytest.raises(DecisionCancelledError):
+                asked.wait_for(asked.deciding(partial(asked.ask, [1], [2])), cancelled_after(partial(time.sleep, 0.2)))
+        except RemoteError as exc:
+            if "rests" in str(exc):
+                break
+    else:
+        pytest.fail("it was asked all the time")
 
 
 def test_time_runs_out(vllm: RemoteModelServer) -> None:
