@@ -54,8 +54,8 @@ def test_a_model_with_a_vocabulary_only(run: Run, tmp_path: Path, random_model: 
     path = file.write(tmp_path / "vocabulary.gguf")
     for command in ("route", "prompt"):
         assert "vocabulary only" in one_line(run(command, "x", "--model", str(path)))
-    for command in (("prompt", "x"), ("grammar",)):
-        found, whole = (run(*command, "--model", f"http://gpu-box?vocabulary={each}#m") for each in (path, random_model))
+    for words in (("prompt", "x"), ("grammar",)):
+        found, whole = (run(*words, "--model", f"http://gpu-box?vocabulary={each}#m") for each in (path, random_model))
         assert (found.exit_code, found.stdout) == (0, whole.stdout)
 
 
