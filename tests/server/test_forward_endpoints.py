@@ -22,6 +22,7 @@ from archroute_edge.routing import Router, RoutingService
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http import _connections
 from archroute_edge.server.http._app import ServerApp
+from tests.record.entries import until
 from tests.server.conftest import CONFIG, Client, StuckService
 from tests.server.in_thread import ServerInThread
 from tests.upstream import Upstream, large, never, short, streamed
@@ -281,6 +282,17 @@ def test_a_decision_that_takes_too_long_costs_no_request(stuck: StuckService, up
     app = ServerApp(stuck, ServerSettings(forward=True, timeout=0.05))  # type: ignore[arg-type]
     reply = Client(app).post("/v1/chat/completions", BUG)
     assert (reply.headers["x-archroute-model"], reply.headers["x-archroute-reason"]) == ("m/default", "timeout")
+
+
+def test_requests_to_an_application_in_this_process_leave_no_connection_open(service: RoutingService) -> None:
+    """Else those of the tests around this one would be found much later, and break a test that has nothing to do with it."""
+    with Upstream() as own:
+        broken = Broken(service)
+        broken.router = service.router.with_config(over(own.url))
+        client = Client(ServerApp(broken, ServerSettings(forward=True)))  # type: ignore[arg-type]
+        for _ in range(2):
+            assert client.post("/v1/chat/completions", BUG).status_code == 200
+            until(lambda: own.n_connections == 0)
 
 
 @pytest.fixture
