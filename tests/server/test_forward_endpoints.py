@@ -25,7 +25,7 @@ from archroute_edge.server.http._app import ServerApp
 from tests.record.entries import until
 from tests.server.conftest import CONFIG, Client, StuckService
 from tests.server.in_thread import ServerInThread
-from tests.upstream import Upstream, large, never, short, streamed
+from tests.upstream import PATIENCE_S, Upstream, large, never, short, streamed
 from tests.upstream_replies import chat_events
 
 BUG = {"model": "auto", "messages": [{"role": "user", "content": "fix the bug in my loop"}]}
@@ -85,7 +85,7 @@ def server(upstream: Upstream, kept: Kept) -> Iterator[ServerInThread]:
 def http(server: ServerInThread, upstream: Upstream, kept: Kept) -> Iterator[httpx.Client]:
     upstream.forget()
     kept.forget()
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -387,7 +387,7 @@ def test_the_end_of_the_server_is_told_within_a_stream(upstream: Upstream) -> No
     router = Router(config=over(upstream.url), model="tiny", threads=1, prefix_cache=False)
     with (
         ServerInThread(ServerApp(RoutingService(router), ServerSettings(forward=True))) as running,
-        httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**BUG, "stream": True}) as reply,
+        httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**BUG, "stream": True}, timeout=PATIENCE_S) as reply,
     ):
         chunks = reply.iter_raw()
         first = next(chunks)
