@@ -120,10 +120,11 @@ def window_text(window: TrimmedConversation) -> str:
     """What an encoder reads: a message a line, the newest first, the others marked as earlier ones.
 
     An encoder knows a word's place from the beginning of a text. So the message to route stands there, and what is cut off
-    at the end of a long text is the oldest.
+    at the end of a long text is the oldest. A message all in capitals is read in small letters: the words of a vocabulary
+    that tells them apart have few tokens for it.
     """
-    *earlier, last = window.turns
-    return "\n".join([last.content, *(EARLIER + turn.content for turn in reversed(earlier))])
+    *earlier, last = (turn.content.lower() if turn.content.isupper() else turn.content for turn in window.turns)
+    return "\n".join([last, *(EARLIER + text for text in reversed(earlier))])
 
 
 def shorten(text: str, n_words: int) -> str:

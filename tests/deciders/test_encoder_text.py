@@ -47,6 +47,12 @@ def test_a_conversation_reads_as_its_end() -> None:
     assert conversation_text([Turn("user", "alone")]) == "alone"
 
 
+def test_a_message_all_in_capitals_reads_in_small_letters() -> None:
+    """A vocabulary with capitals has few words in capitals alone; abbreviations in a sentence stay as they are."""
+    turns = [Turn("user", "WHY IS MY CARD BLOCKED?!"), Turn("assistant", "The PIN was wrong."), Turn("user", "ΤΙ ΚΑΝΩ ΤΩΡΑ; 2")]
+    assert conversation_text(turns) == "τι κανω τωρα; 2\nearlier: The PIN was wrong.\nearlier: why is my card blocked?!"
+
+
 def test_long_messages_lose_their_middle() -> None:
     """Beginning and end say what is wanted; an earlier message is cut shorter than the last one."""
     long = " ".join(str(number) for number in range(5000))

@@ -13,7 +13,7 @@ from archroute_edge.conversation import read_messages
 from archroute_edge.deciders import conversation_text
 from training.mini.languages import LanguageSampler
 from training.mini.pairs import Pairs, draw_pairs, open_pairs
-from training.mini.tables import Table, TableSampler
+from training.mini.tables import DIFFICULTY, Table, TableSampler
 
 # How often the pairs of a step are requests in many languages.
 _FOREIGN_PAIRS = 0.3
@@ -35,7 +35,10 @@ class Batch:
 
 
 def collate(tables: list[Table], related: Mapping[str, frozenset[str]]) -> Batch:
-    """One batch of some tables; a kind that could pass for a conversation's own is no wrong answer for it."""
+    """One batch of some tables; a kind that could pass for a conversation's own is no wrong answer for it.
+
+    Every request is easy or hard, so the routes that tell these apart are never wrong for one of another table.
+    """
     routes = [text for table in tables for text in table.routes]
     subjects = [subject for table in tables for subject in table.subjects]
     texts: list[str] = []
@@ -49,7 +52,8 @@ def collate(tables: list[Table], related: Mapping[str, frozenset[str]]) -> Batch
             target.append(start + label if label < len(table.routes) else -1)
             owner.append(number)
             could_be = related.get(kind, frozenset()) | {kind}
-            foreign.append([bool(kind) and not (subject.kinds & could_be) for subject in subjects])
+            fits_one = bool(kind) and not kind.startswith(DIFFICULTY)
+            foreign.append([fits_one and not (s.kinds & could_be) and not s.id.startswith(DIFFICULTY) for s in subjects])
         start += len(table.routes)
     of_route = np.repeat(np.arange(len(tables)), [len(table.routes) for table in tables])
     own = np.array(owner)[:, None] == of_route[None, :]

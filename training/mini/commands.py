@@ -18,8 +18,8 @@ _DATA = click.option(
     "--data", type=_FOLDER, required=True, help="Folder with the public data sets, as training/tiny/README.md names them."
 )
 _GGUF = click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="GGUF file.")
-_STEPS = click.option("--steps", type=click.IntRange(1), help="Steps of the training, instead of the recipe's.")
-_MINUTES = click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Minutes of the training, instead of steps.")
+_STEPS = click.option("--steps", type=click.IntRange(1), help="Steps of a training, instead of the recipe's.")
+_MINUTES = click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Minutes of a training, instead of steps.")
 _RESUME = click.option("--resume", is_flag=True, help="Go on from the state beside the checkpoint.")
 
 _TOKENS = ["--token-embedding-type", "q4_0"]
@@ -49,16 +49,17 @@ def train(
     from training.mini.languages import LanguageSampler
     from training.mini.relations import related_kinds
     from training.mini.tables import TableSampler
-    from training.mini.training import ADDED, Job, Recipe
+    from training.mini.training import ADDED, SECOND, Job, Recipe
     from training.mini.training import train as run
 
-    recipe = replace(Recipe() if begin_with is None else ADDED, minutes=minutes)
+    later = ADDED if everything else SECOND
+    recipe = replace(Recipe() if begin_with is None else later, minutes=minutes)
     if steps is not None:
         recipe = replace(recipe, steps=steps)
     catalogue = load_catalogue(data, steer=not everything)
     click.echo("comparing the kinds with all-MiniLM-L6-v2", err=True)
     related = related_kinds(catalogue, Encoder(published.fetch()), recipe.seed)
-    sampler = TableSampler(catalogue, related)
+    sampler = TableSampler(catalogue, related, recipe.sources)
     languages = LanguageSampler(catalogue.languages, catalogue.held_out)
     # The workers are processes of one thread each, and come from this one.
     torch.set_num_threads(1)
@@ -187,11 +188,13 @@ def coverage(as_json: bool) -> None:
 def everything(
     context: click.Context, data: Path, out: Path, steps: int | None, minutes: float | None, steered_only: bool, resume: bool
 ) -> None:
-    """Train with things held out, calibrate by them, go on with everything, package: from the data to the bundled file."""
-    steered, whole, packaged = (out.with_suffix(f".{name}") for name in ("steered", "whole", "checkpoint"))
+    """Train twice with things held out, calibrate, go on with everything, package: from the data to the bundled file."""
+    first, steered, whole, packaged = (out.with_suffix(f".{name}") for name in ("first", "steered", "whole", "checkpoint"))
     if not (resume and (steered / "archroute.json").is_file()):
-        options = {"steps": steps, "minutes": minutes, "resume": resume and _begun(steered)}
-        context.invoke(train, data=data, out=steered, **options)
+        options = {"data": data, "steps": steps, "minutes": minutes}
+        if not (resume and _begun(steered)):
+            context.invoke(train, out=first, resume=resume and _begun(first), **options)
+        context.invoke(train, out=steered, begin_with=first, resume=resume and _begun(steered), **options)
         context.invoke(calibrate, checkpoint=steered, data=data)
     if not steered_only:
         context.invoke(train, data=data, out=whole, everything=True, begin_with=steered, resume=resume and _begun(whole))

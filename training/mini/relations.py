@@ -26,7 +26,8 @@ def _texts(kind: Kind, rng: random.Random) -> list[str]:
 def related_kinds(catalogue: Catalogue, encoder: Encoder, seed: int) -> dict[str, frozenset[str]]:
     """For every kind those that are near by definition, and those whose phrasings the encoder puts close to its own."""
     rng = random.Random(seed)
-    kinds = [kind for kind in catalogue.kinds.values() if kind.train or kind.dialogues]
+    every = catalogue.kinds.values()
+    kinds = [kind for kind in every if (kind.train or kind.dialogues) and not kind.id.startswith("difficulty=")]
     texts = [text for kind in kinds for text in _texts(kind, rng)]
     vectors = encoder.embed(texts, _MAX_TOKENS).view(len(kinds), _PHRASINGS, -1).mean(1)
     cosines = torch.nn.functional.normalize(vectors, dim=-1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from archroute_edge.deciders import route_text
 from archroute_edge.routes import OTHER, Route
@@ -23,6 +23,10 @@ SOURCES = {
     "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.02, "any": 0.03, "tools": 0.07, "narrow": 0.06,
     "metatool": 0.03, "hwu64": 0.03, "scenarios": 0.05, "snips": 0.01,
 }  # fmt: skip
+DIFFICULTY = "difficulty"
+"""Two routes for all requests, by how much work one is: only what asks for nothing belongs to neither."""
+SECOND_SOURCES = SOURCES | {DIFFICULTY: 0.03}
+"""The same from the second training on."""
 _PUBLIC = ("clinc150", "banking77", "sgd")
 # The everyday categories beside which a message outside every intent of CLINC150 belongs to none of them.
 _CORE = {
@@ -67,17 +71,20 @@ class Table:
 class TableSampler:
     """Draws tables of the kinds that are not held out.
 
-    `related` says for a kind which others could pass for it: they are never a reason to answer `other`.
+    `related` says for a kind which others could pass for it: they are never a reason to answer `other`. `sources` says how
+    often a table comes from each source.
     """
 
     catalogue: Catalogue
     related: Mapping[str, frozenset[str]]
+    sources: Mapping[str, float] = field(default_factory=lambda: SOURCES)
 
     def __post_init__(self) -> None:
         kinds = self.catalogue.kinds.values()
         trained = [k for k in kinds if k.id not in self.catalogue.held_out and (k.train or k.dialogues) and k.source != "xsid"]
         self.trained = {kind.id: kind for kind in trained}
-        self.pools: dict[str, list[Kind]] = {"any": trained, "bank": [], "domains": []}
+        of_any_table = [kind for kind in trained if not kind.id.startswith(DIFFICULTY)]
+        self.pools: dict[str, list[Kind]] = {"any": of_any_table, "bank": [], "domains": []}
         self.own_tables = [t for t in self.catalogue.own_tables if t.kinds[0].id in self.trained]
         for kind in trained:
             if kind.source in _PUBLIC or kind.source in ("metatool", "hwu64", "snips", "tools", "narrow"):
@@ -93,7 +100,7 @@ class TableSampler:
 
     def draw(self, rng: random.Random, conversations: int) -> Table:
         """A table of a random source."""
-        return self.table(rng, rng.choices(list(SOURCES), list(SOURCES.values()))[0], conversations)
+        return self.table(rng, rng.choices(list(self.sources), list(self.sources.values()))[0], conversations)
 
     def table(self, rng: random.Random, source: str, conversations: int) -> Table:
         """A table of `source` (one of SOURCES) with so many conversations, every route asked for about equally often."""
@@ -120,6 +127,8 @@ class TableSampler:
         size = rng.choice([2, 3, 5, 5, 8, 8, 10, 10, 12, 15, 15, 20])
         if source == "card":
             return [self.catalogue.subject(kind) for kind in rng.sample(CARD_KINDS, rng.choice([4, 5, 5, 5]))], ()
+        if source == DIFFICULTY:
+            return rng.sample(self.schemes[DIFFICULTY], 2), ()
         if source in self.schemes:
             return self._categories(rng, source, max(4, size)), ()
         if source in ("tools", "narrow"):
@@ -178,7 +187,8 @@ class TableSampler:
         open_to.sort(key=lambda kind: kind.id)
         # Messages of the category itself are few kinds' worth and would drown among its members.
         own = [kind for kind in open_to if kind.source == "category"]
-        return rng.choice(own) if own and rng.random() < 0.3 else rng.choice(open_to)
+        share = 0.75 if subjects[index].id.startswith(DIFFICULTY) else 0.3
+        return rng.choice(own) if own and rng.random() < share else rng.choice(open_to)
 
     def _talk(self, kind: Kind, rng: random.Random, present: frozenset[str]) -> talk.Messages:
         before = None
@@ -234,6 +244,8 @@ class TableSampler:
             return messages, ""
         if draw < 0.37:
             return (talk.english_chatter(rng, held=False), "") if quiet else None
+        if subjects[0].id.startswith(DIFFICULTY):
+            return None
         if draw < 0.60 and (
             all(subject.id in _CORE for subject in subjects)
             or all(self.catalogue.kinds[k].source in _PUBLIC for k in present if k in self.catalogue.kinds)

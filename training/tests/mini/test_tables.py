@@ -12,14 +12,14 @@ from archroute_edge.conversation import read_messages
 from training.mini.batches import collate
 from training.mini.catalogue import Catalogue, build_catalogue
 from training.mini.pairs import Pairs, draw_pairs
-from training.mini.tables import EXCLUSIVE, SOURCES, Table, TableSampler
+from training.mini.tables import DIFFICULTY, EXCLUSIVE, SECOND_SOURCES, Table, TableSampler
 from training.tiny.public_data import PublicData
 
 
 def tables(catalogue: Catalogue) -> list[Table]:
     rng = random.Random(3)
     sampler = TableSampler(catalogue, {k.id: frozenset(k.near) for k in catalogue.kinds.values()})
-    return [sampler.table(rng, source, 10) for source in SOURCES for _ in range(12)]
+    return [sampler.table(rng, source, 10) for source in SECOND_SOURCES for _ in range(12)]
 
 
 def test_a_label_is_the_one_route_its_kind_belongs_to(steered: Catalogue) -> None:
@@ -122,6 +122,17 @@ def test_a_batch_calls_no_possible_answer_wrong(steered: Catalogue) -> None:
             assert name in subjects[batch.target[row]].kinds
         for column in np.flatnonzero(batch.foreign[row]):
             assert name and not subjects[column].kinds & (related[name] | {name})
+
+
+def test_every_request_is_easy_or_hard(steered: Catalogue) -> None:
+    """Of the routes that tell how much work a request is, one is right for each: none is `other`, in its table or beside it."""
+    by_difficulty = [table for table in tables(steered) if table.subjects[0].id.startswith(DIFFICULTY)]
+    assert len(by_difficulty) == 12
+    for table in by_difficulty:
+        assert len(table.routes) == 2
+        assert all(not name for name, label in zip(table.kinds, table.labels, strict=True) if label == 2)
+        other = next(table for table in tables(steered) if any(table.kinds))
+        assert not collate([table, other], {}).foreign[:, :2].any()
 
 
 def test_a_pair_is_a_request_and_its_own_route_and_no_possible_answer_counts_as_wrong(steered: Catalogue) -> None:
