@@ -272,9 +272,12 @@ class RouteVectors:
         if found is None:
             begun = self._begun.setdefault(digest, _Begun())
             self._begun.move_to_end(digest)
-            encoded, vectors, n_evaluations = self._compute(begun, table, cancellation or Cancellation())
+            encoded, ordered, n_evaluations = self._compute(begun, table, cancellation or Cancellation())
+            rows = _rows_by_tokens(encoded)
             if keep and n_evaluations and self._saved is not None:
-                self._saved.store(_key(encoded), vectors.astype("<f4").tobytes())
+                self._saved.store(_key([encoded[row] for row in rows]), ordered.astype("<f4").tobytes())
+            vectors = np.empty_like(ordered)
+            vectors[rows] = ordered
             del self._begun[digest]
             off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
             found = self._known[digest] = TableVectors(
@@ -288,7 +291,10 @@ class RouteVectors:
     def _compute(
         self, begun: _Begun, table: RouteTable, cancellation: Cancellation
     ) -> tuple[Sequence[EncodedText], Vectors, int]:
-        """The texts and vectors of a table, and how many evaluations they took; in slices between which others have a turn."""
+        """The texts of a table, their vectors in the order of :func:`_rows_by_tokens`, and how many evaluations these took.
+
+        Computed in slices between which others have a turn.
+        """
         # One more table would take the place of one that others have begun, and none of them would ever be finished.
         may_give_way = len(self._begun) < _MOST_BEGUN
         if len(self._begun) > _MOST_BEGUN:
@@ -301,10 +307,12 @@ class RouteVectors:
         for n_done, route in enumerate(table.routes[len(begun.encoded) :]):
             let_others(n_done)
             begun.encoded.append(self._engine.encode(route_text(route)))
-        saved = None if begun.parts else self._load(begun.encoded)
+        # Rounding depends on the texts of an evaluation. In one order, whatever the table's, it cannot turn a decision.
+        ordered = [begun.encoded[row] for row in _rows_by_tokens(begun.encoded)]
+        saved = None if begun.parts else self._load(ordered)
         if saved is not None:
             return begun.encoded, saved, 0
-        slices = list(batches(begun.encoded))[len(begun.parts) :]
+        slices = list(batches(ordered))[len(begun.parts) :]
         for n_done, texts in enumerate(slices):
             let_others(n_done)
             begun.parts.append(self._evaluate(begun, texts, cancellation, may_give_way))
@@ -329,6 +337,11 @@ class RouteVectors:
             logger.warning("saved route vectors have another size than this model's; they are computed again")
             return None
         return np.frombuffer(state, "<f4").astype(np.float32).reshape(len(encoded), self._engine.width)
+
+
+def _rows_by_tokens(encoded: Sequence[EncodedText]) -> list[int]:
+    """The indices of texts in an order that depends on the texts alone."""
+    return sorted(range(len(encoded)), key=lambda row: encoded[row].tokens)
 
 
 def _digest(table: RouteTable) -> bytes:

@@ -46,6 +46,19 @@ def test_many_together_are_decided_as_each_alone(router: Router) -> None:
     assert router.route_many([]) == []
 
 
+def test_the_order_of_the_routes_changes_no_score() -> None:
+    """Not even by rounding, which could turn a decision between two routes that are equally near."""
+    routes = [
+        Route(f"{verb}_{noun}", f"to {verb} a {noun}") for verb in ("buy", "sell", "rent") for noun in ("car", "house", "boat")
+    ]
+    message = "what does it take to get a little boat for a week?"
+    found = []
+    for table in (routes, routes[::-1], [*routes[4:], *routes[:4]]):
+        with Router(table, model="mini", prefix_cache=False) as router:
+            found.append(router.route(message, scores=True).scores)
+    assert found[1] == pytest.approx(found[0], abs=1e-12) and found[2] == pytest.approx(found[0], abs=1e-12)
+
+
 def test_tokens_are_those_of_message_and_routes(random_encoder: Path) -> None:
     """The routes are evaluated once, when the router is made."""
     with Router(ROUTES, model=random_encoder, prefix_cache=False) as router:
