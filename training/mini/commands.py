@@ -35,11 +35,19 @@ def main() -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
 @_STEPS
 @_MINUTES
-@click.option("--everything", is_flag=True, help="Hold nothing out.")
-@click.option("--begin-with", type=_FOLDER, help="Checkpoint to go on from, more gently, instead of the base.")
+@click.option("--everything", is_flag=True, help="Hold nothing out, and go more gently.")
+@click.option("--begin-with", type=_FOLDER, help="Checkpoint to go on from, instead of the base.")
+@click.option("--second", is_flag=True, help="By the recipe of the second training.")
 @_RESUME
 def train(
-    data: Path, out: Path, steps: int | None, minutes: float | None, everything: bool, begin_with: Path | None, resume: bool
+    data: Path,
+    out: Path,
+    steps: int | None,
+    minutes: float | None,
+    everything: bool = False,
+    begin_with: Path | None = None,
+    second: bool = False,
+    resume: bool = False,
 ) -> None:
     """Fine-tune the base; kinds, domains, services and languages are held out to steer by."""
     import torch
@@ -49,11 +57,11 @@ def train(
     from training.mini.languages import LanguageSampler
     from training.mini.relations import related_kinds
     from training.mini.tables import TableSampler
-    from training.mini.training import ADDED, SECOND, Job, Recipe
+    from training.mini.training import ADDED, ADDED_TO_SECOND, SECOND, Job, Recipe
     from training.mini.training import train as run
 
-    later = ADDED if everything else SECOND
-    recipe = replace(Recipe() if begin_with is None else later, minutes=minutes)
+    gentle, usual = (ADDED_TO_SECOND, SECOND) if second else (ADDED, Recipe())
+    recipe = replace(gentle if everything and begin_with is not None else usual, minutes=minutes)
     if steps is not None:
         recipe = replace(recipe, steps=steps)
     catalogue = load_catalogue(data, steer=not everything)
@@ -69,6 +77,18 @@ def train(
     except KeyboardInterrupt:
         raise click.ClickException(f"interrupted; go on with --resume, from the last save of {out}") from None
     click.echo(f"\nsaved {out}", err=True)
+
+
+@main.command()
+@click.argument("one", type=_FOLDER)
+@click.argument("other", type=_FOLDER)
+@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
+def average(one: Path, other: Path, out: Path) -> None:
+    """Write the mean of the weights of two trainings, of which one went on from the other."""
+    from training.mini.averaging import average_of
+
+    average_of(one, other, out)
+    click.echo(f"saved {out}", err=True)
 
 
 @main.command()
@@ -189,16 +209,23 @@ def everything(
     context: click.Context, data: Path, out: Path, steps: int | None, minutes: float | None, steered_only: bool, resume: bool
 ) -> None:
     """Train twice with things held out, calibrate, go on with everything, package: from the data to the bundled file."""
-    first, steered, whole, packaged = (out.with_suffix(f".{name}") for name in ("first", "steered", "whole", "checkpoint"))
+    first, second, steered, packaged = (out.with_suffix(f".{name}") for name in ("first", "second", "steered", "checkpoint"))
     if not (resume and (steered / "archroute.json").is_file()):
         options = {"data": data, "steps": steps, "minutes": minutes}
-        if not (resume and _begun(steered)):
+        if not (resume and _begun(second)):
             context.invoke(train, out=first, resume=resume and _begun(first), **options)
-        context.invoke(train, out=steered, begin_with=first, resume=resume and _begun(steered), **options)
+        context.invoke(train, out=second, begin_with=first, second=True, resume=resume and _begun(second), **options)
+        context.invoke(average, one=first, other=second, out=steered)
         context.invoke(calibrate, checkpoint=steered, data=data)
+    trained = steered
     if not steered_only:
-        context.invoke(train, data=data, out=whole, everything=True, begin_with=steered, resume=resume and _begun(whole))
-    trained = steered if steered_only else whole
+        added = []
+        for begin_with in (first, second):
+            added.append(begin_with.with_name(begin_with.name + ".whole"))
+            options = {"everything": True, "second": begin_with is second, "resume": resume and _begun(added[-1])}
+            context.invoke(train, data=data, out=added[-1], begin_with=begin_with, **options)
+        trained = out.with_suffix(".whole")
+        context.invoke(average, one=added[0], other=added[1], out=trained)
     context.invoke(package, checkpoint=trained, data=data, steered=steered, everything=not steered_only, out=packaged)
     context.invoke(export, checkpoint=packaged, out=out)
     context.invoke(evaluate, checkpoint=packaged, data=data, as_json=False)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from training.mini.averaging import average_of
 from training.mini.base import parse_base, write_checkpoint
 from training.mini.batches import Shape
 from training.mini.catalogue import Catalogue
@@ -64,6 +65,21 @@ def test_it_ends_the_same(job: Job, whole: Path, tmp_path: Path, monkeypatch: py
     assert all(torch.equal(once[name], twice[name]) for name in once)
     answers = [torch.load(folder / ANSWERS, weights_only=True) for folder in (whole, broken.out)]
     assert all(torch.equal(answers[0][name], answers[1][name]) for name in answers[0])
+
+
+def test_an_average_lies_halfway_and_can_be_read(job: Job, whole: Path, tmp_path: Path) -> None:
+    """What was not trained is the same in both, and stays exactly that."""
+    second = replace(job, start=whole, out=tmp_path / "second", recipe=replace(SMALL, seed=5))
+    train(second)
+    average_of(whole, second.out, tmp_path / "mean")
+    one, other, mean = (load_file(folder / "model.safetensors") for folder in (whole, second.out, tmp_path / "mean"))
+    assert all(torch.equal(mean[name], (one[name] + other[name]) / 2) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    kept = "embeddings.word_embeddings.weight"
+    assert torch.equal(mean[kept], one[kept])
+    learned = [torch.load(folder / ANSWERS, weights_only=True)["topics"] for folder in (whole, second.out, tmp_path / "mean")]
+    assert torch.equal(learned[2], (learned[0] + learned[1]) / 2) and not torch.equal(learned[0], learned[1])
+    assert Encoder(tmp_path / "mean").embed(["a card"], 8).shape[0] == 1
 
 
 def test_the_upper_layers_are_trained_and_nothing_else(start: Path, whole: Path) -> None:
