@@ -112,7 +112,7 @@ def _renamed(request: Request, table: RouteTable, names: Mapping[str, str]) -> P
 
 
 def ask(router: Router, asked: Iterable[Change], on_progress: Callable[[int, int], None]) -> dict[Question, str]:
-    """The decided route of every question of the changes; each is decided once, with others of its table."""
+    """The decided route of every question of the changes; each is decided once, those of a table after one another."""
     by_table: dict[RouteTable, dict[str, None]] = {}
     for change in asked:
         for probe in change.probes:
@@ -121,10 +121,8 @@ def ask(router: Router, asked: Iterable[Change], on_progress: Callable[[int, int
     total = sum(len(texts) for texts in by_table.values())
     answers: dict[Question, str] = {}
     for table, distinct in by_table.items():
-        texts = list(distinct)
-        for first in range(0, len(texts), router.batch_size):
-            batch = texts[first : first + router.batch_size]
-            decisions = router.route_many(batch, routes=table)
-            answers |= {(table, text): decision.route for text, decision in zip(batch, decisions, strict=True)}
+        # One by one, as people ask: in a batch, rounding depends on the other messages.
+        for text in distinct:
+            answers[(table, text)] = router.route(text, routes=table).route
             on_progress(len(answers), total)
     return answers
