@@ -27,10 +27,11 @@ logger = logging.getLogger(__name__)
 
 MANY_ROUTES: Final = 20
 """More routes than this are advised against."""
-# Cosines. Of 227 sound routes in 40 tables no two descriptions were nearer than 0.74, of tables written to overlap none
-# further apart than 0.87. No sound name was further from its description than 0.19, or 0.05 nearer to another one's.
-_OVERLAP: Final = 0.8
-_UNRELATED: Final = 0.18
+# Cosines. Of 307 sound routes in 35 tables no two descriptions were nearer than 0.80, of tables written to overlap none further
+# apart than 0.89. No sound name was further from its description than 0.53, or 0.19 nearer to another one's; of names that say
+# something else none was nearer than 0.39.
+_OVERLAP: Final = 0.84
+_UNRELATED: Final = 0.42
 _NEARER: Final = 0.3
 _N_TOKENS: Final = 256
 _LEAST_WORDS: Final = 3
@@ -142,7 +143,7 @@ def _compared(config: RoutingConfig, embed: Embed) -> Iterator[Advice]:
 
 
 def _differs(route: Route, own: float, nearest: float) -> bool:
-    # A name in one script and a description in another are not compared: such vectors lie apart whatever they say.
+    # A name in one script and a description in another are not compared: the encoder reads some scripts poorly.
     return route.name.isascii() == route.description.isascii() and (own < _UNRELATED or nearest - own > _NEARER)
 
 
