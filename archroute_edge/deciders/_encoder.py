@@ -273,11 +273,10 @@ class RouteVectors:
             begun = self._begun.setdefault(digest, _Begun())
             self._begun.move_to_end(digest)
             encoded, ordered, n_evaluations = self._compute(begun, table, cancellation or Cancellation())
-            rows = _rows_by_tokens(encoded)
             if keep and n_evaluations and self._saved is not None:
-                self._saved.store(_key([encoded[row] for row in rows]), ordered.astype("<f4").tobytes())
+                self._saved.store(_key(encoded), ordered.astype("<f4").tobytes())
             vectors = np.empty_like(ordered)
-            vectors[rows] = ordered
+            vectors[_rows_by_tokens(begun.encoded)] = ordered
             del self._begun[digest]
             off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
             found = self._known[digest] = TableVectors(
@@ -291,7 +290,7 @@ class RouteVectors:
     def _compute(
         self, begun: _Begun, table: RouteTable, cancellation: Cancellation
     ) -> tuple[Sequence[EncodedText], Vectors, int]:
-        """The texts of a table, their vectors in the order of :func:`_rows_by_tokens`, and how many evaluations these took.
+        """The texts and vectors of a table in the order of :func:`_rows_by_tokens`, and how many evaluations they took.
 
         Computed in slices between which others have a turn.
         """
@@ -311,12 +310,12 @@ class RouteVectors:
         ordered = [begun.encoded[row] for row in _rows_by_tokens(begun.encoded)]
         saved = None if begun.parts else self._load(ordered)
         if saved is not None:
-            return begun.encoded, saved, 0
+            return ordered, saved, 0
         slices = list(batches(ordered))[len(begun.parts) :]
         for n_done, texts in enumerate(slices):
             let_others(n_done)
             begun.parts.append(self._evaluate(begun, texts, cancellation, may_give_way))
-        return begun.encoded, np.concatenate(begun.parts), len(slices)
+        return ordered, np.concatenate(begun.parts), len(slices)
 
     def _evaluate(self, begun: _Begun, texts: Sequence[EncodedText], cancellation: Cancellation, may_give_way: bool) -> Vectors:
         if not may_give_way or begun.n_interruptions >= _MOST_INTERRUPTIONS:
@@ -340,7 +339,7 @@ class RouteVectors:
 
 
 def _rows_by_tokens(encoded: Sequence[EncodedText]) -> list[int]:
-    """The indices of texts in an order that depends on the texts alone."""
+    """The indices of texts, sorted by their tokens: the same order of texts for every order of the routes."""
     return sorted(range(len(encoded)), key=lambda row: encoded[row].tokens)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from archroute_edge.conversation import read_messages
 from archroute_edge.deciders import conversation_text
+from training.mini.catalogue import tells_difficulty
 from training.mini.languages import LanguageSampler
 from training.mini.pairs import Pairs, draw_pairs, open_pairs
-from training.mini.tables import DIFFICULTY, Table, TableSampler
+from training.mini.tables import Table, TableSampler
 
 # How often the pairs of a step are requests in many languages.
 _FOREIGN_PAIRS = 0.3
@@ -52,8 +53,8 @@ def collate(tables: list[Table], related: Mapping[str, frozenset[str]]) -> Batch
             target.append(start + label if label < len(table.routes) else -1)
             owner.append(number)
             could_be = related.get(kind, frozenset()) | {kind}
-            fits_one = bool(kind) and not kind.startswith(DIFFICULTY)
-            foreign.append([fits_one and not (s.kinds & could_be) and not s.id.startswith(DIFFICULTY) for s in subjects])
+            fits_one = bool(kind) and not tells_difficulty(kind)
+            foreign.append([fits_one and not (s.kinds & could_be) and not tells_difficulty(s.id) for s in subjects])
         start += len(table.routes)
     of_route = np.repeat(np.arange(len(tables)), [len(table.routes) for table in tables])
     own = np.array(owner)[:, None] == of_route[None, :]

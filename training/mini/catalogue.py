@@ -20,6 +20,8 @@ from training.tiny.kinds_bank import Kind, load_banks, split_phrasings
 from training.tiny.public_data import PublicData, load_public
 from training.yaml_files import read_yaml
 
+DIFFICULTY = "difficulty"
+"""A scheme of two routes for all requests, by how much work one is: only what asks for nothing belongs to neither."""
 _HERE = Path(__file__).parent
 # Kinds that a training leaves out when it is there to steer by: whole domains, services, intents and kinds of LLM request.
 _HELD_OUT = [
@@ -72,6 +74,11 @@ class Catalogue:
         known = self.kinds[kind]
         names = dict.fromkeys(known.names)
         return Subject(kind, tuple(names), tuple(dict.fromkeys(known.descriptions)), frozenset({kind}))
+
+
+def tells_difficulty(identity: str) -> bool:
+    """Whether the kind or subject of that id is one of :data:`DIFFICULTY`'s."""
+    return identity.startswith(f"{DIFFICULTY}=")
 
 
 def matches(kind: Kind, patterns: Iterable[str]) -> bool:

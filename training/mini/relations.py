@@ -6,7 +6,7 @@ import random
 
 import torch
 
-from training.mini.catalogue import Catalogue
+from training.mini.catalogue import Catalogue, tells_difficulty
 from training.mini.embedding import Encoder
 from training.tiny.conversations import of_dialogue
 from training.tiny.kinds_bank import Kind
@@ -27,7 +27,7 @@ def related_kinds(catalogue: Catalogue, encoder: Encoder, seed: int) -> dict[str
     """For every kind those that are near by definition, and those whose phrasings the encoder puts close to its own."""
     rng = random.Random(seed)
     every = catalogue.kinds.values()
-    kinds = [kind for kind in every if (kind.train or kind.dialogues) and not kind.id.startswith("difficulty=")]
+    kinds = [kind for kind in every if (kind.train or kind.dialogues) and not tells_difficulty(kind.id)]
     texts = [text for kind in kinds for text in _texts(kind, rng)]
     vectors = encoder.embed(texts, _MAX_TOKENS).view(len(kinds), _PHRASINGS, -1).mean(1)
     cosines = torch.nn.functional.normalize(vectors, dim=-1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from archroute_edge.deciders import route_text
 from archroute_edge.routes import OTHER, Route
-from training.mini.catalogue import Catalogue, Subject
+from training.mini.catalogue import DIFFICULTY, Catalogue, Subject, tells_difficulty
 from training.tiny import conversations as talk
 from training.tiny.kinds_bank import Kind
 from training.tiny.noise import STYLES, disturb, restyle
@@ -23,8 +23,6 @@ SOURCES = {
     "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.02, "any": 0.03, "tools": 0.07, "narrow": 0.06,
     "metatool": 0.03, "hwu64": 0.03, "scenarios": 0.05, "snips": 0.01,
 }  # fmt: skip
-DIFFICULTY = "difficulty"
-"""Two routes for all requests, by how much work one is: only what asks for nothing belongs to neither."""
 SECOND_SOURCES = SOURCES | {DIFFICULTY: 0.03}
 """The same from the second training on."""
 _PUBLIC = ("clinc150", "banking77", "sgd")
@@ -83,7 +81,7 @@ class TableSampler:
         kinds = self.catalogue.kinds.values()
         trained = [k for k in kinds if k.id not in self.catalogue.held_out and (k.train or k.dialogues) and k.source != "xsid"]
         self.trained = {kind.id: kind for kind in trained}
-        of_any_table = [kind for kind in trained if not kind.id.startswith(DIFFICULTY)]
+        of_any_table = [kind for kind in trained if not tells_difficulty(kind.id)]
         self.pools: dict[str, list[Kind]] = {"any": of_any_table, "bank": [], "domains": []}
         self.own_tables = [t for t in self.catalogue.own_tables if t.kinds[0].id in self.trained]
         for kind in trained:
@@ -127,8 +125,6 @@ class TableSampler:
         size = rng.choice([2, 3, 5, 5, 8, 8, 10, 10, 12, 15, 15, 20])
         if source == "card":
             return [self.catalogue.subject(kind) for kind in rng.sample(CARD_KINDS, rng.choice([4, 5, 5, 5]))], ()
-        if source == DIFFICULTY:
-            return rng.sample(self.schemes[DIFFICULTY], 2), ()
         if source in self.schemes:
             return self._categories(rng, source, max(4, size)), ()
         if source in ("tools", "narrow"):
@@ -187,7 +183,7 @@ class TableSampler:
         open_to.sort(key=lambda kind: kind.id)
         # Messages of the category itself are few kinds' worth and would drown among its members.
         own = [kind for kind in open_to if kind.source == "category"]
-        share = 0.75 if subjects[index].id.startswith(DIFFICULTY) else 0.3
+        share = 0.75 if tells_difficulty(subjects[index].id) else 0.3
         return rng.choice(own) if own and rng.random() < share else rng.choice(open_to)
 
     def _talk(self, kind: Kind, rng: random.Random, present: frozenset[str]) -> talk.Messages:
@@ -244,7 +240,7 @@ class TableSampler:
             return messages, ""
         if draw < 0.37:
             return (talk.english_chatter(rng, held=False), "") if quiet else None
-        if subjects[0].id.startswith(DIFFICULTY):
+        if tells_difficulty(subjects[0].id):
             return None
         if draw < 0.60 and (
             all(subject.id in _CORE for subject in subjects)

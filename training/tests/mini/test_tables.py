@@ -10,9 +10,9 @@ import pytest
 
 from archroute_edge.conversation import read_messages
 from training.mini.batches import collate
-from training.mini.catalogue import Catalogue, build_catalogue
+from training.mini.catalogue import Catalogue, build_catalogue, tells_difficulty
 from training.mini.pairs import Pairs, draw_pairs
-from training.mini.tables import DIFFICULTY, EXCLUSIVE, SECOND_SOURCES, Table, TableSampler
+from training.mini.tables import EXCLUSIVE, SECOND_SOURCES, Table, TableSampler
 from training.tiny.public_data import PublicData
 
 
@@ -126,7 +126,7 @@ def test_a_batch_calls_no_possible_answer_wrong(steered: Catalogue) -> None:
 
 def test_every_request_is_easy_or_hard(steered: Catalogue) -> None:
     """Of the routes that tell how much work a request is, one is right for each: none is `other`, in its table or beside it."""
-    by_difficulty = [table for table in tables(steered) if table.subjects[0].id.startswith(DIFFICULTY)]
+    by_difficulty = [table for table in tables(steered) if tells_difficulty(table.subjects[0].id)]
     assert len(by_difficulty) == 12
     for table in by_difficulty:
         assert len(table.routes) == 2
