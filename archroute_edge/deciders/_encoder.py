@@ -36,6 +36,7 @@ from archroute_edge.engine import (
     LoadedModel,
     Vectors,
     batches,
+    inner_products,
     physical_cores,
 )
 from archroute_edge.errors import DecisionCancelledError
@@ -196,7 +197,7 @@ class EncoderDecider(Decider):
 
     def _probabilities(self, vectors: Vectors, routes: TableVectors) -> npt.NDArray[np.float64]:
         """(conversations, routes and ``other``), rows that sum to 1."""
-        cosines = vectors.astype(np.float64) @ routes.vectors.astype(np.float64).T - routes.hubness
+        cosines = inner_products(vectors.astype(np.float64), routes.vectors.astype(np.float64)) - routes.hubness
         # What nothing is made of need not be computed.
         known = self._hubness.plain(vectors) if self._hubness is not None and self.scaling.other_known else 0.0
         other = self.scaling.other(vectors, len(routes.vectors), routes.nearness, known)

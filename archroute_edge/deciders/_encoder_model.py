@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.conversation import TrimmedConversation, Turn
-from archroute_edge.engine import GGUFHeader, MetadataArray, Vectors
+from archroute_edge.engine import GGUFHeader, MetadataArray, Vectors, inner_products
 from archroute_edge.errors import ModelFileError
 from archroute_edge.routes import Route
 
@@ -183,7 +183,7 @@ class EncoderScale:
         bound = self.other_cosine + self.other_routes * np.log(n_routes / USUAL_ROUTES) + self.other_nearness * nearness
         logits = np.broadcast_to(self.scale * (bound + self.other_known * known), len(conversations)).astype(np.float64)
         if self.topics is not None:
-            products = conversations.astype(np.float64) @ self.topics.astype(np.float64).T + self.topic_shift
+            products = inner_products(conversations.astype(np.float64), self.topics.astype(np.float64)) + self.topic_shift
             logits = np.logaddexp.reduce(np.column_stack([logits, self.scale * products]), axis=1)
         return logits
 
@@ -261,7 +261,7 @@ class Hubness:
     def plain(self, texts: Vectors) -> npt.NDArray[np.float64]:
         """The mean cosine of each row of ``texts`` (texts, width) to its nearest reference messages: (texts,)."""
         # In float32: the rows are in 8 bits, and converting all of them for each conversation would take longer than this.
-        cosines = texts @ self.references.T
+        cosines = inner_products(texts, self.references)
         first = cosines.shape[1] - self.neighbours
         nearest = np.partition(cosines, first, axis=1)[:, first:]
         mean: npt.NDArray[np.float64] = nearest.mean(axis=1, dtype=np.float64)
@@ -272,7 +272,8 @@ def route_nearness(routes: Vectors) -> float:
     """How near the routes of a table (routes, width) stand to one another: the mean cosine to the nearest, 0 for one route."""
     if len(routes) < 2:
         return 0.0
-    cosines = routes.astype(np.float64) @ routes.astype(np.float64).T
+    rows = routes.astype(np.float64)
+    cosines = inner_products(rows, rows)
     np.fill_diagonal(cosines, -1.0)
     return float(cosines.max(axis=1).mean())
 

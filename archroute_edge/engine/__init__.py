@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from archroute_edge.engine._kernel_trial import KernelVerdict, chosen_kernels, rebuild_command
     from archroute_edge.engine._loaded_model import LoadedModel
     from archroute_edge.engine._model_check import ModelKind, check_model_file, model_fingerprint, model_kind
+    from archroute_edge.engine._products import inner_products
     from archroute_edge.engine._unigram import UnigramTokenizer
     from archroute_edge.engine._vocabulary import GrammarSampler, Vocabulary
 else:
@@ -62,6 +63,7 @@ else:
             "_kernel_trial": "KernelVerdict chosen_kernels rebuild_command",
             "_loaded_model": "LoadedModel",
             "_model_check": "ModelKind check_model_file model_fingerprint model_kind",
+            "_products": "inner_products",
             "_unigram": "UnigramTokenizer",
             "_vocabulary": "GrammarSampler Vocabulary",
         },

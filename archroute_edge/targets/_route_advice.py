@@ -15,7 +15,7 @@ from typing import Final
 
 from archroute_edge.config import Advice, RoutingConfig, is_router_name, shorten
 from archroute_edge.deciders import find_models
-from archroute_edge.engine import EmbeddingEngine, LoadedModel, Vectors
+from archroute_edge.engine import EmbeddingEngine, LoadedModel, Vectors, inner_products
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.models import BUNDLED_ENCODER
 from archroute_edge.routes import Route, RouteTable
@@ -130,7 +130,7 @@ def _compared(config: RoutingConfig, embed: Embed) -> Iterator[Advice]:
     called = [" ".join(_WORD.findall(route.name)) or route.name for route in routes]
     vectors = embed([*(route.description for route in routes), *called])
     descriptions, names = vectors[: len(routes)], vectors[len(routes) :]
-    alike, fits = descriptions @ descriptions.T, names @ descriptions.T
+    alike, fits = inner_products(descriptions, descriptions), inner_products(names, descriptions)
     for number, route in enumerate(routes):
         message = ""
         if (alike[number, :number] >= _OVERLAP).any():
