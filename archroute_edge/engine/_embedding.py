@@ -29,6 +29,9 @@ N_UBATCH: Final = 512
 N_TEXTS: Final = 64
 """Most texts in one evaluation."""
 
+_FEWEST_TILED: Final = 64
+"""llama.cpp's flash attention computes fewer tokens than these one by one on a CPU, and takes longer than without it."""
+
 Vectors = npt.NDArray[np.float32]
 """(texts, width), each row of length 1."""
 
@@ -68,6 +71,11 @@ class EmbeddingEngine(LlamaContext):
         params = context_params(N_UBATCH, N_UBATCH, N_TEXTS)
         params.embeddings = True
         super().__init__(model, params, n_threads, "for embeddings")
+        self._few: LlamaContext | None = None
+        if model.n_gpu_layers == 0:
+            few = context_params(_FEWEST_TILED, _FEWEST_TILED, N_TEXTS)
+            few.embeddings, few.flash_attn_type = True, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            self._few = LlamaContext(model, few, n_threads, "for embeddings")
 
     def encode(self, text: str) -> EncodedText:
         """The tokens of ``text``, without its end if it has more than are read."""
@@ -93,13 +101,14 @@ class EmbeddingEngine(LlamaContext):
     def _evaluate(self, texts: Sequence[Sequence[int]], cancellation: Cancellation) -> Vectors:
         # Also here: backends that run on a GPU never look at it.
         cancellation.check()
-        handle = self._open()
         lengths = [len(text) for text in texts]
         n_tokens = sum(lengths)
         # The process dies of more; nothing above lets that happen.
         assert n_tokens <= N_UBATCH and len(texts) <= N_TEXTS and max(lengths) <= self._most_tokens
+        context: LlamaContext = self if self._few is None or n_tokens >= _FEWEST_TILED else self._few
+        handle = context._open()
         llama_cpp.llama_set_abort_callback(handle, ABORT_CALLBACK, cancellation.address)
-        status = self._run(
+        status = context._run(
             llama_cpp.llama_encode,
             np.concatenate([np.array(text, np.int32) for text in texts]),
             np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
@@ -120,6 +129,12 @@ class EmbeddingEngine(LlamaContext):
             raise EngineError(f"{self.model.path}: the model computed a vector that has no direction; the file is damaged")
         unit: Vectors = vectors / lengths_of_vectors
         return unit
+
+    def close(self) -> None:
+        """Free the contexts; the model stays."""
+        if self._few is not None:
+            self._few.close()
+        super().close()
 
     def state_key(self) -> dict[str, object]:
         """Everything but the texts that decides whether kept vectors are those that this engine would compute."""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
@@ -22,8 +23,8 @@ import click
 from archroute_edge import Router, RouteTable
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.conversation import Turn
-from archroute_edge.deciders import EncoderDecider
-from archroute_edge.engine import physical_cores
+from archroute_edge.deciders import conversation_text
+from archroute_edge.engine import EmbeddingEngine, LoadedModel, physical_cores
 from tools.measure.peers.ours import table_of
 
 _LENGTHS = (16, 24, 64, 128)
@@ -32,7 +33,6 @@ _WORDS = (
     "please look at this again and say why the invoice of last month was sent twice to our office in the city while "
     "nobody had asked for it and what we should tell the customer about the delay of the parcel before friday"
 )
-_ONE_ROUTE = table_of(1)
 # What an application does; its own start and imports count.
 _PROGRAM = """
 import json, sys, time
@@ -45,21 +45,19 @@ with Router([Route(*each) for each in routes], model=model, prefix_cache=folder,
 """
 
 
-def message_of(router: Router, n_tokens: int, draw: random.Random) -> str:
+def message_of(engine: EmbeddingEngine, n_tokens: int, draw: random.Random) -> str:
     """A fresh message whose conversation is `n_tokens` tokens, those of the encoder's own included."""
-    decider = router.decider
-    assert isinstance(decider, EncoderDecider)
     words: list[str] = []
-    while _n_tokens(decider, words) < n_tokens:
+    while _n_tokens(engine, words) < n_tokens:
         words.append(draw.choice(_WORDS.split()))
-    while _n_tokens(decider, words) > n_tokens:
+    while _n_tokens(engine, words) > n_tokens:
         words.pop()
     return " ".join(words)
 
 
-def _n_tokens(decider: EncoderDecider, words: list[str]) -> int:
-    (counted,) = decider.decide_many(_ONE_ROUTE, [[Turn("user", " ".join(words) or "a")]])
-    return counted.tokens.evaluated
+def _n_tokens(engine: EmbeddingEngine, words: list[str]) -> int:
+    turns = [Turn("user", " ".join(words) or "a")]
+    return len(engine.encode(conversation_text(turns)).tokens)
 
 
 def first_decision(model: Path, table: RouteTable, folder: str, threads: int) -> float:
@@ -79,12 +77,16 @@ def main(model: Path, rounds: int, threads: int | None) -> None:
     draw = random.Random(7)
     tables = {number: table_of(number) for number in _N_ROUTES}
     times: dict[tuple[int, int], list[float]] = {(length, number): [] for length in _LENGTHS for number in _N_ROUTES}
-    with Router(tables[_N_ROUTES[0]], model=model, threads=n_threads, prefix_cache=False) as router, ProgressLine() as line:
-        for table in (_ONE_ROUTE, *tables.values()):
+    with ExitStack() as stack:
+        counting = stack.enter_context(LoadedModel(model, wanted="encoder"))
+        engine = stack.enter_context(closing(EmbeddingEngine(counting, 1)))
+        router = stack.enter_context(Router(tables[_N_ROUTES[0]], model=model, threads=n_threads, prefix_cache=False))
+        line = stack.enter_context(ProgressLine())
+        for table in tables.values():
             router.warm(routes=table)
         for turn in range(rounds + 2):
             for (length, number), taken in times.items():
-                message = message_of(router, length, draw)
+                message = message_of(engine, length, draw)
                 started = time.perf_counter()
                 router.route(message, routes=tables[number])
                 if turn >= 2:
