@@ -52,8 +52,9 @@ USUAL_ROUTES: Final = 8
 TEXT_FORMAT: Final = 1
 """The version of the texts that this module makes."""
 
-EARLIER_MESSAGES: Final = 5
-"""How many messages before the last user message are read along with it."""
+EARLIER_MESSAGES: Final = 3
+"""How many user messages before the last one are read along with it. Of the replies only the last one is read: the user answers
+it, and older ones hide that the talk has come to another subject, or to its end."""
 
 EARLIER: Final = "earlier: "
 """Stands before each of those: an encoder's tokenizer drops line breaks, and would not see where a message begins."""
@@ -98,13 +99,15 @@ def name_in_words(name: str) -> str:
 
 
 def conversation_window(turns: Sequence[Turn]) -> TrimmedConversation:
-    """The turns that an encoder reads: the last user turn and up to five before it, each shortened.
+    """The turns that an encoder reads, each shortened: the last user turn, up to three before it, and the last reply.
 
     Args:
         turns: the conversation, oldest first, with at least one user turn. Turns behind the last user turn are not read.
     """
     last = max(index for index, turn in enumerate(turns) if turn.role == "user")
-    read = turns[max(0, last - EARLIER_MESSAGES) : last + 1]
+    asked = [index for index in range(last) if turns[index].role == "user"][-EARLIER_MESSAGES:]
+    answered = [index for index in range(last) if turns[index].role != "user"][-1:]
+    read = [turns[index] for index in sorted((*asked, *answered, last))]
     kept = [replace(turn, content=shorten(turn.content, EARLIER_WORDS)) for turn in read[:-1]]
     kept.append(replace(read[-1], content=shorten(read[-1].content, LAST_WORDS)))
     cut = sum(one.content is not other.content for one, other in zip(kept, read, strict=True))

@@ -85,7 +85,7 @@ def test_what_is_left_out_is_said(router: Router) -> None:
     assert (router.route("please").trimmed, router.route(LONG).cut_turns) == (False, 1)
     turns = [{"role": "user" if number % 2 == 0 else "assistant", "content": f"message {number}"} for number in range(9)]
     decision = router.route(turns)
-    assert (decision.dropped_turns, decision.cut_turns, decision.trimmed) == (3, 0, True)
+    assert (decision.dropped_turns, decision.cut_turns, decision.trimmed) == (4, 0, True)
 
 
 def test_earlier_turns_count(router: Router) -> None:

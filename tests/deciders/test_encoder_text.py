@@ -38,12 +38,12 @@ def test_a_route_reads_as_name_and_description() -> None:
 
 
 def test_a_conversation_reads_as_its_end() -> None:
-    """The last user message, then the five before it; nothing behind it, and what was left out is counted."""
+    """The last user message, the last reply and three earlier messages; what was left out is counted."""
     turns = [Turn("user" if number % 2 == 0 else "assistant", f"message {number}") for number in range(10)]
-    earlier = [f"earlier: message {number}" for number in (7, 6, 5, 4, 3)]
+    earlier = [f"earlier: message {number}" for number in (7, 6, 4, 2)]
     assert conversation_text(turns) == "\n".join(["message 8", *earlier])
     window = conversation_window(turns)
-    assert (window.dropped, window.cut) == (4, 0)
+    assert (window.dropped, window.cut) == (5, 0)
     assert conversation_text([Turn("user", "alone")]) == "alone"
 
 
