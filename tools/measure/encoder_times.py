@@ -1,9 +1,12 @@
 """How long an encoder's decisions take: by length of the message, by number of routes, and from the start of a process.
 
     python -m tools.measure.encoder_times models/mini-Q8_0.gguf --rounds 60
+    python -m tools.measure.encoder_times models/mini-Q8_0.gguf --beside training/mini/teacher-Q8_0.gguf
 
 Warm decisions on fresh messages, interleaved over lengths and tables; medians and 95th percentiles in milliseconds. The first
 decision is that of a Python program, from the start of its process to the decision; an earlier run has saved the route vectors.
+A second encoder decides on messages of the same lengths in turn with the first: the ratios of their medians hold even where
+other work makes both slower.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from itertools import product
 from pathlib import Path
 
 import click
@@ -67,30 +72,39 @@ def first_decision(model: Path, table: RouteTable, folder: str, threads: int) ->
     return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
+def _open(stack: ExitStack, model: Path, tables: Mapping[int, RouteTable], n_threads: int) -> tuple[Router, EmbeddingEngine]:
+    """A router with `model` that knows all tables, and an engine that counts its tokens; both closed with `stack`."""
+    counting = stack.enter_context(LoadedModel(model, wanted="encoder"))
+    engine = stack.enter_context(closing(EmbeddingEngine(counting, 1)))
+    router = stack.enter_context(Router(tables[_N_ROUTES[0]], model=model, threads=n_threads, prefix_cache=False))
+    for table in tables.values():
+        router.warm(routes=table)
+    return router, engine
+
+
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--rounds", type=click.IntRange(min=2), default=60, show_default=True, help="Messages of each kind.")
+@click.option("--beside", "other", type=click.Path(exists=True, path_type=Path), help="An encoder to compare with.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
-def main(model: Path, rounds: int, threads: int | None) -> None:
+def main(model: Path, rounds: int, other: Path | None, threads: int | None) -> None:
     """Print the times as JSON."""
     n_threads = threads or physical_cores()
     draw = random.Random(7)
     tables = {number: table_of(number) for number in _N_ROUTES}
-    times: dict[tuple[int, int], list[float]] = {(length, number): [] for length in _LENGTHS for number in _N_ROUTES}
+    cells = list(product(_LENGTHS, _N_ROUTES))
+    times, times_beside = ({cell: list[float]() for cell in cells} for _ in range(2))
     with ExitStack() as stack:
-        counting = stack.enter_context(LoadedModel(model, wanted="encoder"))
-        engine = stack.enter_context(closing(EmbeddingEngine(counting, 1)))
-        router = stack.enter_context(Router(tables[_N_ROUTES[0]], model=model, threads=n_threads, prefix_cache=False))
+        opened = [_open(stack, path, tables, n_threads) for path in (model, other) if path is not None]
         line = stack.enter_context(ProgressLine())
-        for table in tables.values():
-            router.warm(routes=table)
         for turn in range(rounds + 2):
-            for (length, number), taken in times.items():
-                message = message_of(engine, length, draw)
-                started = time.perf_counter()
-                router.route(message, routes=tables[number])
-                if turn >= 2:
-                    taken.append(1000 * (time.perf_counter() - started))
+            for length, number in cells:
+                for (router, engine), taken in zip(opened, (times, times_beside), strict=False):
+                    message = message_of(engine, length, draw)
+                    started = time.perf_counter()
+                    router.route(message, routes=tables[number])
+                    if turn >= 2:
+                        taken[length, number].append(1000 * (time.perf_counter() - started))
             line("rounds", turn + 1, rounds + 2)
     with tempfile.TemporaryDirectory() as folder:
         first_decision(model, tables[10], folder, n_threads)
@@ -115,6 +129,14 @@ def main(model: Path, rounds: int, threads: int | None) -> None:
         },
         "first_decision_of_a_process_s": {"median": round(statistics.median(starts), 3), "most": round(max(starts), 3)},
     }
+    if other is not None:
+        ratios = {cell: statistics.median(times[cell]) / statistics.median(times_beside[cell]) for cell in cells}
+        report["beside"] = {
+            "model": other.name,
+            "ratios": [
+                {"tokens": length, "routes": number, "ratio": round(ratio, 2)} for (length, number), ratio in ratios.items()
+            ],
+        }
     print(json.dumps(report, indent=2))
 
 
