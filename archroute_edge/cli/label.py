@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -109,7 +110,9 @@ def label(
     folder = _open_folder(Path(output), options, found, fields, scores=scores, on_ray=address is not None)
     if address is not None:
         recipe = RouterRecipe(read_config(options["config"]).config, candidate(options).settings, scores)
-        summary = label_on_ray(address, recipe, found, folder, fields, shows_progress=sys.stderr.isatty())
+        # Ray prints what fails on its nodes to stdout.
+        with contextlib.redirect_stdout(sys.stderr):
+            summary = label_on_ray(address, recipe, found, folder, fields, shows_progress=sys.stderr.isatty())
     else:
         with open_router(options) as router, ProgressLine() as progress:
 

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from archroute_edge.label import Summary
 from tests.cli.conftest import PROGRAM, Run, one_line
 from tests.label.conftest import line, names, read_lines, write_lines
 
@@ -95,6 +97,21 @@ def test_without_ray_the_folder_stays_free(
     said = one_line(run("label", str(path), "-o", str(labels), "--ray=auto", *model))
     assert said.endswith("--ray needs ray, which is not installed: pip install 'archroute-edge[ray]'")
     assert not labels.exists()
+
+
+def test_what_ray_prints_is_no_result(
+    run: Run, tmp_path: Path, model: tuple[str, ...], labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_ray(*_: object, **__: object) -> Summary:
+        sys.stdout.write("(raylet) a node is lost\n")
+        return Summary(files=1, rows=1)
+
+    monkeypatch.setattr("archroute_edge.label.need_ray", lambda: None, raising=False)
+    monkeypatch.setattr("archroute_edge.label.label_on_ray", on_ray, raising=False)
+    path = write_lines(tmp_path / "a.jsonl", [line("fix my code")])
+    result = run("label", str(path), "-o", str(labels), "--ray=auto", "--json", *model)
+    assert json.loads(result.stdout)["rows"] == 1
+    assert "a node is lost" in result.stderr
 
 
 def all_rows(labels: Path) -> list[str]:
