@@ -47,7 +47,8 @@ class LabelFolder:
         self.path = path
         self.scores = scores
         self._run = run
-        self._described = path / "_label.json"
+        # Ray's actors work in folders of their own.
+        self._described = path.absolute() / "_label.json"
         with self._used():
             path.mkdir(parents=True, exist_ok=True)
             if self._described.exists():

@@ -6,11 +6,13 @@ finished. Its checkpoints name each row whose label is written, so that another 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -45,11 +47,32 @@ _PATIENCE: Final = 1.5
 
 @dataclass(frozen=True)
 class RouterRecipe:
-    """What an actor makes its router from."""
+    """What an actor makes its router from. Relative names in the settings are below ``place``, where the run was started."""
 
     config: RoutingConfig
     settings: Mapping[str, Any]
     scores: bool
+    place: Path = field(default_factory=Path.cwd)
+
+    def open(self) -> Router:
+        """The router, on as many threads as it takes processors of the cluster. This process works at the place from now on."""
+        # A node that has no such folder has nothing below it, either.
+        with contextlib.suppress(OSError):
+            os.chdir(self.place)
+        return Router(config=self.config, **{**self.settings, "threads": self.threads})
+
+    @property
+    def threads(self) -> int:
+        """How many threads it has."""
+        return self.settings.get("threads") or 1
+
+    def check(self) -> None:
+        """Open the router once.
+
+        Raises:
+            ArchRouteError: it cannot be made.
+        """
+        self.open().close()
 
 
 def need_ray() -> None:
@@ -133,22 +156,26 @@ def _label(
         context.target_max_block_size = _BLOCK_BYTES
         checkpoints = str(folder.path.absolute() / _CHECKPOINTS)
         context.checkpoint_config = CheckpointConfig(_KEY, checkpoints, delete_checkpoint_on_success=False)
-        n_cpus, threads = ray.cluster_resources().get("CPU", 0.0), recipe.settings.get("threads") or 1
+        n_cpus, threads = ray.cluster_resources().get("CPU", 0.0), recipe.threads
         most = actors_for(n_cpus, threads)
         if most < 1:
             raise SettingsError(f"--ray {address}: the cluster has {n_cpus:g} CPUs, and labelling needs {threads + 2}")
+        # A mistake in a setting is one line then. Ray tries actors again and again, and shows where in its processes they end.
+        ray.get(ray.remote(num_cpus=threads)(RouterRecipe.check).remote(recipe))
         # Each leaves out rows that are labelled already, and takes a processor.
         context.checkpoint_config.checkpoint_actor_pool_max_size = max(1, int(n_cpus // 20))
         labels = ray.data.read_datasource(_datasource(inputs, fields), num_cpus=_SIDE_CPUS).map_batches(
             RayLabeller,
-            fn_constructor_args=(recipe,),
+            fn_constructor_args=(recipe, folder),
             batch_format="pyarrow",
             batch_size=_READ_AT_ONCE,
             num_cpus=threads,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
         )
-        folder.describe()
         labels.write_parquet(str(folder.path.absolute()), ray_remote_args={"num_cpus": _SIDE_CPUS})
+    except ray.exceptions.RayTaskError as exc:
+        # Of the check; what fails in an actor is another error.
+        raise exc.cause if isinstance(exc.cause, ArchRouteError) else LabelError(f"Ray failed: {_shown(exc)}") from exc
     except (ray.exceptions.RayError, RuntimeError, OSError) as exc:
         raise LabelError(f"Ray failed: {_shown(exc)}") from exc
     finally:
@@ -167,11 +194,14 @@ def actors_for(n_cpus: float, threads: int) -> int:
 
 
 class RayLabeller:
-    """An actor: rows to labels, with a router of its own."""
+    """An actor: rows to labels, with a router of its own.
 
-    def __init__(self, recipe: RouterRecipe) -> None:
-        settings = {**recipe.settings, "threads": recipe.settings.get("threads") or 1}
-        self._labeller = Labeller(Router(config=recipe.config, **settings), scores=recipe.scores)
+    It describes the folder, once its model is loaded: a node that cannot load it leaves the folder free.
+    """
+
+    def __init__(self, recipe: RouterRecipe, folder: LabelFolder) -> None:
+        self._labeller = Labeller(recipe.open(), scores=recipe.scores)
+        folder.describe()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The labels of a table of rows."""
@@ -202,12 +232,14 @@ def _datasource(inputs: Sequence[InputFile], fields: Fields) -> Any:
             return sum(each.size for each in inputs)
 
         def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+            # A node's processes work in folders of their own.
+            absolute = [replace(each, path=each.path.absolute()) for each in inputs]
             return [
                 ReadTask(
                     lambda file=each: read_tables(file, fields),
                     BlockMetadata(num_rows=None, size_bytes=each.size, input_files=(str(each.path),), exec_stats=None),
                 )
-                for each in inputs
+                for each in absolute
             ]
 
     return Conversations()

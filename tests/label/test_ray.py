@@ -6,7 +6,9 @@ import datetime
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from archroute_edge.config import RoutingConfig
-from archroute_edge.errors import LabelError
-from archroute_edge.label import Claims, Fields, Labeller, RouterRecipe, Row, find_inputs
+from archroute_edge.errors import LabelError, ModelNotFoundError, SettingsError
+from archroute_edge.label import Claims, Fields, LabelFolder, Labeller, RouterRecipe, Row, find_inputs
 from archroute_edge.label._ray import RayLabeller, actors_for, alone_in, read_tables
 from tests.label.conftest import line, make_run, names, read_lines, write_lines
+
+
+def folder_of(path: Path) -> LabelFolder:
+    return LabelFolder(path, {"run": 1}, [], scores=False)
 
 
 @pytest.mark.parametrize("scores", [False, True])
@@ -32,7 +38,8 @@ def test_an_actor_gives_the_labels_of_a_local_run(
     (file,) = find_inputs([str(tmp_path / "logs")], tmp_path / "ray")
     settings = {"model": str(random_encoder), "prefix_cache": False, "threads": None}
     # As it comes to a node.
-    actor = RayLabeller(pickle.loads(pickle.dumps(RouterRecipe(card_config, settings, scores))))
+    given = (RouterRecipe(card_config, settings, scores), folder_of(tmp_path / "ray"))
+    actor = RayLabeller(*pickle.loads(pickle.dumps(given)))
     table = pa.concat_tables([actor(batch) for batch in read_tables(file, Fields())])
     rows = table.to_pylist()
     assert [row["key"] for row in rows] == [f"day/a.jsonl:{label['row']}" for label in local]
@@ -75,7 +82,8 @@ def test_a_row_that_is_nested_deep_is_an_error_wherever_the_stack_ends(
     path = write_lines(tmp_path / "logs" / "a.jsonl", [f'{{"messages": {deep}}}', f'{{"messages": [{{"role": {deep}}}]}}'])
     (file,) = find_inputs([str(path)], tmp_path / "labels")
     (table,) = read_tables(file, Fields())
-    actor = RayLabeller(RouterRecipe(card_config, {"model": str(random_encoder), "prefix_cache": False}, scores=False))
+    recipe = RouterRecipe(card_config, {"model": str(random_encoder), "prefix_cache": False}, scores=False)
+    actor = RayLabeller(recipe, folder_of(tmp_path / "labels"))
 
     def below(n_frames: int, do: Callable[[], Any]) -> Any:
         return below(n_frames - 1, do) if n_frames else do()
@@ -88,6 +96,41 @@ def test_a_row_that_is_nested_deep_is_an_error_wherever_the_stack_ends(
     for n_frames in range(0, 200, 8):
         found = below(n_frames, lambda: Labeller(encoder).label(rows, ["1", "2"]))
         assert [each.decision for each in found] == [None, None]
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_folder_free(
+    tmp_path: Path, random_encoder: Path, card_config: RoutingConfig
+) -> None:
+    folder = folder_of(tmp_path / "labels")
+    unusable = RouterRecipe(card_config, {"model": str(random_encoder), "prefix_cache": False, "budget": 999}, scores=False)
+    with pytest.raises(SettingsError, match="budget is about a model that is given a prompt"):
+        unusable.check()
+    with pytest.raises(SettingsError, match="budget is about a model that is given a prompt"):
+        RayLabeller(unusable, folder)
+    assert names(tmp_path / "labels") == set()
+    usable = RouterRecipe(card_config, {"model": str(random_encoder), "prefix_cache": False}, scores=False)
+    usable.check()
+    assert names(tmp_path / "labels") == set()
+    RayLabeller(usable, folder)
+    assert names(tmp_path / "labels") == {"_label.json"}
+
+
+def test_names_are_those_of_the_place_where_the_run_was_started(
+    tmp_path: Path, random_encoder: Path, card_config: RoutingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's processes work in folders of their own."""
+    shutil.copy(random_encoder, tmp_path / "here.gguf")
+    (tmp_path / "node").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = RouterRecipe(card_config, {"model": "here.gguf", "prefix_cache": False}, scores=False)
+    given = pickle.dumps((recipe, folder_of(Path("labels"))))
+    monkeypatch.chdir(tmp_path / "node")
+    RayLabeller(*pickle.loads(given))
+    assert names(tmp_path / "labels") == {"_label.json"}
+    elsewhere = replace(recipe, place=tmp_path / "away")
+    monkeypatch.chdir(tmp_path / "node")
+    with pytest.raises(ModelNotFoundError, match=r"here\.gguf: no such model file"):
+        elsewhere.check()
 
 
 class _Taken(Claims):
