@@ -123,8 +123,9 @@ def write_conversations(folder: Path, n_rows: int, n_files: int) -> list[str]:
 
 def start(folder: Path, name: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Label the conversations into a folder of that name."""
-    command = [sys.executable, "-m", "archroute_edge.cli", "label", str(folder / "logs"), "-o", str(folder / name), *_MODEL]
-    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    # Relative names: on Ray, other processes read and write, in other folders.
+    command = [sys.executable, "-m", "archroute_edge.cli", "label", "logs", "-o", name, *_MODEL, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder)
 
 
 def finish(child: subprocess.Popen[str]) -> dict[str, Any]:
