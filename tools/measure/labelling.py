@@ -1,6 +1,6 @@
 """``archroute label`` at scale: killed on the way and started again, and on a Ray cluster that loses a node.
 
-    python -m tools.measure.labelling kills --rows 100000 --processes 2 --kills 5
+    python -m tools.measure.labelling kills --rows 100000 --processes 2 --kills 5 --compared 10000
     python -m tools.measure.labelling ray --rows 6000
 
 Conversations are the shipped cases with a number in the last message. Prints what was found as JSON, and fails if a row was
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from archroute_edge.evaluation import shipped_cases
 
 _MODEL: Final = ("--model", "mini", "--threads", "1", "--json")
 _N_NODES: Final = 3
+_TOO_SHORT: Final = "the run ended before it could be disturbed; give it more --rows"
 _SAME: Final = 1e-3
 """Between two confidences: rows may be evaluated beside others on Ray."""
 
@@ -44,32 +46,49 @@ def main() -> None:
 @click.option("--files", "n_files", default=50, show_default=True)
 @click.option("--processes", "n_processes", default=2, show_default=True)
 @click.option("--kills", "n_kills", default=5, show_default=True)
-def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int) -> None:
-    """Label with several processes; then the same, all of them killed on the way again and again."""
+@click.option("--compared", "n_compared", type=click.IntRange(min=1), help="Rows of the undisturbed run.  [default: all]")
+def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int, n_compared: int | None) -> None:
+    """Label with several processes; then the same, all of them killed on the way again and again.
+
+    The undisturbed run labels all files, or some by chance: whole ones, since rounding depends on a row's neighbours.
+    """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         ids = write_conversations(folder / "logs", n_rows, n_files)
-        began = time.monotonic()
-        for child in [start(folder, "whole") for _ in range(n_processes)]:
-            finish(child)
-        seconds = time.monotonic() - began
         rng = random.Random(0)
+        n_undisturbed = n_files if n_compared is None else min(n_files, -(-n_compared * n_files // n_rows))
+        (folder / "some").mkdir()
+        for path in rng.sample(sorted((folder / "logs").iterdir()), n_undisturbed):
+            (folder / "some" / path.name).hardlink_to(path)
+        began = time.monotonic()
+        for child in [start(folder, "whole", source="some") for _ in range(n_processes)]:
+            finish(child)
+        undisturbed = time.monotonic() - began
+        # Of the children that have ended: what a busy machine's clock does not tell.
+        spent = os.times().children_user + os.times().children_system
+        whole = [*lines_of(folder / "whole")]
+        seconds_a_file = undisturbed * n_processes / n_undisturbed
+        n_broken_off = 0
         with ProgressLine() as progress:
             for number in range(n_kills):
                 children = [start(folder, "killed") for _ in range(n_processes)]
-                # Somewhere in the next part of the whole, in the middle of a file as a rule.
-                time.sleep(seconds / (n_kills + 1) * rng.uniform(0.5, 1.0))
+                wait_for_files(children, folder / "killed", int((number + rng.random()) * n_files / (n_kills + 1)))
+                time.sleep(seconds_a_file / 2 * rng.random())
+                if any(child.poll() is not None for child in children):
+                    raise click.ClickException(_TOO_SHORT)
                 for child in children:
                     child.send_signal(signal.SIGKILL)
                     child.wait()
+                n_broken_off += len([*(folder / "killed").glob(".*.partial")])
                 progress("killed", number + 1, n_kills)
         left = len([*(folder / "killed").glob("*.jsonl")])
         for child in [start(folder, "killed") for _ in range(n_processes)]:
             finish(child)
-        check(folder, ids, lines_of(folder / "whole"), lines_of(folder / "killed"))
-        rate = round(n_rows / seconds, 1)
-        found = {"rows": n_rows, "processes": n_processes, "seconds": round(seconds, 1), "rows_per_second": rate}
-        click.echo(json.dumps({**found, "kills": n_kills, "files_before_the_last_run": left, "lost": 0, "twice": 0}))
+        check(folder, ids, whole, lines_of(folder / "killed"))
+        found = {"rows": n_rows, "files": n_files, "processes": n_processes, "kills": n_kills, "files_broken_off": n_broken_off}
+        rates = {"rows_per_second": round(len(whole) / undisturbed, 1), "rows_per_cpu_second": round(len(whole) / spent, 1)}
+        same = {"files_before_the_last_run": left, "lost": 0, "twice": 0, "compared": len(whole)}
+        click.echo(json.dumps({**found, **same, "undisturbed": rates}))
 
 
 @main.command()
@@ -121,10 +140,10 @@ def write_conversations(folder: Path, n_rows: int, n_files: int) -> list[str]:
     return ids
 
 
-def start(folder: Path, name: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Label the conversations into a folder of that name."""
+def start(folder: Path, name: str, more: Sequence[str] = (), source: str = "logs") -> subprocess.Popen[str]:
+    """Label the conversations of a folder into another one."""
     # Relative names: on Ray, other processes read and write, in other folders.
-    command = [sys.executable, "-m", "archroute_edge.cli", "label", "logs", "-o", name, *_MODEL, *more]
+    command = [sys.executable, "-m", "archroute_edge.cli", "label", source, "-o", name, *_MODEL, *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder)
 
 
@@ -137,13 +156,21 @@ def finish(child: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
+def wait_for_files(children: Sequence[subprocess.Popen[str]], folder: Path, n_files: int) -> None:
+    """Wait until so many files are labelled, and a further one is begun."""
+    while len([*folder.glob("*.jsonl")]) < n_files or not [*folder.glob(".*.partial")]:
+        if any(child.poll() is not None for child in children):
+            raise click.ClickException(_TOO_SHORT)
+        time.sleep(0.02)
+
+
 def wait_for_labels(child: subprocess.Popen[str], folder: Path) -> int:
     """Wait until a run on Ray has written labels; how many files of them."""
     while child.poll() is None:
         if n_files := len([*folder.glob("*.parquet")]):
             return n_files
         time.sleep(0.05)
-    raise click.ClickException("the run ended before it could be disturbed; give it more --rows")
+    raise click.ClickException(_TOO_SHORT)
 
 
 def lines_of(folder: Path) -> Iterator[dict[str, Any]]:
@@ -161,15 +188,15 @@ def tables_of(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def check(folder: Path, ids: Sequence[str], whole: Iterable[dict[str, Any]], found: Iterable[dict[str, Any]]) -> None:
-    """Compare labels with those of the run that nothing disturbed."""
-    expected = {label["id"]: label for label in whole}
+    """See that each row is there once, and compare labels with those of the run that nothing disturbed."""
     labels = [*found]
     there = [label["id"] for label in labels]
-    if sorted(there) != sorted(ids) or expected.keys() != {*ids}:
+    if sorted(there) != sorted(ids):
         n_twice = len(there) - len({*there})
         raise click.ClickException(f"{folder}: {len({*ids} - {*there})} rows lost, {n_twice} there twice")
-    for label in labels:
-        other = expected[label["id"]]
+    by_id = {label["id"]: label for label in labels}
+    for other in whole:
+        label = by_id[other["id"]]
         if label["route"] != other["route"] or abs(label["confidence"] - other["confidence"]) > _SAME:
             raise click.ClickException(f"row {label['id']}: {label} is not {other}")
 

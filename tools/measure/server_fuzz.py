@@ -91,7 +91,7 @@ def fuzz_document(
 
     Only to paths in which the pattern ``path`` is found.
     """
-    schema = schemathesis.openapi.from_url(f"{address}/openapi.json").include(path_regex=path)
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json", timeout=_TIMEOUT_S).include(path_regex=path)
     # A stream has no end that could be waited for.
     operations = [
         result.ok() for result in schema.exclude(path_regex="/stream$").get_all_operations() if isinstance(result, Ok)
