@@ -31,6 +31,7 @@
     │   └── MeasuringProcessError    the measuring process died
     ├── CaseError                an invalid file of labelled cases, with file and line
     ├── LabelError               a file to label cannot be read, or a folder of labels cannot be used
+    ├── QualityError             outcomes or a predictor of quality cannot be read, trained or written
     ├── CalibrationError         a calibration cannot be read, fitted or written, or is another model's
     ├── CheckpointError          a Hugging Face checkpoint cannot be converted
     ├── PeerError                a program measured beside ours is missing, fails, or cannot be understood
@@ -228,6 +229,10 @@ class CaseError(ArchRouteError):
 
 class LabelError(ArchRouteError):
     """A file to label cannot be found or read, or the folder of labels is of another run."""
+
+
+class QualityError(ArchRouteError):
+    """Outcomes or a predictor of quality cannot be read, trained or written; the message has file and line."""
 
 
 class CalibrationError(ArchRouteError):

@@ -2,8 +2,8 @@
 
 :func:`open_decider` opens one by name.
 
-Used by: ``targets``, ``routing``, ``evaluation``, ``bench``, ``server`` and ``cli``. Other rooms import only the names below;
-modules with an underscore belong to this room.
+Used by: ``quality``, ``targets``, ``routing``, ``evaluation``, ``bench``, ``server`` and ``cli``. Other rooms import only the
+names below; modules with an underscore belong to this room.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         tempered,
     )
     from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
-    from archroute_edge.deciders._encoder import EncoderDecider
+    from archroute_edge.deciders._encoder import TRAINED_TOKENS, EncoderDecider
     from archroute_edge.deciders._encoder_model import (
         HUBNESS_NEIGHBOURS_KEY,
         HUBNESS_WEIGHT_KEY,
@@ -60,7 +60,7 @@ else:
         {
             "_calibration": "CalibratedAnswer Calibration LOW_CONFIDENCE SMALLEST_PROBABILITY TEMPERATURE_LIMITS tempered",
             "_decider": "Decider UnfinishedError Work",
-            "_encoder": "EncoderDecider",
+            "_encoder": "EncoderDecider TRAINED_TOKENS",
             "_encoder_model": (
                 "HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness OTHER_COSINE_KEY OTHER_KNOWN_KEY OTHER_NEARNESS_KEY "
                 "OTHER_ROUTES_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY TEXT_FORMAT TEXT_FORMAT_KEY TOPICS_KEY "

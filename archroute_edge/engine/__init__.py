@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         MetadataArray,
         TensorEntry,
         is_quantized_kv,
+        read_array,
         read_header,
         read_texts,
     )
@@ -55,8 +56,8 @@ else:
             "_cpu_build": ("compiler_of_build describe_features features_beyond_portable features_of_build required_features"),
             "_embedding": "EmbeddingEngine EncodedText N_TEXTS Vectors batches",
             "_gguf_header": (
-                "DEFAULT_KV_TYPE GGUFHeader KV_TYPES MetadataArray TENSOR_TYPES TensorEntry is_quantized_kv read_header "
-                "read_texts"
+                "DEFAULT_KV_TYPE GGUFHeader KV_TYPES MetadataArray TENSOR_TYPES TensorEntry is_quantized_kv read_array "
+                "read_header read_texts"
             ),
             "_gpus": "unused_gpus",
             "_interface": "BatchToken Engine Logits sequence_batch",

@@ -3,8 +3,8 @@
 It renders routes and a conversation as the prompt a model was trained on, and reads a prompt that a gateway rendered back
 into both.
 
-Used by: ``models``, ``decoding``, ``deciders``, ``routing``, ``server`` and ``cli``. Other rooms import only the names below;
-modules with an underscore belong to this room.
+Used by: ``models``, ``decoding``, ``deciders``, ``quality``, ``routing``, ``server`` and ``cli``. Other rooms import only the
+names below; modules with an underscore belong to this room.
 """
 
 from __future__ import annotations

@@ -1,0 +1,190 @@
+"""A head for one model more, from few graded prompts.
+
+Most of what makes a prompt hard is hard for every model. So the new head begins as the mean of those that are there, and moves
+from it as far as the grades say: its level, how steeply it falls with difficulty, which known models it is like, and last what
+is peculiar to it. Each of these has a normal prior, so that the logits of the graded prompts have one, too, with as many rows
+as there are prompts; their maximum is found by Newton's method (Rasmussen and Williams, "Gaussian Processes for Machine
+Learning", algorithm 3.1). How wide the priors are is chosen by cross-validation over the graded prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from archroute_edge.errors import QualityError
+from archroute_edge.quality._heads import Floats, Heads, chances
+from archroute_edge.quality._outcomes import Outcomes, Scores
+from archroute_edge.quality._predictor import PromptFeatures
+from archroute_edge.quality._text_features import read_text
+
+MOST_GRADED: Final = 1000
+"""With more, a model is better trained with the others."""
+
+_LEVEL: Final = 2.0
+_SLOPE: Final = 0.5
+# From the narrowest prior to the widest: of the likeness to each model, and of what is peculiar to the new one.
+_WIDTHS: Final = ((0.0, 0.0), (0.3, 0.0), (0.3, 0.3), (1.0, 0.3), (1.0, 1.0))
+_FOLDS: Final = 5
+_MOST_STEPS: Final = 50
+_ENOUGH: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is known of the graded prompts.
+
+    Attributes:
+        vector: (n, d) scaled.
+        text: (n, T) scaled.
+        words: (n, cells) scaled, for the cells that any of them has.
+        cells: which these are.
+        logits: (n, k) of the known heads, without intercepts.
+    """
+
+    vector: Floats
+    text: Floats
+    words: Floats
+    cells: npt.NDArray[np.intp]
+    logits: Scores
+
+    def covariance(self, likeness: float, peculiar: float) -> Scores:
+        """Of the logits of all prompts, under a prior."""
+        mean = self.logits.mean(axis=1, keepdims=True)
+        spread = self.logits - mean
+        n_models = self.logits.shape[1]
+        # float64 for what is inverted.
+        parts = [part.astype(np.float64) for part in (self.vector, self.text, self.words)]
+        own: Scores = sum((part @ part.T for part in parts), np.zeros((len(mean), len(mean))))
+        return np.asarray(
+            _LEVEL**2 + _SLOPE**2 * mean @ mean.T + likeness**2 / n_models * spread @ spread.T + peculiar**2 * own, np.float64
+        )
+
+
+def add_head(heads: Heads, model: str, graded: Outcomes, features: PromptFeatures) -> Heads:
+    """``heads`` with a row for ``model`` at the end; the other rows stay as they are.
+
+    Args:
+        heads: the predictor.
+        model: the new model's name, a column of ``graded``.
+        graded: scores of answers of the new model.
+        features: of the same prompts.
+
+    Raises:
+        QualityError: the model is there already, or no or too many of its answers are graded.
+    """
+    if model in heads.models:
+        raise QualityError(f"the predictor has the model {model!r} already; take another name, or train again")
+    if len(graded.prompts) != len(features):
+        raise QualityError(f"{len(graded.prompts)} prompts are graded, and {len(features)} have features")
+    scores = graded.columns((model,)).scores[:, 0]
+    known = np.flatnonzero(~np.isnan(scores))
+    if not len(known):
+        raise QualityError(f"no prompt is graded for {model!r}; grade some 30 to 100 of its answers")
+    if len(known) > MOST_GRADED:
+        raise QualityError(f"{len(known):,} prompts are graded; with more than {MOST_GRADED:,}, train on all outcomes instead")
+    targets, chosen = scores[known], features.rows(known)
+    rows = _rows(heads, chosen)
+    level = float(np.clip(heads.weights.intercept.mean(), -5.0, 5.0))
+    prior = level + rows.logits.mean(axis=1)
+    likeness, peculiar = _choose(rows, prior, targets)
+    pull, _ = _fit(rows.covariance(likeness, peculiar), prior, targets)
+    return _with_row(heads, model, rows, pull, level, likeness, peculiar)
+
+
+def _rows(heads: Heads, features: PromptFeatures) -> _Rows:
+    scaling = heads.scaling
+    read = [read_text(text, scaling.word_bits) for text in features.texts]
+    cells = np.unique(np.concatenate([each.words for each in read]))
+    words = np.zeros((len(read), len(cells)), np.float32)
+    for row, each in enumerate(read):
+        words[row, np.searchsorted(cells, each.words)] = each.weights * np.float32(scaling.words)
+    text = scaling.text_part(np.stack([each.numbers for each in read]))
+    vectors = features.vectors
+    # A predictor that reads vectors refuses prompts without.
+    logits = heads.logits(features) - heads.weights.intercept
+    has_vectors = len(scaling.vector_mean) > 0
+    vector = scaling.vector_part(vectors) if has_vectors and vectors is not None else np.zeros((len(read), 0), np.float32)
+    return _Rows(vector, text, words, cells, logits)
+
+
+def _choose(rows: _Rows, prior: Scores, targets: Scores) -> tuple[float, float]:
+    """The narrowest prior whose loss is within one standard error of the least."""
+    n_folds = min(_FOLDS, len(targets))
+    if n_folds < 2:
+        return _WIDTHS[0]
+    fold = np.arange(len(targets)) % n_folds
+    losses = []
+    for likeness, peculiar in _WIDTHS:
+        covariance = rows.covariance(likeness, peculiar)
+        logits = np.empty(len(targets))
+        for number in range(n_folds):
+            rest, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            pull, _ = _fit(covariance[np.ix_(rest, rest)], prior[rest], targets[rest])
+            logits[held] = prior[held] + covariance[np.ix_(held, rest)] @ pull
+        losses.append(np.logaddexp(0.0, logits) - targets * logits)
+    best = losses[int(np.argmin([loss.mean() for loss in losses]))]
+    for widths, loss in zip(_WIDTHS, losses, strict=True):
+        difference = loss - best
+        if difference.mean() <= difference.std(ddof=1) / np.sqrt(len(difference)):
+            return widths
+    raise AssertionError("the best is within one standard error of itself")
+
+
+def _fit(covariance: Scores, prior: Scores, targets: Scores) -> tuple[Scores, Scores]:
+    """How much each prompt pulls on the logits (n,), and the logits: the maximum of likelihood times prior."""
+    pull, logits = np.zeros(len(targets)), prior.copy()
+    identity = np.eye(len(targets))
+    reached = -np.inf
+    for _ in range(_MOST_STEPS):
+        chance = chances(logits)
+        curvature = chance * (1.0 - chance)
+        root = np.sqrt(curvature)
+        wanted = curvature * (logits - prior) + targets - chance
+        inner = identity + root[:, None] * covariance * root
+        full = wanted - root * np.linalg.solve(inner, root * (covariance @ wanted))
+        # Half a step, and half of that, where a whole one goes too far.
+        for halvings in range(20):
+            tried = pull + (full - pull) * 0.5**halvings
+            moved = prior + covariance @ tried
+            value = float((targets * moved - np.logaddexp(0.0, moved)).sum() - 0.5 * tried @ (moved - prior))
+            if value >= reached:
+                break
+        if value - reached < _ENOUGH:
+            break
+        pull, logits, reached = tried, moved, value
+    return pull, logits
+
+
+def _with_row(heads: Heads, model: str, rows: _Rows, pull: Scores, level: float, likeness: float, peculiar: float) -> Heads:
+    """The new row: what the prior's covariance makes of the pulls."""
+    weights = heads.weights
+    n_models = len(heads.models)
+    mean = rows.logits.mean(axis=1)
+    # Of each known head, its share in the new one.
+    towards = likeness**2 / n_models * (rows.logits - mean[:, None]).T @ pull
+    shares = (1.0 + _SLOPE**2 * float(mean @ pull)) / n_models + towards - towards.mean()
+
+    def own(part: Floats) -> Scores:
+        return np.asarray(peculiar**2 * (part.T.astype(np.float64) @ pull), np.float64)
+
+    words = shares @ weights.words.astype(np.float64)
+    words[rows.cells] += own(rows.words)
+    new = weights.with_row(
+        level + _LEVEL**2 * float(pull.sum()),
+        (shares @ weights.vector.astype(np.float64) + own(rows.vector)).astype(np.float32),
+        (shares @ weights.text.astype(np.float64) + own(rows.text)).astype(np.float32),
+        words.astype(np.float32),
+    )
+    sample = _new_sample(heads, float(new.intercept[-1]), shares)
+    return Heads((*heads.models, model), heads.encoder, sample, heads.scaling, new)
+
+
+def _new_sample(heads: Heads, intercept: float, shares: Scores) -> Scores:
+    """The sample with a column for the new model, by its shares in the others' logits: the prompts are not kept."""
+    sample = np.clip(heads.sample, 1e-9, 1.0 - 1e-9)
+    logits = np.log(sample / (1.0 - sample)) - heads.weights.intercept
+    return np.column_stack([heads.sample, chances(intercept + logits @ shares)])

@@ -1,0 +1,185 @@
+"""Training of any policy that learns here, and judging a policy by whole categories that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from archroute_edge.errors import QualityError
+from archroute_edge.quality._heads_fit import Ridges
+from archroute_edge.quality._novelty import Novelty
+from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
+from archroute_edge.quality._predictor import Policy, Predictor, PromptFeatures
+from archroute_edge.quality._splits import Split, battles_of, category_of, folds
+from archroute_edge.quality._training import N_PARTS, Progress, held_out_parts, held_out_scores
+
+_SCORED_OF_A_PART: Final = 400
+
+
+@dataclass(frozen=True)
+class PolicyTraining:
+    """How a predictor is trained.
+
+    Args:
+        policy: which one.
+        encoder: identity of the model that is read beside the texts; None if none is.
+        seed: of what is left to chance.
+    """
+
+    policy: Policy
+    encoder: str | None = None
+    seed: int = 0
+
+    def train(
+        self, outcomes: Outcomes | None, battles: Battles | None, features: PromptFeatures, on_progress: Progress
+    ) -> TrainedPolicy:
+        """A predictor, and what it expects of prompts that were held out, if there are enough and it learns from scores.
+
+        Args:
+            outcomes: scores; None to learn from battles alone.
+            battles: to learn from instead of those that are drawn from the outcomes.
+            features: of the battles' prompts, or without battles of the outcomes'.
+            on_progress: called with a step, and how much of it is done and is in all.
+
+        Raises:
+            QualityError: nothing can be learned from these.
+            SettingsError: SciPy is missing.
+        """
+        parts = held_out_parts(outcomes, self.seed) if outcomes is not None and battles is None else ()
+        ridges: Ridges | None = None
+        expected: Scores | None = None
+        if self.policy == "heads":
+            from archroute_edge.quality._train import train_heads
+
+            assert outcomes is not None
+            trained = train_heads(
+                outcomes, features, encoder=self.encoder, seed=self.seed, parts=parts, on_progress=on_progress
+            )
+            predictor: Predictor = trained.predictor
+            ridges, expected = trained.ridges, trained.held_out
+        else:
+            predictor = self._without_parts(outcomes, battles, features, on_progress)
+            if outcomes is not None and parts:
+                expected = held_out_scores(
+                    lambda some, of_these: self._without_parts(some, None, of_these, on_progress),
+                    outcomes,
+                    features,
+                    parts,
+                    _SCORED_OF_A_PART,
+                    on_progress,
+                )
+        predictor.novelty = Novelty.of(features, self.seed)
+        return TrainedPolicy(predictor, parts, expected, ridges)
+
+    def expected_of_new_categories(
+        self, outcomes: Outcomes, features: PromptFeatures, parts: Sequence[Split], on_progress: Progress
+    ) -> Scores:
+        """(n, k) what is expected of prompts by predictors that were trained without the categories of their part.
+
+        NaN where a model has no outcomes elsewhere. What heads are held back by is chosen on the same parts.
+
+        Args:
+            outcomes: n prompts.
+            features: of the same.
+            parts: of :func:`new_category_parts`.
+            on_progress: called with a step, and how much of it is done and is in all.
+
+        Raises:
+            QualityError: nothing can be learned from the rest of some part.
+            SettingsError: SciPy is missing.
+        """
+        if self.policy == "heads":
+            from archroute_edge.quality._train import train_heads
+
+            found = train_heads(
+                outcomes, features, encoder=self.encoder, seed=self.seed, parts=parts, on_progress=on_progress
+            ).held_out
+            assert found is not None
+        else:
+            found = held_out_scores(
+                lambda some, of_these: self._without_parts(some, None, of_these, on_progress),
+                outcomes,
+                features,
+                parts,
+                len(outcomes.prompts),
+                on_progress,
+            )
+        # Heads say something of what they were trained on, too.
+        return np.where(_held_out(outcomes, parts), found, np.nan)
+
+    def _without_parts(
+        self, outcomes: Outcomes | None, battles: Battles | None, features: PromptFeatures, on_progress: Progress
+    ) -> Predictor:
+        if self.policy == "causal":
+            from archroute_edge.quality._causal import train_causal
+
+            assert outcomes is not None
+            return train_causal(outcomes, features, model=self.encoder, seed=self.seed)
+        if battles is None:
+            assert outcomes is not None
+            battles = battles_of(outcomes, self.seed)
+        return self._from_battles()(
+            battles,
+            features,
+            outcomes,
+            encoder=self.encoder,
+            seed=self.seed,
+            on_progress=lambda done, total: on_progress("training", done, total),
+        )
+
+    def _from_battles(self) -> Callable[..., Predictor]:
+        if self.policy == "similarity":
+            from archroute_edge.quality._similarity import train_similarity
+
+            return train_similarity
+        if self.policy == "factorization":
+            from archroute_edge.quality._factorization import train_factorization
+
+            return train_factorization
+        from archroute_edge.quality._classifier import train_classifier
+
+        return train_classifier
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A predictor, and how it was trained.
+
+    Attributes:
+        predictor: trained on everything.
+        parts: what was held out in turn.
+        held_out: (n, k) what is expected of these; None if none was held out.
+        ridges: of heads, those that were chosen.
+    """
+
+    predictor: Predictor
+    parts: tuple[Split, ...]
+    held_out: Scores | None
+    ridges: Ridges | None
+
+
+def new_category_parts(outcomes: Outcomes, seed: int = 0) -> tuple[Split, ...]:
+    """Whole categories to leave out in turn: five parts, or as many as there are categories.
+
+    Raises:
+        QualityError: there is one category alone, or a part has nothing that the others have not.
+    """
+    n_categories = len({category_of(prompt) for prompt in outcomes.prompts})
+    if n_categories < 2:
+        raise QualityError("all prompts have one category, so none can be left out; give the prompts a 'category'")
+    parts = folds(outcomes, min(N_PARTS, n_categories), "category", seed)
+    if not all(len(part.train) and len(part.test) for part in parts):
+        raise QualityError("the prompts of some categories are all among the others, too; nothing is new about them")
+    return parts
+
+
+def _held_out(outcomes: Outcomes, parts: Sequence[Split]) -> npt.NDArray[np.bool_]:
+    """(n, k) whether the rest of a prompt's part has outcomes of a model."""
+    found = np.zeros(outcomes.scores.shape, np.bool_)
+    for rest, part in parts:
+        found[part] = ~np.isnan(outcomes.scores[rest]).all(axis=0)
+    return found

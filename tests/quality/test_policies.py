@@ -1,0 +1,66 @@
+"""Policies judged by categories that they were not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from archroute_edge.errors import QualityError
+from archroute_edge.quality import Outcomes, PolicyTraining, PromptFeatures, Scores, new_category_parts
+from tests.quality.made_up import SUBJECTS, features_of, made_up_outcomes
+
+N = 60
+
+
+def of_new_categories(outcomes: Outcomes, features: PromptFeatures, training: PolicyTraining) -> Scores:
+    parts = new_category_parts(outcomes)
+    assert len(parts) == len(SUBJECTS)
+    return training.expected_of_new_categories(outcomes, features, parts, lambda step, done, total: None)
+
+
+def levels(outcomes: Outcomes) -> PromptFeatures:
+    """Marks that know which prompts are hard."""
+    texts = features_of(outcomes).texts
+    return PromptFeatures(texts, None, np.array([np.eye(5)[0 if "prove" in text else 4] for text in texts]))
+
+
+def test_a_prompt_is_scored_without_its_category() -> None:
+    """Turning all outcomes of a category round changes what is expected elsewhere, and nothing there."""
+    outcomes, _ = made_up_outcomes(N)
+    features, training = levels(outcomes), PolicyTraining("causal", "ab" * 32)
+    ours = np.array([prompt.category == SUBJECTS[0] for prompt in outcomes.prompts])
+    turned = replace(outcomes, scores=np.where(ours[:, None], 1 - outcomes.scores, outcomes.scores))
+    one, other = (of_new_categories(each, features, training) for each in (outcomes, turned))
+    np.testing.assert_array_equal(one[ours], other[ours])
+    assert np.abs(one[~ours] - other[~ours]).max() > 0.01
+    hard = np.array(["prove" in text for text in features.texts])
+    assert one[~hard, 0].mean() > one[hard, 0].mean()
+
+
+def test_nothing_is_expected_of_a_model_without_outcomes_elsewhere() -> None:
+    outcomes, _ = made_up_outcomes(N)
+    ours = np.array([prompt.category == SUBJECTS[0] for prompt in outcomes.prompts])
+    outcomes.scores[~ours, 1] = np.nan
+    found = of_new_categories(outcomes, features_of(outcomes), PolicyTraining("heads"))
+    assert np.isnan(found[ours, 1]).all() and not np.isnan(found[:, [0, 2]]).any()
+
+
+def test_one_category_cannot_be_left_out() -> None:
+    outcomes, _ = made_up_outcomes(N, subjects=("law",))
+    with pytest.raises(QualityError, match="all prompts have one category"):
+        new_category_parts(outcomes)
+
+
+def test_every_policy_holds_prompts_out() -> None:
+    outcomes, _ = made_up_outcomes(N)
+    vectors = np.random.default_rng(0).standard_normal((N, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    features = PromptFeatures(features_of(outcomes).texts, vectors, levels(outcomes).levels)
+    for policy in ("similarity", "classifier", "causal"):
+        training = PolicyTraining(policy, "ab" * 32)
+        found = training.train(outcomes, None, features, lambda step, done, total: None)
+        assert found.predictor.policy == policy and found.predictor.encoder == "ab" * 32
+        assert found.held_out is not None and not np.isnan(found.held_out).all()
+        assert found.ridges is None and found.predictor.novelty is not None
