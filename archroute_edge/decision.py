@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Reason = Literal["low_confidence", "deadline", "no_user_text", "unreachable"]
@@ -20,10 +20,12 @@ ModelReason = Literal[
     "no_latencies",
     "no_prices",
     "no_pricing",
+    "no_scores",
     "none_fits",
     "only_one_fits",
     "only_target",
     "over_cap",
+    "quality",
     "ramp",
     "resting",
     "same_anchor",
@@ -33,6 +35,11 @@ ModelReason = Literal[
     "withdrawn",
 ]
 """Why the first model stands first; docs/gateway.md, "Traffic", says what each means."""
+
+TargetReason = Literal[
+    "best_value", "equal_value", "lower_value", "only_one_fits", "none_fits", "context_window", "images", "tools"
+]
+"""Why a model that was ranked by its expected score stands where it does."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,27 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class RankedTarget:
+    """A model that was ranked by its expected score and its price.
+
+    Args:
+        model: as the configuration names it.
+        expected_score: how well it is expected to answer, 0 to 1.
+        price: US dollars of this request there, its answer estimated; None if the configuration knows no price.
+        value: the expected score less the price times the rate of the route's policy.
+        why: ``best_value`` of the first; ``lower_value``, or ``equal_value`` and further down in the file; ``only_one_fits``;
+            or why it cannot take the request (``context_window``, ``images``, ``tools``), in which case it is not among the
+            decision's models. If no model can, all are, and the first has ``none_fits``.
+    """
+
+    model: str
+    expected_score: float
+    price: float | None
+    value: float
+    why: TargetReason
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A decider's result for one conversation."""
 
@@ -97,6 +125,8 @@ class Verdict:
     reason: Reason | None = None
     """Why the route is not the model's own answer: time ran out, the server of a cascade's second model gave none, or the
     calibration of its encoder changed it."""
+    vector: Any = field(default=None, repr=False, compare=False)
+    """The encoder's vector of the conversation, (width,); None if no encoder read it."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +154,7 @@ class Decision:
             answer, else None.
         model_reason: why ``model`` stands first among ``models``: ``listed`` for the order of the configuration, ``weights``,
             ``cheapest`` and so on (docs/gateway.md, "Traffic", has all); None if the configuration names no model.
+        targets: what is expected of each model of the route and what it costs, if the route prefers ``quality``; else None.
     """
 
     route: str
@@ -141,13 +172,23 @@ class Decision:
     prompt_format: str | None
     reason: Reason | None = None
     model_reason: ModelReason | None = None
+    targets: tuple[RankedTarget, ...] | None = None
+
+    @property
+    def expected_scores(self) -> Mapping[str, float] | None:
+        """Model to the score that is expected of it, if the route prefers ``quality``."""
+        return None if self.targets is None else {target.model: target.expected_score for target in self.targets}
 
     def to_dict(self) -> dict[str, Any]:
-        """The decision as plain values for ``json.dumps``; ``scores`` only if asked for."""
+        """The decision as plain values for ``json.dumps``; ``scores`` only if asked for, ``targets`` only if ranked."""
         values = asdict(self)
         values["models"] = list(self.models)
         if self.scores is None:
             del values["scores"]
+        if self.targets is None:
+            del values["targets"]
+        else:
+            values["targets"] = list(values["targets"])
         values["timings"] = {name: round(value, 3) for name, value in values["timings"].items()}
         return values
 

@@ -66,8 +66,8 @@ COMMANDS = {
     "archroute quantize": "LEVEL SOURCE --dry-run --imatrix --json --output --threads -o",
     "archroute report": "--client --html --json --record-file --route --since --until",
     "archroute route": f"""
-        TEXT --batch --calibration --config --deadline --json --messages --model --prompt-format --scores --switch-over
-        {_ENGINE}
+        TEXT --batch --calibration --config --deadline --explain --json --messages --model --prompt-format --scores
+        --switch-over {_ENGINE}
     """,
     "archroute serve": f"""
         --affinity-ttl --allowed-host --api-key --api-key-file --calibration --config --deadline --forward --host

@@ -52,6 +52,8 @@ _MODEL_REASONS: dict[ModelReason | None, str] = {
     "cheapest": "the cheapest one",
     "no_prices": "the first one, since no prices are known",
     "no_latencies": "the first one, since no latencies are known",
+    "no_scores": "the first one, since no expected scores could be had",
+    "quality": "the one with the best expected score for its price",
     "only_one_fits": "the only one that takes such a request",
     "none_fits": "the first one, though none takes such a request",
 }
@@ -80,6 +82,7 @@ _NO_DECISION = {
 @calibration_option
 @deadline_option
 @option("--scores", is_flag=True, help="Also print the probability of every route.")
+@option("--explain", is_flag=True, help="Also print why the models stand in this order.")
 @json_option
 @click.pass_context
 def route(
@@ -89,6 +92,7 @@ def route(
     messages: str | None,
     batch: str | None,
     scores: bool,
+    explain: bool,
     deadline: float | None,
     as_json: bool,
     **options: Any,
@@ -101,6 +105,8 @@ def route(
     if batch is not None:
         if text is not None or messages is not None:
             raise SettingsError("--batch stands alone: give no message and no --messages with it")
+        if explain:
+            raise SettingsError("--explain is about one message; --batch prints all that is known of each line")
         with _open_batch(batch) as lines, open_router(options) as router:
             _get_ready(router, deadline)
             ctx.exit(_route_lines(router, lines, scores, deadline))
@@ -112,7 +118,21 @@ def route(
     click.echo(f"{decision.route} -> {decision.model or 'no model'}")
     for name, score in sorted((decision.scores or {}).items(), key=lambda item: -item[1]):
         click.echo(f"  {score:7.2%}  {name}")
+    if explain:
+        for line in explanation(decision):
+            click.echo(line)
     click.echo(summarise(decision), err=True)
+
+
+def explanation(decision: Decision) -> Iterator[str]:
+    """Why the models stand in their order, a line each: by expected score and price if the route prefers quality."""
+    if decision.targets is None:
+        for number, model in enumerate(decision.models):
+            yield f"  {model}" + (f"  {decision.model_reason}" if number == 0 else "")
+        return
+    for target in decision.targets:
+        price = "no price" if target.price is None else f"${target.price:.6f}"
+        yield f"  {target.value:7.4f}  {target.model}: expected score {target.expected_score:.4f}, {price}; {target.why}"
 
 
 def _decide(conversation: Messages, scores: bool, deadline: float | None, options: dict[str, Any]) -> Decision:

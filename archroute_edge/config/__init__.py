@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ConfigFormat,
         IgnoredKey,
         ModelDefinition,
+        QualityPolicy,
         RoutingConfig,
         SelectionPolicy,
         WeightedModel,
@@ -46,7 +47,9 @@ else:
             "_models": "is_router_name",
             "_node": "Keys Node Place Source shorten",
             "_reader": "load_config parse_config parse_json read_routes",
-            "_schema": "Advice ConfigFormat IgnoredKey ModelDefinition RoutingConfig SelectionPolicy WeightedModel",
+            "_schema": (
+                "Advice ConfigFormat IgnoredKey ModelDefinition QualityPolicy RoutingConfig SelectionPolicy WeightedModel"
+            ),
             "_tree": "MAX_BYTES parse_tree read_text",
         },
     )

@@ -60,7 +60,7 @@ def read_forward(section: Node, models: ModelSection, routes: Mapping[str, Seque
     standard = ForwardSettings()
     return ForwardSettings(
         models=_facts(fields["models"], models) if "models" in fields else {},
-        prices=_file(fields["prices"]) if "prices" in fields else None,
+        prices=file_beside(fields["prices"]) if "prices" in fields else None,
         routes=_rules(fields["routes"], models, routes, "route") if "routes" in fields else {},
         aliases=_rules(fields["aliases"], models, _targets_of(models), "alias") if "aliases" in fields else {},
         keys=_client_keys(fields["keys"]) if "keys" in fields else (),
@@ -101,7 +101,7 @@ def margin(node: Node) -> float:
     found = _PERCENT.fullmatch(node.content.strip()) if node.kind == "text" else None
     if found is None and node.kind != "a number":
         raise _unreadable(node, "a margin: 50%, or a number of at least 0")
-    return float(found[1]) / 100 if found else _at_least_0(node)
+    return float(found[1]) / 100 if found else at_least_0(node)
 
 
 def moment(node: Node) -> datetime:
@@ -141,7 +141,8 @@ def _read(fields: dict[str, Node], name: str, read: Callable[[Node], Value], def
     return read(fields[name]) if name in fields else default
 
 
-def _at_least_0(node: Node) -> float:
+def at_least_0(node: Node) -> float:
+    """A number that is not negative."""
     number = node.number()
     if number < 0:
         raise node.error_inside(f"{node.what} is below 0")
@@ -155,7 +156,8 @@ def _percentage(node: Node) -> float:
     return number
 
 
-def _file(node: Node) -> Path:
+def file_beside(node: Node) -> Path:
+    """A file; relative to the one that names it."""
     path = Path(node.name()).expanduser()
     # Relative to the file that names it, wherever the program was started.
     return path if node.source.path is None else node.source.path.parent / path
@@ -165,7 +167,7 @@ def _facts(section: Node, models: ModelSection) -> dict[str, ModelFacts]:
     found: dict[str, ModelFacts] = {}
     for key, value in section.entries():
         what = f"the model {shorten(key.content)}"
-        model = _model(key.called("archroute: models"), models)
+        model = model_of(key.called("archroute: models"), models)
         if model in found:
             raise key.error(f"the model {shorten(model)} stands here twice")
         fields = value.fields(MODEL_FACTS, what)
@@ -181,10 +183,10 @@ def _facts(section: Node, models: ModelSection) -> dict[str, ModelFacts]:
 
 
 def _price(fields: dict[str, Node]) -> Price:
-    return Price(_at_least_0(fields["input"]), _at_least_0(fields["output"]), _read(fields, "cached", _at_least_0, None))
+    return Price(at_least_0(fields["input"]), at_least_0(fields["output"]), _read(fields, "cached", at_least_0, None))
 
 
-def _model(node: Node, models: ModelSection) -> str:
+def model_of(node: Node, models: ModelSection) -> str:
     """A model of the file; no alias."""
     name = models.names.resolve(node)
     if name in models.aliases:
@@ -232,7 +234,7 @@ class _Targets:
             model = self._target(key.called(f"{self._what}: weights"))
             if model in found:
                 raise key.error(f"{self._what} has two weights for {shorten(model)}")
-            found[model] = _at_least_0(value.called(f"{self._what}: the weight of {shorten(model)}"))
+            found[model] = at_least_0(value.called(f"{self._what}: the weight of {shorten(model)}"))
         if not any(found.values()):
             raise section.error(f"{self._what} has no weight above 0")
         return found
@@ -258,7 +260,7 @@ class _Targets:
 
     def shadow(self, section: Node) -> Shadow:
         fields = section.fields(SHADOW, f"the shadow of {self._what}")
-        return Shadow(_model(fields["model"], self._models), share(fields["share"]))
+        return Shadow(model_of(fields["model"], self._models), share(fields["share"]))
 
     def _target(self, node: Node) -> str:
         name = self._models.names.resolve(node)

@@ -67,7 +67,15 @@ INLINE_ROUTE = Keys(
     },
 )
 
-SELECTION_POLICY = Keys("a selection policy", read=_keys("prefer"))
+SELECTION_POLICY = Keys(
+    "a selection policy",
+    read=_keys("prefer predictor share cost_per_1k rate scored_as"),
+    hints={
+        "budget": "did you mean 'cost_per_1k'?",
+        "threshold": "did you mean 'share'?",
+        **dict.fromkeys(("price", "prices"), "prices stand in the section 'archroute'"),
+    },
+)
 
 ALIAS = Keys("a model alias", read=_keys("target targets"))
 

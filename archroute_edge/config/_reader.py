@@ -14,20 +14,20 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 from archroute_edge.config._forward_reader import read_forward
 from archroute_edge.config._forward_schema import ForwardSettings
-from archroute_edge.config._keys import CHAT_UI_ROUTE, INLINE_ROUTE, OF_GATEWAYS, ROUTE, SELECTION_POLICY, TOP
+from archroute_edge.config._keys import CHAT_UI_ROUTE, INLINE_ROUTE, OF_GATEWAYS, ROUTE, TOP
 from archroute_edge.config._models import ModelNames, ModelSection, Provider, named_routers, read_models
 from archroute_edge.config._node import Node, Place, Source, shorten
+from archroute_edge.config._policy_reader import read_policy, with_file_times
 from archroute_edge.config._price_file import with_price_file
-from archroute_edge.config._schema import Advice, ConfigFormat, RoutingConfig, SelectionPolicy
+from archroute_edge.config._schema import Advice, ConfigFormat, QualityPolicy, RoutingConfig, SelectionPolicy
 from archroute_edge.config._tree import parse_tree, read_text
 from archroute_edge.errors import ConversationError, RouteTableError
 from archroute_edge.routes import MAX_ROUTES, OTHER, Route, RouteTable
 
-POLICIES: tuple[str, ...] = get_args(SelectionPolicy)
 _DEFAULT_ROUTE = "default"
 """The route whose models chat-ui asks when its router names none of the routes."""
 
@@ -43,7 +43,7 @@ def load_config(path: str | os.PathLike[str]) -> RoutingConfig:
             line. Or its price file cannot be read.
     """
     path = Path(path)
-    return with_price_file(parse_config(read_text(path), path=path))
+    return with_file_times(with_price_file(parse_config(read_text(path), path=path)))
 
 
 def parse_config(text: str, *, path: str | os.PathLike[str] | None = None) -> RoutingConfig:
@@ -77,6 +77,7 @@ class RouteDraft:
     description: str = ""
     models: list[str] = field(default_factory=list)
     policy: SelectionPolicy | None = None
+    quality: QualityPolicy | None = None
     lifted: bool = False
 
     @classmethod
@@ -154,6 +155,7 @@ class _Drafts:
             models=models.names.definitions,
             aliases=models.aliases,
             selection={draft.name: draft.policy for draft in self if draft.policy is not None},
+            quality={draft.name: draft.quality for draft in self if draft.quality is not None},
             source=root.source.path,
             route_lines={draft.name: draft.node.line or 0 for draft in self},
             reading_notes=tuple(root.source.notes),
@@ -189,27 +191,12 @@ def _read_mapping(root: Node) -> RoutingConfig:
             named = fields["models"].items(f"route {shorten(draft.name)}: a model")
             draft.models = list(dict.fromkeys(models.names.resolve(each) for each in named))
         if "selection_policy" in fields:
-            draft.policy = _policy(fields["selection_policy"])
+            draft.policy, draft.quality = read_policy(fields["selection_policy"], models, draft.models)
     for provider in models.providers:
         _lift(provider, drafts)
     if root.source.foreign:
         _warn_of_routers(root, drafts, models)
     return drafts.config(root, section, models, "gateway" if root.source.foreign else "own", top.get("archroute"))
-
-
-def _policy(section: Node) -> SelectionPolicy | None:
-    fields = section.fields(SELECTION_POLICY)
-    expected = f"{section.what} needs prefer: {', '.join(POLICIES[:-1])} or {POLICIES[-1]}"
-    if "prefer" not in fields:
-        raise section.error(expected)
-    policy = fields["prefer"].text()
-    if policy in POLICIES:
-        return cast(SelectionPolicy, policy)
-    if not section.source.foreign:
-        raise fields["prefer"].error(f"{expected}, not {shorten(policy)}")
-    message = f"{section.what} prefers {shorten(policy)}, which is not known here; models are tried in the order of the file"
-    section.source.notes.append(Advice(message, line=fields["prefer"].line))
-    return None
 
 
 def _lift(provider: Provider, drafts: _Drafts) -> None:

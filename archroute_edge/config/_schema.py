@@ -13,8 +13,31 @@ from archroute_edge.routes import RouteTable
 ConfigFormat = Literal["own", "gateway", "chat-ui"]
 """Whose file it is: ours, archgw's or Plano's, or the list of routes of huggingface/chat-ui."""
 
-SelectionPolicy = Literal["none", "cheapest", "fastest", "long_context_quality"]
-"""How a route's models are ranked, as Plano v0.4 names it; all but ``none`` need figures from a network."""
+SelectionPolicy = Literal["none", "cheapest", "fastest", "long_context_quality", "quality"]
+"""How a route's models are ranked, as Plano v0.4 names it; ``quality`` is ours."""
+
+
+@dataclass(frozen=True)
+class QualityPolicy:
+    """How ``prefer: quality`` weighs expected scores against prices. At most one of share, cost and rate is stated.
+
+    Args:
+        predictor: file of the predictor; None for the bundled one.
+        share: share of requests that may go to the dearest model, 0 to 1.
+        cost_per_1k: US dollars that 1,000 requests may cost.
+        rate: what a US dollar is worth in expected scores.
+        scored_as: model to the predictor's name for it.
+        line: where the policy stands, counted from 1, for messages.
+        modified: when the predictor was last written, so that another file is another configuration.
+    """
+
+    predictor: Path | None = None
+    share: float | None = None
+    cost_per_1k: float | None = None
+    rate: float | None = None
+    scored_as: Mapping[str, str] = field(default_factory=dict, hash=False)
+    line: int | None = field(default=None, compare=False)
+    modified: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +112,7 @@ class RoutingConfig:
         models: the models that the file defines; empty where it defines none.
         aliases: alias name to its targets, at least one, in the order of the file.
         selection: route name to its policy, for routes that state one.
+        quality: route name to what it says of its policy, for routes that prefer ``quality``.
         source: the file that it was read from.
         route_lines: route name to the line of its first definition, counted from 1.
         reading_notes: what reading the file had to decide, such as which of two descriptions to keep.
@@ -102,6 +126,7 @@ class RoutingConfig:
     models: tuple[ModelDefinition, ...] = ()
     aliases: Mapping[str, tuple[WeightedModel, ...]] = field(default_factory=dict, hash=False)
     selection: Mapping[str, SelectionPolicy] = field(default_factory=dict, hash=False)
+    quality: Mapping[str, QualityPolicy] = field(default_factory=dict, hash=False)
     source: Path | None = None
     route_lines: Mapping[str, int] = field(default_factory=dict, hash=False, repr=False)
     reading_notes: tuple[Advice, ...] = ()

@@ -228,7 +228,8 @@ def both(first: Verdict, second: Verdict, seconds: float) -> Verdict:
     """The verdict of the second model, which came ``seconds`` after the encoder's, with what both took."""
     total_ms = first.timings.total_ms + 1000 * seconds
     timings = replace(Timings(**_sums(first.timings, second.timings)), total_ms=total_ms)
-    return replace(second, tokens=TokenCounts(**_sums(first.tokens, second.tokens)), timings=timings)
+    tokens = TokenCounts(**_sums(first.tokens, second.tokens))
+    return replace(second, tokens=tokens, timings=timings, vector=first.vector)
 
 
 def alone(first: Verdict, reason: Reason, seconds: float) -> Verdict:

@@ -125,7 +125,8 @@ class EncoderDecider(Decider):
             # A batch's evaluations are counted where they begin.
             n_own = (n_evaluations if number == 0 else 0) + (n_route_evaluations if computed_routes else 0)
             tokens = TokenCounts(n_prompt, n_reused, n_prompt - n_reused, 0, n_own)
-            verdicts.append(self._verdict(table, probabilities[number], scores, tokens, timings, text, window))
+            vector = vectors[number]
+            verdicts.append(self._verdict(table, probabilities[number], scores, tokens, timings, text, window, vector))
         return verdicts
 
     def decide_by_tables(
@@ -162,7 +163,7 @@ class EncoderDecider(Decider):
             n_new = (n_text if number == 0 else 0) + (routes.n_tokens if n_evaluations else 0)
             n_prompt = n_text + routes.n_tokens
             tokens = TokenCounts(n_prompt, n_prompt - n_new, n_new, 0, n_evaluations + (number == 0))
-            verdicts.append(self._verdict(table, row, scores, tokens, timings, text, window))
+            verdicts.append(self._verdict(table, row, scores, tokens, timings, text, window, vectors[0]))
         return verdicts
 
     def _check_known(self, table: RouteTable, keep: bool, cancellation: Cancellation) -> None:
@@ -179,6 +180,7 @@ class EncoderDecider(Decider):
         timings: Timings,
         text: EncodedText,
         window: TrimmedConversation,
+        vector: Vectors,
     ) -> Verdict:
         """What the probabilities of a table's routes and of ``other`` come to."""
         names, best = (*table.names, OTHER), int(row.argmax())
@@ -193,6 +195,7 @@ class EncoderDecider(Decider):
             cut_turns=max(window.cut, int(text.cut)),
             decided_by=self.name,
             prompt_format=None,
+            vector=vector,
         )
 
     def _probabilities(self, vectors: Vectors, routes: TableVectors) -> npt.NDArray[np.float64]:

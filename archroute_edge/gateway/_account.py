@@ -108,6 +108,7 @@ class Account:
             decided_by=decision.decided_by if decision is not None else None,
             reason=self.reason,
             model_reason=self.order.reason if self.order is not None else None,
+            expected_scores=decision.expected_scores if decision is not None else None,
             model=model if self.is_answered else None,
             response_model=response_model(self.ends) if self.is_answered else None,
             tries=tuple(self.tries),

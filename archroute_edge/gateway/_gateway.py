@@ -177,6 +177,7 @@ class Gateway:
         if not direct and name is not None and name != OTHER and name not in now.config.table:
             # The configuration was replaced meanwhile.
             name = None
+        ranked = None if decision is None else decision.targets
         anchor = None
         if request.session is not None:
             anchor = self._conversations.find(_conversation(request), request.model)
@@ -190,6 +191,7 @@ class Gateway:
             now=time.time(),
             knowledge=self.health,
             anchor=anchor,
+            values=None if ranked is None else {each.model: each.value for each in ranked},
         )
 
     def _refused(self, account: Account, status: int, message: str, code: str) -> Forwarded:

@@ -82,6 +82,9 @@ _STEPS: Final = (
         "archroute.answer_body" TEXT
     );
     """,
+    """
+    ALTER TABLE requests ADD COLUMN "archroute.expected_scores" TEXT
+    """,
 )
 """What takes a file from each version to the next, an empty one being version 0.
 

@@ -70,6 +70,7 @@ class Entry:
         decided_by: the router's model that decided.
         reason: why the route is not the model's own answer.
         model_reason: why the first target stood first.
+        expected_scores: target to the score that was expected of it, if the route prefers ``quality``.
         model: the target that answered, as the configuration names it; for a decision alone the first one.
         response_model: the model that the upstream says answered.
         tries: in their order.
@@ -98,6 +99,7 @@ class Entry:
     decided_by: str | None = None
     reason: str | None = None
     model_reason: str | None = None
+    expected_scores: Mapping[str, float] | None = None
     model: str | None = None
     response_model: str | None = None
     tries: tuple[Try, ...] = ()

@@ -36,7 +36,7 @@ _PROVIDERS: Final = {
     "xai": "x_ai",
 }
 _MODULES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-_ONCE: Final = (rows.TIME, rows.SCORES, rows.DURATION)
+_ONCE: Final = (rows.TIME, rows.SCORES, rows.EXPECTED_SCORES, rows.DURATION)
 """Attributes that a span has otherwise, or in another form."""
 
 
@@ -145,6 +145,8 @@ def _of_entry(entry: Entry) -> Mapping[str, Any]:
     found = _known((each.name, each.get(entry)) for each in rows.REQUEST if each.name not in _ONCE)
     for route, score in (entry.scores or {}).items():
         found[f"{rows.SCORES}.{route}"] = score
+    for model, score in (entry.expected_scores or {}).items():
+        found[f"{rows.EXPECTED_SCORES}.{model}"] = score
     if entry.outcome == "failed":
         found[rows.ERROR] = _last_error(entry) or str(entry.status)
     if entry.content is not None:

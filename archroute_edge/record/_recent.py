@@ -204,6 +204,7 @@ def _without_texts(entry: Entry) -> Entry:
     return replace(
         entry,
         scores=None,
+        expected_scores=None,
         content=None,
         asked_model=_cut(entry.asked_model),
         route=_cut(entry.route),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -31,6 +31,7 @@ SCORES: Final = "archroute.scores"
 DECIDED_BY: Final = "archroute.decided_by"
 REASON: Final = "archroute.reason"
 MODEL_REASON: Final = "archroute.model_reason"
+EXPECTED_SCORES: Final = "archroute.expected_scores"
 MODEL: Final = "archroute.model"
 DECISION: Final = "archroute.decision.duration"
 DURATION: Final = "archroute.duration"
@@ -62,10 +63,11 @@ REQUEST: Final = (
     Attribute(ASKED_MODEL, lambda entry: entry.asked_model),
     Attribute(ROUTE, lambda entry: entry.route),
     Attribute(CONFIDENCE, lambda entry: entry.confidence),
-    Attribute(SCORES, lambda entry: None if entry.scores is None else json.dumps(dict(entry.scores))),
+    Attribute(SCORES, lambda entry: _dumped(entry.scores)),
     Attribute(DECIDED_BY, lambda entry: entry.decided_by),
     Attribute(REASON, lambda entry: entry.reason),
     Attribute(MODEL_REASON, lambda entry: entry.model_reason),
+    Attribute(EXPECTED_SCORES, lambda entry: _dumped(entry.expected_scores)),
     Attribute(MODEL, lambda entry: entry.model),
     Attribute(RESPONSE_MODEL, lambda entry: entry.response_model),
     Attribute(STREAMED, lambda entry: bool(entry.streamed)),
@@ -140,7 +142,6 @@ def insert(connection: sqlite3.Connection, rows: EntryRows) -> None:
 def entry_of(row: Sequence[Any], tries: Sequence[Try], content: Content | None) -> Entry:
     """The entry of a row with the columns of :data:`REQUEST`."""
     found = dict(zip((each.name for each in REQUEST), row, strict=True))
-    scores = found[SCORES]
     return Entry(
         id=found[ID],
         time=found[TIME],
@@ -150,10 +151,11 @@ def entry_of(row: Sequence[Any], tries: Sequence[Try], content: Content | None) 
         asked_model=found[ASKED_MODEL],
         route=found[ROUTE],
         confidence=found[CONFIDENCE],
-        scores=None if scores is None else json.loads(scores),
+        scores=_loaded(found[SCORES]),
         decided_by=found[DECIDED_BY],
         reason=found[REASON],
         model_reason=found[MODEL_REASON],
+        expected_scores=_loaded(found[EXPECTED_SCORES]),
         model=found[MODEL],
         response_model=found[RESPONSE_MODEL],
         tries=tuple(tries),
@@ -175,6 +177,14 @@ def try_of(row: Sequence[Any]) -> Try:
     """The try of a row with the columns of :data:`TRY`."""
     model, provider, status, error, first_byte, duration = row
     return Try(model, provider, status, error, _milliseconds(first_byte), 1000 * duration)
+
+
+def _dumped(scores: Mapping[str, float] | None) -> str | None:
+    return None if scores is None else json.dumps(dict(scores))
+
+
+def _loaded(scores: str | None) -> Any:
+    return None if scores is None else json.loads(scores)
 
 
 def _storable(value: Any) -> Any:

@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, Any
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Conversation, Messages, read_messages
 from archroute_edge.deciders import Calibration, Decider, DeciderSettings, DecoderName, GenerativeSettings, find_models
-from archroute_edge.decision import Decision, Verdict, Warmup
+from archroute_edge.decision import Decision, Warmup
 from archroute_edge.engine import DEFAULT_KV_TYPE, Cancellation
 from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import Route, RouteTable, as_table
+from archroute_edge.routing._decisions import decisions_on
 from archroute_edge.routing._questions import Question, WarmUp
 from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings
 from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
-from archroute_edge.targets import RequestFacts, decisions_by_tables, fallback_decision, make_decision, no_text_decision
+from archroute_edge.targets import QualityPolicies, RequestFacts, decisions_by_tables
 
 if TYPE_CHECKING:
     from archroute_edge.routing._account import Account
+    from archroute_edge.routing._route_quality import RouteQuality
 
 
 class Router:
@@ -64,6 +66,7 @@ class Router:
 
     Raises:
         SettingsError: an argument makes no sense.
+        ConfigError: a predictor that ``config`` names cannot be used.
         CalibrationError: the calibration cannot be read, or was fitted for another model or prompt format.
         RouteTableError: the routes cannot be used together.
         ModelError: the model cannot be found, read or loaded.
@@ -99,14 +102,31 @@ class Router:
             calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
         )
         self.model_files = find_models(model)
+        policies = QualityPolicies(self.config)
         # Brings llama.cpp, which a program that only names this class, reads routes or prints help has no use for.
         from archroute_edge.deciders import open_decider
 
         settings = DeciderSettings(generative, prompt_format, switch_over, self.calibration)
-        self._hold(Scheduler(open_decider(self.model_files, settings, self.config.table)))
+        decider = open_decider(self.model_files, settings, self.config.table)
+        self._n_threads = threads
+        try:
+            self._quality = self._open_quality(policies, decider, None)
+        except BaseException:
+            decider.close()
+            raise
+        self._hold(Scheduler(decider))
         self.model_fingerprint = self._decider.model.fingerprint
         # A cascade calibrates its encoder's verdicts itself, since the switch-over is about calibrated ones.
         self._calibration = self.calibration if len(self.model_files) == 1 else None
+
+    def _open_quality(self, policies: QualityPolicies, decider: Decider, old: RouteQuality | None) -> RouteQuality | None:
+        """What routes that prefer quality need; ``old`` has models that may be loaded already."""
+        if not policies.routes:
+            return None
+        # Brings NumPy and llama.cpp.
+        from archroute_edge.routing._route_quality import open_quality
+
+        return open_quality(policies, decider, self._n_threads, None if old is None else old.readers)
 
     def _hold(self, scheduler: Scheduler) -> None:
         """Share ``scheduler`` until this is closed, or dropped."""
@@ -130,13 +150,16 @@ class Router:
         """A router for another configuration over the model that is loaded already; each is closed on its own.
 
         Raises:
+            ConfigError: a predictor that it names cannot be used.
             ContextOverflowError: its routes do not fit into the context.
             EngineError: this router has been closed.
         """
         self._decider.check_table(config.table)
+        quality = self._open_quality(QualityPolicies(config), self._decider, self._quality)
         self.scheduler.share()
         other = copy(self)
         other.config = config
+        other._quality = quality
         other._hold(self.scheduler)
         return other
 
@@ -204,12 +227,12 @@ class Router:
         config = self.config if routes is None else _with_routes(self.config, as_table(routes))
         # Facts only count where something is stated of models.
         facts = [RequestFacts.of(each) if config.forward.models else RequestFacts() for each in conversations]
-        has_text = [bool(turns) for turns in conversations]
+        quality = self._quality if routes is None else None
         return Question(
             config.table,
             caller,
             [turns for turns in conversations if turns],
-            partial(_decisions, config, self._calibration, has_text, facts, keys, scores, is_many),
+            partial(decisions_on, config, self._calibration, quality, conversations, facts, keys, scores, is_many),
             scores or self._calibration is not None,
             # Routes that come with one message are not saved: many such would push out what is worth keeping.
             routes is None,
@@ -389,6 +412,8 @@ class Router:
             wait: whether to return only when that is done.
         """
         if self._dropped.detach():
+            # What waits holds it.
+            self._quality = None
             self.scheduler.release()
         if wait:
             self.scheduler.join()
@@ -404,30 +429,4 @@ class Router:
 
 def _with_routes(config: RoutingConfig, table: RouteTable) -> RoutingConfig:
     """The configuration with other routes, which share no traffic and have no policies, whatever they are called."""
-    return replace(config, table=table, selection={}, forward=replace(config.forward, routes={}))
-
-
-def _decisions(
-    config: RoutingConfig,
-    calibration: Calibration | None,
-    has_text: Sequence[bool],
-    facts: Sequence[RequestFacts],
-    keys: Sequence[str | None],
-    scores: bool,
-    is_many: bool,
-    verdicts: Sequence[Verdict | None],
-    total_ms: float,
-    wait_ms: float,
-) -> Decision | list[Decision]:
-    """The decisions on conversations, of which those that have text have a verdict each; or the only one."""
-    found = iter(verdicts)
-    decisions = []
-    for read, fact, key in zip(has_text, facts, keys, strict=True):
-        verdict = next(found) if read else None
-        if verdict is not None:
-            decisions.append(make_decision(config, calibration, verdict, key, scores, fact))
-        elif read:
-            decisions.append(fallback_decision(config, key, total_ms, wait_ms, facts=fact))
-        else:
-            decisions.append(no_text_decision(config, key, fact))
-    return decisions if is_many else decisions[0]
+    return replace(config, table=table, selection={}, quality={}, forward=replace(config.forward, routes={}))

@@ -14,7 +14,7 @@ from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
     from archroute_edge.targets._groups import Group, group_at, places_of
-    from archroute_edge.targets._model_facts import model_facts, request_cost
+    from archroute_edge.targets._model_facts import model_facts, price_of_request, request_cost
     from archroute_edge.targets._order import order_targets
     from archroute_edge.targets._order_words import (
         Anchor,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         estimate_tokens,
     )
     from archroute_edge.targets._outcome import decisions_by_tables, fallback_decision, make_decision, no_text_decision
+    from archroute_edge.targets._quality_policies import Assessment, QualityPolicies
     from archroute_edge.targets._route_advice import advice
     from archroute_edge.targets._switching import judge_switch
 else:
@@ -33,10 +34,11 @@ else:
         __name__,
         {
             "_groups": "Group group_at places_of",
-            "_model_facts": "model_facts request_cost",
+            "_model_facts": "model_facts price_of_request request_cost",
             "_order": "order_targets",
             "_order_words": "Anchor LeftOut Place RequestFacts TargetKnowledge TargetOrder estimate_tokens",
             "_outcome": "decisions_by_tables fallback_decision make_decision no_text_decision",
+            "_quality_policies": "Assessment QualityPolicies",
             "_route_advice": "advice",
             "_switching": "judge_switch",
         },

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from archroute_edge.config import ModelFacts, Price, RoutingConfig
+from archroute_edge.targets._order_words import RequestFacts
 
 A_MILLION: Final = 1_000_000
 _NOTHING: Final = ModelFacts()
 # Plano prices cached tokens like this, too, if a model has no price of its own for them.
 _CACHED_SHARE: Final = 0.1
+# What a request is taken to have where it does not say so, to compare prices.
+_PROMPT_TOKENS: Final = 1000
+_ANSWER_TOKENS: Final = 500
 
 
 def model_facts(config: RoutingConfig, model: str) -> ModelFacts:
@@ -34,3 +38,16 @@ def request_cost(price: Price, prompt_tokens: int, answer_tokens: int, cached_to
     """US dollars for a request; ``cached_tokens`` are among ``prompt_tokens``."""
     new = max(0, prompt_tokens - cached_tokens)
     return (new * price.input + cached_tokens * cached_price(price) + answer_tokens * price.output) / A_MILLION
+
+
+def expected_cost(config: RoutingConfig, model: str, facts: RequestFacts) -> float | None:
+    """US dollars for a request whose answer is not known yet; None if the configuration knows no price of the model."""
+    price = model_facts(config, model).price
+    return None if price is None else price_of_request(price, facts)
+
+
+def price_of_request(price: Price, facts: RequestFacts) -> float:
+    """US dollars for a request: 500 tokens of answer, or fewer if it allows no more; 1,000 of prompt if they are not known."""
+    prompt = _PROMPT_TOKENS if facts.prompt_tokens is None else facts.prompt_tokens
+    answer = _ANSWER_TOKENS if facts.answer_tokens is None else min(_ANSWER_TOKENS, facts.answer_tokens)
+    return request_cost(price, prompt, answer)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.decision import ModelReason
 from archroute_edge.targets._groups import Group, named_group, route_group
-from archroute_edge.targets._model_facts import model_facts, request_cost
+from archroute_edge.targets._model_facts import expected_cost, model_facts
 from archroute_edge.targets._order_words import Anchor, LeftOut, RequestFacts, TargetKnowledge, TargetOrder
 from archroute_edge.targets._shares import Draws, shares
 from archroute_edge.targets._switching import judge_switch
 
 NO_FACTS: Final = RequestFacts()
-# What a request is taken to have where it does not say so, to compare prices.
-_PROMPT_TOKENS: Final = 1000
-_ANSWER_TOKENS: Final = 500
-_MOVING: Final = ("weights", "ramp", "cheapest", "fastest", "no_latencies")
+_MOVING: Final = ("weights", "ramp", "cheapest", "fastest", "no_latencies", "quality")
 
 
 def order_targets(
@@ -34,6 +32,7 @@ def order_targets(
     knowledge: TargetKnowledge | None = None,
     anchor: Anchor | None = None,
     rng: random.Random | None = None,
+    values: Mapping[str, float] | None = None,
 ) -> TargetOrder:
     """The targets of a request: those that can take it, shared or ranked as the configuration states.
 
@@ -50,12 +49,13 @@ def order_targets(
         knowledge: what is known from earlier requests.
         anchor: the model that the conversation has.
         rng: draws if there is no key.
+        values: model to its expected score less what its price weighs, for a route that prefers ``quality``.
 
     Raises:
         RouteTableError: the table has no route of that name.
     """
     group = named_group(config, name, now) if direct and name is not None else route_group(config, name, now, stand_in)
-    return _Request(config, facts, now, knowledge, Draws(key, rng), direct).ordered(group, anchor)
+    return _Request(config, facts, now, knowledge, Draws(key, rng), direct, values).ordered(group, anchor)
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class _Request:
     knowledge: TargetKnowledge | None
     draws: Draws
     direct: bool
+    values: Mapping[str, float] | None
 
     def ordered(self, group: Group, anchor: Anchor | None) -> TargetOrder:
         if not group.members:
@@ -132,7 +133,7 @@ class _Request:
     def _arranged(self, group: Group) -> tuple[list[str], ModelReason]:
         """Models, and why the first is the first."""
         drawn = shares(group.names, group.weights, group.rule.ramp, self.now)
-        if group.policy in ("cheapest", "fastest") and not drawn:
+        if group.policy in ("cheapest", "fastest", "quality") and not drawn:
             return self._ranked(group)
         first = self.draws.order(group.place, drawn)
         members = dict(zip(group.names, group.members, strict=True))
@@ -153,10 +154,17 @@ class _Request:
         return models, "listed" if len(models) > 1 else "only_target"
 
     def _ranked(self, group: Group) -> tuple[list[str], ModelReason]:
-        """Models by price or latency, in the order of the configuration where those are equal or not known."""
+        """Models by price, latency or value, in the order of the configuration where those are equal or not known."""
         models = list(group.models)
+        values = self.values
+        if group.policy == "quality":
+            if values is None:
+                return models, "no_scores"
+            # One that nothing is expected of was added to the configuration meanwhile.
+            models.sort(key=lambda model: -values.get(model, -math.inf))
+            return models, "quality"
         if group.policy == "cheapest":
-            costs = {model: cost for model in models if (cost := self._cost(model)) is not None}
+            costs = {model: cost for model in models if (cost := expected_cost(self.config, model, self.facts)) is not None}
             # Free of charge is something to state; what is not stated may cost anything.
             models.sort(key=lambda model: costs.get(model, math.inf))
             return models, "cheapest" if costs else "no_prices"
@@ -166,14 +174,6 @@ class _Request:
         # One that was not measured yet stands in front, or it never would be.
         models.sort(key=lambda model: -1.0 if (latency := found[model]) is None else latency)
         return models, "no_latencies" if found[models[0]] is None else "fastest"
-
-    def _cost(self, model: str) -> float | None:
-        price = model_facts(self.config, model).price
-        if price is None:
-            return None
-        prompt = _PROMPT_TOKENS if self.facts.prompt_tokens is None else self.facts.prompt_tokens
-        answer = _ANSWER_TOKENS if self.facts.answer_tokens is None else min(_ANSWER_TOKENS, self.facts.answer_tokens)
-        return request_cost(price, prompt, answer)
 
     def _kept(
         self, group: Group, awake: Group, models: list[str], reason: ModelReason, anchor: Anchor

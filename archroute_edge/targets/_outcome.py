@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.deciders import Calibration
@@ -11,6 +12,7 @@ from archroute_edge.decision import Decision, Reason, Timings, TokenCounts, Verd
 from archroute_edge.routes import OTHER, RouteTable
 from archroute_edge.targets._order import NO_FACTS, order_targets
 from archroute_edge.targets._order_words import RequestFacts
+from archroute_edge.targets._quality_policies import Assessment
 
 
 def make_decision(
@@ -20,6 +22,7 @@ def make_decision(
     key: str | None,
     scores: bool,
     facts: RequestFacts = NO_FACTS,
+    assess: Callable[[str], Assessment | None] | None = None,
 ) -> Decision:
     """The decision that ``verdict`` comes to.
 
@@ -30,6 +33,7 @@ def make_decision(
         key: names the conversation, where models share a route by weight.
         scores: whether the decision has all scores.
         facts: what the models must be able to take.
+        assess: says what is expected of the models of a route that prefers ``quality``; None of any other.
     """
     route, confidence, found = verdict.route, verdict.confidence, verdict.scores
     reason: Reason | None = verdict.reason
@@ -37,7 +41,15 @@ def make_decision(
         assert found is not None
         answer = calibration.apply(route, found)
         route, confidence, found, reason = answer.route, answer.confidence, answer.scores, answer.reason
-    order = order_targets(config, route, facts=facts, key=key, now=time.time())
+    started = time.perf_counter()
+    assessed = None if assess is None else assess(route)
+    timings = verdict.timings
+    if assessed is not None:
+        timings = replace(timings, total_ms=timings.total_ms + 1000 * (time.perf_counter() - started))
+    values = None if assessed is None else assessed.values(config, facts)
+    order = order_targets(config, route, facts=facts, key=key, now=time.time(), values=values)
+    # Shares come before a policy.
+    is_ranked = assessed is not None and order.reason not in ("weights", "ramp")
     return Decision(
         route=route,
         matched=route != OTHER,
@@ -46,7 +58,7 @@ def make_decision(
         confidence=confidence,
         scores=found if scores else None,
         tokens=verdict.tokens,
-        timings=verdict.timings,
+        timings=timings,
         trimmed=bool(verdict.dropped_turns or verdict.cut_turns),
         dropped_turns=verdict.dropped_turns,
         cut_turns=verdict.cut_turns,
@@ -54,6 +66,7 @@ def make_decision(
         prompt_format=verdict.prompt_format,
         reason=reason,
         model_reason=order.reason,
+        targets=assessed.ranked(config, facts, order) if assessed is not None and is_ranked else None,
     )
 
 

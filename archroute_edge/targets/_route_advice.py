@@ -22,6 +22,8 @@ from archroute_edge.routes import Route, RouteTable
 from archroute_edge.targets._groups import group_at
 from archroute_edge.targets._model_facts import model_facts
 from archroute_edge.targets._order_words import Place
+from archroute_edge.targets._quality_advice import about_quality
+from archroute_edge.targets._quality_policies import QualityPolicies
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +71,11 @@ def advice(config: RoutingConfig, embed: Embed | None = None) -> list[Advice]:
 
     Returns:
         Advice in the order of lines, advice about the whole table last.
+
+    Raises:
+        ConfigError: a predictor that it names cannot be used.
     """
-    found = list(config.reading_notes)
+    found = [*config.reading_notes, *about_quality(config, QualityPolicies(config))]
     for route in config.table:
         line = config.route_lines.get(route.name)
         found.extend(Advice(message, route.name, line) for message in _about(route, config))
@@ -101,7 +106,7 @@ def _about(route: Route, config: RoutingConfig) -> Iterator[str]:
 def _about_policy(route: Route, config: RoutingConfig) -> Iterator[str]:
     policy = config.selection.get(route.name, "none")
     models = group_at(config, Place("route", route.name))
-    if policy == "none" or models is None or len(models.models) < 2:
+    if policy in ("none", "quality") or models is None or len(models.models) < 2:
         return
     if policy == "cheapest":
         unknown = [shorten(model) for model in models.models if model_facts(config, model).price is None]

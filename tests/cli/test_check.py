@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import archroute_edge.quality
 from archroute_edge.config import load_config
+from archroute_edge.errors import QualityError
+from archroute_edge.quality import Predictor
 from tests.cli.conftest import Run
+from tests.fake_predictor import FakePredictor
 
 EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples" / "configs").glob("*.yaml"))
 
@@ -161,3 +166,27 @@ def test_the_routes_of_chat_ui(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout == f"{path}: 1 route, default model none, 1 warning\n"
     assert "a route called 'default' gives one" in result.stderr
+
+
+def test_a_predictor_that_cannot_be_used_is_an_error_with_the_line_of_its_policy(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server would not start with it."""
+    path = tmp_path / "routes.yaml"
+    path.write_text(
+        "default_model: a/b\nrouting_preferences:\n  - name: flights\n    description: flights and airports of Europe\n"
+        "    models: [a/b, c/d]\n    selection_policy: {prefer: quality, predictor: my.safetensors}\n"
+    )
+
+    def load(file: Path) -> Predictor:
+        raise QualityError(f"{file}: no predictor")
+
+    monkeypatch.setattr(archroute_edge.quality, "load_predictor", load, raising=False)
+    result = run("check", str(path))
+    assert result.exit_code == 2
+    assert result.stderr == f"archroute: error: {path}:6: route 'flights': {tmp_path / 'my.safetensors'}: no predictor\n"
+    predictor = FakePredictor(("b", "d"), sample=np.array([[0.9, 0.1]]))
+    monkeypatch.setattr(archroute_edge.quality, "load_predictor", lambda _file: predictor, raising=False)
+    result = run("check", str(path))
+    assert result.exit_code == 0
+    assert f"{path}:3: warning: route 'flights' lists 'c/d', which never comes first" in result.stderr

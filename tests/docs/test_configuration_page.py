@@ -8,7 +8,7 @@ import pytest
 
 from archroute_edge.config import Keys
 from archroute_edge.config import _keys as known_keys
-from archroute_edge.config._reader import POLICIES
+from archroute_edge.config._policy_reader import POLICIES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 LEVELS = [each for each in vars(known_keys).values() if isinstance(each, Keys)]

@@ -9,8 +9,10 @@ from datetime import datetime, timezone
 import pytest
 
 from archroute_edge.config import Canary, ModelFacts, Price, Ramp, RoutingConfig, TrafficRule
+from archroute_edge.decision import RankedTarget
 from archroute_edge.gateway import ForwardRequest, Gateway, RouteFound
 from archroute_edge.gateway._shadowing import MOST_COPIES, Shadows
+from archroute_edge.routes import Route, RouteTable
 from archroute_edge.targets import fallback_decision
 from tests.gateway.conftest import Kept, ask, configure, request, run
 from tests.upstream import Upstream, status
@@ -53,6 +55,40 @@ def test_conversations_keep_their_model_through_a_ramp(config: RoutingConfig, ke
         ("p/one", "sticky"),
         ("p/two", "ramp"),
         ("p/two", "ramp"),
+    ]
+
+
+def test_expected_scores_of_the_decision_order_the_targets_and_a_conversation_keeps_its_model(
+    config: RoutingConfig, second: Upstream, kept: Kept
+) -> None:
+    """The gateway orders anew, by what it knows; without the decision's values it would go back to the order of the file."""
+    config = replace(config, selection={"bug_fixing": "quality"}, forward=replace(config.forward, rest_after=1000))
+    listed = replace(config, table=RouteTable([Route("bug_fixing", "d", ["p/one", "p/two"])]))
+    gateway = Gateway(listed, kept)
+
+    def ranked(session: str | None, one: float, two: float) -> ForwardRequest:
+        asked = routed(listed, session)
+        assert asked.found is not None and asked.found.decision is not None
+        targets = tuple(
+            RankedTarget(model, value, None, value, "best_value") for model, value in (("p/one", one), ("p/two", two))
+        )
+        return replace(asked, found=RouteFound(replace(asked.found.decision, targets=targets)))
+
+    async def work() -> None:
+        await ask(gateway, ranked("a", 0.2, 0.9))
+        await ask(gateway, ranked("a", 0.9, 0.2))
+        second.will(status(500))
+        await ask(gateway, ranked(None, 0.2, 0.9))
+        await ask(gateway, ranked(None, 0.9, 0.2))
+        await ask(gateway, routed(listed, None))
+
+    run(gateway, work)
+    assert [(each.model, each.model_reason, len(each.tries)) for each in kept] == [
+        ("p/two", "quality", 1),
+        ("p/two", "sticky", 1),
+        ("p/one", "quality", 2),
+        ("p/one", "quality", 1),
+        ("p/one", "no_scores", 1),
     ]
 
 

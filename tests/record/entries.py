@@ -28,6 +28,7 @@ def entry(number: int = 1, **fields: Any) -> Entry:
         "decided_by": "mini",
         "reason": None,
         "model_reason": "weights",
+        "expected_scores": {"openai/one": 0.5, "openai/two": 0.875},
         "model": "openai/two",
         "response_model": "two-2026",
         "tries": (

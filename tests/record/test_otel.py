@@ -33,6 +33,8 @@ def test_a_request_is_a_span_with_the_decision_and_one_of_each_try() -> None:
     said = dict(gateway.attributes or {})
     assert said["archroute.route"] == "bug_fixing"
     assert said["archroute.scores.other"] == 0.25
+    assert said["archroute.expected_scores.openai/two"] == 0.875
+    assert "archroute.expected_scores" not in said
     assert said["gen_ai.conversation.id"] == "ab" * 16
     assert said["gen_ai.response.time_to_first_chunk"] == pytest.approx(0.0405)
     assert "archroute.shadow_of" not in said

@@ -230,6 +230,18 @@ def test_a_file_that_can_never_be_the_record_is_refused(file: Path) -> None:
         pass
 
 
+def test_a_file_of_an_earlier_version_keeps_what_it_has(file: Path) -> None:
+    """Columns that were added since are empty there, and filled from now on."""
+    first, second = entry(1, content=None), entry(2, content=None)
+    record(file, first)
+    with closing(sqlite3.connect(file)) as earlier:
+        earlier.execute('ALTER TABLE requests DROP COLUMN "archroute.expected_scores"')
+        earlier.execute("PRAGMA user_version = 1")
+    assert kept(file) == [replace(first, expected_scores=None)]
+    record(file, second)
+    assert kept(file) == [replace(first, expected_scores=None), second]
+
+
 def test_a_forked_process_records_nothing(file: Path) -> None:
     with closing(Recorder(file)) as recorder:
         recorder.add(entry(1))

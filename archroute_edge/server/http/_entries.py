@@ -42,6 +42,7 @@ def decision_entry(
         decided_by=decision.decided_by,
         reason=decision.reason,
         model_reason=decision.model_reason,
+        expected_scores=decision.expected_scores,
         model=decision.model,
         decision_ms=total_ms,
         total_ms=total_ms,

@@ -24,8 +24,11 @@ class DecisionReply(BaseModel):
 
 RouteReply = create_model(  # type: ignore[call-overload]
     "RouteReply",
-    __doc__="A decision, as `archroute route --json` prints it; `scores` only if they were asked for.",
-    **{name: (kind, None if name == "scores" else ...) for name, kind in get_type_hints(Decision).items()},
+    __doc__=(
+        "A decision, as `archroute route --json` prints it; `scores` only if they were asked for, `targets` only if the route "
+        "prefers `quality`."
+    ),
+    **{name: (kind, None if name in ("scores", "targets") else ...) for name, kind in get_type_hints(Decision).items()},
 )
 
 
