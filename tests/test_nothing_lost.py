@@ -63,6 +63,16 @@ COMMANDS = {
     "archroute models remove": "NAME --json --yes",
     "archroute models verify": "NAME --json",
     "archroute prompt": "TEXT --budget --config --json --messages --model --prompt-format --tokens",
+    "archroute quality": "",
+    "archroute quality add": "FILE PREDICTOR --encoder --grades --model --output --suggest -o",
+    "archroute quality calibrate": "PREDICTOR PROMPTS --cost-per-1k --encoder --json --output --price --share -o",
+    "archroute quality eval": """
+        OUTCOMES PREDICTOR --encoder --grades --html --json --price --resamples --retrain --strong --tiers --train --weak
+    """,
+    "archroute quality score": "FILE PREDICTOR --encoder",
+    "archroute quality train": """
+        OUTCOMES --battles --encoder --grades --json --licence --output --policy --seed --targets --tiers -o
+    """,
     "archroute quantize": "LEVEL SOURCE --dry-run --imatrix --json --output --threads -o",
     "archroute report": "--client --html --json --record-file --route --since --until",
     "archroute route": f"""

@@ -29,6 +29,7 @@ _COMMANDS = {
         ("log", "log", "log", "List the requests that archroute serve --record has kept."),
         ("models", "models", "models", "List, pull, check and remove models."),
         ("prompt", "prompt", "prompt", "Print the exact prompt for the model."),
+        ("quality", "quality", "quality", "Train, measure and use predictors of answers' quality."),
         ("quantize", "quantize", "quantize_command", "Quantize a GGUF to one or more levels."),
         ("report", "record_report", "report", "Report on the requests that archroute serve --record has kept."),
         ("route", "route", "route", "Find the route of a conversation and the model for it."),

@@ -1,0 +1,93 @@
+"""``archroute quality add``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archroute_edge.cli.help import Command, examples, option
+from archroute_edge.cli.labelled import check_can_write
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.cli.quality_outcomes import grades_option
+from archroute_edge.cli.quality_score import encoder_option
+from archroute_edge.errors import SettingsError
+
+if TYPE_CHECKING:
+    from archroute_edge.quality import Predictor, Prompt, PromptFeatures
+
+_FEW = 30
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "archroute quality add my.safetensors prompts.jsonl --suggest 50",
+        "archroute quality add my.safetensors graded.jsonl --model new -o new.st",
+    ),
+)
+@click.argument("predictor")
+@click.argument("file")
+@option("--model", metavar="NAME", help="Name of the new model.")
+@option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="File to write.")
+@option("--suggest", type=click.IntRange(1, 100_000), metavar="N", help="Print N prompts of FILE that are worth grading.")
+@grades_option
+@encoder_option
+def add(
+    predictor: str,
+    file: str,
+    model: str | None,
+    output: Path | None,
+    suggest: int | None,
+    grades: tuple[str, ...],
+    encoder: str | None,
+) -> None:
+    """Add a model to a predictor from few graded prompts.
+
+    FILE has some 30 to 100 lines {"id", "text" or "messages", "score"}: how good the new model's answer was, from 0 to 1. It
+    may also be what archroute log export --outcomes wrote. PREDICTOR stays as it is, and the others' scores are the same in
+    the new file. With --suggest, FILE has prompts without scores, and those to grade are printed.
+    """
+    import numpy as np
+
+    from archroute_edge import quality
+
+    if suggest is not None:
+        if model is not None or output is not None or grades:
+            raise SettingsError("--suggest prints prompts to grade; leave out --model, --grades and -o")
+        opened = quality.load_predictor(predictor)
+        prompts = list(quality.read_prompts(file))
+        for row in quality.suggest_prompts(opened, _features(opened, prompts, encoder), suggest):
+            click.echo(json.dumps(_line(prompts[row]), ensure_ascii=False))
+        return
+    if model is None or output is None:
+        raise SettingsError("name the new model with --model, and the file to write with -o; or ask for --suggest N")
+    check_can_write(output)
+    opened = quality.load_predictor(predictor)
+    graded = quality.read_graded(file, model, grades)
+    grown = opened.with_model(model, graded, _features(opened, list(graded.prompts), encoder))
+    grown.novelty, grown.model_file = opened.novelty, opened.model_file
+    if len(grown.sample) == len(opened.sample):
+        grown.sample_tokens = opened.sample_tokens
+    about = quality.read_about(predictor)
+    quality.save_predictor(grown, output, trained_on=about["trained_on"], licence=about["licence"])
+    n_graded = int((~np.isnan(graded.columns((model,)).scores)).sum())
+    if n_graded < _FEW:
+        click.echo(f"{n_graded} graded prompts are few; from {_FEW} on the new model's scores are steadier", err=True)
+    click.echo(f"{output}: {len(grown.models)} models, with {model} from {n_graded} graded prompts")
+
+
+def _features(predictor: Predictor, prompts: list[Prompt], encoder: str | None) -> PromptFeatures:
+    from archroute_edge.cli.quality_encoder import encoder_of
+    from archroute_edge.quality import features_of
+
+    with ProgressLine() as line:
+        return features_of(prompts, encoder_of(predictor, encoder), lambda done, total: line("vectors", done, total))
+
+
+def _line(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as it is read, for a score to be written beside it."""
+    what = {"text": prompt.messages} if isinstance(prompt.messages, str) else {"messages": list(prompt.messages)}
+    return {"id": prompt.id, **what}
