@@ -5,33 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from training.mini.averaging import average_of
-from training.mini.base import parse_base, write_checkpoint
 from training.mini.batches import Shape
 from training.mini.catalogue import Catalogue
 from training.mini.embedding import Encoder
 from training.mini.languages import LanguageSampler
 from training.mini.tables import TableSampler
 from training.mini.training import ANSWERS, FROZEN_LAYERS, Job, Recipe, train
-from training.tests.mini.small_base import LAYERS, PIECES, make_small_base
+from training.tests.mini.small_base import LAYERS
 from training.tiny.checkpoint import save_state
 
 # The workers are forked, of which newer Pythons warn in a process that has threads.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 SMALL = Recipe(steps=4, shape=Shape(1, 3, 3, 6, 4), save_every=2)
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of a base with weights by chance."""
-    folder = tmp_path_factory.mktemp("base")
-    write_checkpoint(parse_base(make_small_base().content), np.arange(len(PIECES)), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

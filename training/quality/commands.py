@@ -1,0 +1,139 @@
+"""The commands of `python -m training.quality`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_BUDGET = 1024
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What all commands that read outcomes have."""
+    for option in (
+        click.option("--seed", default=0, show_default=True, help="Decides which fifth of the prompts is not trained on."),
+        click.option("--leave-out", multiple=True, metavar="CATEGORY", help="Train on no prompt of this; repeat it for more."),
+        click.argument("outcomes", nargs=-1, required=True),
+    ):
+        command = option(command)
+    return command
+
+
+def _training(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--resume", is_flag=True, help="Go on from the state beside the checkpoint."),
+        click.option("--steps", type=click.IntRange(1), help="Steps in all, instead of the recipe's."),
+        click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def main() -> None:
+    """Train the models that the policies `causal` and `classifier` of archroute quality read.
+
+    OUTCOMES are files as archroute quality train reads them. The same fifth of their prompts is kept for `package`, so give all
+    commands the same OUTCOMES, --leave-out and --seed.
+    """
+
+
+@main.command()
+@click.argument("checkpoint", type=_FOLDER)
+@_options
+@_training
+def causal(
+    checkpoint: Path,
+    outcomes: tuple[str, ...],
+    leave_out: tuple[str, ...],
+    seed: int,
+    out: Path,
+    steps: int | None,
+    resume: bool,
+) -> None:
+    """Train a language model in Qwen2's layout to say how well a request will be answered."""
+    from training.quality.causal import Recipe, train
+    from training.quality.marks import marks
+    from training.quality.material import read_material
+    from training.quality.questions import open_questioner, write_vocabulary
+
+    material = read_material(outcomes, leave_out, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = Path(folder) / "vocabulary.gguf"
+        write_vocabulary(checkpoint, vocabulary)
+        questioner = open_questioner(vocabulary, _BUDGET)
+        trained = material.trained
+        questions = [
+            questioner.question(prompt, int(mark)) for prompt, mark in zip(trained.prompts, marks(trained.scores), strict=True)
+        ]
+    recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
+    train(checkpoint, questions, out, recipe, resume)
+
+
+@main.command()
+@click.argument("checkpoint", type=_FOLDER)
+@_options
+@_training
+def classifier(
+    checkpoint: Path,
+    outcomes: tuple[str, ...],
+    leave_out: tuple[str, ...],
+    seed: int,
+    out: Path,
+    steps: int | None,
+    resume: bool,
+) -> None:
+    """Train a sentence encoder with a last layer that tells which of two models answers better."""
+    from archroute_edge.deciders import conversation_text
+    from archroute_edge.quality import battles_of, read_prompt
+    from training.quality.classifier import Recipe, train
+    from training.quality.material import read_material
+
+    trained = read_material(outcomes, leave_out, seed).trained
+    texts = [conversation_text(read_prompt(prompt)) for prompt in trained.prompts]
+    recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
+    train(checkpoint, texts, battles_of(trained, seed), out, recipe, resume)
+
+
+@main.command()
+@click.argument("checkpoint", type=_FOLDER)
+@_options
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="GGUF file.")
+@click.option("--licence", default="", help="Licences of the outcomes, kept in the file.")
+def package(
+    checkpoint: Path, outcomes: tuple[str, ...], leave_out: tuple[str, ...], seed: int, out: Path, licence: str
+) -> None:
+    """Convert a trained checkpoint to GGUF in Q8_0, and put its predictor into it, fitted on the prompts kept for that."""
+    from archroute_edge.quality import kind_of_model, sets_of
+    from training.quality.classifier import LAST_LAYER, read_layer
+    from training.quality.material import read_material
+    from training.quality.packaging import package_causal, package_classifier
+
+    material = read_material(outcomes, leave_out, seed)
+    about = (sets_of(material.fitted), licence)
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent) as folder:
+        model = Path(folder) / out.name
+        _convert(checkpoint, model, ("--outtype", "f16", "--quantize", "Q8_0", "--name", out.stem))
+        if (checkpoint / LAST_LAYER).is_file():
+            layer, models = read_layer(checkpoint)
+            package_classifier(model, layer, models, material.fitted, out, about, seed)
+        elif kind_of_model(model) == "generative":
+            package_causal(model, material.fitted, out, about, seed)
+        else:
+            raise click.ClickException(f"{checkpoint}: an encoder without {LAST_LAYER}; train it with the command classifier")
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, fitted on {about[0]}")
+
+
+def _convert(checkpoint: Path, out: Path, options: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "tools.convert", str(checkpoint), "-o", str(out), *options]
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        raise click.ClickException(f"tools.convert failed on {checkpoint} (exit code {done.returncode})")
