@@ -66,7 +66,7 @@ class LastLayer:
 
     def strengths(self, vectors: Vectors) -> Scores:
         """(n, k) strengths of the models; on a prompt they come to 0."""
-        raw = vectors.astype(np.float64) @ self.weights.T.astype(np.float64) + self.bias
+        raw = np.einsum("nd,kd->nk", vectors.astype(np.float64), self.weights.astype(np.float64)) + self.bias
         centred: Scores = raw - raw.mean(axis=1, keepdims=True)
         return centred
 

@@ -41,7 +41,7 @@ class Weights:
 
     def strengths(self, vectors: Vectors) -> Scores:
         """(n, k) strengths of the models; on a prompt they come to 0."""
-        raw = vectors @ self._models[:, :-1].T + self._models[:, -1]
+        raw = np.einsum("nd,kd->nk", vectors, self._models[:, :-1]) + self._models[:, -1]
         centred: Scores = raw - raw.mean(axis=1, keepdims=True)
         return centred
 

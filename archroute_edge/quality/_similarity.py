@@ -75,11 +75,11 @@ class _Newcomer:
 
     def strength(self, vector: Vectors, others: Scores, left_out: npt.NDArray[np.bool_] | None = None) -> float:
         """Its strength on a prompt, from the trained models' there, which stay as they are."""
-        weights = _battle_weights(self.vectors @ vector, left_out)
+        weights = _battle_weights(np.einsum("nd,d->n", self.vectors, vector), left_out)
         if weights.sum() > 0:
             weights *= len(weights) / weights.sum()
-        won = weights @ (self.won * self.weight).astype(np.float64)
-        lost = weights @ ((1 - self.won) * self.weight).astype(np.float64)
+        won = np.einsum("n,nk->k", weights, (self.won * self.weight).astype(np.float64))
+        lost = np.einsum("n,nk->k", weights, ((1 - self.won) * self.weight).astype(np.float64))
 
         def curve(point: Scores) -> Curve:
             ahead = point[0] - others
@@ -211,7 +211,7 @@ class Similarity(Predictor):
         """(n, k) strengths of the trained models; `left_out` tells for a row which of the stored prompts do not count."""
         strengths = np.empty((len(vectors), self._k))
         for begin in range(0, len(vectors), _AT_ONCE):
-            cosines = self._wins.vectors @ vectors[begin : begin + _AT_ONCE].T
+            cosines = _cosines(self._wins.vectors, vectors[begin : begin + _AT_ONCE])
             for row in range(begin, begin + cosines.shape[1]):
                 strengths[row] = self._fit(np.ascontiguousarray(cosines[:, row - begin]), left_out(row) if left_out else None)
         return strengths
@@ -294,6 +294,12 @@ def _battle_weights(cosines: Vectors, left_out: npt.NDArray[np.bool_] | None = N
     if left_out is not None:
         weights[left_out] = 0.0
     return weights
+
+
+def _cosines(stored: Vectors, vectors: Vectors) -> Vectors:
+    """(stored, n) products of the stored vectors with n others; of one, as in a decision, without threads."""
+    product: Vectors = np.einsum("nd,md->nm", stored, vectors) if len(vectors) == 1 else stored @ vectors.T
+    return product
 
 
 def _unit(vectors: Vectors) -> Vectors:

@@ -17,8 +17,12 @@ from archroute_edge.errors import QualityError
 from archroute_edge.quality._outcomes import Battles, Outcomes, Prompt, Scores
 from archroute_edge.quality._predictor import PromptFeatures, Vectors
 
-MAX_MODELS = 100
-"""More are refused in training: a decision solves equations in as many unknowns."""
+MAX_MODELS = 96
+"""More are refused in training: a decision solves equations in as many unknowns, and NumPy does that with threads from 100 on.
+
+After a product or a solution, the threads of its BLAS wait for more work for about a tenth of a second, and do not leave the
+cores to llama.cpp. So a decision uses np.einsum, which has no threads.
+"""
 _MAX_LOGIT = 1e6
 # Priors of a calibration, in observations: a model's intercept is near the others', their mean near 0, the slope near 1.
 _OWN_PRIOR, _SHARED_PRIOR, _SLOPE_PRIOR = 1.0, 0.1, 1.0

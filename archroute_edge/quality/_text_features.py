@@ -112,7 +112,7 @@ def read_text(text: str, n_bits: int) -> ReadText:
     counts = np.bincount(cells, minlength=1)
     words = np.flatnonzero(counts)
     weights = np.log1p(counts[words])
-    weights /= math.sqrt(float(weights @ weights)) or 1.0
+    weights /= math.sqrt(float(np.square(weights).sum())) or 1.0
     numbers = _numbers(text, part, folded, hashes, n_bytes)
     return ReadText(numbers, words, weights.astype(np.float32))
 

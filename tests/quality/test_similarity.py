@@ -9,6 +9,7 @@ import pytest
 
 from archroute_edge.quality._outcomes import Battles
 from archroute_edge.quality._similarity import train_similarity
+from archroute_edge.quality._strengths import MAX_MODELS
 from tests.quality import battles as made
 
 # Vectors that 16 bits hold exactly.
@@ -78,8 +79,8 @@ def test_the_sample_is_of_prompts_as_if_they_were_new() -> None:
     assert np.abs(predictor.expected(two) - without.expected(two)).max() > 0.03
 
 
-def test_a_hundred_models() -> None:
-    models = tuple(f"m{number:03}" for number in range(100))
+def test_many_models() -> None:
+    models = tuple(f"m{number:03}" for number in range(MAX_MODELS))
     predictor = train_similarity(made.battles(60, per_prompt=40, models=models), made.features(60))
     scores = predictor.expected(made.features(3, seed=9))
     assert np.isfinite(scores).all()
