@@ -18,7 +18,7 @@ quoted = '$(subst ','\'',$(1))'
 # What is installed for an extra; nothing to do takes a moment.
 install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU))
 
-.PHONY: demo test quick test-training test-trainer test-apps test-package test-hub test-litellm test-pythons check model peers format clean
+.PHONY: demo test quick test-training test-trainer test-apps test-package test-hub test-litellm test-pythons check model predictor peers format clean
 
 demo: $(BIN)/python
 	@$(call install)
@@ -90,6 +90,14 @@ model: $(BIN)/python
 		--name $(call quoted,$(MODEL_NAME)) --prompt-format $(call quoted,$(PROMPT_FORMAT)) \
 		$(foreach level,$(QUANT),--quantize $(call quoted,$(level))) \
 		$(if $(IMATRIX),--imatrix $(call quoted,$(IMATRIX))) --verify --record
+
+# The predictor that comes with the package, from a folder of sets of outcomes: OUTCOMES=FOLDER. See models/README.md.
+PREDICTOR_SETS = mmlupro routellm_mmlu routellm_gsm8k zeroeval arenahard
+predictor: $(BIN)/python
+	@$(call install,quality)
+	@$(BIN)/archroute quality train --tiers training/quality/tiers.json --encoder none -o models/quality.safetensors \
+		--licence "outcomes Apache-2.0, questions MIT and Apache-2.0" $(foreach set,$(PREDICTOR_SETS), \
+		$(call quoted,$(OUTCOMES)/prompts_$(set).jsonl.gz) $(call quoted,$(OUTCOMES)/outcomes_$(set).csv.gz))
 
 # ONLY may name scenarios, PEERS_MODEL another Qwen2 GGUF; JSON=1 prints JSON. See docs/peers.md.
 peers: $(BIN)/python

@@ -12,7 +12,8 @@ def _bundled_files() -> list[tuple[str, str]]:
     folder = bundled_folder()
     # In a clone the folder may hold models of any size and licence; these are the ones that come with the package.
     models = [entry.file for entry in read_catalogue(folder / "catalogue.yaml").values() if entry.file is not None]
-    return [(str(folder / name), "archroute_edge/bundled") for name in ("catalogue.yaml", "README.md", *models)]
+    names = ("catalogue.yaml", "README.md", "quality.safetensors", *models)
+    return [(str(folder / name), "archroute_edge/bundled") for name in names]
 
 
 @isolated.decorate  # type: ignore[untyped-decorator]

@@ -14,7 +14,7 @@ from tests.package.conftest import CLONE, Built
 
 pytestmark = pytest.mark.timeout(900)
 
-MODELS = {"README.md", "catalogue.yaml", "mini-Q8_0.gguf", "tiny-Q8_0.gguf"}
+MODELS = {"README.md", "catalogue.yaml", "mini-Q8_0.gguf", "tiny-Q8_0.gguf", "quality.safetensors"}
 ABOUT = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "licenses/models/README.md")
 
 
