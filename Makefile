@@ -92,7 +92,7 @@ model: $(BIN)/python
 		$(if $(IMATRIX),--imatrix $(call quoted,$(IMATRIX))) --verify --record
 
 # The predictor that comes with the package, from a folder of sets of outcomes: OUTCOMES=FOLDER. See models/README.md.
-PREDICTOR_SETS = mmlupro routellm_mmlu routellm_gsm8k zeroeval arenahard
+PREDICTOR_SETS = mmlupro routellm_mmlu zeroeval routellm_gsm8k arenahard
 predictor: $(BIN)/python
 	@$(call install,quality)
 	@$(BIN)/archroute quality train --tiers training/quality/tiers.json --encoder none -o models/quality.safetensors \
