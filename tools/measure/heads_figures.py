@@ -1,0 +1,340 @@
+"""How well the policy ``heads`` orders prompts that it has not seen, beside a bag of words: the figures of docs/quality.md.
+
+    python -m tools.measure.heads_figures OUTCOMES pairs --split prompts|categories [--parts N]
+    python -m tools.measure.heads_figures OUTCOMES tiers TIERS SET...
+    python -m tools.measure.heads_figures OUTCOMES added
+    python -m tools.measure.heads_figures OUTCOMES time PREDICTOR
+
+OUTCOMES is a folder of sets of outcomes.
+
+``pairs``: heads learn from all sets together: the models of the pairs below and, of each set with many models, the means of
+four groups from the weakest to the strongest. Their ridges are the bundled predictor's. A fifth of the prompts, or of the
+categories of every set that has several, is left out in turn, and so are prompts that share twelve words in a row with one of
+them, unless more than six prompts have these. The bag of words learns from the set itself, cross-validated, with such prompts.
+
+``tiers``: heads as ``archroute quality train --tiers`` trains them, on the categories that it leaves out.
+
+Both also print how far the quality of the best expected score less rate times cost lies above the best mixture of two models, a
+mean over budgets, with an interval of 95 %. Prices are of about 2024, US dollars for a million tokens of prompt and of answer.
+
+``added``: APGR of a model of MMLU-Pro that was trained with the others, and that was added to them from graded prompts, drawn
+three times, on a fifth of the prompts.
+
+``time``: milliseconds that a predictor of heads without vectors takes for a question of MMLU-Pro, one at a time.
+
+Heads read texts alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final, Literal
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.quality import (
+    BagOfWords,
+    Outcomes,
+    PolicyTraining,
+    Predictor,
+    PromptFeatures,
+    Ridges,
+    Scores,
+    category_of,
+    features_of,
+    folds,
+    load_predictor,
+    merge_tiers,
+    read_outcomes,
+    train_heads,
+)
+from archroute_edge.quality._frontier import PricedChoices, against_singles
+from archroute_edge.quality._metrics import PairOrder
+
+Split = Literal["prompts", "categories"]
+MIXTRAL, GPT_4 = "Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
+LLAMA = "Meta-Llama-3.1-8B-Instruct"
+PAIRS: Final[dict[str, list[tuple[str, str]]]] = {
+    "routellm_mmlu": [(MIXTRAL, GPT_4)],
+    "routellm_gsm8k": [(MIXTRAL, GPT_4)],
+    "zeroeval": [(LLAMA, "claude-3-5-sonnet-20241022"), ("gpt-4o-mini-2024-07-18", "o1-mini-2024-09-12")],
+    "ulab": [(LLAMA, "llama-3.1-nemotron-51b-instruct")],
+    "mmlupro": [
+        ("Meta-Llama-3-8B-Instruct", "gpt-4o-2024-05-13"),
+        (LLAMA, "Meta-Llama-3.1-70B-Instruct"),
+        (MIXTRAL, "gemini-3.1-pro-preview"),
+    ],
+}
+BY_CATEGORY: Final = ("routellm_mmlu", "mmlupro", "ulab")
+RIDGES: Final = Ridges(shared=1.0, own=4.0, text=2.0, words=1.0)
+PRICES: Final[dict[str, dict[str, tuple[float, float]]]] = {
+    "mmlupro": {LLAMA: (0.2, 0.2), "Meta-Llama-3.1-70B-Instruct": (0.9, 0.9), "gpt-4o-2024-05-13": (5.0, 15.0)},
+    "zeroeval": {
+        LLAMA: (0.2, 0.2),
+        "gpt-4o-mini-2024-07-18": (0.15, 0.6),
+        "claude-3-5-sonnet-20241022": (3.0, 15.0),
+        "o1-mini-2024-09-12": (3.0, 12.0),
+    },
+}
+TIER_PRICES: Final = {"small": (0.2, 0.2), "mid": (0.9, 0.9), "frontier": (5.0, 15.0)}
+KNOWN: Final = (
+    "Mistral-7B-Instruct-v0.2",
+    "Meta-Llama-3-8B-Instruct",
+    MIXTRAL,
+    LLAMA,
+    "Qwen1.5-72B-Chat",
+    "Meta-Llama-3.1-70B-Instruct",
+    "gemini-1.5-pro-002",
+    "gpt-4o-2024-05-13",
+)
+ADDED: Final[dict[str, tuple[str, str]]] = {
+    "Meta-Llama-3.1-70B-Instruct": (LLAMA, "Meta-Llama-3.1-70B-Instruct"),
+    "gpt-4o-2024-05-13": ("Meta-Llama-3-8B-Instruct", "gpt-4o-2024-05-13"),
+    MIXTRAL: (MIXTRAL, "gpt-4o-2024-05-13"),
+    "gemini-1.5-pro-002": (LLAMA, "gemini-1.5-pro-002"),
+}
+ADDED_RIDGES: Final = Ridges(shared=4.0, own=16.0, text=2.0, words=1.0)
+_ANSWER_TOKENS: Final = 500
+_BYTES_A_TOKEN: Final = 3
+_DRAWS: Final = 200
+_PARTS: Final = 5
+_IN_A_ROW: Final = 12
+_MOST_SHARING: Final = 6
+_GROUPS: Final = 4
+_FEWEST_MODELS: Final = 4
+Rows = npt.NDArray[np.intp]
+
+
+def apgr(expected: Scores, scores: Scores) -> float | None:
+    """APGR of (n, 2) expected scores of a weak and a strong model; None without a gap."""
+    known = ~np.isnan(expected.sum(axis=1) + scores.sum(axis=1))
+    if not known.any():
+        return None
+    weak, strong = expected[known].T
+    gains = scores[known] @ np.array([-1.0, 1.0])
+    value = float(PairOrder(strong - weak, gains).figures(np.ones((1, len(gains)))).apgr[0])
+    return None if np.isnan(value) else round(value, 4)
+
+
+def above_mixtures(
+    expected: Scores, scores: Scores, texts: tuple[str, ...], prices: list[tuple[float, float]]
+) -> dict[str, float] | None:
+    """Quality above the best mixture of two models at equal cost, of (n, k) expected scores; None if no prompt has all."""
+    known = np.flatnonzero(~np.isnan(expected.sum(axis=1) + scores.sum(axis=1)))
+    if not len(known):
+        return None
+    tokens = np.array([len(texts[row].encode()) // _BYTES_A_TOKEN for row in known])
+    costs = np.stack([(tokens * asked + _ANSWER_TOKENS * answered) / 1e6 for asked, answered in prices], axis=1)
+    policy = PricedChoices(expected[known], scores[known], costs)
+    n = len(known)
+    weights = np.vstack([np.ones(n), np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), _DRAWS)]).astype(float)
+    found = against_singles({"heads": policy}, scores[known], costs, weights)
+    gain, at_best = found["heads/gain"], found["heads/gain_at_best"]
+    low, high = np.percentile(gain[1:], [2.5, 97.5])
+    figures = {"gain": gain[0], "low": low, "high": high, "gain_at_best": at_best[0]}
+    return {"prompts": n, **{name: round(float(value), 4) for name, value in figures.items()}}
+
+
+def columns_of(outcomes: Outcomes, name: str) -> Outcomes:
+    """The models of a set's pairs, and the means of groups of its models."""
+    models = sorted({model for pair in PAIRS[name] for model in pair})
+    scores = [outcomes.columns(models).scores]
+    if len(outcomes.models) >= _FEWEST_MODELS:
+        order = np.argsort([np.nanmean(column) for column in outcomes.scores.T])
+        for number, group in enumerate(np.array_split(order, _GROUPS)):
+            models.append(f"{name} {number}")
+            scores.append(np.nanmean(outcomes.scores[:, group], axis=1, keepdims=True))
+    return Outcomes(outcomes.prompts, tuple(models), np.hstack(scores))
+
+
+def joined(sets: list[Outcomes]) -> Outcomes:
+    """Sets as one, over all their models."""
+    models = tuple(dict.fromkeys(model for each in sets for model in each.models))
+    prompts = tuple(prompt for each in sets for prompt in each.prompts)
+    return Outcomes(prompts, models, np.vstack([each.columns(models).scores for each in sets]))
+
+
+def rare_rows_of_words(texts: tuple[str, ...]) -> list[set[int]]:
+    """Of each text, the rows of words that it shares with few others."""
+    found, counts = [], Counter[int]()
+    for text in texts:
+        words = re.findall(r"\w+", text.lower())
+        starts = range(max(1, len(words) - _IN_A_ROW + 1))
+        rows = {hash(tuple(words[start : start + _IN_A_ROW])) for start in starts}
+        found.append(rows)
+        counts.update(rows)
+    return [{row for row in rows if 1 < counts[row] <= _MOST_SHARING} for rows in found]
+
+
+def plain(text: str) -> str:
+    """A text but for case and blanks."""
+    return " ".join(text.lower().split())
+
+
+def parts_of(outcomes: Outcomes, texts: tuple[str, ...], split: Split) -> npt.NDArray[np.intp]:
+    """The part of each prompt; -1 of one that is never left out."""
+    if split == "prompts":
+        return np.array([int(hashlib.md5(plain(text).encode()).hexdigest(), 16) % _PARTS for text in texts], np.intp)
+    parts = np.full(len(texts), -1, np.intp)
+    groups = np.array([prompt.group for prompt in outcomes.prompts])
+    for name in BY_CATEGORY:
+        own = np.flatnonzero(groups == name)
+        for number, part in enumerate(folds(outcomes.rows(own), _PARTS, "category")):
+            parts[own[part.test]] = number
+    return parts
+
+
+def bag_of_words(outcomes: Outcomes, texts: tuple[str, ...], split: Split) -> Scores:
+    """What a bag of words expects that is cross-validated on one set."""
+    found = np.full(outcomes.scores.shape, np.nan)
+    for part in folds(outcomes, _PARTS, "prompt" if split == "prompts" else "category"):
+        bag = BagOfWords.fit([texts[row] for row in part.train], outcomes.scores[part.train])
+        found[part.test] = bag.predict([texts[row] for row in part.test])
+    return found
+
+
+@click.group()
+@click.argument("folder", metavar="OUTCOMES", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.pass_context
+def main(ctx: click.Context, folder: Path) -> None:
+    """Print lines of JSON."""
+    ctx.obj = folder
+
+
+def read_set(folder: Path, name: str) -> Outcomes:
+    """One set of a folder, packed."""
+    return read_outcomes([str(folder / f"prompts_{name}.jsonl.gz"), str(folder / f"outcomes_{name}.csv.gz")])
+
+
+@main.command()
+@click.option("--split", type=click.Choice(["prompts", "categories"]), required=True, help="What is left out.")
+@click.option("--parts", type=click.IntRange(1, _PARTS), default=_PARTS, show_default=True, help="Parts to judge by.")
+@click.pass_obj
+def pairs(folder: Path, split: Split, parts: int) -> None:
+    """APGR of pairs of models."""
+    sets = {name: columns_of(read_set(folder, name), name) for name in PAIRS}
+    outcomes = joined(list(sets.values()))
+    features = features_of(outcomes.prompts, None)
+    number, rare = parts_of(outcomes, features.texts, split), rare_rows_of_words(features.texts)
+    expected = np.full(outcomes.scores.shape, np.nan)
+    with ProgressLine() as line:
+        for part in range(parts):
+            line("parts", part, parts)
+            test = np.flatnonzero(number == part)
+            shared = set().union(*(rare[row] for row in test))
+            same = {plain(features.texts[row]) for row in test}
+            others = np.flatnonzero(number != part)
+            rest = np.array([row for row in others if not rare[row] & shared and plain(features.texts[row]) not in same])
+            known = [
+                m for m, column in zip(outcomes.models, outcomes.scores[rest].T, strict=True) if not np.isnan(column).all()
+            ]
+            trained = train_heads(outcomes.rows(rest).columns(known), features.rows(rest), ridges=RIDGES).predictor
+            columns = [outcomes.models.index(model) for model in known]
+            expected[test[:, None], columns] = trained.expected(features.rows(test))
+        line.clear()
+    begin = 0
+    for name, own in sets.items():
+        rows = np.arange(begin, begin + len(own.prompts))
+        begin += len(rows)
+        if split == "categories" and name not in BY_CATEGORY:
+            continue
+        judged = rows[~np.isnan(expected[rows]).all(axis=1)]
+        models = sorted({model for pair in PAIRS[name] for model in pair})
+        bag = np.full((len(outcomes.prompts), len(models)), np.nan)
+        bag[rows] = bag_of_words(own.columns(models), features.rows(rows).texts, split)
+        for pair in PAIRS[name]:
+            mine = expected[judged][:, [outcomes.models.index(model) for model in pair]]
+            words = bag[judged][:, [models.index(model) for model in pair]]
+            scores = outcomes.rows(judged).columns(pair).scores
+            figures = {"heads": apgr(mine, scores), "bag of words": apgr(words, scores)}
+            print(json.dumps({"set": name, "pair": pair, "prompts": len(judged), **figures}), flush=True)
+        if prices := PRICES.get(name):
+            priced = expected[judged][:, [outcomes.models.index(model) for model in prices]]
+            scores = outcomes.rows(judged).columns(list(prices)).scores
+            found = above_mixtures(priced, scores, features.rows(judged).texts, list(prices.values()))
+            print(json.dumps({"set": name, "models": list(prices), "above mixtures": found}), flush=True)
+
+
+@main.command()
+@click.argument("tiers_file", metavar="TIERS", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("names", metavar="SET...", nargs=-1, required=True)
+@click.pass_obj
+def tiers(folder: Path, tiers_file: Path, names: tuple[str, ...]) -> None:
+    """APGR of tiers on categories that were left out, by set."""
+    files = [str(folder / each) for name in names for each in (f"prompts_{name}.jsonl.gz", f"outcomes_{name}.csv.gz")]
+    outcomes = merge_tiers(read_outcomes(files), json.loads(tiers_file.read_text("utf-8")))
+    features: PromptFeatures = features_of(outcomes.prompts, None)
+    with ProgressLine() as line:
+        trained = PolicyTraining("heads").train(outcomes, None, features, line)
+        line.clear()
+    assert trained.held_out is not None
+    groups = np.array([prompt.group for prompt in outcomes.prompts])
+    for name in names:
+        rows: Rows = np.flatnonzero(groups == name)
+        categories = len({category_of(outcomes.prompts[row]) for row in rows})
+        for weak, strong in ((0, 1), (0, 2), (1, 2)):
+            pair = [weak, strong]
+            figure = apgr(trained.held_out[rows][:, pair], outcomes.scores[rows][:, pair])
+            about = {"set": name, "pair": [outcomes.models[each] for each in pair], "categories": categories}
+            print(json.dumps({**about, "heads": figure}), flush=True)
+        prices = [TIER_PRICES[tier] for tier in outcomes.models]
+        found = above_mixtures(trained.held_out[rows], outcomes.scores[rows], features.rows(rows).texts, prices)
+        print(json.dumps({"set": name, "models": outcomes.models, "above mixtures": found}), flush=True)
+
+
+@main.command()
+@click.option("--graded", type=click.IntRange(2, 1000), default=100, show_default=True, help="Graded prompts.")
+@click.pass_obj
+def added(folder: Path, graded: int) -> None:
+    """APGR of models that were added from few graded prompts."""
+    outcomes = read_set(folder, "mmlupro").columns(KNOWN)
+    features = features_of(outcomes.prompts, None)
+    part = folds(outcomes, _PARTS, "prompt")[0]
+    asked, judged = features.rows(part.test), outcomes.rows(part.test)
+
+    def figure(predictor: Predictor, pair: tuple[str, str]) -> float | None:
+        return apgr(
+            predictor.expected(asked)[:, [predictor.models.index(model) for model in pair]], judged.columns(pair).scores
+        )
+
+    learned = outcomes.rows(part.train)
+    of_all = train_heads(learned, features.rows(part.train), ridges=ADDED_RIDGES).predictor
+    for model, pair in ADDED.items():
+        others = learned.columns([each for each in KNOWN if each != model])
+        known = train_heads(others, features.rows(part.train), ridges=ADDED_RIDGES).predictor
+        for seed in range(3):
+            rows = np.random.default_rng(seed).choice(part.train, graded, replace=False)
+            grown = known.with_model(model, outcomes.rows(rows).columns([model]), features.rows(rows))
+            figures = {"trained": figure(of_all, pair), "added": figure(grown, pair)}
+            print(json.dumps({"model": model, "pair": pair, "graded": graded, "seed": seed, **figures}), flush=True)
+
+
+@main.command(name="time")
+@click.argument("file", metavar="PREDICTOR", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rounds", type=click.IntRange(10), default=400, show_default=True, help="Questions.")
+@click.pass_obj
+def times(folder: Path, file: Path, rounds: int) -> None:
+    """How long a predictor takes for a prompt."""
+    predictor, prompts = load_predictor(file), read_set(folder, "mmlupro").prompts
+    features = features_of(prompts[:: max(1, len(prompts) // rounds)], None)
+    taken = []
+    for row in range(len(features)):
+        one = features.rows(np.array([row], np.intp))
+        begun = time.perf_counter()
+        predictor.expected(one)
+        taken.append(1000 * (time.perf_counter() - begun))
+    # The first ones load code.
+    p50, p95 = np.percentile(taken[5:], [50, 95])
+    print(json.dumps({"models": len(predictor.models), "p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2)}))
+
+
+if __name__ == "__main__":
+    main()
