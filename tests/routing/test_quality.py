@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -261,16 +260,17 @@ def test_total_time_has_what_the_order_took(use: Use) -> None:
 
 
 def test_the_order_takes_little_beside_the_decision(use: Use) -> None:
-    """The work of the router itself, without the predictor's; the bound leaves room for a busy machine."""
+    """The work of the router itself, without the predictor's, in processor time, which other programs do not lengthen much."""
     use(FakePredictor(expect=harder_when_longer))
     plain = replace(CONFIG, quality={}, selection={})
-
-    def median(router: Router) -> float:
-        return statistics.median(router.route(BUG).timings.total_ms for _ in range(30))
-
     with Router(config=CONFIG, model="mini", threads=1, prefix_cache=False) as router, router.with_config(plain) as other:
-        median(router)
-        assert median(router) < median(other) + 5.0
+        taken: dict[Router, list[float]] = {router: [], other: []}
+        for _ in range(30):
+            for each, times in taken.items():
+                begun = time.process_time()
+                each.route(BUG)
+                times.append(time.process_time() - begun)
+        assert min(taken[router]) < min(taken[other]) + 0.005
 
 
 def test_every_door_has_the_targets(use: Use, run: Run, tmp_path: Path) -> None:
