@@ -36,13 +36,13 @@ def read_policy(
     policy = fields["prefer"].text()
     if policy == "quality":
         return "quality", _quality(section, fields, models, listed)
+    if policy not in POLICIES and not section.source.foreign:
+        raise fields["prefer"].error(f"{expected}, not {shorten(policy)}")
     for name, value in fields.items():
         if name != "prefer":
             raise value.error(f"{section.what}: {name} is for prefer: quality, not {shorten(policy)}; leave it out")
     if policy in POLICIES:
         return cast(SelectionPolicy, policy), None
-    if not section.source.foreign:
-        raise fields["prefer"].error(f"{expected}, not {shorten(policy)}")
     message = f"{section.what} prefers {shorten(policy)}, which is not known here; models are tried in the order of the file"
     section.source.notes.append(Advice(message, line=fields["prefer"].line))
     return None, None

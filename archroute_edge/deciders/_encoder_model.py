@@ -53,8 +53,8 @@ TEXT_FORMAT: Final = 1
 """The version of the texts that this module makes."""
 
 EARLIER_MESSAGES: Final = 3
-"""How many user messages before the last one are read along with it. Of the replies only the last one is read: the user answers
-it, and older ones hide that the talk has come to another subject, or to its end."""
+"""How many user messages before the last one are read along with it. Of the replies only the last one is read: older
+ones hide that the talk has come to another subject, or to its end."""
 
 EARLIER: Final = "earlier: "
 """Stands before each of those: an encoder's tokenizer drops line breaks, and would not see where a message begins."""

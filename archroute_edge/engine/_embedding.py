@@ -138,4 +138,4 @@ class EmbeddingEngine(LlamaContext):
 
     def state_key(self) -> dict[str, object]:
         """Everything but the texts that decides whether kept vectors are those that this engine would compute."""
-        return {"what": "sentence vectors", **super().state_key()}
+        return {"what": "sentence vectors", "attention": "plain below 64 tokens", **super().state_key()}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Number = TypeVar("Number", np.float32, np.float64)
 
-# At so many multiplications, about 0.1 s, BLAS saves more than its threads cost.
+# At so many multiplications, 0.1 to 0.3 s, BLAS saves more than its threads cost.
 _LARGE: Final = 1 << 28
 
 

@@ -71,6 +71,7 @@ def test_a_predictor_is_sought_beside_the_file_that_names_it(tmp_path: Path) -> 
             "needs prefer: none, cheapest, fastest, long_context_quality or quality, not 'best'",
         ),
         ("{prefer: cheapest, share: 0.3}", "share is for prefer: quality, not 'cheapest'; leave it out"),
+        ("{prefer: qualty, share: 0.3}", "or quality, not 'qualty'"),
         ("{share: 0.3}", "needs prefer: none, cheapest"),
         ("{prefer: quality, share: 0.3, rate: 1}", "share and rate are two ways to say what an answer may cost; keep one"),
         ("{prefer: quality, cost_per_1k: 1, rate: 1}", "cost_per_1k and rate are two ways"),

@@ -5,7 +5,7 @@
 
 Warm decisions on fresh messages, interleaved over lengths and tables; medians and 95th percentiles in milliseconds. The first
 decision is that of a Python program, from the start of its process to the decision; an earlier run has saved the route vectors.
-A second encoder decides on messages of the same lengths in turn with the first: the ratios of their medians hold even where
+A second encoder decides on messages of the same lengths in turn with the first: the ratios of their medians hold even if
 other work makes both slower.
 """
 
