@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
     from archroute_edge.deciders._encoder import TRAINED_TOKENS, EncoderDecider
-    from archroute_edge.deciders._encoder_model import (
+    from archroute_edge.deciders._encoder_scale import (
         HUBNESS_NEIGHBOURS_KEY,
         HUBNESS_WEIGHT_KEY,
         OTHER_COSINE_KEY,
@@ -33,15 +33,13 @@ if TYPE_CHECKING:
         REFERENCES_KEY,
         SCALE_KEY,
         SWITCH_OVER_KEY,
-        TEXT_FORMAT,
         TEXT_FORMAT_KEY,
         TOPIC_SHIFT_KEY,
         TOPICS_KEY,
         Hubness,
-        conversation_text,
         route_nearness,
-        route_text,
     )
+    from archroute_edge.deciders._encoder_text import TEXT_FORMAT, conversation_text, route_text
     from archroute_edge.deciders._generative import GenerativeDecider
     from archroute_edge.deciders._open_decider import open_decider
     from archroute_edge.deciders._settings import (
@@ -61,11 +59,12 @@ else:
             "_calibration": "CalibratedAnswer Calibration LOW_CONFIDENCE SMALLEST_PROBABILITY TEMPERATURE_LIMITS tempered",
             "_decider": "Decider UnfinishedError Work",
             "_encoder": "EncoderDecider TRAINED_TOKENS",
-            "_encoder_model": (
+            "_encoder_scale": (
                 "HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness OTHER_COSINE_KEY OTHER_KNOWN_KEY OTHER_NEARNESS_KEY "
-                "OTHER_ROUTES_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY TEXT_FORMAT TEXT_FORMAT_KEY TOPICS_KEY "
-                "TOPIC_SHIFT_KEY conversation_text route_nearness route_text"
+                "OTHER_ROUTES_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY TEXT_FORMAT_KEY TOPICS_KEY TOPIC_SHIFT_KEY "
+                "route_nearness"
             ),
+            "_encoder_text": "TEXT_FORMAT conversation_text route_text",
             "_generative": "GenerativeDecider",
             "_open_decider": "open_decider",
             "_settings": (

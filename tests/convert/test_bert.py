@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from tokenizers import normalizers
 
 from archroute_edge.deciders import TEXT_FORMAT
-from archroute_edge.deciders._encoder_model import EncoderScale, read_encoder_scale, read_hubness
+from archroute_edge.deciders._encoder_scale import EncoderScale, read_encoder_scale, read_hubness
 from archroute_edge.engine import read_header
 from archroute_edge.engine._wordpiece import read_wordpiece
 from archroute_edge.errors import CheckpointError

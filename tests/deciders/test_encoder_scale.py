@@ -24,7 +24,7 @@ from archroute_edge.deciders import (
     TOPICS_KEY,
     route_text,
 )
-from archroute_edge.deciders._encoder_model import INT8
+from archroute_edge.deciders._encoder_scale import INT8
 from archroute_edge.engine import EmbeddingEngine, LoadedModel
 from archroute_edge.errors import ModelFileError
 from tests.deciders.test_encoder import MESSAGES, ROUTES

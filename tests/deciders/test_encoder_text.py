@@ -6,7 +6,7 @@ import pytest
 
 from archroute_edge.conversation import Turn
 from archroute_edge.deciders import conversation_text, route_text
-from archroute_edge.deciders._encoder_model import EARLIER_WORDS, LAST_WORDS, conversation_window, name_in_words, shorten
+from archroute_edge.deciders._encoder_text import EARLIER_WORDS, LAST_WORDS, conversation_window, name_in_words, shorten
 from archroute_edge.routes import Route
 
 
