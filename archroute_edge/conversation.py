@@ -6,7 +6,7 @@ training; the budget is our own, counted in the model's tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import accumulate
@@ -42,7 +42,10 @@ _LONGEST_SHOWN = 60
 _HEAD_SHARE = 0.6
 _ELLIPSIS = "…"
 # More bytes than tokens of ordinary text have; text beyond that is cut without being tokenized.
-_BYTES_A_TOKEN = 16
+_MOST_BYTES_A_TOKEN = 16
+# The tokenizers of GPT-4, GPT-4o, Claude 2 and DeepSeek make a token of 2.7 to 4.6 bytes of prose, code and JSON; only old ones
+# make shorter ones, of languages that are not English, and all do of base64 (1.4).
+_USUAL_BYTES_A_TOKEN = 3
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,15 @@ def replace_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def estimate_tokens(texts: Iterable[str]) -> int:
+    """About how many tokens texts have: a token is three bytes of UTF-8, whatever the language.
+
+    Models have tokenizers of their own, so this errs to the side of too many: a third too many for English.
+    """
+    n_bytes = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+    return n_bytes // _USUAL_BYTES_A_TOKEN
+
+
 def trim(turns: Sequence[Turn], budget: int, count_tokens: Callable[[Turn], int]) -> TrimmedConversation:
     """Keep the newest turns that fit into ``budget`` tokens, the last user turn always among them.
 
@@ -250,7 +262,7 @@ class _Sizes:
         """Whether all turns fit uncut. Counts no more turns than it must."""
         total = 0
         for turn in reversed(self._turns):
-            if len(turn.content) > budget * _BYTES_A_TOKEN:
+            if len(turn.content) > budget * _MOST_BYTES_A_TOKEN:
                 return False
             total += self._count(turn)
             if total > budget:
@@ -272,7 +284,7 @@ class _Sizes:
 def _cut(turn: Turn, limit: int, count_tokens: Callable[[Turn], int]) -> tuple[Turn, int]:
     """``turn`` in at most ``limit`` tokens, and its count. An ellipsis replaces the middle of a longer one."""
     text = turn.content
-    keep = min(len(text), limit * _BYTES_A_TOKEN)
+    keep = min(len(text), limit * _MOST_BYTES_A_TOKEN)
     shortened = turn
     while True:
         if keep < len(text):

@@ -68,9 +68,7 @@ def add(
     opened = quality.load_predictor(predictor)
     graded = quality.read_graded(file, model, grades)
     grown = opened.with_model(model, graded, _features(opened, list(graded.prompts), encoder))
-    grown.novelty, grown.model_file = opened.novelty, opened.model_file
-    if len(grown.sample) == len(opened.sample):
-        grown.sample_tokens = opened.sample_tokens
+    grown.novelty, grown.model_file, grown.sample_tokens = opened.novelty, opened.model_file, opened.sample_tokens
     about = quality.read_about(predictor)
     quality.save_predictor(grown, output, trained_on=about["trained_on"], licence=about["licence"])
     n_graded = int((~np.isnan(graded.columns((model,)).scores)).sum())

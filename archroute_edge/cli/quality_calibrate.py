@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.labelled import check_can_write
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.cli.quality_prices import parse_prices
+from archroute_edge.cli.quality_prices import Share, parse_prices
 from archroute_edge.cli.quality_score import encoder_option
 from archroute_edge.cli.tables import print_tables, require_rich
 from archroute_edge.config import Price, shorten
@@ -45,7 +46,7 @@ class _Prompts:
 )
 @click.argument("predictor", type=click.Path(path_type=Path))
 @click.argument("prompts", required=False)
-@option("--share", metavar="S", type=click.FloatRange(0, 1), help="Share of the prompts that may go to the dearest model.")
+@option("--share", metavar="S", type=Share(), help="Share of the prompts that may go to the dearest model.")
 @option("--cost-per-1k", metavar="USD", type=click.FloatRange(0), help="US dollars that 1,000 requests may cost.")
 @option(
     "--price",
@@ -80,6 +81,10 @@ def calibrate_quality(
         raise SettingsError("give either --share or --cost-per-1k")
     if output is not None and prompts is None:
         raise SettingsError("-o writes PROMPTS as the predictor's sample; name them")
+    if encoder is not None and prompts is None:
+        raise SettingsError("--encoder reads PROMPTS; name them")
+    if cost_per_1k is not None and not math.isfinite(cost_per_1k):
+        raise SettingsError(f"--cost-per-1k is {cost_per_1k}; expected an amount of US dollars")
     if not as_json:
         require_rich()
     check_can_write(output)

@@ -5,8 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import click
+
 from archroute_edge.config import Price, shorten
 from archroute_edge.errors import SettingsError
+
+
+class Share(click.ParamType[float]):
+    """A part of the whole, as configurations state it: ``30%``, or a number from 0 to 1."""
+
+    name = "share"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; click.BadParameter if it is none."""
+        text = str(value).strip()
+        try:
+            found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            found = math.nan
+        if not 0 <= found <= 1:
+            self.fail(f"expected a share from 0 to 1, or from 0% to 100%, not {shorten(text)}", param, ctx)
+        return found
 
 
 def parse_prices(texts: Iterable[str]) -> dict[str, Price]:

@@ -53,7 +53,7 @@ VECTORS = "vectors"
     default=BUNDLED_ENCODER,
     help="Encoder whose vectors are learned from; for causal the language model whose levels are; none reads texts alone.",
 )
-@option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="N", help="Of what is left to chance.")
+@option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="N", help="Seed of everything random.")
 @option("--licence", default="", metavar="TEXT", help="Licences of the outcomes, kept in the file.")
 @json_option
 def train(

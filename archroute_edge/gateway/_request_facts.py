@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from archroute_edge.config import RoutingConfig
-from archroute_edge.targets import RequestFacts, estimate_tokens
+from archroute_edge.conversation import estimate_tokens
+from archroute_edge.targets import RequestFacts
 
 _IMAGES: Final = ("image", "image_url", "input_image")
 # Their sizes say nothing about tokens.

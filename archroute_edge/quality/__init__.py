@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from archroute_edge.quality._prices import OperatingPoint, Trade
     from archroute_edge.quality._prompts_reading import read_prompts
     from archroute_edge.quality._reading import read_outcomes
-    from archroute_edge.quality._record_outcomes import read_record_outcomes
     from archroute_edge.quality._report import QualityReport
     from archroute_edge.quality._similarity import Similarity, train_similarity
     from archroute_edge.quality._splits import Split, battles_of, category_of, folds, split_by_category
@@ -98,7 +97,6 @@ else:
             "_prices": "OperatingPoint Trade",
             "_prompts_reading": "read_prompts",
             "_reading": "read_outcomes",
-            "_record_outcomes": "read_record_outcomes",
             "_report": "QualityReport",
             "_similarity": "Similarity train_similarity",
             "_splits": "Split battles_of category_of folds split_by_category",

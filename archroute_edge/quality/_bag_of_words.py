@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from archroute_edge.errors import SettingsError
 from archroute_edge.quality._outcomes import Scores
+from archroute_edge.quality._strengths import sigmoid
 
 if TYPE_CHECKING:
     from archroute_edge.quality._metrics import Floats
@@ -85,18 +86,17 @@ class BagOfWords:
         self._intercepts = intercepts
 
     @classmethod
-    def fit(cls, texts: Sequence[str], scores: Scores, *, on_model: Callable[[], None] = lambda: None) -> BagOfWords:
+    def fit(cls, texts: Sequence[str], scores: Scores) -> BagOfWords:
         """Learn from the scores of k models.
 
         Args:
             texts: n of them.
             scores: (n, k), 0 to 1; NaN where a model was not asked.
-            on_model: called after each model.
 
         Raises:
             SettingsError: SciPy is not installed.
         """
-        return cls.fit_counts(count_words(texts), scores, on_model=on_model)
+        return cls.fit_counts(count_words(texts), scores)
 
     @classmethod
     def fit_counts(cls, counts: Any, scores: Scores, *, on_model: Callable[[], None] = lambda: None) -> BagOfWords:
@@ -124,7 +124,7 @@ class BagOfWords:
     def predict_counts(self, counts: Any) -> Scores:
         """The same from :func:`count_words`."""
         logits = np.asarray(counts @ self._weights.T) + self._intercepts
-        return np.asarray(_sigmoid(logits), dtype=np.float64)
+        return np.asarray(sigmoid(logits), dtype=np.float64)
 
 
 def _fit(counts: Any, targets: Floats) -> Floats:
@@ -135,7 +135,7 @@ def _fit(counts: Any, targets: Floats) -> Floats:
 
     def loss(found: Floats) -> tuple[float, Floats]:
         logits = counts @ found[1:] + found[0]
-        rest = _sigmoid(logits) - targets
+        rest = sigmoid(logits) - targets
         # The cross entropy of fractional targets: log(1 + e^z) - y z.
         value = float(np.sum(np.logaddexp(0.0, logits) - targets * logits)) + 0.5 * RIDGE * float(found[1:] @ found[1:])
         return value, np.concatenate([[rest.sum()], columns @ rest + RIDGE * found[1:]])
@@ -148,7 +148,3 @@ def _fit(counts: Any, targets: Floats) -> Floats:
         return begun
     solved = minimize(loss, begun, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
     return np.asarray(solved.x, dtype=np.float64)
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), dtype=np.float64)

@@ -138,7 +138,7 @@ def train_causal(outcomes: Outcomes, features: PromptFeatures, *, model: str | N
     found = Causal(outcomes.models, model, np.empty((0, len(outcomes.models))), values, shared, temperature)
     sampled = sample_rows(len(scores), seed)
     found.sample = found.expected(features.rows(sampled))
-    found.sample_tokens = tokens_of(features, sampled)
+    found.sample_tokens = tokens_of(outcomes, sampled)
     return found
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -64,17 +65,15 @@ class LastLayer:
     bias: Scores
     threshold: float
 
+    @cached_property
+    def _exact_weights(self) -> Scores:
+        return self.weights.astype(np.float64)
+
     def strengths(self, vectors: Vectors) -> Scores:
         """(n, k) strengths of the models; on a prompt they come to 0."""
-        raw = np.einsum("nd,kd->nk", vectors.astype(np.float64), self.weights.astype(np.float64)) + self.bias
+        raw = np.einsum("nd,kd->nk", vectors.astype(np.float64), self._exact_weights) + self.bias
         centred: Scores = raw - raw.mean(axis=1, keepdims=True)
         return centred
-
-    def labels(self, strengths: Scores, first: int, second: int) -> Scores:
-        """(n, 3) the chances that the first of two models is better, that they tie, and that the second is."""
-        ahead = strengths[:, first] - strengths[:, second]
-        won, lost = sigmoid(ahead - self.threshold), sigmoid(-ahead - self.threshold)
-        return np.stack([won, 1.0 - won - lost, lost], axis=1)
 
 
 class Classifier(MixturePredictor):

@@ -7,7 +7,6 @@ one key, its length before it. It is put before the other values, and filled up 
 from __future__ import annotations
 
 import math
-import os
 import struct
 from pathlib import Path
 from typing import Final
@@ -88,7 +87,5 @@ def write_embedded(predictor: bytes, model: Path, target: Path) -> None:
             source.seek(start)
             while part := source.read(1 << 20):
                 copy.write(part)
-            copy.flush()
-            os.fsync(copy.fileno())
     except OSError as exc:
         raise QualityError(f"{target}: cannot be written ({exc.strerror or exc})") from exc

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from archroute_edge.quality._outcomes import Scores
 from archroute_edge.quality._predictor import Vectors
-from archroute_edge.quality._strengths import Comparisons, softplus
+from archroute_edge.quality._strengths import Comparisons, sigmoid, softplus
 
 _WIDTH = 128
 _RATE, _DECAY, _BATCH, _NOISE = 3e-4, 1e-5, 64, 0.1
@@ -108,7 +108,7 @@ def _gradients(parameters: Sequence[Numbers], seen: Numbers, pairs: Numbers, won
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = rows / length
     apart, hidden = pairs @ unit, seen @ projection.T
-    error = ((0.5 * (1 + np.tanh(0.5 * ((apart * hidden) @ scale))) - won) * weight / len(won))[:, None]
+    error = ((sigmoid((apart * hidden) @ scale) - won) * weight / len(won))[:, None]
     of_unit = pairs.T @ (error * hidden * scale)
     return [
         (of_unit - unit * (of_unit * unit).sum(axis=1, keepdims=True)) / length,

@@ -135,7 +135,6 @@ class VectorMaker:
             self._model.close()
             raise
         self.identity: str = self._model.fingerprint
-        self.width: int = self._engine.width
 
     def vectors(self, conversations: Sequence[Conversation], cancellation: Cancellation | None = None) -> Vectors:
         """(n, d), rows of length 1."""

@@ -173,7 +173,7 @@ def new_category_parts(outcomes: Outcomes, seed: int = 0) -> tuple[Split, ...]:
         raise QualityError("all prompts have one category, so none can be left out; give the prompts a 'category'")
     parts = folds(outcomes, min(N_PARTS, n_categories), "category", seed)
     if not all(len(part.train) and len(part.test) for part in parts):
-        raise QualityError("the prompts of some categories are all among the others, too; nothing is new about them")
+        raise QualityError("some categories have only prompts that other categories have, too; give them prompts of their own")
     return parts
 
 

@@ -8,37 +8,19 @@ their categories. Grades may also come from a file beside the export.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge.config import shorten
 from archroute_edge.conversation import read_messages
 from archroute_edge.errors import ConversationError
-from archroute_edge.quality._graded import Graded, join_grades
+from archroute_edge.quality._graded import Graded
 from archroute_edge.quality._lines import LARGEST_FILE, Line, read_objects
-from archroute_edge.quality._outcomes import Outcomes, Prompt
+from archroute_edge.quality._outcomes import Prompt
 from archroute_edge.quality._prompts_reading import group_of, turns_as_messages
 
 _LIKE: Final = '{"id": "...", "request": "...", "outcomes": [...]}'
-
-
-def read_record_outcomes(path: Path | str, grades: Sequence[Path | str] = ()) -> Outcomes:
-    """The graded answers of an export of the record.
-
-    Several grades of one model's answers to one request count as their mean. Requests without a text or a grade are left out.
-
-    Args:
-        path: what ``archroute log export --outcomes`` wrote, plain or packed with gzip.
-        grades: tables in CSV with the columns ``id`` (of the request), ``model`` and ``score``. Their grades replace those of
-            the export; a model that was not asked then may be graded, too.
-
-    Raises:
-        QualityError: a file cannot be read or is wrong at some line, or no request has both a text and a grade.
-    """
-    found = read_record(path)
-    join_grades(grades, [found])
-    return found.outcomes(nothing_in(found))
 
 
 def read_record(path: Path | str) -> Graded:
@@ -60,8 +42,6 @@ def read_record(path: Path | str) -> Graded:
 
 def nothing_in(found: Graded) -> str:
     """Why no outcome is left of an export, and what to do; only for one of which none is."""
-    if not found.prompts:
-        return f"there are no requests; expected {_LIKE} on each line"
     if all(prompt is None for prompt in found.prompts.values()):
         return "no request has its text; record texts with archroute serve --record=content, and export again"
     if not any(found.grades.values()):

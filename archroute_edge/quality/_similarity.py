@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -73,13 +74,17 @@ class _Newcomer:
     won: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
 
+    @cached_property
+    def _weighed(self) -> tuple[Scores, Scores]:
+        """Wins and losses, in the precision that strengths are computed in."""
+        return (self.won * self.weight).astype(np.float64), ((1 - self.won) * self.weight).astype(np.float64)
+
     def strength(self, vector: Vectors, others: Scores, left_out: npt.NDArray[np.bool_] | None = None) -> float:
         """Its strength on a prompt, from the trained models' there, which stay as they are."""
         weights = _battle_weights(np.einsum("nd,d->n", self.vectors, vector), left_out)
         if weights.sum() > 0:
             weights *= len(weights) / weights.sum()
-        won = np.einsum("n,nk->k", weights, (self.won * self.weight).astype(np.float64))
-        lost = np.einsum("n,nk->k", weights, ((1 - self.won) * self.weight).astype(np.float64))
+        won, lost = (np.einsum("n,nk->k", weights, each) for each in self._weighed)
 
         def curve(point: Scores) -> Curve:
             ahead = point[0] - others

@@ -49,7 +49,7 @@ def split_by_category(outcomes: Outcomes, held_out: Collection[str]) -> Split:
         known = sorted(set(categories))
         some = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
         raise QualityError(f"no prompt has the category {shorten(missing[0])}; there are {some}")
-    split = _split([category in held_out for category in categories], _texts(outcomes))
+    split = _split([category in held_out for category in categories], texts_of(outcomes))
     if not len(split.train) or not len(split.test):
         raise QualityError("leave out at least one category, and keep at least one")
     return split
@@ -71,7 +71,7 @@ def folds(outcomes: Outcomes, n: int, by: By = "prompt", seed: int = 0) -> tuple
     Raises:
         QualityError: there are fewer prompts, or categories, than parts.
     """
-    texts = _texts(outcomes)
+    texts = texts_of(outcomes)
     categories = [category_of(prompt) for prompt in outcomes.prompts]
     if by == "category":
         units, parts = categories, _even_parts(Counter(categories), n, seed)
@@ -137,7 +137,7 @@ def _split(is_tested: list[bool], texts: list[str]) -> Split:
     return Split(np.flatnonzero(~test & ~known), np.flatnonzero(test))
 
 
-def _texts(outcomes: Outcomes) -> list[str]:
+def texts_of(outcomes: Outcomes) -> list[str]:
     """What prompts are compared by: the conversation's words, but for case and blanks."""
     found = []
     for prompt in outcomes.prompts:

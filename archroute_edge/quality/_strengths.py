@@ -43,10 +43,13 @@ def softplus(logits: Scores) -> Scores:
     return result
 
 
-def minimise(curve: Callable[[Scores], Curve], start: Scores, most_steps: int = 40) -> Scores:
+_MOST_STEPS = 40
+
+
+def minimise(curve: Callable[[Scores], Curve], start: Scores) -> Scores:
     """The minimum of a strictly convex function, by Newton's method; a step that does not descend is halved."""
     point, (value, gradient, curvature) = start, curve(start)
-    for _ in range(most_steps):
+    for _ in range(_MOST_STEPS):
         step = np.linalg.solve(curvature, gradient)
         there = curve(point - step)
         # Beside the minimum a value changes by rounding alone.

@@ -25,7 +25,7 @@ def suggest_prompts(predictor: Predictor, features: PromptFeatures, n: int) -> n
         QualityError: there is no prompt, or ``n`` is below 1.
     """
     if n < 1 or not len(features):
-        raise QualityError("at least one prompt must be asked for, and be there to choose from")
+        raise QualityError("ask for at least one prompt, and give at least one to choose from")
     if n >= len(features):
         return np.arange(len(features))
     ranked = np.argsort(predictor.expected(features).mean(axis=1), kind="stable")

@@ -13,8 +13,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from archroute_edge.conversation import estimate_tokens
 from archroute_edge.errors import QualityError
 from archroute_edge.quality._bag_of_words import require_scipy
+from archroute_edge.quality._features import read_prompt
 from archroute_edge.quality._heads import WORD_BITS, Heads, Scaling, chances, fit_scaling
 from archroute_edge.quality._heads_fit import Design, Ridges, fit_heads, make_design
 from archroute_edge.quality._outcomes import Outcomes, Scores
@@ -32,8 +34,6 @@ _WORDS: Final = (0.25, 1.0)
 # The ridges are chosen on that many models, spread from the weakest to the strongest.
 _MOST_MODELS: Final = 8
 _MOST_SAMPLED: Final = 2000
-# As targets count them.
-_BYTES_A_TOKEN: Final = 3
 
 Progress = Callable[[str, int, int], None]
 
@@ -61,13 +61,11 @@ class Trained:
         predictor: trained on all outcomes.
         held_out: (n, k) expected scores, each by heads that were fitted without its part; None if none was held out.
         ridges: those that were chosen.
-        tried: all that were tried, in order.
     """
 
     predictor: Heads
     held_out: Scores | None
     ridges: Ridges
-    tried: tuple[Tried, ...]
 
 
 def train_heads(
@@ -117,8 +115,8 @@ def train_heads(
         scores = held_out = np.where(np.isnan(held_out), scores, held_out)
     sampled = sample_rows(len(scores), seed)
     predictor = Heads(outcomes.models, encoder, scores[sampled], scaling, fit.weights(design, scaling))
-    predictor.sample_tokens = tokens_of(features, sampled)
-    return Trained(predictor, held_out, ridges, tuple(search.tried))
+    predictor.sample_tokens = tokens_of(outcomes, sampled)
+    return Trained(predictor, held_out, ridges)
 
 
 def sample_rows(n: int, seed: int) -> npt.NDArray[np.intp]:
@@ -128,9 +126,10 @@ def sample_rows(n: int, seed: int) -> npt.NDArray[np.intp]:
     return np.sort(np.random.default_rng(seed).choice(np.arange(n), _MOST_SAMPLED, replace=False))
 
 
-def tokens_of(features: PromptFeatures, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """How many tokens some of the prompts have, about."""
-    return np.array([len(features.texts[row].encode("utf-8", "replace")) // _BYTES_A_TOKEN for row in rows], np.float64)
+def tokens_of(outcomes: Outcomes, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """About how many tokens some of the prompts have, as targets count them: those of all messages."""
+    prompts = [read_prompt(outcomes.prompts[row]) for row in rows]
+    return np.array([estimate_tokens(text for _, text in prompt.texts) for prompt in prompts], np.float64)
 
 
 def check_outcomes(outcomes: Outcomes, features: PromptFeatures, encoder: str | None) -> None:

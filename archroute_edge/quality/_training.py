@@ -18,7 +18,7 @@ from archroute_edge.quality._bag_of_words import BagOfWords, count_words
 from archroute_edge.quality._metrics import PairOrder
 from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
 from archroute_edge.quality._predictor import Predictor, PromptFeatures
-from archroute_edge.quality._splits import Split, category_of, folds
+from archroute_edge.quality._splits import Split, category_of, folds, texts_of
 
 N_PARTS: Final = 5
 FEWEST_HELD_OUT: Final = 20
@@ -118,7 +118,7 @@ def held_out_parts(outcomes: Outcomes, seed: int) -> tuple[Split, ...]:
     parts = folds(outcomes, min(N_PARTS, n_categories), "category", seed) if n_categories > 1 else ()
     # A category that holds nearly everything leaves nothing to learn from.
     if not parts or min(len(part.train) for part in parts) < n_prompts // 4:
-        n_texts = len({str(prompt.messages) for prompt in outcomes.prompts})
+        n_texts = len(set(texts_of(outcomes)))
         parts = folds(outcomes, N_PARTS, "prompt", seed) if n_texts >= FEWEST_HELD_OUT else ()
     return tuple(part for part in parts if len(part.train) and len(part.test))
 

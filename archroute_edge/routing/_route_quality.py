@@ -89,19 +89,22 @@ class RouteQuality:
         found = self._policies.routes.get(route)
         if found is None:
             return None
+        try:
+            return found.assess(self._features(found.predictor.encoder, verdict, turns))
+        except (EngineError, QualityError) as exc:
+            logger.warning("route %r: its models are tried in the order of the file: %s", route, exc)
+            return None
+
+    def _features(self, read: str | None, verdict: Verdict, turns: Sequence[Turn]) -> PromptFeatures:
+        """What a predictor reads that was trained with the model `read`."""
         from archroute_edge.quality import PromptFeatures, plain_features
 
+        if read is not None and (read != self._own or verdict.vector is None):
+            return self.readers[read].of(turns)
         features = plain_features([Conversation(turns)])
-        read = found.predictor.encoder
-        if read is not None and read == self._own and verdict.vector is not None:
-            features = PromptFeatures(features.texts, verdict.vector[None, :])
-        elif read is not None:
-            try:
-                features = self.readers[read].of(turns)
-            except EngineError as exc:
-                logger.warning("route %r: its models are tried in the order of the file: %s", route, exc)
-                return None
-        return found.assess(features)
+        if read is None or verdict.vector is None:
+            return features
+        return PromptFeatures(features.texts, verdict.vector[None, :])
 
 
 def open_quality(

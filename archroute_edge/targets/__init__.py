@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         RequestFacts,
         TargetKnowledge,
         TargetOrder,
-        estimate_tokens,
     )
     from archroute_edge.targets._outcome import decisions_by_tables, fallback_decision, make_decision, no_text_decision
     from archroute_edge.targets._quality_policies import Assessment, QualityPolicies
@@ -36,7 +35,7 @@ else:
             "_groups": "Group group_at places_of",
             "_model_facts": "model_facts price_of_request request_cost",
             "_order": "order_targets",
-            "_order_words": "Anchor LeftOut Place RequestFacts TargetKnowledge TargetOrder estimate_tokens",
+            "_order_words": "Anchor LeftOut Place RequestFacts TargetKnowledge TargetOrder",
             "_outcome": "decisions_by_tables fallback_decision make_decision no_text_decision",
             "_quality_policies": "Assessment QualityPolicies",
             "_route_advice": "advice",

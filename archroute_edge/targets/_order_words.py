@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from archroute_edge.conversation import Conversation
+from archroute_edge.conversation import Conversation, estimate_tokens
 from archroute_edge.decision import ModelReason
-
-# The tokenizers of GPT-4, GPT-4o, Claude 2 and DeepSeek make a token of 2.7 to 4.6 bytes of prose, code and JSON; only old ones
-# make shorter ones, of languages that are not English, and all do of base64 (1.4).
-_BYTES_A_TOKEN: Final = 3
-
-
-def estimate_tokens(texts: Iterable[str]) -> int:
-    """About how many tokens texts have: a token is three bytes of UTF-8, whatever the language.
-
-    Models have tokenizers of their own, so this errs to the side of too many: a third too many for English.
-    """
-    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts) // _BYTES_A_TOKEN
 
 
 @dataclass(frozen=True)
@@ -27,7 +15,7 @@ class RequestFacts:
     """What a target must be able to take.
 
     Args:
-        prompt_tokens: of the prompt, as :func:`estimate_tokens` counts them; None if nothing is known.
+        prompt_tokens: of the prompt, as ``estimate_tokens`` counts them; None if nothing is known.
         answer_tokens: the most that the answer may have, if the request says so.
         images: whether there are images in it.
         tools: whether it offers tools.

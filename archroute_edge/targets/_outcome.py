@@ -46,7 +46,8 @@ def make_decision(
     timings = verdict.timings
     if assessed is not None:
         timings = replace(timings, total_ms=timings.total_ms + 1000 * (time.perf_counter() - started))
-    values = None if assessed is None else assessed.values(config, facts)
+    costs = {} if assessed is None else assessed.costs(config, facts)
+    values = None if assessed is None else assessed.values(costs)
     order = order_targets(config, route, facts=facts, key=key, now=time.time(), values=values)
     # Shares come before a policy.
     is_ranked = assessed is not None and order.reason not in ("weights", "ramp")
@@ -66,7 +67,7 @@ def make_decision(
         prompt_format=verdict.prompt_format,
         reason=reason,
         model_reason=order.reason,
-        targets=assessed.ranked(config, facts, order) if assessed is not None and is_ranked else None,
+        targets=assessed.ranked(costs, order) if assessed is not None and is_ranked else None,
     )
 
 

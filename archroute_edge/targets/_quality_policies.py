@@ -36,13 +36,17 @@ class Assessment:
     scores: Mapping[str, float]
     rate: float
 
-    def values(self, config: RoutingConfig, facts: RequestFacts) -> dict[str, float]:
-        """Model to its expected score less what its price weighs; one without a price counts as free of charge."""
-        return {model: score - self.rate * (expected_cost(config, model, facts) or 0.0) for model, score in self.scores.items()}
+    def costs(self, config: RoutingConfig, facts: RequestFacts) -> dict[str, float | None]:
+        """Model to the price of this request in US dollars; None if it has no price."""
+        return {model: expected_cost(config, model, facts) for model in self.scores}
 
-    def ranked(self, config: RoutingConfig, facts: RequestFacts, order: TargetOrder) -> tuple[RankedTarget, ...]:
+    def values(self, costs: Mapping[str, float | None]) -> dict[str, float]:
+        """Model to its expected score less what its price weighs; one without a price counts as free of charge."""
+        return {model: score - self.rate * (costs[model] or 0.0) for model, score in self.scores.items()}
+
+    def ranked(self, costs: Mapping[str, float | None], order: TargetOrder) -> tuple[RankedTarget, ...]:
         """The models of an order, and those that it leaves out, with what stands for and against each."""
-        values = self.values(config, facts)
+        values = self.values(costs)
         left_out = {each.model: each.why for each in order.left_out if each.why != "withdrawn"}
         best = values.get(order.models[0], 0.0) if order.models else 0.0
 
@@ -57,7 +61,7 @@ class Assessment:
 
         listed = dict.fromkeys((*order.models, *left_out))
         return tuple(
-            RankedTarget(model, self.scores[model], expected_cost(config, model, facts), values[model], why(model))
+            RankedTarget(model, self.scores[model], costs[model], values[model], why(model))
             for model in listed
             if model in self.scores
         )

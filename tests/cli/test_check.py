@@ -181,12 +181,12 @@ def test_a_predictor_that_cannot_be_used_is_an_error_with_the_line_of_its_policy
     def load(file: Path) -> Predictor:
         raise QualityError(f"{file}: no predictor")
 
-    monkeypatch.setattr(archroute_edge.quality, "load_predictor", load, raising=False)
+    monkeypatch.setattr(archroute_edge.quality, "load_predictor", load)
     result = run("check", str(path))
     assert result.exit_code == 2
     assert result.stderr == f"archroute: error: {path}:6: route 'flights': {tmp_path / 'my.safetensors'}: no predictor\n"
     predictor = FakePredictor(("b", "d"), sample=np.array([[0.9, 0.1]]))
-    monkeypatch.setattr(archroute_edge.quality, "load_predictor", lambda _file: predictor, raising=False)
+    monkeypatch.setattr(archroute_edge.quality, "load_predictor", lambda _file: predictor)
     result = run("check", str(path))
     assert result.exit_code == 0
     assert f"{path}:3: warning: route 'flights' lists 'c/d', which never comes first" in result.stderr

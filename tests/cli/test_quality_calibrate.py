@@ -108,6 +108,9 @@ def test_prompts_unlike_those_of_the_training_are_told(run: Run, use: Use, promp
     ("arguments", "message"),
     [
         (PRICES, "give either --share or --cost-per-1k"),
+        (("--share", "nan", *PRICES), "expected a share from 0 to 1, or from 0% to 100%, not 'nan'"),
+        (("--share", "130%", *PRICES), "expected a share from 0 to 1, or from 0% to 100%, not '130%'"),
+        (("--cost-per-1k", "inf", *PRICES), "--cost-per-1k is inf; expected an amount"),
         (("--share", "0.1", "--cost-per-1k", "1", *PRICES), "give either --share or --cost-per-1k"),
         (("--share", "0.1"), "give --price MODEL=IN,OUT for each model that a request may go to; the predictor knows 'small'"),
         (("--share", "0.1", "--price", "other=1,2"), "the predictor knows no model 'other'; it knows 'small', 'large'"),
@@ -134,6 +137,7 @@ def test_prompts_have_to_be_there(run: Run, use: Use, tmp_path: Path) -> None:
     for arguments, message in (
         (("-",), "standard input: there are no prompts"),
         ((), "my.safetensors: has no sample of prompts; name a file of yours"),
+        (("--encoder", "mini"), "--encoder reads PROMPTS; name them"),
         (("-o", str(tmp_path / "x.safetensors")), "-o writes PROMPTS as the predictor's sample; name them"),
     ):
         result = run("quality", "calibrate", "my.safetensors", *arguments, "--share", "0.1", *PRICES, stdin="")

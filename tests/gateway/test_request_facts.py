@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from archroute_edge.conversation import estimate_tokens
 from archroute_edge.gateway._request_facts import request_facts
-from archroute_edge.targets import estimate_tokens
 
 DATA = "data:image/png;base64," + "A" * 100_000
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {"where": {}}}}}

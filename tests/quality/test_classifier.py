@@ -23,11 +23,11 @@ def test_a_tie_counts_half_whichever_model_stands_first() -> None:
     """The paper's rule gives ties to the weak model, so that swapping the two changes what is expected."""
     assert ASKED.vectors is not None
     strengths = layer().strengths(ASKED.vectors)
-    there, back = layer().labels(strengths, 0, 2), layer().labels(strengths, 2, 0)
-    np.testing.assert_allclose(there.sum(axis=1), 1)
-    np.testing.assert_allclose(there, back[:, ::-1], atol=1e-12)
-    chance = Classifier(made.MODELS, None, np.empty((0, 3)), layer(), None).chance(strengths[:, 0] - strengths[:, 2])
-    np.testing.assert_allclose(chance, there @ [1, 0.5, 0], atol=1e-12)
+    predictor, ahead = Classifier(made.MODELS, None, np.empty((0, 3)), layer(), None), strengths[:, 0] - strengths[:, 2]
+    chance, back = predictor.chance(ahead), predictor.chance(-ahead)
+    np.testing.assert_allclose(chance, 1 - back, atol=1e-12)
+    won, lost = 1 / (1 + np.exp(0.7 - ahead)), 1 / (1 + np.exp(0.7 + ahead))
+    np.testing.assert_allclose(chance, won + 0.5 * (1 - won - lost), atol=1e-12)
 
 
 def test_slopes_are_those_of_the_likelihood() -> None:

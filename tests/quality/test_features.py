@@ -23,7 +23,6 @@ from archroute_edge.quality import (
     encoder_identity,
     features_of,
     find_encoder,
-    read_prompt,
 )
 from archroute_edge.quality._text_features import LONGEST_TEXT, N_FEATURES, TEXT_FEATURES, _word_hashes, read_text
 from archroute_edge.system import bundled_folder
@@ -157,7 +156,3 @@ def test_another_encoder_is_refused(random_encoder: Path, bundled_model: Path) -
         encoder_identity(bundled_model)
     with pytest.raises(ModelFileError):
         VectorMaker(bundled_model)
-
-
-def test_a_prompt_is_read_once() -> None:
-    assert [turn.content for turn in read_prompt(Prompt("a", "hello"))] == ["hello"]

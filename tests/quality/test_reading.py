@@ -21,7 +21,6 @@ from archroute_edge.quality._battles_reading import read_battles
 from archroute_edge.quality._outcomes import Outcomes, Prompt
 from archroute_edge.quality._prompts_reading import read_prompts
 from archroute_edge.quality._reading import read_outcomes
-from archroute_edge.quality._record_outcomes import read_record_outcomes
 
 pytestmark = pytest.mark.quick
 
@@ -407,7 +406,7 @@ class TestRecord:
         )
 
     def test_requests_with_text_and_grade(self, tmp_path: Path) -> None:
-        read = read_record_outcomes(self.export(tmp_path))
+        read = read_outcomes([self.export(tmp_path)])
         assert [(prompt.id, prompt.category, prompt.group) for prompt in read.prompts] == [
             ("r1", "code", "export"), ("r2", None, "export"), ("r5", "code", "export"),
         ]  # fmt: skip
@@ -416,7 +415,7 @@ class TestRecord:
 
     def test_grades_of_a_file(self, tmp_path: Path) -> None:
         grades = write(tmp_path / "grades.csv", "model,id,score\nsmall,r1,0.1\nlarge,r4,1\nhuge,r4,0.5\n")
-        read = read_record_outcomes(self.export(tmp_path), [grades])
+        read = read_outcomes([self.export(tmp_path)], [grades])
         assert [prompt.id for prompt in read.prompts] == ["r1", "r2", "r4", "r5"]
         assert read.models == ("small", "large", "huge")
         assert rows_of(read) == [[0.1, None, None], [None, 1, None], [None, 1, 0.5], [None, 0.5, None]]
@@ -436,7 +435,7 @@ class TestRecord:
     )
     def test_wrong_grades(self, tmp_path: Path, grades: str, line: int, part: str) -> None:
         path = write(tmp_path / "grades.csv", grades)
-        one_line(lambda: read_record_outcomes(self.export(tmp_path), [path]), f"{path} line {line}: ", part)
+        one_line(lambda: read_outcomes([self.export(tmp_path)], [path]), f"{path} line {line}: ", part)
 
     @pytest.mark.parametrize(
         ("line", "part"),
@@ -452,20 +451,20 @@ class TestRecord:
     )
     def test_a_wrong_line(self, tmp_path: Path, line: dict[str, object], part: str) -> None:
         path = lines(tmp_path, {"id": "r1", "outcomes": []}, line)
-        one_line(lambda: read_record_outcomes(path), f"{path} line 2: ", part)
+        one_line(lambda: read_outcomes([path]), f"{path} line 2: ", part)
 
     @pytest.mark.parametrize(
         ("with_text", "score", "part"),
-        [(False, 1, "--record=content"), (True, None, "archroute log grade"), (None, None, "there are no requests")],
+        [(False, 1, "--record=content"), (True, None, "archroute log grade"), (None, None, "there are no graded prompts")],
     )
     def test_nothing_to_learn_from(self, tmp_path: Path, with_text: bool | None, score: float | None, part: str) -> None:
         line = {"id": "r", "outcomes": [{"model": "small", "score": score}]} | (
             {"request": self.request("a")} if with_text else {}
         )
         path = lines(tmp_path, *([] if with_text is None else [line]))
-        one_line(lambda: read_record_outcomes(path), f"{path} line 1: ", part)
+        one_line(lambda: read_outcomes([path]), f"{path} line 1: ", part)
 
     def test_texts_and_grades_of_different_requests(self, tmp_path: Path) -> None:
         graded: dict[str, Any] = {"id": "r1", "outcomes": [{"model": "small", "score": 1}]}
         path = lines(tmp_path, graded, {"id": "r2", "request": self.request("a"), "outcomes": []})
-        one_line(lambda: read_record_outcomes(path), "no request has both its text and a grade")
+        one_line(lambda: read_outcomes([path]), "no request has both its text and a grade")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from archroute_edge import Decision, Route, Router, RoutingService
-from archroute_edge.deciders import _encoder as encoder
+from archroute_edge.deciders import _route_vectors as route_vectors
 from archroute_edge.engine import Cancellation, EmbeddingEngine, EncodedText, Vectors
 from tests.gate import PATIENCE_S
 from tests.routing.conftest import CONFIG
@@ -36,7 +36,7 @@ def test_a_large_table_holds_nobody_up(random_encoder: Path, monkeypatch: pytest
         assert all(each.result(PATIENCE_S).reason is None for each in polite)
         # Each part was interrupted so often, and then evaluated.
         assert len(polite) > 4
-        assert len(polite) % (encoder._MOST_INTERRUPTIONS + 1) == 0
+        assert len(polite) % (route_vectors._MOST_INTERRUPTIONS + 1) == 0
         assert decision.timings.total_ms >= decision.timings.wait_ms > 0
         is_asking = False
     with Router(config=CONFIG, model=random_encoder, prefix_cache=False) as alone:
@@ -45,7 +45,7 @@ def test_a_large_table_holds_nobody_up(random_encoder: Path, monkeypatch: pytest
 
 def test_many_tables_at_once_are_all_finished(random_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break if each gave way to the next, and what was finished of it was forgotten before its turn came again."""
-    monkeypatch.setattr(encoder, "_MOST_BEGUN", 2)
+    monkeypatch.setattr(route_vectors, "_MOST_BEGUN", 2)
     tables = [[Route(f"{number} {route.name}", route.description) for route in LARGE] for number in range(6)]
     with RoutingService(Router(config=CONFIG, model=random_encoder, prefix_cache=False)) as service:
         futures = [service.submit("fix it", routes=table, caller=str(number)) for number, table in enumerate(tables)]

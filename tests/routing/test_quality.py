@@ -63,8 +63,8 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
     """Have any file hold this predictor."""
 
     def use(predictor: Predictor) -> Predictor:
-        monkeypatch.setattr(archroute_edge.quality, "load_predictor", lambda _path: predictor, raising=False)
-        monkeypatch.setattr(archroute_edge.quality, "encoder_identity", identity, raising=False)
+        monkeypatch.setattr(archroute_edge.quality, "load_predictor", lambda _path: predictor)
+        monkeypatch.setattr(archroute_edge.quality, "encoder_identity", identity)
         return predictor
 
     return use
@@ -137,10 +137,9 @@ def test_a_language_models_decision_has_the_bundled_encoders_vector(
         decision = router.route(BUG)
         assert decision.decided_by == "tiny"
         assert router._quality is not None and (not router._quality.readers) == ("+" in model)
-        if decision.route == "bug_fixing":
-            assert decision.targets is not None
-            ((asked),) = predictor.asked
-            assert asked.vectors is not None and np.abs(asked.vectors - vector_of(BUG)).max() < 1e-6
+        assert decision.route == "bug_fixing" and decision.targets is not None
+        (asked,) = predictor.asked
+        assert asked.vectors is not None and np.abs(asked.vectors - vector_of(BUG)).max() < 1e-6
 
 
 def test_an_encoder_is_loaded_only_for_a_predictor_that_reads_vectors(
@@ -169,7 +168,7 @@ def test_a_predictor_that_cannot_be_read_is_an_error_when_the_router_is_made(mon
     def load(path: Path) -> Predictor:
         raise QualityError(f"{path}: damaged")
 
-    monkeypatch.setattr(archroute_edge.quality, "load_predictor", load, raising=False)
+    monkeypatch.setattr(archroute_edge.quality, "load_predictor", load)
     with pytest.raises(ConfigError, match=r"7: route 'bug_fixing': p\.safetensors: damaged"):
         Router(config=CONFIG, model="mini", threads=1, prefix_cache=False)
 
@@ -220,17 +219,15 @@ def test_if_no_vector_can_be_had_the_models_stand_as_in_the_file(
     use(with_vectors())
     with Router(config=CONFIG, model="tiny", threads=1, prefix_cache=False) as router:
         monkeypatch.setattr(SharedReader, "of", fail)
-        assert router._quality is not None
-        monkeypatch.setattr(router._quality, "_own", None)
-        decision = router.route(BUG)
+        with caplog.at_level(logging.WARNING):
+            decision = router.route(BUG)
     assert decision.route == "bug_fixing"
     assert (decision.models, decision.model_reason) == (("m/small", "m/large"), "no_scores")
     assert decision.targets is None
-    with caplog.at_level(logging.WARNING):
-        assert "no memory" in caplog.text
+    assert "no memory" in caplog.text
 
 
-def test_threads_take_turns_at_the_bundled_encoder(use: Use, vector_of: Callable[[Any], Vectors]) -> None:
+def test_threads_take_turns_at_the_bundled_encoder(vector_of: Callable[[Any], Vectors]) -> None:
     reader = SharedReader(MINI, 1)
     texts = [f"question number {number}" for number in range(12)]
     found: dict[str, Vectors] = {}
@@ -256,7 +253,7 @@ def test_total_time_has_what_the_order_took(use: Use) -> None:
     use(FakePredictor(expect=slowly))
     with Router(config=CONFIG, model="mini", threads=1, prefix_cache=False) as router:
         timings = router.route(BUG).timings
-        assert timings.total_ms >= 50 > timings.total_ms - timings.prompt_ms - timings.evaluate_ms - 50 - 1e-9 - 40
+        assert timings.total_ms - timings.prompt_ms - timings.evaluate_ms >= 50
 
 
 def test_the_order_takes_little_beside_the_decision(use: Use) -> None:

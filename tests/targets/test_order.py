@@ -20,10 +20,11 @@ from archroute_edge.config import (
     TrafficRule,
     parse_config,
 )
+from archroute_edge.conversation import estimate_tokens
 from archroute_edge.decision import ModelReason
 from archroute_edge.errors import RouteTableError
 from archroute_edge.routes import Route, RouteTable
-from archroute_edge.targets import Anchor, LeftOut, Place, RequestFacts, TargetOrder, estimate_tokens, order_targets
+from archroute_edge.targets import Anchor, LeftOut, Place, RequestFacts, TargetOrder, order_targets
 
 SPLIT = """
 default_model: fast

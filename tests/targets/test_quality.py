@@ -72,7 +72,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Callable[[Predictor], list[Path]]
             paths.append(path)
             return predictor
 
-        monkeypatch.setattr(archroute_edge.quality, "load_predictor", load, raising=False)
+        monkeypatch.setattr(archroute_edge.quality, "load_predictor", load)
         return paths
 
     return use
@@ -104,7 +104,7 @@ def test_models_stand_by_expected_score_less_price(loaded: Loaded, text: str, ra
     loaded(FakePredictor(expect=harder_when_longer))
     config = config_of(QualityPolicy(rate=rate))
     found = assessed(config, text)
-    order = order_targets(config, "r", now=0, values=found.values(config, RequestFacts()))
+    order = order_targets(config, "r", now=0, values=found.values(found.costs(config, RequestFacts())))
     assert (order.models, order.reason) == (models, "quality")
 
 
@@ -112,9 +112,11 @@ def test_the_price_is_that_of_this_request(loaded: Loaded) -> None:
     """A long prompt costs more than the usual one that the rate was found with."""
     loaded(FakePredictor(expect=harder_when_longer))
     config = config_of(QualityPolicy(rate=20.0))
-    values = assessed(config, "x" * 50).values(config, RequestFacts())
+    found = assessed(config, "x" * 50)
+    values = found.values(found.costs(config, RequestFacts()))
     assert values == pytest.approx({"a/small": 0.4, "b/large": 0.7})
-    values = assessed(config, "x" * 50).values(config, RequestFacts(prompt_tokens=21_000))
+    found = assessed(config, "x" * 50)
+    values = found.values(found.costs(config, RequestFacts(prompt_tokens=21_000)))
     assert values == pytest.approx({"a/small": 0.4, "b/large": -0.1})
     assert order_targets(config, "r", now=0, values=values).first == "a/small"
 
@@ -147,25 +149,25 @@ def test_a_target_that_cannot_take_the_request_says_why(loaded: Loaded) -> None:
     config = replace(config, forward=ForwardSettings(models=facts))
     found = assessed(config, "x" * 50)
     long = RequestFacts(prompt_tokens=101)
-    order = order_targets(config, "r", facts=long, now=0, values=found.values(config, long))
+    order = order_targets(config, "r", facts=long, now=0, values=found.values(found.costs(config, long)))
     assert (order.models, order.reason) == (("a/small",), "only_one_fits")
-    assert [(each.model, each.why) for each in found.ranked(config, long, order)] == [
+    assert [(each.model, each.why) for each in found.ranked(found.costs(config, long), order)] == [
         ("a/small", "only_one_fits"),
         ("b/large", "context_window"),
     ]
     config = replace(config, forward=ForwardSettings(models=dict.fromkeys(facts, ModelFacts(context_window=100))))
-    order = order_targets(config, "r", facts=long, now=0, values=found.values(config, long))
+    order = order_targets(config, "r", facts=long, now=0, values=found.values(found.costs(config, long)))
     assert (order.models, order.reason) == (("a/small", "b/large"), "none_fits")
-    assert [each.why for each in found.ranked(config, long, order)] == ["none_fits", "context_window"]
+    assert [each.why for each in found.ranked(found.costs(config, long), order)] == ["none_fits", "context_window"]
 
 
 def test_equal_values_stand_as_in_the_file_and_say_so(loaded: Loaded) -> None:
     loaded(FakePredictor(expect=lambda _text: (0.5, 0.5)))
     config = config_of()
     found = assessed(config, "x")
-    order = order_targets(config, "r", now=0, values=found.values(config, RequestFacts()))
+    order = order_targets(config, "r", now=0, values=found.values(found.costs(config, RequestFacts())))
     assert order.models == ("a/small", "b/large")
-    assert [each.why for each in found.ranked(config, RequestFacts(), order)] == ["best_value", "equal_value"]
+    assert [each.why for each in found.ranked(found.costs(config, RequestFacts()), order)] == ["best_value", "equal_value"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,8 @@ def test_equal_requests_have_equal_orders(loaded: Loaded) -> None:
     loaded(FakePredictor(expect=harder_when_longer))
     config = config_of(QualityPolicy(rate=20.0))
     for text in ("x" * number for number in range(60)):
-        values = [assessed(config, text).values(config, RequestFacts()) for _ in range(2)]
+        found = [assessed(config, text) for _ in range(2)]
+        values = [each.values(each.costs(config, RequestFacts())) for each in found]
         orders = {order_targets(config, "r", now=now, key=key, values=values[0]) for now, key in ((0, "a"), (9e9, None))}
         assert values[0] == values[1] and len(orders) == 1
 
@@ -287,7 +290,7 @@ def test_a_share_needs_a_sample_and_a_predictor_has_to_be_one(loaded: Loaded, mo
     def load(path: Path) -> Predictor:
         raise QualityError(f"{path}: no predictor")
 
-    monkeypatch.setattr(archroute_edge.quality, "load_predictor", load, raising=False)
+    monkeypatch.setattr(archroute_edge.quality, "load_predictor", load)
     with pytest.raises(ConfigError, match=r"^routes.yaml:7: route 'r': x.st: no predictor$"):
         QualityPolicies(config_of(QualityPolicy(Path("x.st"), line=7)))
 
@@ -337,7 +340,7 @@ def test_advice_on_a_model_that_never_comes_first(loaded: Loaded) -> None:
 
 def test_advice_on_shares_and_on_another_encoder(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded(FakePredictor(encoder="another"))
-    monkeypatch.setattr(archroute_edge.quality, "encoder_identity", lambda _path: "bundled", raising=False)
+    monkeypatch.setattr(archroute_edge.quality, "encoder_identity", lambda _path: "bundled")
     config = config_of(QualityPolicy(rate=1.0))
     (only,) = told(config)
     assert "trained on the vectors of another encoder than mini" in only[2]
