@@ -175,22 +175,25 @@ def _server(model: str) -> Iterator[ServerProcess]:
 
 @click.command()
 @click.option("--cases", type=click.IntRange(min=20), default=2000, show_default=True, help="Requests made from the document.")
-@click.option("--decisions", type=click.IntRange(min=2), default=500, show_default=True, help="Requests on made-up routes.")
+@click.option("--decisions", type=click.IntRange(min=2), help="Requests on made-up routes.  [default: 500; none with --path]")
 @click.option("--path", metavar="PATTERN", help="Only requests from the document to such paths.")
 @click.option("--seed", default=0, show_default=True, help="Of everything that is made up.")
 @click.option("--model", default="tiny", show_default=True, help="As for archroute serve.")
-def main(cases: int, decisions: int, path: str | None, seed: int, model: str) -> None:
+def main(cases: int, decisions: int | None, path: str | None, seed: int, model: str) -> None:
     """Send made-up requests to a server and print what came of it as JSON."""
+    if path is not None and decisions is not None:
+        raise click.UsageError("--path asks for some paths alone, and --decisions for requests on another; give one of them")
+    n_decisions = 0 if path is not None else decisions or 500
     findings = Findings()
-    total = cases + (decisions if path is None else 0)
+    total = cases + n_decisions
     with _server(model) as server, ProgressLine() as progress:
 
         def report(what: str) -> None:
             progress(what, min(findings.cases, total), total)
 
         fuzz_document(server.address, cases, seed, findings, report, path or "")
-        if path is None:
-            fuzz_decisions(server.address, decisions, seed, findings, report)
+        if n_decisions:
+            fuzz_decisions(server.address, n_decisions, seed, findings, report)
     print(json.dumps({"model": model, "seed": seed, **findings.to_dict()}, indent=2))
     sys.exit(1 if findings.failures else 0)
 
