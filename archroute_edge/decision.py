@@ -122,6 +122,8 @@ class Verdict:
     cut_turns: int
     decided_by: str
     prompt_format: str | None
+    engine: str | None = None
+    """The library that evaluated: ``llama.cpp`` or ``ik``; None for a model on another machine."""
     reason: Reason | None = None
     """Why the route is not the model's own answer: time ran out, the server of a cascade's second model gave none, or the
     calibration of its encoder changed it."""
@@ -148,6 +150,7 @@ class Decision:
         decided_by: name of the model that decided; None if none did, for one of the reasons below. Then confidence and token
             counts are 0, and there are no scores.
         prompt_format: the format of the prompt; None for an encoder, which has no prompt.
+        engine: the library that evaluated it: ``llama.cpp``, or ``ik`` for ik_llama.cpp; None if none did on this machine.
         reason: why the route is not the model's own answer: ``low_confidence`` if the calibration prefers ``other``,
             ``deadline`` if time ran out before the model had answered, ``no_user_text`` if there was nothing to read (a picture
             alone, no messages), ``unreachable`` if a cascade's encoder decided because the server of the second model gave no
@@ -170,6 +173,7 @@ class Decision:
     cut_turns: int
     decided_by: str | None
     prompt_format: str | None
+    engine: str | None = None
     reason: Reason | None = None
     model_reason: ModelReason | None = None
     targets: tuple[RankedTarget, ...] | None = None

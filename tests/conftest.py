@@ -142,6 +142,20 @@ def random_loaded(random_model: Path) -> Iterator[LoadedModel]:
 
 
 @pytest.fixture(scope="session")
+def ik_loaded(random_model: Path) -> Iterator[LoadedModel]:
+    """The random model, with its weights in ik_llama.cpp."""
+    with LoadedModel(random_model, engine="ik") as model:
+        yield model
+
+
+@pytest.fixture(params=["llama.cpp", "ik"])
+def each_loaded(request: pytest.FixtureRequest) -> LoadedModel:
+    """The random model in each of the engines."""
+    loaded: LoadedModel = request.getfixturevalue("ik_loaded" if request.param == "ik" else "random_loaded")
+    return loaded
+
+
+@pytest.fixture(scope="session")
 def card_config() -> RoutingConfig:
     """The five routes of Arch-Router's model card."""
     return load_config(EXAMPLE_ROUTES)

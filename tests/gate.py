@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from archroute_edge.engine import BatchToken, CompletionEngine, Logits
+from archroute_edge.engine import BatchToken, LlamaEngine, Logits
 
 PATIENCE_S = 30.0
 """How long a test waits for what must come; a bound on hanging, and no measure of anything."""
@@ -21,17 +21,17 @@ class Gate:
         self.opened.set()
         self.arrived = threading.Event()
         """Set when an evaluation waits at the closed gate."""
-        evaluate = CompletionEngine._evaluate_piece
+        evaluate = LlamaEngine._evaluate_piece
         gate = self
 
-        def wait_and_evaluate(engine: CompletionEngine, piece: Sequence[BatchToken]) -> Logits | None:
+        def wait_and_evaluate(engine: LlamaEngine, piece: Sequence[BatchToken]) -> Logits | None:
             while not gate.opened.wait(0.002):
                 gate.arrived.set()
                 if engine._cancellation.cancelled:
                     return None
             return evaluate(engine, piece)
 
-        monkeypatch.setattr(CompletionEngine, "_evaluate_piece", wait_and_evaluate)
+        monkeypatch.setattr(LlamaEngine, "_evaluate_piece", wait_and_evaluate)
 
     def close(self) -> None:
         """From now on evaluations wait."""

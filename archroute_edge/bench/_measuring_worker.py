@@ -23,7 +23,7 @@ import psutil
 
 from archroute_edge.bench._workload import conversation, message, table_of
 from archroute_edge.deciders import EncoderDecider, GenerativeDecider
-from archroute_edge.engine import CompletionEngine, EmbeddingEngine, sequence_batch
+from archroute_edge.engine import EmbeddingEngine, open_engine, sequence_batch
 from archroute_edge.engine import _backend as backend
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.evaluation import Case, evaluate, evaluation_order, read_cases, shipped_cases
@@ -105,7 +105,7 @@ class Session:
         most = min(256, decider.model.vocabulary.n_tokens)
         tokens = [int(token) for token in np.random.default_rng(seed).integers(0, most, _PREFILL_TOKENS)]
         settings = replace(decider.engine_settings, n_ctx=2 * _PREFILL_TOKENS)
-        with closing(CompletionEngine(decider.model, settings)) as engine:
+        with closing(open_engine(decider.model, settings)) as engine:
             engine.evaluate(sequence_batch(0, tokens[:32], 0, [31]))
             engine.truncate(0, 0)
             begun = time.perf_counter()

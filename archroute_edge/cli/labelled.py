@@ -70,7 +70,7 @@ class Cases:
 
 
 # Of the router's settings, those that decisions depend on.
-_DECIDING = ("decoder", "n_ctx", "gpu_layers", "budget", "flash_attention", "kv_type", "switch_over")
+_DECIDING = ("decoder", "n_ctx", "gpu_layers", "budget", "flash_attention", "kv_type", "engine", "switch_over")
 
 
 @dataclass(frozen=True)

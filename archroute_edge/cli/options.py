@@ -17,7 +17,7 @@ from archroute_edge.cli.process import as_typed
 from archroute_edge.config import RoutingConfig, load_config, parse_json
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders import DecoderName
-from archroute_edge.engine import DEFAULT_KV_TYPE, KV_TYPES
+from archroute_edge.engine import DEFAULT_KV_TYPE, ENGINES, KV_TYPES
 from archroute_edge.errors import ConversationError, SettingsError
 from archroute_edge.models import AUTO, BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL, PREFERRED, ModelFile
 from archroute_edge.prompts import PROMPT_FORMATS
@@ -41,6 +41,7 @@ def _stack(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
 language_models = partial(option, heading=LANGUAGE_MODELS)
 _ROUTER_SETTINGS = (
     *("model", "prompt_format", "decoder", "n_ctx", "threads", "gpu_layers", "budget", "flash_attention", "kv_type"),
+    "engine",
 )
 _MODEL = "Name in the catalogue, or GGUF file; auto is Arch-Router if it is on this machine, else "
 
@@ -111,6 +112,12 @@ engine_options = _stack(
         type=click.Choice([*KV_TYPES]),
         default=DEFAULT_KV_TYPE,
         help="Data type of the KV cache; q8_0 halves its memory and needs flash attention.",
+    ),
+    language_models(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        help="What evaluates the model; ik is ik_llama.cpp, which auto takes if it is installed and faster here.",
     ),
 )
 switch_over_option = option(

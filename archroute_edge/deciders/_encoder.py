@@ -179,6 +179,7 @@ class EncoderDecider(Decider):
             cut_turns=max(window.cut, int(text.cut)),
             decided_by=self.name,
             prompt_format=None,
+            engine=self.model.engine,
             vector=vector,
         )
 

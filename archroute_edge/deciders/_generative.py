@@ -30,6 +30,7 @@ from archroute_edge.engine import (
     EngineSettings,
     LoadedModel,
     is_quantized_kv,
+    open_engine,
     physical_cores,
 )
 from archroute_edge.errors import ContextOverflowError, EngineError, ModelFileError
@@ -119,6 +120,7 @@ class GenerativeDecider(Decider):
             cut_turns=kept.cut,
             decided_by=self.name,
             prompt_format=self.prompt.format.name,
+            engine=self.model.engine,
         )
 
     def _pin(self, table: RouteTable, keep: bool, cancellation: Cancellation) -> tuple[int, int]:
@@ -295,6 +297,8 @@ class TableContext:
         if flash is None:
             short = len(static.prefix) <= FLASH_ATTENTION_DEPTH
             flash = self._model.n_gpu_layers != 0 or short or is_quantized_kv(self._settings.kv_type)
+        # ik_llama.cpp is used without it.
+        flash = flash and self._model.engine == "llama.cpp"
         settings = EngineSettings(
             wanted,
             self._settings.n_threads or physical_cores(),
@@ -302,7 +306,7 @@ class TableContext:
             kv_type=self._settings.kv_type,
             abortable=self._model.n_gpu_layers == 0,
         )
-        engine = self._engine = CompletionEngine(self._model, settings)
+        engine = self._engine = open_engine(self._model, settings)
         self.n_ctx = engine.n_ctx
         folder = self._settings.prefix_folder
         self.cache = KVCache(engine, SavedStates(folder, engine.state_key()) if folder else None)

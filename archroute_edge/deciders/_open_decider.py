@@ -12,7 +12,16 @@ from archroute_edge.deciders._cascade import CascadeDecider
 from archroute_edge.deciders._decider import Decider
 from archroute_edge.deciders._encoder import EncoderDecider
 from archroute_edge.deciders._settings import CASCADE, NO_PROMPT, DeciderSettings, GenerativeSettings, choose_prompt_format
-from archroute_edge.engine import Cancellation, LoadedModel, ModelKind
+from archroute_edge.engine import (
+    Cancellation,
+    EngineName,
+    LoadedModel,
+    ModelKind,
+    check_model_file,
+    choose_engine,
+    model_kind,
+    physical_cores,
+)
 from archroute_edge.errors import RemoteError, SettingsError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import RouteTable
@@ -21,7 +30,7 @@ from archroute_edge.system import OwnProcess, stop_at_the_end
 if TYPE_CHECKING:
     from archroute_edge.deciders._remote import RemoteDecider
 
-_OF_A_CONTEXT: Final = ("decoder", "n_ctx", "flash_attention", "kv_type")
+_OF_A_CONTEXT: Final = ("decoder", "n_ctx", "flash_attention", "kv_type", "engine")
 """Settings of a language model on this machine; with ``budget``, those that say nothing to an encoder."""
 
 
@@ -140,7 +149,8 @@ def _load(
 ) -> Decider:
     generative = settings.generative
     n_gpu_layers = -1 if generative.n_gpu_layers is None else generative.n_gpu_layers
-    loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted, cancellation=cancellation)
+    engine = _choose_engine(file, generative, n_gpu_layers)
+    loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted, engine=engine, cancellation=cancellation)
     try:
         cancellation.check()
         if loaded.kind == "generative":
@@ -154,6 +164,20 @@ def _load(
     except BaseException:
         loaded.close()
         raise
+
+
+def _choose_engine(file: ModelFile, settings: GenerativeSettings, n_gpu_layers: int) -> EngineName:
+    header = check_model_file(file.path)
+    if model_kind(header) != "generative":
+        return "llama.cpp"
+    return choose_engine(
+        header,
+        settings.engine,
+        n_threads=settings.n_threads or physical_cores(),
+        n_gpu_layers=n_gpu_layers,
+        kv_type=settings.kv_type,
+        flash_attention=settings.flash_attention,
+    ).engine
 
 
 class _Opening:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from archroute_edge.conversation import DEFAULT_BUDGET
-from archroute_edge.engine import DEFAULT_KV_TYPE, GGUFHeader, check_model_file, model_fingerprint, model_kind
+from archroute_edge.engine import DEFAULT_KV_TYPE, GGUFHeader, WantedEngine, check_model_file, model_fingerprint, model_kind
 from archroute_edge.errors import PromptFormatError, SettingsError
 from archroute_edge.models import AUTO, ModelFile, RemoteAddress, find_model, is_remote
 from archroute_edge.prompts import PromptFormat
@@ -42,6 +42,7 @@ class GenerativeSettings:
         flash_attention: by default on for short static prefixes and off for long ones, as measured.
         prefix_folder: where static prefixes are saved; None saves none.
         kv_type: number type of the KV cache; quantized types need flash attention and turn it on.
+        engine: the library that evaluates the model, one of :data:`archroute_edge.engine.ENGINES`.
     """
 
     decoder: DecoderName = "fast"
@@ -52,6 +53,7 @@ class GenerativeSettings:
     flash_attention: bool | None = None
     prefix_folder: Path | None = None
     kv_type: str = DEFAULT_KV_TYPE
+    engine: WantedEngine = "auto"
 
 
 @dataclass(frozen=True)

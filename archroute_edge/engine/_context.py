@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import llama_cpp
-import numpy as np
-import numpy.typing as npt
 
 from archroute_edge.engine import _backend as backend
+from archroute_edge.engine._batch import BatchArrays
 from archroute_edge.engine._loaded_model import LoadedModel
 from archroute_edge.errors import EngineError, ModelLoadError
 from archroute_edge.system import OwnProcess
 
 Item = TypeVar("Item")
-Integers = npt.NDArray[np.int32]
 
 
 def context_params(n_ctx: int, n_batch: int, n_sequences: int) -> Any:
@@ -74,38 +71,12 @@ class LlamaContext:
             raise EngineError(f"{self.model.path}: the engine has been closed")
         return self._handle
 
-    def _run(
-        self,
-        evaluate: Callable[[Any, Any], int],
-        tokens: Integers,
-        positions: Integers,
-        counts: Integers,
-        sequences: Integers,
-        wanted: npt.NDArray[np.int8],
-    ) -> int:
-        """``llama_decode`` or ``llama_encode`` on a batch; returns its status.
-
-        Args:
-            tokens: token ids; like the next ones, shape (tokens,).
-            positions: of each token in its sequences.
-            counts: of each token's sequences.
-            sequences: of all tokens, one token's after the other's.
-            wanted: 1 where a token's output is wanted, else 0.
-        """
-        starts = (sequences.ctypes.data + sequences.itemsize * (np.cumsum(counts) - counts)).astype(np.uint64)
-        batch = llama_cpp.llama_batch(
-            n_tokens=len(tokens),
-            token=_pointer(tokens, llama_cpp.llama_token),
-            embd=None,
-            pos=_pointer(positions, llama_cpp.llama_pos),
-            n_seq_id=_pointer(counts, ctypes.c_int32),
-            seq_id=_pointer(starts, ctypes.POINTER(llama_cpp.llama_seq_id)),
-            logits=_pointer(wanted, ctypes.c_int8),
-        )
+    def _run(self, evaluate: Callable[[Any, Any], int], batch: BatchArrays) -> int:
+        """``llama_decode`` or ``llama_encode`` on a batch; returns its status."""
         n_threads = backend.usable_threads(self._n_threads)
         llama_cpp.llama_set_n_threads(self._open(), n_threads, n_threads)
         backend.take_last_error()
-        return evaluate(self._handle, batch)
+        return evaluate(self._handle, batch.structure(llama_cpp.llama_batch))
 
     def state_key(self) -> dict[str, object]:
         """Everything but the input that decides whether what was computed before is what this context would compute."""
@@ -131,7 +102,3 @@ def _free_context(handle: Any, _model: LoadedModel, process: OwnProcess) -> None
     if process.is_this:
         with backend.making():
             llama_cpp.llama_free(handle)
-
-
-def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))

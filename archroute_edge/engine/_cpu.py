@@ -23,15 +23,18 @@ _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 def library_folder() -> Path | None:
     """The folder of llama.cpp's libraries; None if ``llama_cpp`` is not installed."""
     override = os.environ.get("LLAMA_CPP_LIB_PATH")
-    if override:
-        return Path(override)
-    spec = find_spec("llama_cpp")
+    return Path(override) if override else folder_in_package("llama_cpp")
+
+
+def folder_in_package(package: str) -> Path | None:
+    """The folder ``lib`` of an installed package, which is not imported; None if there is no such package."""
+    spec = find_spec(package)
     return Path(spec.origin).parent / "lib" if spec is not None and spec.origin else None
 
 
-def libraries() -> tuple[tuple[str, int, int], ...]:
-    """llama.cpp's libraries: (file name, size in bytes, modification time in ns)."""
-    folder = library_folder()
+def libraries(folder: Path | None = None) -> tuple[tuple[str, int, int], ...]:
+    """The libraries in a folder, llama.cpp's by default: (file name, size in bytes, modification time in ns)."""
+    folder = folder or library_folder()
     if folder is None or not folder.is_dir():
         return ()
     # A bundled program of one file unpacks its libraries at every start; they are as old as it is.

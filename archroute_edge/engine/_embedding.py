@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.engine import _backend as backend
+from archroute_edge.engine._batch import BatchArrays
 from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
 from archroute_edge.engine._context import LlamaContext, context_params, parts
 from archroute_edge.engine._loaded_model import LoadedModel
@@ -110,11 +111,13 @@ class EmbeddingEngine(LlamaContext):
         llama_cpp.llama_set_abort_callback(handle, ABORT_CALLBACK, cancellation.address)
         status = context._run(
             llama_cpp.llama_encode,
-            np.concatenate([np.array(text, np.int32) for text in texts]),
-            np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
-            np.ones(n_tokens, np.int32),
-            np.repeat(np.arange(len(texts), dtype=np.int32), lengths),
-            np.ones(n_tokens, np.int8),
+            BatchArrays(
+                np.concatenate([np.array(text, np.int32) for text in texts]),
+                np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
+                np.ones(n_tokens, np.int32),
+                np.repeat(np.arange(len(texts), dtype=np.int32), lengths),
+                np.ones(n_tokens, np.int8),
+            ),
         )
         if status != 0:
             # An evaluation that was stopped is one that failed.

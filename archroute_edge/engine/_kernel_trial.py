@@ -9,11 +9,9 @@ user's cache folder.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -21,10 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import archroute_edge
-from archroute_edge.engine._cpu import cpu, libraries
-from archroute_edge.errors import ArchRouteError, EngineError, SettingsError
-from archroute_edge.system import bundled_folder, cache_folder, check_private, replaced_when_whole
+from archroute_edge.engine._cpu import libraries
+from archroute_edge.engine._trials import TrialRun, keep, kept_in, run_trial
+from archroute_edge.errors import EngineError, SettingsError
+from archroute_edge.system import bundled_folder
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +32,9 @@ in the file, and no others."""
 
 VARIABLE: Final = "ARCHROUTE_CPU_KERNELS"
 AUTO: Final = "auto"
-TIME_LIMIT_S: Final = 120.0
-"""A child that has not ended by then hangs. It takes half a second, and under an emulator a hundred times as long."""
 
 _MODELS: Final = ("mini-Q8_0.gguf", "tiny-Q8_0.gguf")
 _WORKER: Final = "archroute_edge.engine._kernel_trial_worker"
-# NTSTATUS, as a process's exit code on Windows.
-_WINDOWS_DEATHS: Final = {
-    0xC0000005: "access violation",
-    0xC000001D: "illegal instruction",
-    0xC0000096: "privileged instruction",
-    0xC0000409: "abort",
-}
 
 
 @dataclass(frozen=True)
@@ -67,68 +56,10 @@ class KernelVerdict:
     features: str = ""
 
 
-@dataclass(frozen=True)
-class TrialRun:
-    """What one child process did: its steps with their details, and how it ended."""
-
-    steps: Mapping[str, Mapping[str, Any]]
-    exit_code: int
-    hung: bool = False
-
-    @property
-    def began(self) -> bool:
-        """Whether it ran our code at all, with a llama.cpp that it could import."""
-        return "python" in self.steps and "failed" not in self.steps
-
-    @property
-    def end(self) -> str:
-        """How it ended, in a few words."""
-        if self.hung:
-            return f"hung for {TIME_LIMIT_S:.0f} s"
-        if "unsound" in self.steps:
-            return str(self.steps["unsound"]["what"])
-        if self.exit_code < 0:
-            return _signal_name(-self.exit_code)
-        return _WINDOWS_DEATHS.get(self.exit_code & 0xFFFFFFFF, f"ended with exit code {self.exit_code}")
-
-
 def run_worker(kernels: str, amx_as_well: bool) -> TrialRun | None:
     """Try ``kernels`` (and AMX behind them) in a child process, and wait for its end; None if none can be started."""
-    # Here, since nearly every process finds a verdict and starts no other.
-    import subprocess
-
-    from archroute_edge.system import start_module
-
     models = [str(path) for path in (bundled_folder() / name for name in _MODELS) if path.is_file()]
-    task = {"kernels": kernels, "amx_as_well": amx_as_well, "models": models, "path": [str(each) for each in sys.path]}
-    try:
-        process = start_module(
-            _WORKER, json.dumps(task), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-    except (OSError, ValueError, SettingsError) as exc:
-        logger.debug("no child process can be started: %s", exc)
-        return None
-    hung = False
-    with process:
-        try:
-            output, _ = process.communicate(timeout=TIME_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
-            hung = True
-        except BaseException:
-            process.kill()
-            raise
-    steps = {}
-    for line in output.splitlines():
-        try:
-            entry = json.loads(line)
-            steps[entry.pop("step")] = entry
-        except (ValueError, KeyError, AttributeError):
-            # Not ours: what was started is another program.
-            continue
-    logger.debug("trial of the %s kernels: %s, exit code %d", kernels, steps, process.returncode)
-    return TrialRun(steps, process.returncode, hung)
+    return run_trial(_WORKER, {"kernels": kernels, "amx_as_well": amx_as_well, "models": models})
 
 
 def try_kernels(wanted: str = AUTO, start: Callable[[str, bool], TrialRun | None] = run_worker) -> KernelVerdict:
@@ -220,15 +151,7 @@ def _verdict_for(wanted: str) -> KernelVerdict:
 
 def _kept_in(wanted: str) -> Path | None:
     """The file of the verdict on this build, on this CPU; None if there is no folder for it that can be trusted."""
-    try:
-        folder = cache_folder()
-        if folder.exists():
-            check_private(folder)
-        key = json.dumps([archroute_edge.__version__, wanted, cpu(), libraries()])
-    except (ArchRouteError, OSError, RuntimeError, KeyError) as exc:
-        logger.debug("the trial of the kernels is not kept: %s", exc)
-        return None
-    return folder / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return kept_in("kernels", wanted, libraries())
 
 
 def _read(path: Path) -> KernelVerdict | None:
@@ -241,19 +164,7 @@ def _read(path: Path) -> KernelVerdict | None:
 
 
 def _write(path: Path, verdict: KernelVerdict) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with replaced_when_whole(path) as partial:
-            partial.write_text(json.dumps(asdict(verdict)), "utf-8")
-    except OSError as exc:
-        logger.debug("the trial of the kernels is not kept: %s", exc)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    keep(path, asdict(verdict))
 
 
 def rebuild_command() -> str:

@@ -140,7 +140,7 @@ def _import_binding_alone() -> None:
     sys.modules["llama_cpp"] = package
 
 
-def _leave_no_core() -> None:
+def leave_no_core() -> None:
     """Dying here is expected: no core file, no window of the system that says so."""
     if sys.platform == "win32":
         sem_failcriticalerrors, sem_nogpfaulterrorbox = 1, 2
@@ -196,7 +196,7 @@ def main() -> None:
         answers.flush()
 
     report("python")
-    _leave_no_core()
+    leave_no_core()
     task = json.loads(sys.argv[1])
     sys.path[:] = task["path"]
     try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import llama_cpp
 
@@ -18,6 +17,12 @@ from archroute_edge.engine._vocabulary import Vocabulary
 from archroute_edge.errors import EngineError, ForkedProcessError, ModelFileError, ModelLoadError
 from archroute_edge.system import OwnProcess
 
+if TYPE_CHECKING:
+    from archroute_edge.engine._ik_weights import IkWeights
+
+EngineName = Literal["llama.cpp", "ik"]
+"""The libraries that evaluate language models: llama.cpp, and its fork ik_llama.cpp."""
+
 
 class LoadedModel:
     """A model's weights and vocabulary in memory; contexts are made from it.
@@ -27,6 +32,8 @@ class LoadedModel:
         n_gpu_layers: layers to put on the GPU; negative means all.
         vocabulary_only: load no weights; enough to write prompts, not to evaluate them.
         needs_weights: whether the file must have weights all the same.
+        engine: the library that has the weights, and evaluates them. The vocabulary is llama.cpp's in any case, so that
+            prompts and answers are the same tokens with every engine.
         wanted: the kind of model that will do.
         cancellation: stops the loading.
 
@@ -34,7 +41,8 @@ class LoadedModel:
         DecisionCancelledError: ``cancellation`` was set.
         ModelNotFoundError: there is no such file.
         ModelFileError: the file is damaged or of another kind.
-        ModelLoadError: llama.cpp refused it; the message has llama.cpp's reason.
+        ModelLoadError: llama.cpp or ik_llama.cpp refused it; the message has its reason.
+        EngineError: ik_llama.cpp is asked for, and not here.
         ForkedProcessError: this build computes on GPUs, and was used before this process was forked.
     """
 
@@ -46,12 +54,14 @@ class LoadedModel:
         vocabulary_only: bool = False,
         needs_weights: bool = True,
         wanted: ModelKind | None = "generative",
+        engine: EngineName = "llama.cpp",
         cancellation: Cancellation | None = None,
     ) -> None:
         self.path = Path(path)
         self.header: GGUFHeader = check_model_file(self.path, wanted, needs_weights=needs_weights or not vocabulary_only)
         self.kind: ModelKind = model_kind(self.header)
         self.fingerprint = model_fingerprint(self.header)
+        self.engine: EngineName = engine
         if backend.was_used_before_fork() and backend.build().gpu_offload:
             raise ForkedProcessError(
                 "llama.cpp was used before this process was forked, and its GPU cannot be used here; "
@@ -60,8 +70,8 @@ class LoadedModel:
         backend.initialise()
         backend.note_use()
         params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload else 0
-        params.vocab_only = vocabulary_only
+        params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload and engine == "llama.cpp" else 0
+        params.vocab_only = vocabulary_only or engine != "llama.cpp"
         self.n_gpu_layers = int(params.n_gpu_layers)
         if self.kind == "encoder":
             params.kv_overrides = _without_tokenizer(self.header)
@@ -88,13 +98,28 @@ class LoadedModel:
                 self._free()
                 raise ModelFileError(f"{self.path}: a {kind} model, whose cache cannot be cut back; use a plain transformer")
         self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(self._handle))
-        self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(self._handle)
-        self.description = self._text(llama_cpp.llama_model_desc)
+        # Without weights llama.cpp does not read it.
+        n_ctx_train = self.header.integer(f"{self.header.architecture}.context_length") if params.vocab_only else None
+        self.n_ctx_train: int = n_ctx_train or llama_cpp.llama_model_n_ctx_train(self._handle)
+        self._ik_weights: IkWeights | None = None
+        if engine == "ik":
+            try:
+                self._ik_weights = _load_ik_weights(self.path, cancellation, self.vocabulary.n_tokens)
+            except BaseException:
+                self.close()
+                raise
 
-    def _text(self, read: Any) -> str:
-        buffer = ctypes.create_string_buffer(256)
-        read(self._handle, buffer, 256)
-        return buffer.value.decode("utf-8", "replace")
+    @property
+    def ik_weights(self) -> IkWeights:
+        """The weights in ik_llama.cpp.
+
+        Raises:
+            EngineError: the model has been closed, or another engine has them.
+        """
+        if self._ik_weights is None:
+            state = "the model has been closed" if not self._handle else "ik_llama.cpp has no weights of it"
+            raise EngineError(f"{self.path}: {state}")
+        return self._ik_weights
 
     @property
     def chat_template(self) -> str | None:
@@ -114,6 +139,9 @@ class LoadedModel:
 
     def close(self) -> None:
         """Free the weights. Every context made from the model must be closed before."""
+        if self._ik_weights is not None:
+            self._ik_weights.close()
+            self._ik_weights = None
         self._free()
         self._handle = None
         self.vocabulary.close()
@@ -123,6 +151,13 @@ class LoadedModel:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _load_ik_weights(path: Path, cancellation: Cancellation, n_tokens: int) -> IkWeights:
+    # An extra installs it.
+    from archroute_edge.engine._ik_weights import IkWeights
+
+    return IkWeights(path, cancellation, n_tokens)
 
 
 def _without_tokenizer(header: GGUFHeader) -> Any:

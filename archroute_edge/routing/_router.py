@@ -18,7 +18,7 @@ from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import DEFAULT_BUDGET, Conversation, Messages, read_messages
 from archroute_edge.deciders import Calibration, Decider, DeciderSettings, DecoderName, GenerativeSettings, find_models
 from archroute_edge.decision import Decision, Warmup
-from archroute_edge.engine import DEFAULT_KV_TYPE, Cancellation
+from archroute_edge.engine import DEFAULT_KV_TYPE, Cancellation, WantedEngine
 from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import Route, RouteTable, as_table
@@ -54,6 +54,8 @@ class Router:
         flash_attention: whether to use llama.cpp's flash attention; chosen as measured unless given.
         kv_type: number type of the KV cache: ``f16``, or for instance ``q8_0``, which takes about half the memory and needs
             flash attention.
+        engine: the library that evaluates a language model: ``llama.cpp``, ``ik`` (ik_llama.cpp, an extra), or ``auto``, which
+            takes ik_llama.cpp where it is installed, computes right here and was measured to be faster on this model.
         prefix_cache: whether static prefixes and route vectors are kept on disk, or the folder to keep them in.
         calibration: what ``archroute calibrate`` fitted for this model, or its file. Confidence and scores are then the
             calibrated ones, and a route below the calibration's bound gives way to ``other``. Every decision then
@@ -61,8 +63,8 @@ class Router:
         switch_over: the confidence, 0 to 1, from which the encoder of a cascade decides alone; by default the
             calibration's, else the encoder's own.
 
-    ``prompt_format``, ``decoder``, ``n_ctx``, ``budget``, ``flash_attention`` and ``kv_type`` are about language models;
-    giving one for an encoder alone is an error.
+    ``prompt_format``, ``decoder``, ``n_ctx``, ``budget``, ``flash_attention``, ``kv_type`` and ``engine`` are about language
+    models; giving one for an encoder alone is an error.
 
     Raises:
         SettingsError: an argument makes no sense.
@@ -88,6 +90,7 @@ class Router:
         budget: int = DEFAULT_BUDGET,
         flash_attention: bool | None = None,
         kv_type: str = DEFAULT_KV_TYPE,
+        engine: WantedEngine = "auto",
         prefix_cache: bool | str | os.PathLike[str] = True,
         calibration: Calibration | str | os.PathLike[str] | None = None,
         switch_over: float | None = None,
@@ -95,7 +98,7 @@ class Router:
         if (routes is None) == (config is None):
             raise SettingsError("give the router either routes or a config")
         folder = None if prefix_cache is False else cache_folder() if prefix_cache is True else expanded(prefix_cache)
-        generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type)
+        generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type, engine)
         check_settings(generative, prompt_format, switch_over)
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
         self.calibration = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, get_args
 
 from archroute_edge.deciders import DecoderName, GenerativeSettings
-from archroute_edge.engine import KV_TYPES, is_quantized_kv
+from archroute_edge.engine import ENGINES, KV_TYPES, is_quantized_kv
 from archroute_edge.errors import SettingsError
 from archroute_edge.models import AUTO
 from archroute_edge.prompts import prompt_format as find_prompt_format
@@ -44,6 +44,8 @@ def check_settings(settings: GenerativeSettings, prompt_format: str, switch_over
             raise SettingsError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
     if settings.kv_type not in KV_TYPES:
         raise SettingsError(f"no KV cache type {settings.kv_type!r}; there are {', '.join(KV_TYPES)}")
+    if settings.engine not in ENGINES:
+        raise SettingsError(f"no engine {settings.engine!r}; there are {', '.join(ENGINES)}")
     if settings.flash_attention is False and is_quantized_kv(settings.kv_type):
         raise SettingsError(f"a KV cache of {settings.kv_type} needs flash attention; turn it on, or use f16, bf16 or f32")
     if switch_over is not None and (isinstance(switch_over, bool) or not 0 <= switch_over <= 1):

@@ -65,6 +65,7 @@ def make_decision(
         cut_turns=verdict.cut_turns,
         decided_by=verdict.decided_by,
         prompt_format=verdict.prompt_format,
+        engine=verdict.engine,
         reason=reason,
         model_reason=order.reason,
         targets=assessed.ranked(costs, order) if assessed is not None and is_ranked else None,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, Logits, sequence_batch
+from archroute_edge.engine import EngineSettings, LoadedModel, Logits, open_engine, sequence_batch
 from archroute_edge.models import RemoteApi
 
 CERTIFICATE = Path(__file__).parent / "localhost.pem"
@@ -35,7 +35,7 @@ class ModelLogits:
 
     def __init__(self, path: Path) -> None:
         self.model = LoadedModel(path)
-        self._engine = CompletionEngine(self.model, EngineSettings(N_CTX, 1))
+        self._engine = open_engine(self.model, EngineSettings(N_CTX, 1))
         self._lock = threading.Lock()
 
     def __call__(self, tokens: Sequence[int]) -> Logits:

@@ -14,10 +14,12 @@ from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, KVCache,
 from archroute_edge.engine import (
     BatchToken,
     CompletionEngine,
+    EngineName,
     EngineSettings,
     GrammarSampler,
     LoadedModel,
     Logits,
+    open_engine,
     sequence_batch,
 )
 from archroute_edge.prompts import PROMPT_FORMATS, Answer, PromptBuilder, to_gbnf
@@ -31,9 +33,10 @@ MARGIN = 5e-3
 BUNDLED_MARGIN = 0.2
 
 
-@pytest.fixture(scope="module")
-def engine(random_loaded: LoadedModel) -> Iterator[CompletionEngine]:
-    engine = CompletionEngine(random_loaded, EngineSettings(n_ctx=8192, n_threads=1))
+@pytest.fixture(scope="module", params=["llama.cpp", "ik"])
+def engine(request: pytest.FixtureRequest) -> Iterator[CompletionEngine]:
+    loaded: LoadedModel = request.getfixturevalue("ik_loaded" if request.param == "ik" else "random_loaded")
+    engine = open_engine(loaded, EngineSettings(n_ctx=8192, n_threads=1))
     yield engine
     engine.close()
 
@@ -95,10 +98,11 @@ def test_both_decoders_choose_the_same_route_with_random_weights(engine: Complet
     assert compare_decoders(engine, 0, n_tables=10, least_margin=MARGIN, most_routes=12) >= 22
 
 
-def test_both_decoders_choose_the_same_route_with_the_bundled_model(bundled_model: Path) -> None:
+@pytest.mark.parametrize("engine_name", ["llama.cpp", "ik"])
+def test_both_decoders_choose_the_same_route_with_the_bundled_model(bundled_model: Path, engine_name: EngineName) -> None:
     """Would break if the two decoders differed where a model is trained: where guesses are right."""
-    with LoadedModel(bundled_model) as model:
-        engine = CompletionEngine(model, EngineSettings(n_ctx=8192, n_threads=1))
+    with LoadedModel(bundled_model, engine=engine_name) as model:
+        engine = open_engine(model, EngineSettings(n_ctx=8192, n_threads=1))
         # Q8_0 rounds its activations, so its logits depend on the batch more than F32's do.
         assert compare_decoders(engine, 100, n_tables=4, least_margin=BUNDLED_MARGIN, most_routes=8) >= 9
         engine.close()

@@ -12,15 +12,16 @@ import pytest
 
 from archroute_edge.conversation import Turn
 from archroute_edge.decoding import AnswerScorer, AnswerSet, GrammarDecoder, KVCache, SpeculativeDecoder
-from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, sequence_batch
+from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, open_engine, sequence_batch
 from archroute_edge.prompts import CARD, PromptBuilder
 from archroute_edge.routes import Route, RouteTable
 from tools.fixtures.route_tables import random_conversation, random_table
 
 
-@pytest.fixture(scope="module")
-def engine(random_loaded: LoadedModel) -> Iterator[CompletionEngine]:
-    engine = CompletionEngine(random_loaded, EngineSettings(n_ctx=8192, n_threads=1))
+@pytest.fixture(scope="module", params=["llama.cpp", "ik"])
+def engine(request: pytest.FixtureRequest) -> Iterator[CompletionEngine]:
+    loaded: LoadedModel = request.getfixturevalue("ik_loaded" if request.param == "ik" else "random_loaded")
+    engine = open_engine(loaded, EngineSettings(n_ctx=8192, n_threads=1))
     yield engine
     engine.close()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from archroute_edge.engine import CompletionEngine, EmbeddingEngine, EngineSettings, LoadedModel, sequence_batch
+from archroute_edge.engine import EmbeddingEngine, EngineSettings, LoadedModel, open_engine, sequence_batch
 from archroute_edge.errors import ArchRouteError
 from tests.engine.gguf_file import read_gguf
 from tests.engine.mutants import mutant
@@ -29,7 +29,7 @@ def use(path: Path) -> None:
         vocabulary = model.vocabulary
         _ = vocabulary.control_texts, vocabulary.tokens_by_piece
         tokens = vocabulary.bos_tokens + vocabulary.tokenize(_TEXT) + vocabulary.tokenize(_TEXT, control_tokens=True)
-        engine = CompletionEngine(model, EngineSettings(n_ctx=256, n_threads=1))
+        engine = open_engine(model, EngineSettings(n_ctx=256, n_threads=1))
         try:
             tokens = (tokens or [0])[:100]
             engine.evaluate(sequence_batch(0, tokens, 0, [len(tokens) - 1]))

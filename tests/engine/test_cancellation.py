@@ -14,8 +14,10 @@ from archroute_edge.engine import (
     Cancellation,
     CompletionEngine,
     EngineSettings,
+    LlamaEngine,
     LoadedModel,
     Logits,
+    open_engine,
     sequence_batch,
 )
 from archroute_edge.engine._cancellation import ABORT_CALLBACK
@@ -38,9 +40,9 @@ def test_the_c_function_reads_the_flag() -> None:
     assert ABORT_CALLBACK(flag.address)
 
 
-def test_llama_cpp_stops_at_the_flag(random_loaded: LoadedModel) -> None:
+def test_an_engine_stops_at_the_flag(each_loaded: LoadedModel) -> None:
     """Within a piece: would break if only the border of two pieces were one at which to stop."""
-    engine = CompletionEngine(random_loaded, EngineSettings(1024, 1))
+    engine = open_engine(each_loaded, EngineSettings(1024, 1))
     flag = Cancellation()
     piece = sequence_batch(0, TOKENS[:100], 0, [99])
     with engine.stopped_by(flag):
@@ -48,15 +50,15 @@ def test_llama_cpp_stops_at_the_flag(random_loaded: LoadedModel) -> None:
         assert engine._evaluate_piece(piece) is None
     # Without the flag the same evaluation goes through: nothing is left in the cache, nothing set in the context.
     (row,) = evaluate(engine, TOKENS[:100])
-    fresh = CompletionEngine(random_loaded, EngineSettings(1024, 1))
+    fresh = open_engine(each_loaded, EngineSettings(1024, 1))
     assert (row == evaluate(fresh, TOKENS[:100])[0]).all()
     for each in (engine, fresh):
         each.close()
 
 
-def test_a_long_evaluation_is_left_long_before_its_end(random_loaded: LoadedModel) -> None:
+def test_a_long_evaluation_is_left_long_before_its_end(each_loaded: LoadedModel) -> None:
     """Would break if a thread that sits in C could not be stopped from another one."""
-    engine = CompletionEngine(random_loaded, EngineSettings(8192, 1))
+    engine = open_engine(each_loaded, EngineSettings(8192, 1))
     tokens = [5 + index % 600 for index in range(6000)]
     started = time.perf_counter()
     evaluate(engine, tokens)
@@ -79,14 +81,14 @@ def test_finished_pieces_are_kept_and_going_on_from_them_is_exact(
 ) -> None:
     """With the callback and, as on a GPU, without it: would break if cells of the stopped piece were left behind."""
     n_piece = 512 if abortable else GPU_N_BATCH
-    engine = CompletionEngine(random_loaded, EngineSettings(2048, 1, abortable=abortable))
+    engine = open_engine(random_loaded, EngineSettings(2048, 1, abortable=abortable))
     whole = evaluate(engine, TOKENS)
     engine.truncate(0, 0)
     flag = Cancellation()
-    evaluate_piece = CompletionEngine._evaluate_piece
+    evaluate_piece = LlamaEngine._evaluate_piece
     n_pieces = 0
 
-    def stop_in_the_second(self: CompletionEngine, piece: Sequence[BatchToken]) -> Logits | None:
+    def stop_in_the_second(self: LlamaEngine, piece: Sequence[BatchToken]) -> Logits | None:
         nonlocal n_pieces
         n_pieces += 1
         if n_pieces == 2:
@@ -94,7 +96,7 @@ def test_finished_pieces_are_kept_and_going_on_from_them_is_exact(
         return evaluate_piece(self, piece)
 
     with monkeypatch.context() as patch, engine.stopped_by(flag), pytest.raises(EvaluationStoppedError) as caught:
-        patch.setattr(CompletionEngine, "_evaluate_piece", stop_in_the_second)
+        patch.setattr(LlamaEngine, "_evaluate_piece", stop_in_the_second)
         evaluate(engine, TOKENS)
     # What cannot be aborted is stopped behind the piece that was under way.
     n_finished = caught.value.n_finished

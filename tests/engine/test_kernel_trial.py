@@ -18,7 +18,8 @@ from archroute_edge.cli import doctor, main
 from archroute_edge.engine import KernelVerdict, chosen_kernels
 from archroute_edge.engine import _cpu as cpu
 from archroute_edge.engine import _kernel_trial as kernel_trial
-from archroute_edge.engine._kernel_trial import TrialRun, run_worker, try_kernels
+from archroute_edge.engine._kernel_trial import run_worker, try_kernels
+from archroute_edge.engine._trials import TrialRun
 from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.system import cache_folder
 
@@ -105,7 +106,7 @@ def test_doctor_names_the_problem_when_every_trial_dies(process: Process) -> Non
 
 
 def test_a_trial_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: Callable[[], list[str]]) -> None:
-    monkeypatch.setattr(kernel_trial, "TIME_LIMIT_S", 4)
+    monkeypatch.setattr("archroute_edge.engine._trials.TIME_LIMIT_S", 4)
     monkeypatch.setenv("PYTHONPATH", str(DYING_WORKER))
     monkeypatch.setenv("DYING_KERNELS", "repack=hang")
     monkeypatch.setenv("TRIALS", str(tmp_path / "trials"))

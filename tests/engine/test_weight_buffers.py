@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, Logits, sequence_batch
+from archroute_edge.engine import EngineSettings, LoadedModel, Logits, open_engine, sequence_batch
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine import _matrix_products as matrix_products
 from archroute_edge.engine._ggml import buffers_for, extra_buffers, use_kernels
@@ -45,7 +45,7 @@ def load_and_evaluate(path: Path, caplog: pytest.LogCaptureFixture) -> tuple[set
     """The buffers that a model's weights went to, and logits."""
     caplog.clear()
     with caplog.at_level(logging.DEBUG, "archroute_edge.llama_cpp"), LoadedModel(path) as model:
-        engine = CompletionEngine(model, EngineSettings(n_ctx=256, n_threads=1))
+        engine = open_engine(model, EngineSettings(n_ctx=256, n_threads=1))
         logits = engine.evaluate(sequence_batch(0, list(range(40)), 0, [39]))
         engine.close()
     return set(re.findall(r"(\S+) model buffer size", caplog.text)), logits

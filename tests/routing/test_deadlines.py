@@ -13,7 +13,7 @@ import pytest
 from archroute_edge import OTHER, Cancellation, Decision, Route, Router
 from archroute_edge.config import RoutingConfig
 from archroute_edge.deciders import _open_decider as opening
-from archroute_edge.engine import BatchToken, CompletionEngine, EmbeddingEngine, LoadedModel, Logits, Vectors
+from archroute_edge.engine import BatchToken, EmbeddingEngine, LlamaEngine, LoadedModel, Logits, Vectors
 from archroute_edge.errors import DecisionCancelledError, EngineError, ModelLoadError, SettingsError
 from archroute_edge.routes import RouteTable
 from tests.gate import PATIENCE_S, Gate, our_threads
@@ -113,9 +113,9 @@ def test_decisions_after_an_abort_are_those_of_a_fresh_router(
         router.warm()
         router.route("an earlier question")
         flag = Cancellation()
-        evaluate, n_begun = CompletionEngine._evaluate_piece, 0
+        evaluate, n_begun = LlamaEngine._evaluate_piece, 0
 
-        def stop_llama_cpp(engine: CompletionEngine, piece: Sequence[BatchToken]) -> Logits | None:
+        def stop_llama_cpp(engine: LlamaEngine, piece: Sequence[BatchToken]) -> Logits | None:
             nonlocal n_begun
             n_begun += 1
             if n_begun == n_pieces:
@@ -123,7 +123,7 @@ def test_decisions_after_an_abort_are_those_of_a_fresh_router(
             return evaluate(engine, piece)
 
         with monkeypatch.context() as patch, pytest.raises(DecisionCancelledError):
-            patch.setattr(CompletionEngine, "_evaluate_piece", stop_llama_cpp)
+            patch.setattr(LlamaEngine, "_evaluate_piece", stop_llama_cpp)
             router.route(conversation, scores=True, cancellation=flag)
         assert n_begun == n_pieces
         decision = router.route(conversation, scores=True)

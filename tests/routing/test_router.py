@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from archroute_edge import OTHER, ArchRouteError, Route, Router, RouteTable, RoutingConfig, parse_config
-from archroute_edge.engine import BatchToken, CompletionEngine, LoadedModel, Logits
+from archroute_edge.engine import BatchToken, LlamaEngine, LoadedModel, Logits
 from archroute_edge.errors import (
     ContextOverflowError,
     ConversationError,
@@ -131,13 +131,13 @@ def test_an_unclosed_router_in_a_cycle_is_collected(random_model: Path) -> None:
 def test_counts_are_what_llama_cpp_was_given(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break if a decision reported other tokens than it had evaluated."""
     given = []
-    evaluate = CompletionEngine._evaluate_piece
+    evaluate = LlamaEngine._evaluate_piece
 
-    def spy(self: CompletionEngine, piece: Sequence[BatchToken]) -> Logits | None:
+    def spy(self: LlamaEngine, piece: Sequence[BatchToken]) -> Logits | None:
         given.append(len(piece))
         return evaluate(self, piece)
 
-    monkeypatch.setattr(CompletionEngine, "_evaluate_piece", spy)
+    monkeypatch.setattr(LlamaEngine, "_evaluate_piece", spy)
     with Router(ROUTES, model=random_model, prefix_cache=False) as router:
         for message in ("hello", "hello", "something else", "something else that goes on"):
             given.clear()

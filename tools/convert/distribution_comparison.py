@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.decoding import AnswerSet, KVCache, SpeculativeDecoder
-from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, physical_cores
+from archroute_edge.engine import EngineSettings, LoadedModel, open_engine, physical_cores
 from archroute_edge.errors import QuantizationError
 from archroute_edge.models import AUTO
 from tools.convert.routing_prompts import RoutingCase, prompt_builder, tokenize_cases
@@ -67,7 +67,7 @@ def observe(
         builder = prompt_builder(model, prompt_format)
         prompts = tokenize_cases(model, builder, list(cases))
         n_ctx = 2 * max(len(each.prompt) + len(each.answer) for each in prompts) + _CELLS_BESIDE_THE_PROMPTS
-        engine = CompletionEngine(model, EngineSettings(n_ctx, threads or physical_cores()))
+        engine = open_engine(model, EngineSettings(n_ctx, threads or physical_cores()))
         try:
             cache = KVCache(engine)
             for done, each in enumerate(prompts, 1):

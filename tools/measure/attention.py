@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, physical_cores, sequence_batch
+from archroute_edge.engine import EngineSettings, LoadedModel, open_engine, physical_cores, sequence_batch
 
 N_NEW = 185
 _PREFIX, _FOREIGN, _WORK = 0, 1, 2
@@ -44,7 +44,7 @@ def main(model: Path, depths: list[int], foreign: list[int], rounds: int, thread
             for n_foreign in foreign:
                 cells = depth + n_foreign + N_NEW + 512
                 engines = [
-                    CompletionEngine(loaded, EngineSettings(cells, threads or physical_cores(), flash_attention=flash))
+                    open_engine(loaded, EngineSettings(cells, threads or physical_cores(), flash_attention=flash))
                     for flash in (False, True)
                 ]
                 times: list[list[float]] = [[], []]

@@ -23,7 +23,7 @@ import numpy as np
 from archroute_edge.cli.options import read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.conversation import Turn
-from archroute_edge.engine import CompletionEngine, EngineSettings, LoadedModel, Logits, physical_cores, sequence_batch
+from archroute_edge.engine import EngineSettings, LoadedModel, Logits, open_engine, physical_cores, sequence_batch
 from archroute_edge.prompts import CARD, PromptBuilder
 from tools.measure.peers.question import fresh_messages
 
@@ -44,7 +44,7 @@ class _Decisions:
     """Decisions on one engine whose sequence 0 holds the static prefix; logits for the end of each prompt."""
 
     def __init__(self, model: LoadedModel, n_threads: int) -> None:
-        self.engine = CompletionEngine(model, EngineSettings(_N_CTX, n_threads))
+        self.engine = open_engine(model, EngineSettings(_N_CTX, n_threads))
         self._prompt = PromptBuilder(model, CARD)
         self._table = read_config(None).config.table
         self._prefix = self._prompt.static_parts(self._table).prefix

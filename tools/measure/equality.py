@@ -18,7 +18,7 @@ import click
 import numpy as np
 
 from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, KVCache, SpeculativeDecoder
-from archroute_edge.engine import CompletionEngine, EngineSettings, GrammarSampler, LoadedModel, physical_cores
+from archroute_edge.engine import CompletionEngine, EngineSettings, GrammarSampler, LoadedModel, open_engine, physical_cores
 from archroute_edge.prompts import PROMPT_FORMATS, PromptBuilder, to_gbnf
 from tools.fixtures.route_tables import random_conversation, random_table
 
@@ -66,7 +66,7 @@ def main(model: Path, cases: int, seed: int) -> None:
     rounding, margins_of_different = 0.0, []
     started = time.monotonic()
     with LoadedModel(model) as loaded:
-        engine = CompletionEngine(loaded, EngineSettings(8192, physical_cores()))
+        engine = open_engine(loaded, EngineSettings(8192, physical_cores()))
         for number in range(1, cases + 1):
             table, turns = random_table(draw), random_conversation(draw)
             builder = PromptBuilder(loaded, PROMPT_FORMATS[draw.choice(list(PROMPT_FORMATS))])

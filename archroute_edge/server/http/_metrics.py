@@ -39,6 +39,7 @@ class Metrics:
             "Decisions by route; those on routes that came with a request are counted together.",
             ("table", "route"),
         )
+        self._engines = counter("archroute_engine_decisions", "Decisions by the library that evaluated.", ("engine",))
         self._fallbacks = counter("archroute_fallbacks", "Decisions in which the fallback stood in.", ("reason",))
         self._tokens = counter("archroute_tokens", "Tokens of decisions.", ("kind",))
         self._timeouts = counter("archroute_timeouts", "Requests given up at the time limit.")
@@ -77,6 +78,8 @@ class Metrics:
         """Count a decision, on the server's own routes or on inline ones."""
         table, route = (INLINE, INLINE) if is_inline else ("config", decision.route)
         self._decisions.labels(table, route).inc()
+        if decision.engine is not None:
+            self._engines.labels(decision.engine).inc()
         if decision.reason is not None:
             self._fallbacks.labels(decision.reason).inc()
         for phase in _PHASES:

@@ -1,0 +1,198 @@
+"""Which library evaluates a language model: llama.cpp, or ik_llama.cpp where it is installed, sound here and faster.
+
+Nothing is taken on trust. The first time a build of ik_llama.cpp meets a CPU, a child process evaluates the bundled language
+model with both libraries and compares the logits. The first time a model is loaded beside it, a child measures both with that
+model. Both verdicts are kept in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from archroute_edge.engine import _backend as backend
+from archroute_edge.engine._cpu import libraries
+from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, TENSOR_TYPES, GGUFHeader
+from archroute_edge.engine._ik_binding import ik_libraries, refusal
+from archroute_edge.engine._loaded_model import EngineName
+from archroute_edge.engine._model_check import model_fingerprint
+from archroute_edge.engine._trials import TrialRun, keep, kept_in, run_trial
+from archroute_edge.errors import EngineError, SettingsError
+from archroute_edge.system import bundled_folder
+
+logger = logging.getLogger(__name__)
+
+WantedEngine = Literal["auto", "llama.cpp", "ik"]
+ENGINES: Final[tuple[WantedEngine, ...]] = ("auto", "llama.cpp", "ik")
+"""What can be asked for. ``auto`` takes ik_llama.cpp where it is sound and faster."""
+
+IK_ARCHITECTURES: Final = ("qwen2",)
+"""Architectures that ik_llama.cpp was compared with llama.cpp on."""
+
+IK_TYPES: Final = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+"""Types of weights that it was compared on."""
+
+SMALLEST_BYTES: Final = 128 << 20
+"""Of a smaller file ``auto`` leaves the evaluation to llama.cpp: a measurement takes longer than it could ever save."""
+
+# Two measurements of one library differ by less.
+_LEAST_GAIN: Final = 1.05
+_WORKER: Final = "archroute_edge.engine._engine_trial_worker"
+_MODEL: Final = "tiny-Q8_0.gguf"
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which library evaluates a model, and why.
+
+    Args:
+        engine: the library.
+        reason: in a few words.
+        gain: how many times as fast as llama.cpp ik_llama.cpp is on this model here; None if that was not measured.
+    """
+
+    engine: EngineName
+    reason: str
+    gain: float | None = None
+
+
+def choose_engine(
+    header: GGUFHeader,
+    wanted: WantedEngine = "auto",
+    *,
+    n_threads: int,
+    n_gpu_layers: int = 0,
+    kv_type: str = DEFAULT_KV_TYPE,
+    flash_attention: bool | None = None,
+) -> EngineChoice:
+    """The library for a model.
+
+    Args:
+        header: of the model's file, checked.
+        wanted: one of :data:`ENGINES`.
+        n_threads: threads that it will be evaluated with.
+        n_gpu_layers: layers for the GPU, if llama.cpp has one; negative means all.
+        kv_type: number type of keys and values.
+        flash_attention: whether it is asked for, or must not be used.
+
+    Raises:
+        SettingsError: ik_llama.cpp is asked for, together with what it does not do here.
+        EngineError: it is asked for, and is not installed, not the tested version, or not sound here.
+    """
+    if wanted == "llama.cpp":
+        return EngineChoice("llama.cpp", "asked for")
+    missing = refusal()
+    against = _unfit(header, kv_type, flash_attention)
+    if wanted == "ik":
+        if missing is not None:
+            raise EngineError(missing)
+        if against is not None:
+            raise SettingsError(f"{header.path}: {against}; leave the engine to be chosen, or name llama.cpp")
+        unsound = soundness()
+        if unsound is not None:
+            raise EngineError(f"ik_llama.cpp cannot be used here: {unsound}; name another engine, or install it again")
+        return EngineChoice("ik", "asked for")
+    if missing is not None or against is not None:
+        return EngineChoice("llama.cpp", missing or against or "")
+    if header.file_size < SMALLEST_BYTES:
+        return EngineChoice("llama.cpp", f"a model of less than {SMALLEST_BYTES >> 20} MiB is not worth a measurement")
+    if n_gpu_layers != 0 and backend.build().gpu_offload:
+        return EngineChoice("llama.cpp", "it has a GPU")
+    unsound = soundness()
+    if unsound is not None:
+        return EngineChoice("llama.cpp", f"ik_llama.cpp was ruled out: {unsound}")
+    with _lock:
+        return _measured(header.path, model_fingerprint(header), n_threads)
+
+
+def _unfit(header: GGUFHeader, kv_type: str, flash_attention: bool | None) -> str | None:
+    """Why ik_llama.cpp does not evaluate such a model in such a way here; None if it does."""
+    if header.architecture not in IK_ARCHITECTURES:
+        return f"ik_llama.cpp was not tested with the architecture {header.architecture}"
+    names = {number: name for number, (name, _, _) in TENSOR_TYPES.items()}
+    types = {names.get(tensor.type_number, str(tensor.type_number)) for tensor in header.tensors.values()}
+    untested = sorted(types - set(IK_TYPES))
+    if untested:
+        return f"ik_llama.cpp was not tested with weights of {', '.join(untested)}"
+    if kv_type != DEFAULT_KV_TYPE:
+        return f"with ik_llama.cpp the KV cache is of {DEFAULT_KV_TYPE}, not {kv_type}"
+    if flash_attention:
+        return "flash attention is llama.cpp's"
+    return None
+
+
+def soundness() -> str | None:
+    """What is wrong with ik_llama.cpp on this machine, proved now or by an earlier process; None if it is sound."""
+    with _lock:
+        return _soundness()
+
+
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    # The thread that held it, perhaps for seconds, has stayed in the process that this one was forked from.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+@functools.cache
+def _soundness() -> str | None:
+    path = kept_in("ik", ik_libraries(), libraries())
+    kept = _read(path)
+    if kept is not None and isinstance(kept.get("unsound"), str):
+        return kept["unsound"] or None
+    logger.info("trying ik_llama.cpp on this CPU")
+    unsound = try_engine()
+    if path is not None and not (unsound and ("hung" in unsound or "SIGKILL" in unsound)):
+        keep(path, {"unsound": unsound or ""})
+    return unsound
+
+
+def try_engine(start: Callable[[str, Mapping[str, Any]], TrialRun | None] = run_trial) -> str | None:
+    """Evaluate the bundled language model in a child process; what is wrong with ik_llama.cpp, or None."""
+    run = start(_WORKER, {"compare": str(bundled_folder() / _MODEL)})
+    if run is None or not run.began:
+        return "it was not tried " + (f"({run.steps['failed']['what']})" if run and "failed" in run.steps else "(no child)")
+    return None if "compared" in run.steps else run.end
+
+
+@functools.cache
+def _measured(path: Path, fingerprint: str, n_threads: int) -> EngineChoice:
+    file = kept_in("engine", fingerprint, n_threads, ik_libraries(), libraries())
+    kept = _read(file)
+    if kept is not None and isinstance(kept.get("gain"), float):
+        return _by_gain(kept["gain"])
+    logger.info("measuring which of llama.cpp and ik_llama.cpp evaluates %s faster, once", path.name)
+    run = run_trial(_WORKER, {"measure": str(path), "n_threads": n_threads})
+    if run is None or not run.began or "measured" not in run.steps:
+        return EngineChoice("llama.cpp", f"no measurement came to an end ({run.end if run else 'no child process'})")
+    gain = float(run.steps["measured"]["gain"])
+    if file is not None:
+        keep(file, {"gain": gain})
+    return _by_gain(gain)
+
+
+def _by_gain(gain: float) -> EngineChoice:
+    if gain >= _LEAST_GAIN:
+        return EngineChoice("ik", f"measured to be {gain:.2f} times as fast as llama.cpp", gain)
+    return EngineChoice("llama.cpp", f"ik_llama.cpp was measured to be {gain:.2f} times as fast", gain)
+
+
+def _read(path: Path | None) -> dict[str, Any] | None:
+    try:
+        values = json.loads(path.read_bytes()) if path is not None else None
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None

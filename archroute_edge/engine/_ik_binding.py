@@ -1,0 +1,153 @@
+"""ik_llama.cpp, a fork of llama.cpp with faster kernels for CPUs, through the package ik-llama-cpp-python.
+
+The package declares structures and a part of the functions; what else is needed is declared here, from ``include/llama.h`` of
+the source that the package carries. Neither promises that it stays as it is. So a version that was not tested is refused, and
+the sizes and defaults of its structures are compared with those of the header before anything is computed.
+
+Beside llama.cpp it is a library of its own in the process: loaded for itself, so that neither finds the other's functions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any, Final
+
+from archroute_edge.engine._cpu import folder_in_package, libraries
+from archroute_edge.errors import EngineError
+
+PACKAGE: Final = "ik-llama-cpp-python"
+_MODULE: Final = "ik_llama_cpp"
+TESTED_VERSION: Final = "0.1.5"
+"""The one version whose ABI is known here."""
+
+_POINTER: Final = ctypes.c_void_p
+_SIZE: Final = ctypes.c_size_t
+_INT: Final = ctypes.c_int32
+_BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
+LogCallback: Final = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+"""``ggml_log_callback``."""
+
+# As in include/llama.h of the source in the package. ``llama_state_seq_flags`` is an uint32_t.
+_SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
+    "llama_log_set": (None, [LogCallback, _POINTER]),
+    "llama_print_system_info": (ctypes.c_char_p, []),
+    "llama_n_vocab": (_INT, [_POINTER]),
+    "llama_n_ctx": (ctypes.c_uint32, [_POINTER]),
+    "llama_n_batch": (ctypes.c_uint32, [_POINTER]),
+    "llama_set_n_threads": (None, [_POINTER, ctypes.c_uint32, ctypes.c_uint32]),
+    "llama_set_abort_callback": (None, [_POINTER, _POINTER, _POINTER]),
+    "llama_kv_cache_seq_rm": (ctypes.c_bool, [_POINTER, _INT, _INT, _INT]),
+    "llama_kv_cache_seq_cp": (None, [_POINTER, _INT, _INT, _INT, _INT]),
+    "llama_get_kv_cache_used_cells": (_INT, [_POINTER]),
+    "llama_kv_cache_defrag": (None, [_POINTER]),
+    "llama_kv_cache_update": (_INT, [_POINTER]),
+    "llama_state_seq_get_size": (_SIZE, [_POINTER, _INT, ctypes.c_uint32]),
+    "llama_state_seq_get_data": (_SIZE, [_POINTER, _BYTES, _SIZE, _INT, ctypes.c_uint32]),
+    "llama_state_seq_set_data": (_SIZE, [_POINTER, _BYTES, _SIZE, _INT, ctypes.c_uint32]),
+}
+# ``sizeof`` by a C++ compiler, on 64-bit systems.
+_SIZES: Final = {"llama_model_params": 168, "llama_context_params": 216, "llama_batch": 72}
+# Members from the beginning, the middle and the end of each structure, with what the library sets them to.
+_MODEL_DEFAULTS: Final = {
+    "max_ctx_size": 0,
+    "use_mmap": True,
+    "vocab_only": False,
+    "repack_tensors": False,
+    "dry_run": False,
+    "flash_attn": True,
+}
+_CONTEXT_DEFAULTS: Final = {
+    "n_ctx": 512,
+    "n_batch": 2048,
+    "n_ubatch": 512,
+    "n_seq_max": 1,
+    "yarn_ext_factor": -1.0,
+    "defrag_thold": -1.0,
+    "type_k": 1,
+    "type_v": 1,
+    "n_k_first": -1,
+    "logits_all": False,
+    "offload_kqv": True,
+    "flash_attn": True,
+    "mla_attn": 3,
+    "graph_reuse": True,
+    "min_experts": -1,
+    "mtp": False,
+    "offload_policy": None,
+    "cuda_params": None,
+}
+
+
+def installed_version() -> str | None:
+    """The version of ik-llama-cpp-python, which is not imported; None if it is not installed."""
+    if find_spec(_MODULE) is None:
+        return None
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        # In a bundled program packages have no metadata. It was made with the version that was tested, or the layout differs.
+        return TESTED_VERSION
+
+
+def refusal() -> str | None:
+    """Why this engine cannot be used here, before anything of it is loaded; None if nothing is known against it."""
+    found = installed_version()
+    if found is None:
+        return "ik_llama.cpp is not installed; install archroute-edge[ik]"
+    if found != TESTED_VERSION:
+        return f"{PACKAGE} {found} was not tested; install {PACKAGE}=={TESTED_VERSION}"
+    return None
+
+
+def ik_libraries() -> tuple[tuple[str, int, int], ...]:
+    """Its libraries: (file name, size in bytes, modification time in ns)."""
+    folder = folder_in_package(_MODULE)
+    return libraries(folder) if folder is not None else ()
+
+
+@functools.cache
+def binding() -> Any:
+    """The package's module of structures and functions, with the functions that it lacks, checked.
+
+    Raises:
+        EngineError: it is not installed, not the tested version, cannot be loaded, or is laid out otherwise.
+    """
+    reason = refusal()
+    if reason is not None:
+        raise EngineError(reason)
+    try:
+        from ik_llama_cpp import _ctypes_api as api
+
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(api._lib, name)
+            function.restype, function.argtypes = result, arguments
+            setattr(api, name, function)
+        _check_layout(api)
+    except (ImportError, OSError, AttributeError) as exc:
+        raise EngineError(f"{PACKAGE} cannot be loaded ({type(exc).__name__}: {exc}); install it again") from exc
+    return api
+
+
+def _check_layout(api: Any) -> None:
+    """Compare the structures with the header.
+
+    Raises:
+        EngineError: one differs.
+    """
+    for name, size in _SIZES.items():
+        if ctypes.sizeof(getattr(api, name)) != size:
+            raise EngineError(f"{PACKAGE}: {name} has not the size that was tested; install {PACKAGE}=={TESTED_VERSION}")
+    for params, defaults in (
+        (api.llama_model_default_params(), _MODEL_DEFAULTS),
+        (api.llama_context_default_params(), _CONTEXT_DEFAULTS),
+    ):
+        for member, expected in defaults.items():
+            found = getattr(params, member)
+            if found != expected:
+                raise EngineError(
+                    f"{PACKAGE}: {member} of {type(params).__name__} is {found!r} and not {expected!r}: another layout than "
+                    f"the one that was tested; install {PACKAGE}=={TESTED_VERSION}"
+                )

@@ -1,0 +1,221 @@
+"""Completion with ik_llama.cpp.
+
+Its KV cache is llama.cpp's of 2024, and differs from today's in what this module makes up for:
+
+- Tokens that are evaluated together need cells side by side. Where only scattered ones are left, the cells are moved together
+  first, with nothing to stop it: a move that is broken off would leave keys and values in the wrong cells.
+- An evaluation that the abort callback stops returns as if it had been finished, and its cells stay. So the flag is looked at
+  afterwards, and the cells are dropped.
+- Its flash attention ends the process where a sum is not a number, which a damaged model brings about. It is not used: at the
+  length of a routing prompt it takes as long as attention without it (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from archroute_edge.engine import _backend as backend
+from archroute_edge.engine._batch import BatchArrays
+from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
+from archroute_edge.engine._completion import N_SEQUENCES, CompletionEngine, EngineSettings
+from archroute_edge.engine._cpu import cpu
+from archroute_edge.engine._gguf_header import KV_TYPES
+from archroute_edge.engine._ik_binding import TESTED_VERSION, ik_libraries
+from archroute_edge.engine._ik_weights import free_here, initialised, take_last_error
+from archroute_edge.engine._interface import BatchToken, Logits
+from archroute_edge.engine._loaded_model import LoadedModel
+from archroute_edge.errors import ContextOverflowError, EngineError, ModelLoadError
+from archroute_edge.system import OwnProcess
+
+KV_TYPES_WITHOUT_FLASH_ATTENTION: Final = ("f16",)
+"""Types of keys and values that this engine takes."""
+
+# Each time as many cells are moved as a graph has nodes for.
+_MOST_MOVES: Final = 64
+
+
+class IkEngine(CompletionEngine):
+    """A :class:`CompletionEngine` over a context of ik_llama.cpp.
+
+    Raises:
+        ModelLoadError: it could not make the context (usually: too little memory for ``n_ctx``), or ``settings`` ask for
+            what it does not do here.
+    """
+
+    def __init__(self, model: LoadedModel, settings: EngineSettings) -> None:
+        super().__init__(model, settings)
+        if settings.kv_type not in KV_TYPES_WITHOUT_FLASH_ATTENTION:
+            raise ModelLoadError(f"{model.path}: with ik_llama.cpp the KV cache is of f16, not {settings.kv_type}")
+        weights = model.ik_weights
+        self._api = api = initialised()
+        params = api.llama_context_default_params()
+        params.n_ctx = settings.n_ctx
+        params.n_batch = params.n_ubatch = min(settings.n_batch, settings.n_ctx)
+        # It says how many rows of logits are kept and cleared each time, and nothing about sequences.
+        params.n_seq_max = 1
+        params.n_threads = params.n_threads_batch = settings.n_threads
+        params.flash_attn = params.offload_kqv = False
+        # A graph that is used again for the next token saves what one evaluation in a hundred needs.
+        params.graph_reuse = False
+        params.type_k = params.type_v = KV_TYPES[settings.kv_type]
+        take_last_error()
+        with backend.making():
+            self._handle = api.llama_init_from_model(weights.handle, params)
+        if not self._handle:
+            reason = take_last_error() or "no reason given"
+            raise ModelLoadError(f"{model.path}: no context of {settings.n_ctx} tokens could be made: {reason}")
+        # It holds the weights, so that they outlive the context even if the garbage collector takes both.
+        self._free = weakref.finalize(self, free_here, api.llama_free, self._handle, weights, OwnProcess())
+        self._free.atexit = False
+
+    @property
+    def n_ctx(self) -> int:
+        """Cells in the KV cache, over all sequences."""
+        return int(self._api.llama_n_ctx(self._open()))
+
+    def _open(self) -> Any:
+        if not self._handle:
+            raise EngineError(f"{self.model.path}: the engine has been closed")
+        return self._handle
+
+    def _watch(self, cancellation: Cancellation) -> None:
+        self._api.llama_set_abort_callback(self._open(), ABORT_CALLBACK, cancellation.address)
+        # Kept, since the library reads its memory from now on.
+        self._cancellation = cancellation
+
+    def _evaluate_piece(self, piece: Sequence[BatchToken]) -> Logits | None:
+        handle, api = self._open(), self._api
+        self._check_tokens(piece)
+        n_tokens = len(piece)
+        arrays = BatchArrays.of(piece)
+        batch = arrays.structure(api.llama_batch)
+        n_threads = backend.usable_threads(self.settings.n_threads)
+        api.llama_set_n_threads(handle, n_threads, n_threads)
+        take_last_error()
+        status = self._with_room(n_tokens, lambda: api.llama_decode(handle, batch), lambda found: found != 1)
+        if status == 1:
+            raise ContextOverflowError(f"{n_tokens} more tokens do not fit into the context of {self.n_ctx}")
+        if status != 0:
+            self._drop(piece)
+            raise EngineError(f"ik_llama.cpp failed to evaluate {n_tokens} tokens ({status}): {take_last_error()}")
+        rows = np.flatnonzero(arrays.wanted)
+        # Reading them waits for the evaluation.
+        found = [api.llama_get_logits_ith(handle, int(index)) for index in rows]
+        if self._cancellation.cancelled:
+            self._drop(piece)
+            return None
+        if not found:
+            return np.empty((0, self._n_vocab), np.float32)
+        return np.stack([np.ctypeslib.as_array(row, (self._n_vocab,)) for row in found])
+
+    def _check_tokens(self, piece: Sequence[BatchToken]) -> None:
+        """The library reads past the end of its tables for a token or a sequence that there is not."""
+        for entry in piece:
+            if not 0 <= entry.token < self._n_vocab:
+                raise EngineError(f"{self.model.path}: there is no token {entry.token}; the vocabulary has {self._n_vocab}")
+            if not all(0 <= number < N_SEQUENCES for number in entry.sequences):
+                raise EngineError(f"there are {N_SEQUENCES} sequences, and a token is for {entry.sequences}")
+
+    def _drop(self, piece: Sequence[BatchToken]) -> None:
+        """Take the cells of ``piece`` back."""
+        first: dict[int, int] = {}
+        for entry in piece:
+            for number in entry.sequences:
+                first[number] = min(entry.position, first.get(number, entry.position))
+        for number, position in first.items():
+            self.truncate(number, position)
+
+    def _with_room(self, n_cells: int, attempt: Callable[[], int], fits: Callable[[int], bool]) -> int:
+        """What ``attempt`` returns, which needs ``n_cells`` side by side: cells are moved together as long as that may help."""
+        found = attempt()
+        handle, api = self._open(), self._api
+        for _ in range(_MOST_MOVES):
+            if fits(found) or self.n_ctx - api.llama_get_kv_cache_used_cells(handle) < n_cells:
+                break
+            api.llama_set_abort_callback(handle, None, None)
+            try:
+                api.llama_kv_cache_defrag(handle)
+                if api.llama_kv_cache_update(handle) != 0:
+                    raise EngineError(f"ik_llama.cpp failed to move cells together: {take_last_error()}")
+            finally:
+                self._watch(self._cancellation)
+            take_last_error()
+            found = attempt()
+        return found
+
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Let ``target``, which has no cells there, share the cells of ``source`` at positions ``start`` to ``end``."""
+        self._api.llama_kv_cache_seq_cp(self._open(), source, target, start, end)
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Drop all cells of ``sequence`` but the first ``length``."""
+        if not self._api.llama_kv_cache_seq_rm(self._open(), sequence, length, -1):
+            raise EngineError(f"{self.model.path}: ik_llama.cpp cannot cut sequence {sequence} back to {length} tokens")
+
+    def save(self, sequence: int) -> bytes:
+        """The keys and values of ``sequence`` as ik_llama.cpp writes them.
+
+        Raises:
+            EngineError: it wrote nothing.
+        """
+        handle = self._open()
+        size = self._api.llama_state_seq_get_size(handle, sequence, 0)
+        buffer = (ctypes.c_uint8 * size)()
+        written = self._api.llama_state_seq_get_data(handle, buffer, size, sequence, 0)
+        if not 0 < written <= size:
+            raise EngineError(f"ik_llama.cpp could not save sequence {sequence}")
+        return self._state_mark() + memoryview(buffer)[:written].tobytes()
+
+    def _state_mark(self) -> bytes:
+        """What states of this engine begin with. The library reads states of other shapes past the end of its memory."""
+        return hashlib.sha256(json.dumps(self.state_key(), sort_keys=True).encode()).digest()
+
+    def load(self, sequence: int, state: bytes) -> None:
+        """Put a saved state into ``sequence``, which must be empty. The caller vouches for the bytes.
+
+        Raises:
+            EngineError: ik_llama.cpp did not take it; the sequence is left empty.
+        """
+        handle = self._open()
+        mark = self._state_mark()
+        if not state.startswith(mark):
+            raise EngineError(f"{self.model.path}: a saved state is not of this model, engine and machine")
+        state = state[len(mark) :]
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        take_last_error()
+
+        def put() -> int:
+            taken = int(self._api.llama_state_seq_set_data(handle, buffer, len(state), sequence, 0))
+            if taken != len(state):
+                self.truncate(sequence, 0)
+            return taken
+
+        # A state begins with the number of its cells.
+        n_cells = int.from_bytes(state[:4], sys.byteorder)
+        if self._with_room(n_cells, put, lambda taken: taken == len(state)) != len(state):
+            raise EngineError(f"ik_llama.cpp did not take a saved state: {take_last_error() or 'it does not fit'}")
+
+    def state_key(self) -> dict[str, object]:
+        """Everything but the tokens that decides whether a saved state is valid in this engine."""
+        return {
+            "engine": "ik_llama.cpp",
+            "model": self.model.fingerprint,
+            "binding": TESTED_VERSION,
+            "libraries": [list(library) for library in ik_libraries()],
+            "cpu": cpu(),
+            "kv_type": self.settings.kv_type,
+            "n_batch": self.settings.n_batch,
+        }
+
+    def close(self) -> None:
+        """Free the context; the model stays."""
+        self._free()
+        self._handle = None

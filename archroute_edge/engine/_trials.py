@@ -1,0 +1,133 @@
+"""Trials: what might end this process is done in a child first, and its verdict is kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import archroute_edge
+from archroute_edge.engine._cpu import cpu
+from archroute_edge.errors import ArchRouteError, SettingsError
+from archroute_edge.system import cache_folder, check_private, replaced_when_whole
+
+logger = logging.getLogger(__name__)
+
+TIME_LIMIT_S: Final = 120.0
+"""A child that has not ended by then hangs. It takes half a second, and under an emulator a hundred times as long."""
+
+# NTSTATUS, as a process's exit code on Windows.
+_WINDOWS_DEATHS: Final = {
+    0xC0000005: "access violation",
+    0xC000001D: "illegal instruction",
+    0xC0000096: "privileged instruction",
+    0xC0000409: "abort",
+}
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """What one child process did: its steps with their details, and how it ended."""
+
+    steps: Mapping[str, Mapping[str, Any]]
+    exit_code: int
+    hung: bool = False
+
+    @property
+    def began(self) -> bool:
+        """Whether it ran our code at all, with a llama.cpp that it could import."""
+        return "python" in self.steps and "failed" not in self.steps
+
+    @property
+    def end(self) -> str:
+        """How it ended, in a few words."""
+        if self.hung:
+            return f"hung for {TIME_LIMIT_S:.0f} s"
+        if "unsound" in self.steps:
+            return str(self.steps["unsound"]["what"])
+        if self.exit_code < 0:
+            return _signal_name(-self.exit_code)
+        return _WINDOWS_DEATHS.get(self.exit_code & 0xFFFFFFFF, f"ended with exit code {self.exit_code}")
+
+
+def run_trial(module: str, task: Mapping[str, Any]) -> TrialRun | None:
+    """Run a worker in a child process, and wait for its end; None if none can be started.
+
+    Args:
+        module: of the worker. It gets the task as a JSON object in its first argument, with ``path`` added, which is
+            ``sys.path``, and writes a JSON object with ``step`` for each step that it passes, one a line.
+        task: what the worker is told.
+    """
+    # Here, since nearly every process finds a verdict and starts no other.
+    import subprocess
+
+    from archroute_edge.system import start_module
+
+    text = json.dumps({**task, "path": [str(each) for each in sys.path]})
+    try:
+        process = start_module(module, text, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except (OSError, ValueError, SettingsError) as exc:
+        logger.debug("no child process can be started: %s", exc)
+        return None
+    hung = False
+    with process:
+        try:
+            output, _ = process.communicate(timeout=TIME_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+            hung = True
+        except BaseException:
+            process.kill()
+            raise
+    steps = {}
+    for line in output.splitlines():
+        try:
+            entry = json.loads(line)
+            steps[entry.pop("step")] = entry
+        except (ValueError, KeyError, AttributeError):
+            # Not ours: what was started is another program.
+            continue
+    logger.debug("trial %s of %s: %s, exit code %d", module, task, steps, process.returncode)
+    return TrialRun(steps, process.returncode, hung)
+
+
+def kept_in(what: str, *about: object) -> Path | None:
+    """The file of a verdict on this CPU; None if there is no folder for it that can be trusted.
+
+    Args:
+        what: begins the file's name.
+        about: what the verdict holds for, beside the CPU and this version of the package.
+    """
+    try:
+        folder = cache_folder()
+        if folder.exists():
+            check_private(folder)
+        key = json.dumps([archroute_edge.__version__, *about, cpu()])
+    except (ArchRouteError, OSError, RuntimeError, KeyError) as exc:
+        logger.debug("the trial of %s is not kept: %s", what, exc)
+        return None
+    return folder / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def keep(path: Path, verdict: Mapping[str, Any]) -> None:
+    """Keep a verdict in the file that :func:`kept_in` names; a folder that cannot be written keeps none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with replaced_when_whole(path) as partial:
+            partial.write_text(json.dumps(verdict), "utf-8")
+    except OSError as exc:
+        logger.debug("a trial is not kept: %s", exc)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
