@@ -10,7 +10,8 @@ import pytest
 from hypothesis import settings
 
 from archroute_edge.config import RoutingConfig, load_config
-from archroute_edge.engine import LoadedModel, chosen_kernels
+from archroute_edge.engine import LoadedModel, chosen_kernels, soundness
+from archroute_edge.engine import _engine_choice as engine_choice
 from archroute_edge.engine import _kernel_trial as kernel_trial
 from archroute_edge.system import bundled_folder
 from tests.small_model import write_small_model
@@ -70,7 +71,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kernel_verdict(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of the verdict on this machine's kernels, which every process of a test would reach for itself."""
+    """The file of the verdict on this machine's kernels, which every process of a test would reach for itself.
+
+    Beside it stands that on ik_llama.cpp.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
         patch.delenv("ARCHROUTE_CPU_KERNELS", raising=False)
@@ -80,6 +84,8 @@ def kernel_verdict(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Whoever decided earlier in this process has left it in another folder.
         if not path.exists():
             kernel_trial._write(path, verdict)
+        engine_choice._soundness.cache_clear()
+        assert soundness() is None
     return path
 
 
@@ -100,9 +106,10 @@ def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tried_kernels(private_folders: None, kernel_verdict: Path, tmp_path: Path) -> None:
-    """The test's cache folder has the verdict, so that its processes need no trial."""
+    """The test's cache folder has the verdicts, so that its processes need no trial."""
     (tmp_path / "prefixes").mkdir(mode=0o700)
-    (tmp_path / "prefixes" / kernel_verdict.name).write_bytes(kernel_verdict.read_bytes())
+    for verdict in kernel_verdict.parent.glob("*.json"):
+        (tmp_path / "prefixes" / verdict.name).write_bytes(verdict.read_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ SWEEP_TITLES: Final = {
     "n_ctx": ("Size of the KV cache", "cells of the KV cache"),
     "kv_type": ("Number type of the KV cache", "number type of the KV cache"),
     "flash_attention": ("Flash attention", "flash attention"),
+    "engine": ("Engine", "engine"),
     "routes": ("Number of routes", "routes"),
     "turns": ("Length of the conversation", "user messages in the conversation"),
 }
@@ -261,6 +262,7 @@ def _running_text(running: Mapping[str, Any]) -> str:
     if running["n_ctx"] is not None:
         parts.append(f"KV cache: {running['n_ctx']:,} cells in {running['kv_type']}")
         parts.append(f"flash attention: {value_text('flash_attention', running['flash_attention'])}")
+        parts.append(f"engine: {running['engine']}")
     if running["gpu_layers"] != 0:
         parts.append(f"layers on the GPU: {value_text('gpu_layers', running['gpu_layers'])}")
     return ", ".join(parts)

@@ -149,7 +149,7 @@ def _running(decider: object, threads: int) -> dict[str, Any]:
         engine = decider.engine_settings
         running = {"n_ctx": engine.n_ctx, "threads": engine.n_threads}
         running |= {"flash_attention": engine.flash_attention, "kv_type": engine.kv_type}
-    return {**running, "gpu_layers": decider.model.n_gpu_layers}
+    return {**running, "gpu_layers": decider.model.n_gpu_layers, "engine": decider.model.engine}
 
 
 def _reading_rate(decider: EncoderDecider, threads: int, seed: int) -> dict[str, Any]:

@@ -24,8 +24,8 @@ _SWEEP_DECISIONS: Final = 3
 _SEEDS_A_ROUND: Final = 10_000
 
 Kind = Literal["decide", "rates", "cold", "callers", "cases", "sweep"]
-SweepKind = Literal["threads", "gpu_layers", "n_ctx", "kv_type", "flash_attention", "routes", "turns"]
-SETTING_SWEEPS: Final[tuple[SweepKind, ...]] = ("threads", "gpu_layers", "n_ctx", "kv_type", "flash_attention")
+SweepKind = Literal["threads", "gpu_layers", "n_ctx", "kv_type", "flash_attention", "engine", "routes", "turns"]
+SETTING_SWEEPS: Final[tuple[SweepKind, ...]] = ("threads", "gpu_layers", "n_ctx", "kv_type", "flash_attention", "engine")
 """Sweeps over a setting of the router."""
 
 LOAD_SWEEPS: Final[tuple[SweepKind, ...]] = ("routes", "turns")

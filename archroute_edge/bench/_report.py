@@ -14,7 +14,7 @@ from archroute_edge.bench._timing import NoiseVerdict, Times, are_told_apart, ju
 from archroute_edge.evaluation import CaseResult, equal, mean_kl_divergence
 from archroute_edge.report import Share
 
-_SETTINGS: Final = ("threads", "n_ctx", "flash_attention", "kv_type", "gpu_layers")
+_SETTINGS: Final = ("threads", "n_ctx", "flash_attention", "kv_type", "gpu_layers", "engine")
 
 
 @dataclass(frozen=True)

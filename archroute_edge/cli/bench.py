@@ -18,7 +18,7 @@ from archroute_edge.cli.labelled import RecordedCommand, check_can_write, file_o
 from archroute_edge.cli.options import budget_option, json_option, prompt_format_option, read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_answer, print_tables, require_rich
-from archroute_edge.engine import DEFAULT_KV_TYPE, KV_TYPES
+from archroute_edge.engine import DEFAULT_KV_TYPE, ENGINES, KV_TYPES
 from archroute_edge.errors import SettingsError
 from archroute_edge.evaluation import Journal
 from archroute_edge.models import AUTO
@@ -28,6 +28,8 @@ from archroute_edge.routing import GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMI
 SHIPPED: Final = "shipped"
 _MOST_TURNS: Final = 64
 _MANY: Final = click.IntRange(1, 1000)
+
+_USUAL: Final = {"kv_type": DEFAULT_KV_TYPE, "engine": AUTO}
 
 Parse = Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]
 
@@ -88,6 +90,8 @@ def _swept(names: str, parse: Parse, what: str, metavar: str = "N,...") -> Calla
         f"Data type of the KV cache.  [default: {DEFAULT_KV_TYPE}]", "TYPE,...")  # fmt: skip
 @_swept("--flash-attention", _choice(on=True, off=False),
         "Flash attention.  [default: as measured for the prompt's length]", "on,off")  # fmt: skip
+@_swept("--engine", _choice(**{name: name for name in ENGINES}),
+        "Engine; auto takes ik_llama.cpp if it is installed and faster here.  [default: auto]", "ENGINE,...")  # fmt: skip
 @_swept("--n-routes routes", _numbers(1, benchmark.MOST_ROUTES), "Numbers of made-up routes.")
 @_swept("--turns", _numbers(1, _MOST_TURNS), "Lengths of a conversation, in turns.")
 @budget_option
@@ -158,7 +162,7 @@ def _plan(options: dict[str, Any], scratch: Path, line: ProgressLine) -> BenchPl
     settings: dict[str, Any] = {"prompt_format": options["prompt_format"], "budget": options["budget"]}
     for kind in benchmark.SETTING_SWEEPS:
         values: tuple[Any, ...] = options[kind] or ()
-        settings[kind] = values[0] if len(values) == 1 else DEFAULT_KV_TYPE if kind == "kv_type" else None
+        settings[kind] = values[0] if len(values) == 1 else _USUAL.get(kind)
         if len(values) > 1:
             sweeps.append(Sweep(kind, values))
     sweeps += [Sweep(kind, options[kind]) for kind in benchmark.LOAD_SWEEPS if options[kind]]

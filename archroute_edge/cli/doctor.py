@@ -21,11 +21,13 @@ from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option, shown_size
 from archroute_edge.decoding import folder_problem, inspect_folder
 from archroute_edge.engine import (
+    IkStatus,
     KernelVerdict,
     chosen_kernels,
     compiler_of_build,
     describe_features,
     features_of_build,
+    ik_status,
     rebuild_command,
     required_features,
     unused_gpus,
@@ -63,18 +65,24 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     verdict = _verdict(problems)
     computes = verdict is not None
     devices = backend.devices() if computes else []
+    # It is compared with llama.cpp.
+    ik = ik_status() if computes else None
     report = {
         "archroute_edge": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "llama_cpp": _build(verdict),
         "kernels": _kernels(verdict),
+        "ik_llama_cpp": _ik(ik),
         "devices": [f"{each.name}: {each.description}" for each in devices],
         "threads": backend.physical_cores(),
         "memory": shown_size(psutil.virtual_memory().total),
         "models": _models(problems, decide=computes),
         "saved_prefixes": _prefixes(problems),
-        "advice": _advice([each.name for each in devices], gpu_offload=computes and backend.build().gpu_offload),
+        "advice": [
+            *_advice([each.name for each in devices], gpu_offload=computes and backend.build().gpu_offload),
+            *([ik.advice] if ik is not None and ik.advice is not None else ()),
+        ],
         "problems": problems,
     }
     if as_json:
@@ -122,6 +130,14 @@ def _kernels(verdict: KernelVerdict | None) -> dict[str, str]:
         "used": f"{verdict.kernels}: {_COMPUTES_WITH[verdict.kernels]}{proof}",
         **{f"ruled out: {name}": reason for name, reason in verdict.ruled_out.items()},
     }
+
+
+def _ik(status: IkStatus | None) -> dict[str, str] | str:
+    if status is None or status.version is None:
+        return "not installed" if status is not None else "not tried"
+    if status.refused is not None:
+        return {"ik-llama-cpp-python": status.version, "not used": status.refused}
+    return {"ik-llama-cpp-python": status.version, "used": "where it is faster than llama.cpp", "features": status.features}
 
 
 def _models(problems: list[str], *, decide: bool) -> dict[str, str]:
@@ -190,17 +206,19 @@ def _print(key: str, value: Any) -> None:
 
 @dataclass(frozen=True)
 class TrialDecision:
-    """Its result: a route, the decision's milliseconds and the buffers of the weights; or the problem."""
+    """Its result: a route, the decision's milliseconds, llama.cpp's buffers of the weights and the engine; or the problem."""
 
     route: str = ""
     milliseconds: float = 0.0
     buffers: tuple[str, ...] = ()
+    engine: str = "llama.cpp"
     problem: str | None = None
 
     def __str__(self) -> str:
         if self.problem is not None:
             return f"no decision: {self.problem}"
-        return f"decides in {self.milliseconds:.0f} ms, weights in {', '.join(self.buffers)}"
+        with_engine = "with ik_llama.cpp" if self.engine == "ik" else f"weights in {', '.join(self.buffers)}"
+        return f"decides in {self.milliseconds:.0f} ms, {with_engine}"
 
 
 def decide_with(model: Path, seconds: float = TIME_LIMIT_S) -> TrialDecision:
@@ -226,7 +244,7 @@ def decide_with(model: Path, seconds: float = TIME_LIMIT_S) -> TrialDecision:
     try:
         decision = json.loads(output)
         found = tuple(f"{name} ({shown_size(float(size) * 2**20)})" for name, size in _BUFFER_LINE.findall(text))
-        return TrialDecision(decision["route"], decision["timings"]["total_ms"], found)
+        return TrialDecision(decision["route"], decision["timings"]["total_ms"], found, decision["engine"])
     except (ValueError, KeyError, TypeError):
         return TrialDecision(problem=_reason(process.returncode, text))
 

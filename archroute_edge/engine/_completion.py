@@ -71,18 +71,24 @@ class CompletionEngine(ABC):
     n_sequences = N_SEQUENCES
     _handle: Any
     """The library's context; None once closed."""
+    _piece_size: int
+    """Most tokens in one evaluation."""
 
     def __init__(self, model: LoadedModel, settings: EngineSettings) -> None:
         self.model = model
         self.settings = settings
         self._cancellation = Cancellation()
         self._n_vocab = model.vocabulary.n_tokens
-        n_bytes = ceil(settings.n_ctx * bytes_per_cell(model.header, settings.kv_type))
+        n_bytes = ceil(settings.n_ctx * (bytes_per_cell(model.header, settings.kv_type) + self._work_bytes_per_cell()))
         if not model.n_gpu_layers and n_bytes > psutil.virtual_memory().available:
             raise ModelLoadError(
                 f"{model.path}: a context of {settings.n_ctx} tokens needs {n_bytes >> 20} MiB of memory, and there are "
                 f"{psutil.virtual_memory().available >> 20}; use a smaller n_ctx"
             )
+
+    def _work_bytes_per_cell(self) -> float:
+        """Bytes of a context, beside keys and values, that grow with its cells."""
+        return 0.0
 
     @property
     @abstractmethod
@@ -127,7 +133,7 @@ class CompletionEngine(ABC):
 
     @abstractmethod
     def _evaluate_piece(self, piece: Sequence[BatchToken]) -> Logits | None:
-        """The logits that ``piece``, of at most ``settings.n_batch`` tokens, asks for; None if it was stopped."""
+        """The logits that ``piece``, asks for; None if it was stopped."""
 
     @contextmanager
     def stopped_by(self, cancellation: Cancellation) -> Iterator[None]:
@@ -148,7 +154,7 @@ class CompletionEngine(ABC):
             EngineError: the library failed, or the model computed something that is not a number.
         """
         rows, n_finished = [], 0
-        for piece in parts(batch, min(self.settings.n_batch, self.n_ctx), lambda entry: entry.wants_logits, N_SEQUENCES):
+        for piece in parts(batch, self._piece_size, lambda entry: entry.wants_logits, N_SEQUENCES):
             row = None if self._cancellation.cancelled else self._evaluate_piece(piece)
             if row is None:
                 raise EvaluationStoppedError("the evaluation was cancelled", n_finished=n_finished)

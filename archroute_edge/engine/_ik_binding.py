@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import shlex
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge.engine._cpu import folder_in_package, libraries
@@ -22,6 +24,9 @@ PACKAGE: Final = "ik-llama-cpp-python"
 _MODULE: Final = "ik_llama_cpp"
 TESTED_VERSION: Final = "0.1.5"
 """The one version whose ABI is known here."""
+
+CMAKE_FILE: Final = Path(__file__).parents[1] / "data" / "ik_llama_cpp.cmake"
+"""What cmake has to read to compile it: see the file."""
 
 _POINTER: Final = ctypes.c_void_p
 _SIZE: Final = ctypes.c_size_t
@@ -92,6 +97,13 @@ def installed_version() -> str | None:
         return TESTED_VERSION
 
 
+def build_command() -> str:
+    """The command that compiles it for this machine's CPU; the one on the package index knows AVX2 and no more."""
+    settings = f"-DCMAKE_PROJECT_{_MODULE}_python_INCLUDE={CMAKE_FILE}"
+    options = f"--force-reinstall --no-deps --no-cache-dir --no-binary {PACKAGE}"
+    return f"CMAKE_ARGS={shlex.quote(settings)} pip install {options} {PACKAGE}=={TESTED_VERSION}"
+
+
 def refusal() -> str | None:
     """Why this engine cannot be used here, before anything of it is loaded; None if nothing is known against it."""
     found = installed_version()
@@ -119,8 +131,7 @@ def binding() -> Any:
     if reason is not None:
         raise EngineError(reason)
     try:
-        from ik_llama_cpp import _ctypes_api as api
-
+        api = _imported()
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(api._lib, name)
             function.restype, function.argtypes = result, arguments
@@ -129,6 +140,18 @@ def binding() -> Any:
     except (ImportError, OSError, AttributeError) as exc:
         raise EngineError(f"{PACKAGE} cannot be loaded ({type(exc).__name__}: {exc}); install it again") from exc
     return api
+
+
+def _imported() -> Any:
+    try:
+        from ik_llama_cpp import _ctypes_api
+    except OSError:
+        # Compiled on this machine, libllama does not say where libggml is; loaded before, it is found.
+        folder = folder_in_package(_MODULE)
+        for path in sorted(folder.glob("*ggml*")) if folder is not None else ():
+            ctypes.CDLL(str(path))
+        from ik_llama_cpp import _ctypes_api
+    return _ctypes_api
 
 
 def _check_layout(api: Any) -> None:

@@ -38,6 +38,10 @@ from archroute_edge.system import OwnProcess
 KV_TYPES_WITHOUT_FLASH_ATTENTION: Final = ("f16",)
 """Types of keys and values that this engine takes."""
 
+# Without flash attention the scores of a piece stand in memory: one for each of its tokens, each head and each cell. In a large
+# context pieces are smaller.
+_MOST_SCORE_BYTES: Final = 256 << 20
+_SMALLEST_PIECE: Final = 64
 # Each time as many cells are moved as a graph has nodes for.
 _MOST_MOVES: Final = 64
 
@@ -51,6 +55,9 @@ class IkEngine(CompletionEngine):
     """
 
     def __init__(self, model: LoadedModel, settings: EngineSettings) -> None:
+        self._n_heads = model.header.integer(f"{model.header.architecture}.attention.head_count") or 1
+        fitting = _MOST_SCORE_BYTES // (4 * self._n_heads * settings.n_ctx)
+        self._piece_size = min(settings.n_batch, settings.n_ctx, max(fitting, _SMALLEST_PIECE))
         super().__init__(model, settings)
         if settings.kv_type not in KV_TYPES_WITHOUT_FLASH_ATTENTION:
             raise ModelLoadError(f"{model.path}: with ik_llama.cpp the KV cache is of f16, not {settings.kv_type}")
@@ -58,7 +65,7 @@ class IkEngine(CompletionEngine):
         self._api = api = initialised()
         params = api.llama_context_default_params()
         params.n_ctx = settings.n_ctx
-        params.n_batch = params.n_ubatch = min(settings.n_batch, settings.n_ctx)
+        params.n_batch = params.n_ubatch = self._piece_size
         # It says how many rows of logits are kept and cleared each time, and nothing about sequences.
         params.n_seq_max = 1
         params.n_threads = params.n_threads_batch = settings.n_threads
@@ -75,6 +82,10 @@ class IkEngine(CompletionEngine):
         # It holds the weights, so that they outlive the context even if the garbage collector takes both.
         self._free = weakref.finalize(self, free_here, api.llama_free, self._handle, weights, OwnProcess())
         self._free.atexit = False
+
+    def _work_bytes_per_cell(self) -> float:
+        # Scores and mask. The library prints where it cannot have what it needs, so it is not asked for too much.
+        return 4.0 * (self._n_heads + 1) * self._piece_size
 
     @property
     def n_ctx(self) -> int:
@@ -212,7 +223,7 @@ class IkEngine(CompletionEngine):
             "libraries": [list(library) for library in ik_libraries()],
             "cpu": cpu(),
             "kv_type": self.settings.kv_type,
-            "n_batch": self.settings.n_batch,
+            "n_batch": self._piece_size,
         }
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ class LlamaEngine(LlamaContext, CompletionEngine):
 
     def __init__(self, model: LoadedModel, settings: EngineSettings) -> None:
         CompletionEngine.__init__(self, model, settings)
+        self._piece_size = min(settings.n_batch, settings.n_ctx)
         params = context_params(settings.n_ctx, settings.n_batch, N_SEQUENCES)
         params.n_outputs_max = N_SEQUENCES
         params.flash_attn_type = int(settings.flash_attention)

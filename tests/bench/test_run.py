@@ -55,7 +55,7 @@ class FakeProcess:
             if arguments["settings"].get("n_ctx") == 7:
                 raise BenchmarkError(f"{self._label}: seven is too few")
             opened = {"load_ms": 20.0, "prefix_ms": 9.0, "prefix_tokens": 100, "n_ctx": 4096, "threads": 2}
-            return {**opened, "flash_attention": True, "kv_type": "f16", "gpu_layers": 0}
+            return {**opened, "flash_attention": True, "kv_type": "f16", "gpu_layers": 0, "engine": "llama.cpp"}
         if do == "decide":
             times = [5.0 * int(self._label[1:])] * arguments["count"]
             return dict.fromkeys(("ms", "before_ms", "evaluated", "before_evaluated"), times)

@@ -56,12 +56,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def make_router(kind: str, random_model: Path, bundled_model: Path) -> Callable[..., Router]:
+@pytest.fixture(scope="module", params=["llama.cpp", "ik"])
+def make_router(request: pytest.FixtureRequest, kind: str, random_model: Path, bundled_model: Path) -> Callable[..., Router]:
     path = random_model if kind == "random" else bundled_model
 
     def make(**settings: object) -> Router:
-        settings = {"prefix_cache": False, "threads": 1, **settings}
+        settings = {"prefix_cache": False, "threads": 1, "engine": request.param, **settings}
         return Router(TABLES[0], model=path, prompt_format="card", **settings)  # type: ignore[arg-type]
 
     return make

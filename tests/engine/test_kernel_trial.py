@@ -149,7 +149,8 @@ def test_another_build_or_cpu_is_tried_again(fresh_verdicts: None, monkeypatch: 
     kernel_trial._verdict_for.cache_clear()
     chosen_kernels()
     assert started == ["repack"]
-    monkeypatch.setattr(kernel_trial, changed, lambda: [("libggml-cpu.so", 1, 2)])
+    place = "_trials" if changed == "cpu" else "_kernel_trial"
+    monkeypatch.setattr(f"archroute_edge.engine.{place}.{changed}", lambda: [("libggml-cpu.so", 1, 2)])
     kernel_trial._verdict_for.cache_clear()
     chosen_kernels()
     assert started == ["repack", "repack"]

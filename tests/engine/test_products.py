@@ -39,4 +39,4 @@ def test_products_are_those_of_matrices(shape: tuple[int, int, int]) -> None:
 def test_a_decision_leaves_the_cores_free() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENBLAS_", "OMP_", "GOMP_"))}
     done = subprocess.run([sys.executable, "-c", _PROGRAM], env=environment, check=True, capture_output=True, text=True)
-    assert float(done.stdout) < 0.01
+    assert float(done.stdout) < 0.03

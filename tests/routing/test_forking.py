@@ -26,7 +26,7 @@ from archroute_edge import AsyncRouter, Route, Router, RoutingService
 from archroute_edge.errors import EngineError
 
 ROUTES = [Route("bug_fixing", "fixing errors in code"), Route("poems", "writing poems")]
-SETTINGS = {"model": sys.argv[1], "prefix_cache": False, "threads": 2}
+SETTINGS = {"model": sys.argv[1], "prefix_cache": False, "threads": 2, "engine": os.environ["TEST_ENGINE"]}
 
 def in_child(do):
     sys.stdout.flush()
@@ -55,10 +55,17 @@ def run(script: str, model: str | Path, *, time_limit: float = 2 * PATIENCE_S) -
     return done.stdout.splitlines()
 
 
-@pytest.fixture(params=["generative", "cascade"])
-def model(request: pytest.FixtureRequest, random_model: Path, random_encoder: Path) -> str:
-    """A language model alone, and below an encoder, which decides first."""
-    return {"generative": str(random_model), "cascade": f"{random_encoder}+{random_model}"}[request.param]
+@pytest.fixture(autouse=True)
+def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_ENGINE", "llama.cpp")
+
+
+@pytest.fixture(params=["generative", "ik", "cascade"])
+def model(request: pytest.FixtureRequest, random_model: Path, random_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A language model alone, in either engine, and below an encoder, which decides first."""
+    if request.param == "ik":
+        monkeypatch.setenv("TEST_ENGINE", "ik")
+    return f"{random_encoder}+{random_model}" if request.param == "cascade" else str(random_model)
 
 
 def test_a_router_of_the_parent_raises_at_once(model: str) -> None:

@@ -18,6 +18,8 @@ from archroute_edge import AsyncRouter, Route, Router, RoutingService
 
 ROUTES = [Route("bug_fixing", "fixing errors in code"), Route("poems", "writing poems")]
 SETTINGS = {"model": sys.argv[1], "prefix_cache": False, "threads": 1, "budget": 8000}
+if "TEST_ENGINE" in os.environ:
+    SETTINGS["engine"] = os.environ["TEST_ENGINE"]
 LONG = "a very long question " * 2000
 
 def again_and_again(do):
@@ -101,9 +103,13 @@ def run(script: str, model: str | Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.parametrize("engine", ["llama.cpp", "ik"])
 @pytest.mark.parametrize("what", _DAEMONS)
-def test_nothing_is_printed_of_daemon_threads(random_model: Path, what: str) -> None:
+def test_nothing_is_printed_of_daemon_threads(
+    random_model: Path, what: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Would break if a thread that the program leaves behind heard of an error, and the interpreter printed it."""
+    monkeypatch.setenv("TEST_ENGINE", engine)
     assert run(_DAEMONS[what] + "\nprint('fine')\nsys.exit(3)\n", random_model) == (3, "fine\n", "")
 
 

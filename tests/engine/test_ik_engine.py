@@ -1,0 +1,142 @@
+"""What ik_llama.cpp's engine makes up for: scattered cells, evaluations that stop without a word, states of other shapes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from archroute_edge import Route, Router
+from archroute_edge.engine import (
+    Cancellation,
+    CompletionEngine,
+    EngineSettings,
+    LoadedModel,
+    Logits,
+    open_engine,
+    sequence_batch,
+)
+from archroute_edge.errors import ContextOverflowError, EngineError, EvaluationStoppedError, ModelLoadError
+from tests.engine.gguf_file import GGUFFile
+
+_N_CTX = 512
+
+
+@pytest.fixture
+def engine(ik_loaded: LoadedModel) -> Iterator[CompletionEngine]:
+    engine = open_engine(ik_loaded, EngineSettings(_N_CTX, 1))
+    yield engine
+    engine.close()
+
+
+def tokens(length: int, seed: int = 0) -> list[int]:
+    draw = random.Random(seed)
+    return [draw.randrange(256) for _ in range(length)]
+
+
+def last_logits(engine: CompletionEngine, sequence: int, prompt: list[int], start: int = 0) -> Logits:
+    return np.asarray(engine.evaluate(sequence_batch(sequence, prompt, start, [len(prompt) - 1]))[0])
+
+
+def scatter(engine: CompletionEngine) -> None:
+    """Fill the cache with sixteen sequences, and empty every second one: half of the cells are free, 32 at most in a row."""
+    for number in range(16):
+        engine.evaluate(sequence_batch(number, tokens(32, number), 0))
+    for number in range(0, 16, 2):
+        engine.truncate(number, 0)
+
+
+def test_a_prompt_fits_into_cells_that_are_scattered(engine: CompletionEngine) -> None:
+    """Would break if free cells had to stand side by side, or if moving some changed what others hold."""
+    expected = last_logits(engine, 0, tokens(200, 99))
+    engine.truncate(0, 0)
+    scatter(engine)
+    before = last_logits(engine, 1, [7], 32)
+    engine.truncate(1, 32)
+    np.testing.assert_allclose(last_logits(engine, 0, tokens(200, 99)), expected, atol=1e-5)
+    np.testing.assert_allclose(last_logits(engine, 1, [7], 32), before, atol=1e-5)
+
+
+def test_a_state_fits_into_cells_that_are_scattered(engine: CompletionEngine) -> None:
+    engine.evaluate(sequence_batch(0, tokens(200, 99), 0))
+    state = engine.save(0)
+    expected = last_logits(engine, 0, [7], 200)
+    engine.truncate(0, 0)
+    scatter(engine)
+    engine.load(0, state)
+    np.testing.assert_allclose(last_logits(engine, 0, [7], 200), expected, atol=1e-5)
+
+
+def test_cells_are_moved_under_a_flag_that_is_set(engine: CompletionEngine) -> None:
+    """Would break if a move could be broken off: keys and values would be left in the wrong cells."""
+    scatter(engine)
+    before = last_logits(engine, 1, [7], 32)
+    engine.truncate(1, 32)
+    flag = Cancellation()
+    with engine.stopped_by(flag):
+        flag.cancel()
+        assert engine._evaluate_piece(sequence_batch(0, tokens(200), 0, [199])) is None
+    np.testing.assert_allclose(last_logits(engine, 1, [7], 32), before, atol=1e-5)
+    # Nothing of what was stopped has stayed.
+    np.testing.assert_allclose(last_logits(engine, 0, tokens(200)).shape, before.shape)
+
+
+def test_too_much_is_refused_at_once_and_leaves_everything(engine: CompletionEngine) -> None:
+    scatter(engine)
+    before = last_logits(engine, 1, [7], 32)
+    engine.truncate(1, 32)
+    with pytest.raises(ContextOverflowError, match="512"):
+        engine.evaluate(sequence_batch(0, tokens(300), 0))
+    np.testing.assert_allclose(last_logits(engine, 1, [7], 32), before, atol=1e-5)
+
+
+def test_a_flag_that_is_set_from_the_start_evaluates_nothing(engine: CompletionEngine) -> None:
+    flag = Cancellation()
+    flag.cancel()
+    with engine.stopped_by(flag), pytest.raises(EvaluationStoppedError) as caught:
+        engine.evaluate(sequence_batch(0, tokens(20), 0))
+    assert caught.value.n_finished == 0
+
+
+@pytest.mark.parametrize("sequence", [-1, 64])
+def test_a_sequence_that_there_is_not(engine: CompletionEngine, sequence: int) -> None:
+    """Would break if the library were asked: it writes wherever the number says."""
+    with pytest.raises(EngineError, match="64 sequences"):
+        engine.evaluate(sequence_batch(sequence, [5], 0))
+
+
+@pytest.mark.parametrize("state", [b"", b"state", bytes(32), bytes(4096)])
+def test_bytes_that_are_no_state(engine: CompletionEngine, state: bytes) -> None:
+    """Would break if the library were given them: it would read past their end."""
+    with pytest.raises(EngineError, match="saved state"):
+        engine.load(0, state)
+    assert np.isfinite(last_logits(engine, 0, [5])).all()
+
+
+def test_a_context_that_is_larger_than_memory(ik_loaded: LoadedModel) -> None:
+    with pytest.raises(ModelLoadError, match="use a smaller n_ctx"):
+        open_engine(ik_loaded, EngineSettings(1 << 26, 1))
+
+
+def test_a_model_that_it_cannot_load(sound: GGUFFile, path: Path) -> None:
+    """Would break if its reason were lost, or printed."""
+    sound.tensor("blk.1.ffn_down.weight").name = b"blk.1.ffn_else.weight"
+    with pytest.raises(ModelLoadError, match=r"ik_llama\.cpp cannot load it: .*ffn_down") as caught:
+        LoadedModel(sound.write(path), engine="ik")
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_many_decisions_take_no_more_memory(random_model: Path) -> None:
+    """Would break if contexts, batches or states were not freed."""
+    process, sizes = psutil.Process(), []
+    tables = [[Route(f"route {number} {index}", "words " * 20) for index in range(3)] for number in range(20)]
+    with Router(tables[0], model=random_model, threads=1, prefix_cache=False, engine="ik") as router:
+        for turn in range(600):
+            router.route(f"message {turn}", routes=tables[turn % len(tables)])
+            if turn % 200 == 199:
+                sizes.append(process.memory_info().rss)
+    assert sizes[2] - sizes[1] < 8 << 20
