@@ -1,6 +1,6 @@
 # Each target does all its own set-up: the first run makes a virtual environment and compiles llama.cpp (some minutes).
 # GPU=cuda, metal, rocm, sycl or vulkan builds it for a GPU; CMAKE_ARGS, CC, CXX, CFLAGS and CXXFLAGS count, too. Other
-# settings than last time build it again. See docs/install.md.
+# settings than last time build it again. ENGINE=ik adds ik_llama.cpp, a second engine. See docs/install.md.
 PYTHON ?= python3
 VENV ?= .venv
 QUANT ?= Q4_K_M
@@ -16,13 +16,13 @@ ROUNDS ?= 9
 BIN := $(VENV)/bin
 quoted = '$(subst ','\'',$(1))'
 # What is installed for an extra; nothing to do takes a moment.
-install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU))
+install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU)) --engine $(call quoted,$(ENGINE))
 
 .PHONY: demo test quick test-training test-trainer test-apps test-package test-hub test-litellm test-pythons check model predictor peers format clean
 
 demo: $(BIN)/python
 	@$(call install)
-	@$(BIN)/archroute demo
+	@$(BIN)/archroute demo $(if $(ENGINE),--engine $(call quoted,$(ENGINE)))
 
 # In the order of the folders: what the tests of a folder share is made once, and no long file of few tests comes last.
 # With bytecode, whatever the environment says: the tests start hundreds of processes, which would compile the package each.

@@ -10,11 +10,12 @@ from typing import Final
 
 import click
 
-from archroute_edge.cli.help import examples
+from archroute_edge.cli.help import examples, option
 from archroute_edge.cli.options import json_option, read_config
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision
+from archroute_edge.engine import ENGINES, WantedEngine
 from archroute_edge.routing import Router
 
 Decisions = Sequence[tuple[Messages, Decision]]
@@ -25,8 +26,9 @@ _MESSAGE: Final = 31
 
 
 @click.command(epilog=examples("archroute demo", "archroute demo --json"))
+@option("--engine", type=click.Choice(ENGINES), default="auto", help="What evaluates the language model; ik is ik_llama.cpp.")
 @json_option
-def demo(as_json: bool) -> None:
+def demo(engine: WantedEngine, as_json: bool) -> None:
     """Route example messages with the bundled models.
 
     The default model routes a few messages over two sets of routes, then a small language model over a third.
@@ -38,7 +40,7 @@ def demo(as_json: bool) -> None:
         shown("mini, the default model, compares messages with routes in your own words:", _decide(router, messages["mini"]))
         decisions = _decide(router.with_config(departments), messages["mini"])
         shown("\nThe same messages over other routes, which needs no training:", decisions)
-    with Router(config=card, model="tiny") as router:
+    with Router(config=card, model="tiny", engine=engine) as router:
         decisions = _decide(router, messages["tiny"])
         shown("\ntiny, a demonstration of the language-model path and its KV cache:", decisions)
 
@@ -70,7 +72,8 @@ def _as_table(title: str, decisions: Decisions) -> None:
         route = click.style(f"{decision.route:<{width}}", fg="green" if decision.matched else "yellow")
         click.echo(f"{_shortened(messages):<{_MESSAGE}}{route}{decision.confidence:>5.2f}  {how}")
     median = statistics.median(decision.timings.total_ms for _, decision in decisions)
-    click.secho(f"{median:.0f} ms a decision", dim=True)
+    by = " with ik_llama.cpp" if decisions[0][1].engine == "ik" else ""
+    click.secho(f"{median:.0f} ms a decision{by}", dim=True)
 
 
 def _shortened(messages: Messages) -> str:

@@ -37,12 +37,12 @@ class Place:
         (self.folder / "project").mkdir(exist_ok=True)
         (self.folder / "project" / "pyproject.toml").write_text(f'dependencies = ["llama-cpp-python=={version}"{more}]')
 
-    def ensure(self, extra: str = "", gpu: str = "", venv: str = "venv", **variables: str) -> list[list[str]]:
+    def ensure(self, extra: str = "", gpu: str = "", venv: str = "venv", engine: str = "", **variables: str) -> list[list[str]]:
         """Install, and return pip's calls, their first words and the last."""
         (self.folder / venv).mkdir(exist_ok=True)
         self.calls_file.unlink(missing_ok=True)
         given = {**os.environ, **variables}
-        Environment(self.folder / venv, self.folder / "project", given, Line(self.said)).ensure(extra, gpu)
+        Environment(self.folder / venv, self.folder / "project", given, Line(self.said)).ensure(extra, gpu, engine)
         return [call for call, _ in self.calls()]
 
     def calls(self) -> list[tuple[list[str], dict[str, Any]]]:
@@ -109,6 +109,28 @@ def test_a_gpu_is_another_build_and_back_again(place: Place) -> None:
     assert place.ensure("dev", "cuda") == []
     assert kinds(place.ensure("dev")) == ["llama.cpp"]
     assert "was built with GPU=cuda; llama.cpp is now installed with no settings" in place.said.getvalue()
+
+
+def test_the_second_engine_is_compiled_from_source_and_once(place: Place) -> None:
+    """Would break if the ready-made one were taken, which does not know this CPU, or if the next make installed it again."""
+    place.define("1.0", ', "ik-llama-cpp-python==0.1.5"')
+    place.ensure("dev")
+    calls = place.ensure("dev", engine="ik")
+    assert kinds(calls) == ["wheel", "llama.cpp"]
+    assert "ik-llama-cpp-python==0.1.5" in calls[0]
+    assert calls[0][calls[0].index("--no-binary") + 1] == "ik-llama-cpp-python"
+    assert "-DCMAKE_PROJECT_ik_llama_cpp_python_INCLUDE=" in place.calls()[0][1]["CMAKE_ARGS"]
+    assert "Compiling ik_llama.cpp for this machine" in place.said.getvalue()
+    assert place.ensure("dev", engine="ik") == place.ensure("dev") == []
+    # Another extra leaves it, and another environment takes the same build.
+    assert kinds(place.ensure("convert")) == ["package"]
+    assert place.ensure("convert", engine="ik") == []
+    assert kinds(place.ensure(venv="other", engine="ik")) == ["llama.cpp", "package", "llama.cpp"]
+
+
+def test_an_engine_that_there_is_not(place: Place) -> None:
+    with pytest.raises(InstallError, match="no engine 'vllm'"):
+        place.ensure(engine="vllm")
 
 
 @pytest.mark.parametrize("variables", [{"CMAKE_ARGS": "-DGGML_NATIVE=OFF"}, {"CXXFLAGS": "-O1"}])

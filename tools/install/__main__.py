@@ -20,6 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.install", description="Fill this Python's virtual environment.")
     parser.add_argument("extra", nargs="?", default="", help="an extra of the package (dev, convert, peers)")
     parser.add_argument("--gpu", default="", help="build llama.cpp for cuda, metal, rocm, sycl or vulkan")
+    parser.add_argument("--engine", default="", help="ik compiles ik_llama.cpp, the second engine, for this machine")
     arguments = parser.parse_args()
     # SIGTERM, or the end of its terminal, also ends its child processes.
     for ending in (signal.SIGTERM, signal.SIGHUP):
@@ -32,7 +33,7 @@ def main() -> int:
             # The making of the environment was broken off before pip was in it.
             subprocess.run([sys.executable, "-m", "ensurepip", "--default-pip"], stdout=subprocess.DEVNULL, check=True)
         project = Path(__file__).resolve().parents[2]
-        Environment(Path(sys.prefix), project, os.environ, line).ensure(arguments.extra, arguments.gpu)
+        Environment(Path(sys.prefix), project, os.environ, line).ensure(arguments.extra, arguments.gpu, arguments.engine)
     except (InstallError, OSError, subprocess.CalledProcessError) as exc:
         line.say(f"error: {exc}")
         return 2

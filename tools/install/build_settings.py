@@ -1,4 +1,4 @@
-"""The build settings of llama-cpp-python that the user asked for, and their consequences on this machine."""
+"""The build settings of llama-cpp-python and ik-llama-cpp-python that the user asked for, and what follows from them here."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tools.install import compilers, gpu
 
 PACKAGE = "llama-cpp-python"
+#: The second engine.
+IK_PACKAGE = "ik-llama-cpp-python"
 
 #: Environment variables that change the build.
 _VARIABLES = (
     *("CMAKE_ARGS", "CMAKE_GENERATOR", "CMAKE_TOOLCHAIN_FILE", "SKBUILD_CMAKE_ARGS", "SKBUILD_CMAKE_DEFINE"),
     *("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAARCHS", "CUDAFLAGS", "HIPCXX", "HIPFLAGS"),
 )
-_CMAKE_FILE = Path(__file__).with_name("llama_cpp.cmake")
+#: What cmake reads inside a package's project, by package: the project's name, and the file.
+_CMAKE_FILES = {
+    PACKAGE: ("llama_cpp", Path(__file__).with_name("llama_cpp.cmake")),
+    IK_PACKAGE: ("ik_llama_cpp_python", Path(__file__).parents[2] / "archroute_edge" / "data" / "ik_llama_cpp.cmake"),
+}
 _CPU_LINES = ("model name", "flags", "CPU part", "Features", "isa")
 
 
@@ -31,11 +38,12 @@ class Request:
     version: str
     gpu: str = ""
     variables: dict[str, str] = field(default_factory=dict)
+    package: str = PACKAGE
 
     @classmethod
-    def of(cls, version: str, gpu_name: str, environment: Mapping[str, str]) -> Request:
+    def of(cls, version: str, gpu_name: str, environment: Mapping[str, str], package: str = PACKAGE) -> Request:
         """Read from an environment; an empty variable is as one that is not set."""
-        return cls(version, gpu_name, {name: environment[name] for name in _VARIABLES if environment.get(name)})
+        return cls(version, gpu_name, {name: environment[name] for name in _VARIABLES if environment.get(name)}, package)
 
     @property
     def is_plain(self) -> bool:
@@ -44,13 +52,23 @@ class Request:
 
     @property
     def must_compile(self) -> bool:
-        """Whether a ready-made package cannot satisfy the request."""
-        return bool(self.gpu or "CMAKE_ARGS" in self.variables)
+        """Whether a ready-made package cannot satisfy the request: of ik_llama.cpp those know AVX2 and no more."""
+        return bool(self.gpu or "CMAKE_ARGS" in self.variables or self.package == IK_PACKAGE)
 
     @property
     def requirement(self) -> str:
         """What pip is asked for."""
-        return f"{PACKAGE}=={self.version}"
+        return f"{self.package}=={self.version}"
+
+    @property
+    def library(self) -> str:
+        """The library in the package."""
+        return "ik_llama.cpp" if self.package == IK_PACKAGE else "llama.cpp"
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the record of an environment says of it."""
+        return {"version": self.version, "gpu": self.gpu, "variables": self.variables}
 
     def __str__(self) -> str:
         settings = {"GPU": self.gpu, **self.variables} if self.gpu else self.variables
@@ -77,7 +95,8 @@ def settle(request: Request, environment: Mapping[str, str]) -> Build:
     """
     backend = gpu.backend_named(request.gpu)
     users = compilers.words(environment, "CMAKE_ARGS")
-    ours = [f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={_CMAKE_FILE}", "-DLLAVA_BUILD=OFF", *(backend.arguments if backend else ())]
+    project, cmake_file = _CMAKE_FILES[request.package]
+    ours = [f"-DCMAKE_PROJECT_{project}_INCLUDE={cmake_file}", "-DLLAVA_BUILD=OFF", *(backend.arguments if backend else ())]
     defines = compilers.cmake_defines([*ours, *users])
     variables: dict[str, str] = {}
     used = []
@@ -94,8 +113,10 @@ def settle(request: Request, environment: Mapping[str, str]) -> Build:
         options = compilers.needed_options(found, environment)
         if options:
             ours.append(f"-DARCHROUTE_COMPILE_OPTIONS={';'.join(options)}")
-            remark = f"llama.cpp is compiled without AMX, which this compiler gets wrong ({compilers.version(found['CXX'])})"
-    facts = [request.version, request.gpu, request.variables, ours[1:], _CMAKE_FILE.read_text(encoding="utf-8"), used]
+            remark = (
+                f"{request.library} is compiled without AMX, which this compiler gets wrong ({compilers.version(found['CXX'])})"
+            )
+    facts = [request.version, request.gpu, request.variables, ours[1:], cmake_file.read_text(encoding="utf-8"), used]
     machine = [sysconfig.get_platform(), platform.libc_ver(), platform.mac_ver()[0], _processor()]
     key = hashlib.sha256(json.dumps([facts, machine], sort_keys=True).encode()).hexdigest()[:20]
     arguments = shlex.join([*ours, *users])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.install import pip_steps, progress
-from tools.install.build_settings import PACKAGE, Build, Request, cache_folder, settle
+from tools.install.build_settings import IK_PACKAGE, PACKAGE, Build, Request, cache_folder, settle
 from tools.install.errors import InstallError
 
 _RECORD = "archroute-install.json"
@@ -36,54 +36,74 @@ class Environment:
         self._line = line
         self._log = prefix / _LOG
 
-    def ensure(self, extra: str, gpu: str) -> None:
+    def ensure(self, extra: str, gpu: str, engine: str = "") -> None:
         """Install packages that are missing or were built with other settings.
+
+        Args:
+            extra: of the package.
+            gpu: what llama.cpp is built for.
+            engine: ``ik`` for ik_llama.cpp as well, compiled for this machine.
 
         Raises:
             InstallError: it cannot be done.
         """
         definition = (self._project / "pyproject.toml").read_text(encoding="utf-8")
+        if engine not in ("", "ik"):
+            raise InstallError(f"no engine {engine!r}; llama.cpp is always there, and ENGINE=ik adds ik_llama.cpp")
         request = Request.of(_pinned_version(definition), gpu, self._variables)
-        asked = {"version": request.version, "gpu": request.gpu, "variables": request.variables}
+        # The second engine computes on the CPU.
+        ik = Request.of(_pinned_version(definition, IK_PACKAGE), "", self._variables, IK_PACKAGE) if engine else None
+        asked = request.asked
         fingerprint = hashlib.sha256(definition.encode()).hexdigest()
         record = self._read()
         extras: dict[str, str] = record.get("extras", {}) if record else {}
         is_built = record is not None and record.get("llama.cpp") == asked
         is_complete = extras.get(extra) == fingerprint
-        if is_built and is_complete:
+        has_ik = ik is None or (record is not None and record.get("ik_llama.cpp") == ik.asked)
+        if is_built and is_complete and has_ik:
             return
         self._log.unlink(missing_ok=True)
         # Filled by hand, and nothing asked for: the installed build will do.
         is_foreign = record is None and request.is_plain and _installed_version() == request.version
         if not is_built and not is_foreign:
             self._replace_llama_cpp(request, record or {})
-        self._write({"llama.cpp": asked, "extras": extras})
+        kept = {"ik_llama.cpp": record["ik_llama.cpp"]} if record and "ik_llama.cpp" in record else {}
+        self._write({"llama.cpp": asked, "extras": extras, **kept})
         if not is_complete:
             self._pip(["install", "-e", f".[{extra}]" if extra else "."], self._variables, "installing the packages")
-            self._write({"llama.cpp": asked, "extras": {**extras, extra: fingerprint}})
+            extras = {**extras, extra: fingerprint}
+            self._write({"llama.cpp": asked, "extras": extras, **kept})
+        if ik is not None and not has_ik:
+            self._install_build(ik)
+            self._write({"llama.cpp": asked, "extras": extras, "ik_llama.cpp": ik.asked})
 
     def _replace_llama_cpp(self, request: Request, record: dict[str, Any]) -> None:
-        """Put the build that was asked for into the environment, kept from an earlier time or compiled now."""
-        build = settle(request, self._variables)
+        """Put the build that was asked for in the place of what is there."""
+        settle(request, self._variables)
         if "llama.cpp" in record:
             earlier = Request(**record["llama.cpp"])
             self._line.say(f"This environment was built with {earlier}; llama.cpp is now installed with {request}.")
         # Broken off from here on, it is not taken for whole.
         self._write({"extras": record.get("extras", {})})
-        kept = cache_folder(self._variables) / "llama-cpp-python" / f"{request.version}-{build.key}"
+        self._install_build(request)
+
+    def _install_build(self, request: Request) -> None:
+        """Put a build into the environment, kept from an earlier time or compiled now."""
+        build = settle(request, self._variables)
+        kept = cache_folder(self._variables) / request.package / f"{request.version}-{build.key}"
         wheel = next(kept.glob("*.whl"), None)
         if wheel:
-            self._line.say(f"llama.cpp: taken from {kept}, where an earlier build with the same settings was kept")
-            self._install(wheel)
+            self._line.say(f"{request.library}: taken from {kept}, where an earlier build with the same settings was kept")
+            self._install(wheel, request.library)
             return
         with tempfile.TemporaryDirectory(dir=self._prefix, ignore_cleanup_errors=True) as scratch:
             wheel, is_compiled = self._make_wheel(request, build, Path(scratch))
-            self._install(wheel)
+            self._install(wheel, request.library)
             if is_compiled:
                 self._keep(wheel, kept)
 
     def _make_wheel(self, request: Request, build: Build, folder: Path) -> tuple[Path, bool]:
-        """A wheel of llama-cpp-python in a folder, and whether it was compiled just now.
+        """A wheel of the package in a folder, and whether it was compiled just now.
 
         pip's own store of wheels is neither read nor filled: it knows a package's source but not its settings, so it would
         hand out a build for another GPU or CPU, and give other projects ours, which lacks libmtmd. Ready-made wheels that
@@ -97,15 +117,15 @@ class Environment:
             nonlocal is_compiled
             if not is_compiled and _COMPILING.match(text):
                 is_compiled = True
-                self._line.say("Compiling llama.cpp for this machine, once; this takes some minutes.")
+                self._line.say(f"Compiling {request.library} for this machine, once; this takes some minutes.")
                 if build.remark:
                     self._line.say(build.remark)
 
-        source = ["--no-binary", PACKAGE] if request.must_compile else []
-        source += [] if build.has_compilers else ["--only-binary", PACKAGE]
+        source = ["--no-binary", request.package] if request.must_compile else []
+        source += [] if build.has_compilers else ["--only-binary", request.package]
         arguments = ["wheel", "-v", "--no-deps", "--no-cache-dir", *source, "--wheel-dir", str(folder)]
         try:
-            self._pip([*arguments, f"{PACKAGE}=={request.version}"], build.environment, "building llama.cpp", watch)
+            self._pip([*arguments, request.requirement], build.environment, f"building {request.library}", watch)
         except InstallError as exc:
             raise exc if build.has_compilers else InstallError(_NO_COMPILER) from exc
         return next(folder.glob("*.whl")), is_compiled
@@ -120,9 +140,9 @@ class Environment:
         except OSError as exc:
             self._line.say(f"The build of llama.cpp could not be kept for other environments ({exc}).")
 
-    def _install(self, wheel: Path) -> None:
+    def _install(self, wheel: Path, library: str) -> None:
         arguments = ["install", "--no-deps", "--force-reinstall", "--no-index", str(wheel)]
-        self._pip(arguments, self._variables, "installing llama.cpp")
+        self._pip(arguments, self._variables, f"installing {library}")
 
     def _pip(
         self, arguments: list[str], variables: Mapping[str, str], doing: str, on_line: Callable[[str], None] | None = None
@@ -147,10 +167,10 @@ class Environment:
         partial.replace(self._prefix / _RECORD)
 
 
-def _pinned_version(definition: str) -> str:
-    found = re.search(rf'"{PACKAGE}==([^"]+)"', definition)
+def _pinned_version(definition: str, package: str = PACKAGE) -> str:
+    found = re.search(rf'"{package}==([^"]+)"', definition)
     if not found:
-        raise InstallError(f"pyproject.toml names no version of {PACKAGE}")
+        raise InstallError(f"pyproject.toml names no version of {package}")
     return found[1]
 
 

@@ -1,7 +1,7 @@
 """Both decoders on many route tables: the same tokens allowed at every step, and the same route unless two tie.
 
     python -m tools.measure.random_model --shape small --level F32 --vocabulary qwen2-vocab.gguf -o small.gguf
-    python -m tools.measure.equality small.gguf
+    python -m tools.measure.equality small.gguf [--engine ik]
 
 The test suite proves this on a small vocabulary; this command repeats it with a model of any vocabulary.
 """
@@ -18,7 +18,15 @@ import click
 import numpy as np
 
 from archroute_edge.decoding import AnswerSet, Decoded, GrammarDecoder, KVCache, SpeculativeDecoder
-from archroute_edge.engine import CompletionEngine, EngineSettings, GrammarSampler, LoadedModel, open_engine, physical_cores
+from archroute_edge.engine import (
+    CompletionEngine,
+    EngineName,
+    EngineSettings,
+    GrammarSampler,
+    LoadedModel,
+    open_engine,
+    physical_cores,
+)
 from archroute_edge.prompts import PROMPT_FORMATS, PromptBuilder, to_gbnf
 from tools.fixtures.route_tables import random_conversation, random_table
 
@@ -59,26 +67,29 @@ def margin(decoded: Decoded, answers: AnswerSet) -> float:
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--cases", default=200, show_default=True, help="Route tables, each with a conversation.")
 @click.option("--seed", default=0, show_default=True, help="Of the tables and conversations.")
-def main(model: Path, cases: int, seed: int) -> None:
+@click.option(
+    "--engine", type=click.Choice(["llama.cpp", "ik"]), default="llama.cpp", show_default=True, help="What evaluates."
+)
+def main(model: Path, cases: int, seed: int, engine: EngineName) -> None:
     """Compare the two decoders on random route tables and print the figures as JSON."""
     draw = random.Random(seed)
     steps = different_steps = same = evaluations = 0
     rounding, margins_of_different = 0.0, []
     started = time.monotonic()
-    with LoadedModel(model) as loaded:
-        engine = open_engine(loaded, EngineSettings(8192, physical_cores()))
+    with LoadedModel(model, engine=engine) as loaded:
+        context = open_engine(loaded, EngineSettings(8192, physical_cores()))
         for number in range(1, cases + 1):
             table, turns = random_table(draw), random_conversation(draw)
             builder = PromptBuilder(loaded, PROMPT_FORMATS[draw.choice(list(PROMPT_FORMATS))])
             answers = AnswerSet(loaded.vocabulary, builder.answers(table))
-            walked, wrong = compare_allowed(engine, answers, draw)
+            walked, wrong = compare_allowed(context, answers, draw)
             steps, different_steps = steps + walked, different_steps + wrong
             prompt, static = builder.tokens(table, turns), builder.static_parts(table)
             found = []
             for decoder in (SpeculativeDecoder(), GrammarDecoder(loaded.vocabulary)):
-                for sequence in range(engine.n_sequences):
-                    engine.truncate(sequence, 0)
-                with KVCache(engine).working(prompt, static) as (work, _):
+                for sequence in range(context.n_sequences):
+                    context.truncate(sequence, 0)
+                with KVCache(context).working(prompt, static) as (work, _):
                     before = work.n_evaluations
                     found.append(decoder.decode(work, prompt[work.n_tokens :], answers))
                     evaluations += (work.n_evaluations - before) * isinstance(decoder, SpeculativeDecoder)
@@ -90,7 +101,7 @@ def main(model: Path, cases: int, seed: int) -> None:
                 margins_of_different.append(margin(reference, answers))
             left = (time.monotonic() - started) / number * (cases - number)
             print(f"\r{number}/{cases}, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
-        engine.close()
+        context.close()
     print(file=sys.stderr)
     print(
         json.dumps(

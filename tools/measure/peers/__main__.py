@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.engine import build, physical_cores
+from archroute_edge.engine import EngineName, build, physical_cores
 from archroute_edge.errors import ArchRouteError
 from tools.measure.peers import report
 from tools.measure.peers.scenarios import SCENARIOS, Setting
@@ -28,6 +28,7 @@ _file = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Pat
 @click.option("--only", type=click.Choice(list(SCENARIOS)), multiple=True, help="Run this scenario; may be repeated.")
 @click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True, help="Measured rounds a scenario.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads for every side.  [default: physical cores]")
+@click.option("--engine", type=click.Choice(["llama.cpp", "ik"]), default="llama.cpp", show_default=True, help="Ours.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, every single time in it.")
 def command(
     model: Path,
@@ -37,6 +38,7 @@ def command(
     only: tuple[str, ...],
     rounds: int,
     threads: int | None,
+    engine: EngineName,
     as_json: bool,
 ) -> None:
     """Measure decisions of MODEL, a Qwen2 GGUF, beside those of other programs that run it."""
@@ -45,7 +47,7 @@ def command(
     console = Console(width=_TABLE_WIDTH, markup=False)
     outcomes = []
     with ProgressLine() as progress:
-        setting = Setting(model, threads or physical_cores(), rounds, llama_server, llama_bench, progress)
+        setting = Setting(model, threads or physical_cores(), rounds, llama_server, llama_bench, progress, engine)
         for name in chosen:
             progress.clear()
             click.echo(f"{name}: starting what is compared", err=True)
@@ -56,7 +58,7 @@ def command(
                 report.show(outcome, console)
     if as_json:
         about = {"llama_cpp": build().llama_cpp_version, "binding": build().binding_version, "system": build().system_info}
-        run = {"model": model.name, "threads": setting.threads, "rounds": rounds, **about}
+        run = {"model": model.name, "threads": setting.threads, "rounds": rounds, "engine": engine, **about}
         click.echo(json.dumps({**run, "scenarios": outcomes}, indent=2))
 
 

@@ -14,7 +14,7 @@ import yaml
 from archroute_edge import Route, Router, RouteTable, load_config
 from archroute_edge.conversation import Turn
 from archroute_edge.deciders import GenerativeDecider
-from archroute_edge.engine import BatchToken, CompletionEngine, Logits
+from archroute_edge.engine import BatchToken, CompletionEngine, Logits, WantedEngine
 from archroute_edge.prompts import CARD
 from tools.measure.peers.question import Question, Reply
 
@@ -81,10 +81,17 @@ class ArchRoute:
         table: name of its own table, see :func:`route_table`.
         prefix_folder: where it keeps static prefixes; None keeps none.
         n_ctx: cells of the KV cache, where not what the router chooses.
+        engine: what evaluates.
     """
 
     def __init__(
-        self, model: str, threads: int, table: str = EXAMPLE, prefix_folder: str | None = None, n_ctx: int | None = None
+        self,
+        model: str,
+        threads: int,
+        table: str = EXAMPLE,
+        prefix_folder: str | None = None,
+        n_ctx: int | None = None,
+        engine: WantedEngine = "llama.cpp",
     ) -> None:
         self._own = table
         self.router = Router(
@@ -93,6 +100,7 @@ class ArchRoute:
             prompt_format=CARD.name,
             threads=threads,
             n_ctx=n_ctx,
+            engine=engine,
             prefix_cache=prefix_folder or False,
         )
         decider = self.router.decider

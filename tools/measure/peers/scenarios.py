@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from archroute_edge.engine import EngineName
 from archroute_edge.errors import PeerError
 from tools.measure.peers.figures import Bar, Comparison
 from tools.measure.peers.llama_bench import LlamaBench
@@ -18,6 +19,7 @@ from tools.measure.peers.processes import WorkerProcess
 from tools.measure.peers.question import Peer, Question, Reply, fresh_messages
 
 OURS: Final = "archroute-edge"
+OURS_ON_LLAMA_CPP: Final = "archroute-edge, llama.cpp"
 SERVER: Final = "llama-server"
 FREE_SERVER: Final = "llama-server, no grammar"
 COMPLETION: Final = "create_completion"
@@ -53,6 +55,7 @@ class Setting:
         llama_server: path of the program, or None to go without.
         llama_bench: path of the program, or None to go without.
         progress: told the scenario, and the decisions done and in all.
+        engine: what evaluates for ours. The bars are llama.cpp's.
     """
 
     model: Path
@@ -61,10 +64,17 @@ class Setting:
     llama_server: Path | None
     llama_bench: Path | None
     progress: Progress
+    engine: EngineName = "llama.cpp"
 
     def ours(self, name: str = OURS, **settings: object) -> WorkerProcess:
         """archroute-edge, loaded."""
+        settings = {"engine": self.engine, **settings}
         return WorkerProcess(name, "archroute", model=str(self.model), threads=self.threads, **settings)
+
+    @property
+    def bars(self) -> Mapping[str, Mapping[str, Bar]]:
+        """Bounds of ratios by scenario and peer."""
+        return BARS if self.engine == "llama.cpp" else {}
 
 
 @dataclass
@@ -77,12 +87,12 @@ class Outcome:
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def compare(self, ours: str = OURS) -> Outcome:
+    def compare(self, bars: Mapping[str, Mapping[str, Bar]], ours: str = OURS) -> Outcome:
         """Compare ``ours`` with every other side, whole decisions, against the scenario's bars."""
         for name, replies in self.replies.items():
             if name == ours:
                 continue
-            bar = BARS[self.scenario].get(name)
+            bar = bars.get(self.scenario, {}).get(name)
             free = any(reply.answer is None for reply in replies)
             same = None if free else [reply.answer for reply in replies] == [reply.answer for reply in self.replies[ours]]
             mine, theirs = ([reply.seconds for reply in self.replies[side]] for side in (ours, name))
@@ -124,6 +134,8 @@ def questions_of(asker: WorkerProcess, tables: Sequence[str], rounds: int) -> li
 def decision_peers(setting: Setting, stack: ExitStack) -> dict[str, WorkerProcess | LlamaServer]:
     """Ours, llama-server and llama-cpp-python, all loaded."""
     peers: dict[str, WorkerProcess | LlamaServer] = {OURS: stack.enter_context(setting.ours())}
+    if setting.engine != "llama.cpp":
+        peers[OURS_ON_LLAMA_CPP] = stack.enter_context(setting.ours(OURS_ON_LLAMA_CPP, engine="llama.cpp"))
     if setting.llama_server is not None:
         for name, grammar in ((SERVER, True), (FREE_SERVER, False)):
             server = LlamaServer(setting.llama_server, setting.model, setting.threads, grammar=grammar)
@@ -144,7 +156,7 @@ def over_tables(scenario: str, setting: Setting, tables: Sequence[str]) -> Outco
         outcome = in_turn(scenario, peers, questions, len(tables), setting.progress)
     tokens = [question.n_message for question in questions]
     outcome.notes.append(f"messages of {min(tokens)} to {max(tokens)} tokens")
-    return outcome.compare()
+    return outcome.compare(setting.bars)
 
 
 def first_turn(setting: Setting) -> Outcome:
@@ -181,7 +193,7 @@ def second_process(setting: Setting) -> Outcome:
         }
         # The round to warm up is the one whose process saves the prefix.
         outcome = in_turn("second-process", peers, questions, 1, setting.progress)
-    return outcome.compare(WITH_PREFIX)
+    return outcome.compare(setting.bars, WITH_PREFIX)
 
 
 def quickstart(setting: Setting) -> Outcome:
@@ -193,7 +205,7 @@ def quickstart(setting: Setting) -> Outcome:
             worker = WorkerProcess(name, "transformers", model=str(setting.model), threads=setting.threads, dtype=dtype)
             peers[name] = stack.enter_context(worker)
         questions = questions_of(ours, TABLES[:1], setting.rounds + 1)
-        return in_turn("quickstart", peers, questions, 1, setting.progress).compare()
+        return in_turn("quickstart", peers, questions, 1, setting.progress).compare(setting.bars)
 
 
 def prefill(setting: Setting) -> Outcome:
