@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         required_features,
     )
     from archroute_edge.engine._embedding import N_TEXTS, EmbeddingEngine, EncodedText, Vectors, batches
-    from archroute_edge.engine._engine_choice import ENGINES, EngineChoice, WantedEngine, choose_engine, soundness
+    from archroute_edge.engine._engine_choice import EngineChoice, choose_engine, soundness
+    from archroute_edge.engine._engine_names import ENGINES, EngineName, WantedEngine
     from archroute_edge.engine._engines import open_engine
     from archroute_edge.engine._gguf_header import (
         DEFAULT_KV_TYPE,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from archroute_edge.engine._interface import BatchToken, Engine, Logits, sequence_batch
     from archroute_edge.engine._kernel_trial import KernelVerdict, chosen_kernels, rebuild_command
     from archroute_edge.engine._llama_engine import LlamaEngine
-    from archroute_edge.engine._loaded_model import EngineName, LoadedModel
+    from archroute_edge.engine._loaded_model import LoadedModel
     from archroute_edge.engine._model_check import ModelKind, check_model_file, model_fingerprint, model_kind
     from archroute_edge.engine._products import inner_products
     from archroute_edge.engine._unigram import UnigramTokenizer
@@ -58,7 +59,8 @@ else:
             "_charsmap": "CharsMap is_charsmap",
             "_completion": "CompletionEngine EngineSettings FLASH_ATTENTION_DEPTH N_SEQUENCES",
             "_cpu_build": ("compiler_of_build describe_features features_beyond_portable features_of_build required_features"),
-            "_engine_choice": "ENGINES EngineChoice WantedEngine choose_engine soundness",
+            "_engine_choice": "EngineChoice choose_engine soundness",
+            "_engine_names": "ENGINES EngineName WantedEngine",
             "_engines": "open_engine",
             "_embedding": "EmbeddingEngine EncodedText N_TEXTS Vectors batches",
             "_gguf_header": (
@@ -70,7 +72,7 @@ else:
             "_interface": "BatchToken Engine Logits sequence_batch",
             "_kernel_trial": "KernelVerdict chosen_kernels rebuild_command",
             "_llama_engine": "LlamaEngine",
-            "_loaded_model": "EngineName LoadedModel",
+            "_loaded_model": "LoadedModel",
             "_model_check": "ModelKind check_model_file model_fingerprint model_kind",
             "_products": "inner_products",
             "_unigram": "UnigramTokenizer",

@@ -15,13 +15,13 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._cpu import libraries
+from archroute_edge.engine._engine_names import EngineName, WantedEngine
 from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, TENSOR_TYPES, GGUFHeader
 from archroute_edge.engine._ik_binding import ik_libraries, refusal
-from archroute_edge.engine._loaded_model import EngineName
 from archroute_edge.engine._model_check import model_fingerprint
 from archroute_edge.engine._trials import TrialRun, keep, kept_in, run_trial
 from archroute_edge.errors import EngineError, SettingsError
@@ -29,14 +29,10 @@ from archroute_edge.system import bundled_folder
 
 logger = logging.getLogger(__name__)
 
-WantedEngine = Literal["auto", "llama.cpp", "ik"]
-ENGINES: Final[tuple[WantedEngine, ...]] = ("auto", "llama.cpp", "ik")
-"""What can be asked for. ``auto`` takes ik_llama.cpp where it is sound and faster."""
-
 IK_ARCHITECTURES: Final = ("qwen2",)
 """Architectures that ik_llama.cpp was compared with llama.cpp on."""
 
-IK_TYPES: Final = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+IK_TYPES: Final = ("F32", "F16", "BF16", "Q4_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 """Types of weights that it was compared on."""
 
 SMALLEST_BYTES: Final = 128 << 20
@@ -76,7 +72,7 @@ def choose_engine(
 
     Args:
         header: of the model's file, checked.
-        wanted: one of :data:`ENGINES`.
+        wanted: one of :data:`archroute_edge.engine.ENGINES`.
         n_threads: threads that it will be evaluated with.
         n_gpu_layers: layers for the GPU, if llama.cpp has one; negative means all.
         kv_type: number type of keys and values.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._cancellation import Cancellation
+from archroute_edge.engine._engine_names import EngineName
 from archroute_edge.engine._gguf_header import GGUFHeader
 from archroute_edge.engine._model_check import ModelKind, check_model_file, model_fingerprint, model_kind
 from archroute_edge.engine._vocabulary import Vocabulary
@@ -19,9 +20,6 @@ from archroute_edge.system import OwnProcess
 
 if TYPE_CHECKING:
     from archroute_edge.engine._ik_weights import IkWeights
-
-EngineName = Literal["llama.cpp", "ik"]
-"""The libraries that evaluate language models: llama.cpp, and its fork ik_llama.cpp."""
 
 
 class LoadedModel:

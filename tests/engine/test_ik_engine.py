@@ -12,16 +12,24 @@ import pytest
 
 from archroute_edge import Route, Router
 from archroute_edge.engine import (
+    TENSOR_TYPES,
     Cancellation,
     CompletionEngine,
+    EngineName,
     EngineSettings,
     LoadedModel,
     Logits,
+    check_model_file,
     open_engine,
+    read_header,
     sequence_batch,
 )
+from archroute_edge.engine._engine_choice import IK_TYPES
 from archroute_edge.errors import ContextOverflowError, EngineError, EvaluationStoppedError, ModelLoadError
+from archroute_edge.quantize import quantize
 from tests.engine.gguf_file import GGUFFile
+from tests.small_model import small_vocabulary
+from tools.measure.random_model import Shape, write_random_model
 
 _N_CTX = 512
 
@@ -140,3 +148,44 @@ def test_many_decisions_take_no_more_memory(random_model: Path) -> None:
             if turn % 200 == 199:
                 sizes.append(process.memory_info().rss)
     assert sizes[2] - sizes[1] < 8 << 20
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose rows every type of weights fits."""
+    path = tmp_path_factory.mktemp("wide") / "wide-F16.gguf"
+    write_random_model(path, Shape(256, 512, 2, 4, 2, n_ctx_train=1024), small_vocabulary(), dtype=np.float16)
+    return path
+
+
+LEVELS = ("F16", "BF16", "Q4_0", "Q8_0", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "IQ4_NL", "IQ4_XS")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_weights_of_every_type_give_what_llama_cpp_computes(wide: Path, tmp_path: Path, level: str) -> None:
+    """One token, few and many, which have kernels of their own. Would break with a type that is not laid out alike."""
+    path = wide if level == "F16" else tmp_path / f"wide-{level}.gguf"
+    if path != wide:
+        quantize(wide, path, level, threads=1)
+    rows: dict[EngineName, list[Logits]] = {"llama.cpp": [], "ik": []}
+    names: tuple[EngineName, ...] = ("llama.cpp", "ik")
+    for name in names:
+        with LoadedModel(path, engine=name) as model:
+            engine = open_engine(model, EngineSettings(512, 1, flash_attention=False))
+            for number, length in enumerate((1, 8, 200)):
+                rows[name].append(last_logits(engine, number, tokens(length, number)))
+            engine.close()
+    types = {TENSOR_TYPES[each.type_number][0] for each in check_model_file(path).tensors.values()}
+    assert types <= set(IK_TYPES)
+    for ours, theirs in zip(rows["ik"], rows["llama.cpp"], strict=True):
+        # Activations are rounded to 8 bits, in blocks of other sizes.
+        assert np.abs(ours - theirs).max() < 0.03 * np.abs(theirs).max()
+
+
+def test_every_type_that_is_taken_was_compared(wide: Path, tmp_path: Path) -> None:
+    """Would break if a type were added to the list alone."""
+    found = {"F32"}
+    for level in LEVELS[1:]:
+        quantize(wide, tmp_path / f"{level}.gguf", level, threads=1)
+        found |= {TENSOR_TYPES[each.type_number][0] for each in read_header(tmp_path / f"{level}.gguf").tensors.values()}
+    assert found | {"F16"} == set(IK_TYPES)

@@ -57,7 +57,7 @@ def run(script: str, model: str | Path, *, time_limit: float = 2 * PATIENCE_S) -
 
 @pytest.fixture(autouse=True)
 def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_ENGINE", "llama.cpp")
+    monkeypatch.setenv("TEST_ENGINE", "auto")
 
 
 @pytest.fixture(params=["generative", "ik", "cascade"])
