@@ -149,7 +149,7 @@ def _soundness() -> str | None:
     kept = _read(path)
     if kept is not None and isinstance(kept.get("unsound"), str):
         return kept["unsound"] or None
-    logger.info("trying ik_llama.cpp on this CPU")
+    logger.debug("trying ik_llama.cpp on this CPU")
     unsound = try_engine()
     if path is not None and not (unsound and ("hung" in unsound or "SIGKILL" in unsound)):
         keep(path, {"unsound": unsound or ""})
@@ -170,7 +170,7 @@ def _measured(path: Path, fingerprint: str, n_threads: int) -> EngineChoice:
     kept = _read(file)
     if kept is not None and isinstance(kept.get("gain"), float):
         return _by_gain(kept["gain"])
-    logger.info("measuring which of llama.cpp and ik_llama.cpp evaluates %s faster, once", path.name)
+    logger.info("measuring once whether llama.cpp or ik_llama.cpp evaluates %s faster; this takes some seconds", path.name)
     run = run_trial(_WORKER, {"measure": str(path), "n_threads": n_threads})
     if run is None or not run.began or "measured" not in run.steps:
         return EngineChoice("llama.cpp", f"no measurement came to an end ({run.end if run else 'no child process'})")

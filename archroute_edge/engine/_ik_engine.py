@@ -70,6 +70,8 @@ class IkEngine(CompletionEngine):
         params.n_seq_max = 1
         params.n_threads = params.n_threads_batch = settings.n_threads
         params.flash_attn = params.offload_kqv = False
+        # Two products in one operation take no less time, and an evaluation can only be stopped between operations.
+        params.fused_up_gate = False
         # A graph that is used again for the next token saves what one evaluation in a hundred needs.
         params.graph_reuse = False
         params.type_k = params.type_v = KV_TYPES[settings.kv_type]
