@@ -44,5 +44,8 @@ hiddenimports = [
     "archroute_edge.quantize._worker",
 ]
 
+# A bundle computes with llama.cpp alone: the second engine would double its size.
+excludedimports = ["ik_llama_cpp"]
+
 if _text := _cpu_warning():
     logger.warning(_text)

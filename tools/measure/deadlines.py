@@ -20,6 +20,7 @@ import click
 from archroute_edge import Decision, Router, RoutingService
 from archroute_edge.cli.options import read_config
 from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.engine import ENGINES, WantedEngine
 from tools.measure.peers.question import fresh_messages
 
 
@@ -31,6 +32,7 @@ from tools.measure.peers.question import fresh_messages
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
 @click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Length, in messages of 40 tokens.")
 @click.option("--direct", is_flag=True, help="Router.route from a thread a request, without a service.")
+@click.option("--engine", type=click.Choice(ENGINES), default="llama.cpp", show_default=True, help="What evaluates.")
 @click.option("--cold", is_flag=True, help="Evaluate no route table before the first round.")
 @click.option("--allowed-ms", type=float, default=50.0, show_default=True, help="How late an answer may be.")
 @click.pass_context
@@ -44,11 +46,12 @@ def main(
     threads: int | None,
     repeat: int,
     direct: bool,
+    engine: WantedEngine,
     cold: bool,
     allowed_ms: float,
 ) -> None:
     """Print the answers' lateness as JSON; exit with 1 if one was later than allowed."""
-    router = Router(config=read_config(None).config, model=model, threads=threads, prefix_cache=False)
+    router = Router(config=read_config(None).config, model=model, threads=threads, engine=engine, prefix_cache=False)
     if not cold:
         router.warm()
     service = None if direct else RoutingService(router, queue_limit=requests)
