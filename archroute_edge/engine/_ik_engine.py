@@ -7,7 +7,7 @@ Its KV cache is llama.cpp's of 2024, and differs from today's in what this modul
 - An evaluation that the abort callback stops returns as if it had been finished, and its cells stay. So the flag is looked at
   afterwards, and the cells are dropped.
 - Its flash attention ends the process where a sum is not a number, which a damaged model brings about. It is not used: at the
-  length of a routing prompt it takes as long as attention without it (docs/performance.md).
+  length of a routing prompt it takes as long as attention without it (docs/engines.md).
 """
 
 from __future__ import annotations
@@ -27,16 +27,13 @@ from archroute_edge.engine._batch import BatchArrays
 from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
 from archroute_edge.engine._completion import N_SEQUENCES, CompletionEngine, EngineSettings
 from archroute_edge.engine._cpu import cpu
-from archroute_edge.engine._gguf_header import KV_TYPES
+from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, KV_TYPES
 from archroute_edge.engine._ik_binding import TESTED_VERSION, ik_libraries
 from archroute_edge.engine._ik_weights import free_here, initialised, take_last_error
 from archroute_edge.engine._interface import BatchToken, Logits
 from archroute_edge.engine._loaded_model import LoadedModel
 from archroute_edge.errors import ContextOverflowError, EngineError, ModelLoadError
 from archroute_edge.system import OwnProcess
-
-KV_TYPES_WITHOUT_FLASH_ATTENTION: Final = ("f16",)
-"""Types of keys and values that this engine takes."""
 
 # Without flash attention the scores of a piece stand in memory: one for each of its tokens, each head and each cell. In a large
 # context pieces are smaller.
@@ -59,8 +56,10 @@ class IkEngine(CompletionEngine):
         fitting = _MOST_SCORE_BYTES // (4 * self._n_heads * settings.n_ctx)
         self._piece_size = min(settings.n_batch, settings.n_ctx, max(fitting, _SMALLEST_PIECE))
         super().__init__(model, settings)
-        if settings.kv_type not in KV_TYPES_WITHOUT_FLASH_ATTENTION:
-            raise ModelLoadError(f"{model.path}: with ik_llama.cpp the KV cache is of f16, not {settings.kv_type}")
+        if settings.kv_type != DEFAULT_KV_TYPE:
+            raise ModelLoadError(
+                f"{model.path}: with ik_llama.cpp the KV cache is of {DEFAULT_KV_TYPE}, not {settings.kv_type}"
+            )
         weights = model.ik_weights
         self._api = api = initialised()
         params = api.llama_context_default_params()
@@ -72,7 +71,7 @@ class IkEngine(CompletionEngine):
         params.flash_attn = params.offload_kqv = False
         # Two products in one operation take no less time, and an evaluation can only be stopped between operations.
         params.fused_up_gate = False
-        # A graph that is used again for the next token saves what one evaluation in a hundred needs.
+        # It would save the making of a graph where one token follows another, which a decision hardly does.
         params.graph_reuse = False
         params.type_k = params.type_v = KV_TYPES[settings.kv_type]
         take_last_error()
@@ -84,6 +83,8 @@ class IkEngine(CompletionEngine):
         # It holds the weights, so that they outlive the context even if the garbage collector takes both.
         self._free = weakref.finalize(self, free_here, api.llama_free, self._handle, weights, OwnProcess())
         self._free.atexit = False
+        # What states begin with: the library reads a state of another shape past the end of its memory.
+        self._mark = hashlib.sha256(json.dumps(self.state_key(), sort_keys=True).encode()).digest()
 
     def _work_bytes_per_cell(self) -> float:
         # Scores and mask. The library prints where it cannot have what it needs, so it is not asked for too much.
@@ -185,11 +186,7 @@ class IkEngine(CompletionEngine):
         written = self._api.llama_state_seq_get_data(handle, buffer, size, sequence, 0)
         if not 0 < written <= size:
             raise EngineError(f"ik_llama.cpp could not save sequence {sequence}")
-        return self._state_mark() + memoryview(buffer)[:written].tobytes()
-
-    def _state_mark(self) -> bytes:
-        """What states of this engine begin with. The library reads states of other shapes past the end of its memory."""
-        return hashlib.sha256(json.dumps(self.state_key(), sort_keys=True).encode()).digest()
+        return self._mark + memoryview(buffer)[:written].tobytes()
 
     def load(self, sequence: int, state: bytes) -> None:
         """Put a saved state into ``sequence``, which must be empty. The caller vouches for the bytes.
@@ -198,10 +195,9 @@ class IkEngine(CompletionEngine):
             EngineError: ik_llama.cpp did not take it; the sequence is left empty.
         """
         handle = self._open()
-        mark = self._state_mark()
-        if not state.startswith(mark):
+        if not state.startswith(self._mark):
             raise EngineError(f"{self.model.path}: a saved state is not of this model, engine and machine")
-        state = state[len(mark) :]
+        state = state[len(self._mark) :]
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         take_last_error()
 

@@ -6,12 +6,14 @@ import errno
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
 import pytest
 
 from archroute_edge.cli import doctor
+from archroute_edge.engine import IkStatus
 from archroute_edge.models import _find as model_store
 from archroute_edge.routes import Route, RouteTable
 from archroute_edge.routing import Router
@@ -160,3 +162,29 @@ def test_a_full_disk_is_named(run: Run, prefix: Path, monkeypatch: pytest.Monkey
     assert result.exit_code == 2
     (problem,) = json.loads(result.stdout)["problems"]
     assert problem.startswith(f"{prefix.parent}: prefixes cannot be saved there (No space left on device)")
+
+
+@pytest.mark.usefixtures("undecided", "models")
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (IkStatus(None, None), "ik llama cpp: not installed"),
+        (IkStatus("0.2.0", "0.2.0 was not tested"), "not used: 0.2.0 was not tested"),
+        (IkStatus("0.1.5", None, "AVX2 = 1 | AVX512_VNNI = 0", ("AVX512_VNNI",)), "compiled without AVX512_VNNI"),
+    ],
+)
+def test_the_second_engine(run: Run, monkeypatch: pytest.MonkeyPatch, status: IkStatus, said: str) -> None:
+    """What is missing is no problem; what would make it faster is advice, with a command."""
+    monkeypatch.setattr(doctor, "ik_status", lambda: status)
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert said in result.stdout
+    assert ("--no-binary ik-llama-cpp-python" in result.stdout) == bool(status.unused)
+
+
+def test_a_decision_says_which_engine_made_it(random_model: Path, tried_kernels: None) -> None:
+    found = doctor.decide_with(random_model)
+    assert found.problem is None
+    assert found.engine == "llama.cpp"
+    assert "weights in" in str(found)
+    assert str(replace(found, engine="ik")).endswith("with ik_llama.cpp")
