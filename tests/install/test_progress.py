@@ -10,6 +10,12 @@ import pytest
 from tools.install.progress import Line, Reader
 
 
+def test_the_second_engine_is_named() -> None:
+    reader = Reader("ik_llama.cpp")
+    reader.feed("  [3/45] /usr/bin/cc -c ggml.c", 0.0)
+    assert reader.text(0.0) == "compiling ik_llama.cpp: 3 of 45 files"
+
+
 def shown(lines: Iterable[str], begun: float = 0.0, now: float = 0.0) -> str:
     """The text after these lines."""
     reader = Reader()

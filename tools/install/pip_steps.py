@@ -59,7 +59,7 @@ def run(
         KeyboardInterrupt: the user broke it off; nothing that was started runs any more.
     """
     command = [sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check", "--no-input"]
-    reader = progress.Reader()
+    reader = progress.Reader("ik_llama.cpp" if doing.endswith("ik_llama.cpp") else "llama.cpp")
     lines: list[str] = []
     arriving: queue.Queue[str | None] = queue.Queue()
     with log.open("a", encoding="utf-8") as written, subprocess.Popen(

@@ -24,9 +24,14 @@ _STEPS = (
 
 
 class Reader:
-    """Follows the lines of pip's output."""
+    """Follows the lines of pip's output.
 
-    def __init__(self) -> None:
+    Args:
+        library: what is compiled, if anything is.
+    """
+
+    def __init__(self, library: str = "llama.cpp") -> None:
+        self._library = library
         self._text = ""
         self._done = self._total = 0
         self._begun = 0.0
@@ -54,7 +59,7 @@ class Reader:
         """What to show; empty if there is nothing to say yet."""
         if not self._total:
             return self._text
-        so_far = f"compiling llama.cpp: {self._done} {self._unit.format(total=self._total)}"
+        so_far = f"compiling {self._library}: {self._done} {self._unit.format(total=self._total)}"
         if self._done == self._total:
             return f"{so_far}, nearly ready"
         elapsed = now - self._begun
