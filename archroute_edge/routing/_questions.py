@@ -199,6 +199,15 @@ class WarmUp(Asked):
     """A warm-up, perhaps with a caller that waits."""
 
     turns: Sequence[Turn] | None
+    whole: bool = field(default=False, kw_only=True)
+    """Whether the conversation is decided as if it ended here, for a question that asks just that."""
+    scores: bool = field(default=False, kw_only=True)
+    """Whether that question will want all probabilities."""
+    is_running: bool = field(default=False, kw_only=True)
+    is_outdated: bool = field(default=False, kw_only=True)
+    """Whether it does not go on once it is stopped."""
+    resume: Callable[[Cancellation], list[Verdict]] | None = field(default=None, kw_only=True)
+    """Goes on with the decision, when the work that it waited for is done."""
 
     def refuse(self, error: ArchRouteError) -> None:
         """Cancel the future: a warm-up was no more than a hint."""
@@ -209,11 +218,36 @@ class WarmUp(Asked):
         """What it takes in memory, roughly."""
         return sum(sys.getsizeof(turn.content) for turn in self.turns or ())
 
-    def serves(self, question: Question) -> bool:
-        """Whether it evaluates a beginning of what ``question`` needs: stopping it would only lose time."""
-        if self.table != question.table:
+    @property
+    def conversations(self) -> Sequence[Sequence[Turn]]:
+        """Its conversation, as a question has them."""
+        return () if self.turns is None else (self.turns,)
+
+    @property
+    def tables(self) -> Sequence[RouteTable]:
+        """None, as of a question about one table."""
+        return ()
+
+    def serves(self, asked: Question | WarmUp) -> bool:
+        """Whether it evaluates a beginning of what ``asked`` needs: stopping it would only lose time."""
+        if self.table != asked.table:
             return False
-        return self.turns is None or any(_begins(self.turns, turns) for turns in question.conversations)
+        return self.turns is None or any(_begins(self.turns, turns) for turns in asked.conversations)
+
+    def is_about(self, asked: Question | WarmUp) -> bool:
+        """Whether ``asked`` is about the very conversation."""
+        return self.table == asked.table and self.turns is not None and any(_same(self.turns, t) for t in asked.conversations)
+
+    def is_outdated_by(self, asked: Question | WarmUp) -> bool:
+        """Whether the caller has typed on, or sent the message: the text so far is not what will be asked about."""
+        if not self.whole or self.turns is None or self.lane != asked.lane or self.table != asked.table:
+            return False
+        earlier = self.turns[:-1]
+        return any(len(turns) == len(self.turns) and _same(earlier, turns[:-1]) for turns in asked.conversations)
+
+
+def _same(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
+    return len(turns) == len(others) and all(one == other for one, other in zip(turns, others, strict=True))
 
 
 def _begins(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
@@ -237,6 +271,7 @@ class Doing:
 
     def make_room(self, question: Question) -> None:
         """Let ``question`` have its turn soon."""
+        self.note_newer(question)
         if self.questions:
             self.stop.give_way()
             lanes = {each.lane for each in self.questions}
@@ -250,25 +285,40 @@ class Doing:
         elif self.warm is not None:
             if not self.warm.serves(question):
                 self.stop.cancel()
+            elif self.warm.whole and not self.warm.is_about(question):
+                self.stop.give_way()
         elif self.work is not None and self.work.may_be_stopped_by(question):
             self.work.n_interruptions += 1
             self.stop.cancel()
 
+    def note_newer(self, asked: Question | WarmUp) -> None:
+        """Have what is decided ahead end soon, if ``asked`` is about the same conversation with another text."""
+        if self.warm is not None and self.warm.is_outdated_by(asked) and not self.warm.is_about(asked):
+            self.warm.is_outdated = True
+            self.stop.give_way()
+
 
 @dataclass(eq=False)
 class Pending:
-    """Unfinished work, and the questions that wait for it."""
+    """Unfinished work, and what waits for it."""
 
     work: Work
     questions: list[Question] = field(default_factory=list)
+    warms: list[WarmUp] = field(default_factory=list)
     stop: Cancellation | None = None
     """Stops it, if it runs apart."""
     n_interruptions: int = 0
 
-    def drop(self, question: Question) -> None:
-        """Have ``question`` wait no longer, and stop work that was for it alone."""
-        self.questions = [each for each in self.questions if each is not question]
-        if self.stop is not None and self.work.is_for_these_alone and not self.questions:
+    @property
+    def waiting(self) -> list[Question | WarmUp]:
+        """All that wait for it."""
+        return [*self.questions, *self.warms]
+
+    def drop(self, asked: Question | WarmUp) -> None:
+        """Have ``asked`` wait no longer, and stop work that was for it alone."""
+        self.questions = [each for each in self.questions if each is not asked]
+        self.warms = [each for each in self.warms if each is not asked]
+        if self.stop is not None and self.work.is_for_these_alone and not self.waiting:
             self.stop.cancel()
 
     def may_be_stopped_by(self, question: Question) -> bool:
@@ -280,7 +330,7 @@ class Pending:
     @staticmethod
     def drop_needless(works: dict[Hashable, Pending]) -> None:
         """Give up the oldest work that no question waits for, beyond what is worth finishing for later ones."""
-        needless = [key for key, pending in works.items() if not pending.questions and pending.stop is None]
+        needless = [key for key, pending in works.items() if not pending.waiting and pending.stop is None]
         for key in needless[:-_MOST_NEEDLESS]:
             del works[key]
 

@@ -4,6 +4,9 @@ Every call is one of three kinds, in this order: a *question* for decisions, *un
 prefix, the vectors of a table, a model that is loaded), a *warm-up*. Callers of questions take turns. A question stops the work
 or the warm-up that runs, unless it needs just that; what is finished of it is kept. Work goes on past the deadline of those who
 waited for it. A second thread keeps deadlines while the owner is inside llama.cpp.
+
+A warm-up of a whole conversation decides on it. Its verdict is kept for the question that asks just that, which is then
+answered at once, whatever the owner does.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final
 
-from archroute_edge.deciders import Decider, UnfinishedError
-from archroute_edge.decision import Verdict
+from archroute_edge.deciders import Decider, UnfinishedError, stopped_for_others
+from archroute_edge.decision import Verdict, Warmup
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import DecisionCancelledError, EngineError, ServiceClosedError
+from archroute_edge.routing._decided_ahead import DecidedAhead
 from archroute_edge.routing._questions import Doing, Pending, Question, WarmUp, companions, decide
 from archroute_edge.routing._queues import AlarmClock, Evaluators, FairQueue
 from archroute_edge.system import OwnProcess, program_ends, stop_at_the_end
@@ -56,6 +60,7 @@ class Scheduler:
         self._threads: dict[str, threading.Thread] = {}
         self._n_apart = 0
         self._evaluators = Evaluators(self._lock)
+        self._ahead = DecidedAhead()
         stop_at_the_end(self)
 
     def submit(self, asked: Question | WarmUp) -> None:
@@ -68,18 +73,29 @@ class Scheduler:
         self._check_open(asked)
         account = asked.account
         gone, full = ([], None) if account is None else account.admit(asked)
+        is_known = isinstance(asked, Question) and self._ahead.find(asked) is not None
         with self._lock:
             self._check_still_open(asked)
+            # What runs apart may be done before the question is.
+            parked = (each for work in self._works.values() for each in work.warms if not each.is_about(asked))
+            outdated = [each for each in (*self._warms, *parked) if each.is_outdated_by(asked)]
             if isinstance(asked, WarmUp):
                 self._warms.put(asked.lane, asked)
+                if self._turn is not None:
+                    self._turn.note_newer(asked)
             else:
                 self._questions.put(asked.lane, asked)
-                if self._turn is not None:
+                if is_known:
+                    # The owner may be busy with a long decision.
+                    self._clock.ring(0.0, asked, partial(self._give_ahead, asked))
+                elif self._turn is not None:
                     self._turn.make_room(asked)
                 if asked.deadline is not None:
                     self._clock.ring(asked.ends_in(early=True), asked, partial(self._at_deadline, asked))
             self._wake_owner()
         asked.answer.add_done_callback(partial(self._forget, asked))
+        for warm in outdated:
+            warm.answer.call_off()
         for each in gone:
             # Without the lock: those who wait for it are told in this thread.
             each.answer.fail(full) if full is not None else each.answer.cancel()
@@ -87,6 +103,8 @@ class Scheduler:
     def ask(self, question: Question) -> None:
         """As :meth:`submit`, but decide in the calling thread if nothing else is being done: waking another takes longer."""
         self._check_open(question)
+        if self._answer_ahead(question):
+            return
         turn: Doing | None = None
         try:
             with self._lock:
@@ -153,13 +171,13 @@ class Scheduler:
             asked.answer.acknowledge()
         with self._lock:
             turn = self._turn
+            for pending in self._works.values():
+                pending.drop(asked)
             if isinstance(asked, WarmUp):
                 self._warms.remove(asked.lane, asked)
                 is_needless = turn is not None and turn.warm is asked
             else:
                 self._questions.remove(asked.lane, asked)
-                for pending in self._works.values():
-                    pending.drop(asked)
                 if asked.deadline is not None:
                     self._clock.turn_off(asked)
                 is_needless = turn is not None and asked in turn.questions and all(q.answer.done() for q in turn.questions)
@@ -227,12 +245,28 @@ class Scheduler:
                     return None
                 if not is_closing and (warm := self._warms.take()) is not None:
                     self._turn = Doing(warm=warm)
+                    warm.is_running = True
                     return partial(self._warm, self._turn, warm)
                 self._owner_wakes.wait()
         return None
 
+    def _answer_ahead(self, question: Question) -> bool:
+        """Whether ``question`` has its answer, since a warm-up has decided on just that."""
+        verdict = self._ahead.find(question)
+        if verdict is None or program_ends():
+            return False
+        question.waited_s = time.monotonic() - question.started
+        question.answer.give(partial(question.result, [verdict]))
+        return True
+
+    def _give_ahead(self, question: Question) -> None:
+        self._answer_ahead(question)
+
     def _decide(self, turn: Doing) -> None:
-        batch, first, began = turn.questions, turn.questions[0], time.monotonic()
+        turn.questions = batch = [each for each in turn.questions if not self._answer_ahead(each)]
+        if not batch:
+            return
+        first, began = batch[0], time.monotonic()
         for each in batch:
             each.waited_s = began - each.started if each.waited_s is None else each.waited_s
         # Of a long list no more than is decided at once: other callers have their turn in between.
@@ -288,21 +322,26 @@ class Scheduler:
             if self._turn is not None:
                 self._turn.questions = [each for each in self._turn.questions if each not in questions]
 
-    def _wait_for_work(self, question: Question, unfinished: UnfinishedError) -> None:
+    def _wait_for_work(self, asked: Question | WarmUp, unfinished: UnfinishedError) -> None:
         with self._lock:
-            question.is_running = False
-            question.n_works += 1
-            question.found, question.resume = unfinished.found, unfinished.resume
-            if question.resume is None:
-                question.waited_s = None
-            if question.answer.done():
+            asked.is_running = False
+            asked.resume = unfinished.resume
+            if isinstance(asked, Question):
+                asked.n_works += 1
+                asked.found = unfinished.found
+                if asked.resume is None:
+                    asked.waited_s = None
+            if asked.answer.done():
                 return
             self._wake_owner()
             if unfinished.work is None:
-                self._questions.put_back(question.lane, question)
+                self._put_back_one(asked)
                 return
             pending = self._works.setdefault(unfinished.work.key, Pending(unfinished.work))
-            pending.questions.append(question)
+            if isinstance(asked, Question):
+                pending.questions.append(asked)
+            else:
+                pending.warms.append(asked)
             Pending.drop_needless(self._works)
             if pending.work.is_apart and pending.stop is None:
                 pending.stop = Cancellation()
@@ -310,6 +349,12 @@ class Scheduler:
                 # Of those that have ended the end of the scheduler need not know.
                 self._threads = {name: each for name, each in self._threads.items() if name == "owner" or each.is_alive()}
                 self._start(f"apart-{self._n_apart}", partial(self._work_on, pending, pending.stop))
+
+    def _put_back_one(self, asked: Question | WarmUp) -> None:
+        if isinstance(asked, Question):
+            self._questions.put_back(asked.lane, asked)
+        else:
+            self._warms.put_back(asked.lane, asked)
 
     def _work_on(self, pending: Pending, stop: Cancellation) -> None:
         error: BaseException | None = None
@@ -322,22 +367,25 @@ class Scheduler:
             return  # a question on another table came between; what is finished is kept
         with self._lock:
             del self._works[pending.work.key]
-            for question in pending.questions if error is None else ():
-                self._questions.put_back(question.lane, question)
+            for each in pending.waiting if error is None else ():
+                self._put_back_one(each)
             self._owner_wakes.notify()
-        for question in pending.questions if error is not None else ():
-            question.answer.fail(error)  # type: ignore[arg-type]
+        for each in pending.waiting if error is not None else ():
+            each.answer.fail(error)  # type: ignore[arg-type]
 
     def _warm(self, turn: Doing, warm: WarmUp) -> None:
         try:
             with self._evaluators.one_more(), warm.stopping(turn.stop):
-                done = self.decider.warm(warm.table, warm.turns, cancellation=turn.stop)
+                done = self._warmed(warm, turn.stop)
+        except UnfinishedError as exc:
+            self._wait_for_work(warm, exc)
         except DecisionCancelledError as exc:
             if program_ends():
                 return
             with self._lock:
+                warm.is_running = False
                 was_told_to = warm.cancellation is not None and warm.cancellation.cancelled
-                goes_on = not warm.answer.done() and not was_told_to and self._n_shares > 0
+                goes_on = not (warm.answer.done() or was_told_to or warm.is_outdated) and self._n_shares > 0
                 if goes_on:
                     self._warms.put_back(warm.lane, warm)
             if warm.account is not None and goes_on:
@@ -353,7 +401,27 @@ class Scheduler:
         else:
             if warm.account is not None:
                 warm.account.counts["warmed"] += 1
+            if warm.whole:
+                with self._lock:
+                    same = [each for each in self._waiting_questions() if warm.is_about(each)]
+                for each in same:
+                    self._answer_ahead(each)
             warm.answer.give(lambda: done)
+
+    def _warmed(self, warm: WarmUp, stop: Cancellation) -> Warmup:
+        """Carry out a warm-up, and keep its verdict if it comes to one."""
+        if not warm.whole or warm.turns is None:
+            return self.decider.warm(warm.table, warm.turns, cancellation=stop)
+        started = time.monotonic()
+        verdict = self._ahead.find(warm)
+        if verdict is None:
+            if warm.resume is not None:
+                with stopped_for_others(stop) as flag:
+                    (verdict,) = warm.resume(flag)
+            else:
+                verdict = self.decider.decide_ahead(warm.table, warm.turns, scores=warm.scores, cancellation=stop)
+            self._ahead.keep(warm, verdict)
+        return Warmup(verdict.tokens.prompt, verdict.tokens.evaluated, 1000 * (time.monotonic() - started))
 
     def _at_deadline(self, question: Question) -> None:
         with self._lock:
@@ -438,8 +506,11 @@ class Scheduler:
     def _left(self) -> list[Question | WarmUp]:
         """What has no answer yet."""
         running = () if self._turn is None else (*self._turn.questions, *filter(None, [self._turn.warm]))
-        parked = (each for work in self._works.values() for each in work.questions)
-        return [*running, *self._questions, *parked, *self._warms]
+        parked = (each for work in self._works.values() for each in work.warms)
+        return [*running, *self._waiting_questions(), *self._warms, *parked]
+
+    def _waiting_questions(self) -> list[Question]:
+        return [*self._questions, *(each for work in self._works.values() for each in work.questions)]
 
     def wait_for_stop(self) -> None:
         """Wait until nothing is evaluated."""
