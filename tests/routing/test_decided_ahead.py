@@ -132,16 +132,17 @@ class TestTheVerdict:
 
 class TestOrder:
     @pytest.mark.parametrize("caller", ["another", None])
-    def test_a_question_stops_it(self, scheduler: Scheduler, decider: FakeDecider, caller: str | None) -> None:
+    @pytest.mark.parametrize("text", ["a poem", "fix it now"])
+    def test_a_question_stops_it(self, scheduler: Scheduler, decider: FakeDecider, caller: str | None, text: str) -> None:
         """And it goes on afterwards, unless the same caller has sent another text: what was typed is not asked any more."""
         decider.close_gate()
-        warming, question = typed("fix it"), ask("a poem", caller=caller)
+        warming, question = typed("fix it"), ask(text, caller=caller)
         scheduler.submit(warming)
         decider.wait_for_arrival()
         scheduler.submit(question)
-        until(lambda: ("decide", "a poem") in decider.log)
+        until(lambda: ("decide", text) in decider.log)
         decider.opened.set()
-        assert result(question)[0].route == "a poem"
+        assert result(question)[0].route == text
         if caller is None:
             with pytest.raises(CancelledError):
                 result(warming)
@@ -348,7 +349,8 @@ def test_the_decision_is_that_of_a_cold_router(name: str, models: Models, earlie
 def test_scores_that_were_not_asked_for_cost_the_answers_alone(random_model: Path) -> None:
     """One token of the prompt, and those of the answers."""
     with Router(ROUTES, model=random_model, prefix_cache=False, threads=1) as router:
-        router.warm(TYPED, whole=True)
+        warmed = router.warm(TYPED, whole=True)
+        assert warmed.evaluated > warmed.tokens
         tokens = router.route(TYPED, scores=True).tokens
         assert tokens.prompt - tokens.reused == 1
         assert tokens.answer > 0
