@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
-from archroute_edge.decision import Timings, TokenCounts, Verdict
+from archroute_edge.deciders import Decider, stopped_for_others
+from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
+from archroute_edge.engine import Cancellation
 from archroute_edge.routing._questions import Question, WarmUp
-from archroute_edge.system import ExpiringStore
+from archroute_edge.system import ExpiringStore, program_ends
 
 _MOST: Final = 64
 _MOST_BYTES: Final = 4 << 20
@@ -26,6 +30,35 @@ class DecidedAhead:
     def __init__(self) -> None:
         self._verdicts: ExpiringStore[Verdict] = ExpiringStore(_MOST, _KEPT_S, _MOST_BYTES, _size)
         self._lock = threading.Lock()
+
+    def warm_up(self, decider: Decider, warm: WarmUp, stop: Cancellation) -> Warmup:
+        """Carry out a warm-up. If it is of a whole conversation, keep the verdict.
+
+        Raises:
+            UnfinishedError, ArchRouteError: as :meth:`Decider.warm` and :meth:`Decider.decide_ahead`.
+        """
+        if not warm.whole:
+            return decider.warm(warm.table, warm.turns, cancellation=stop)
+        started = time.monotonic()
+        verdict = self.find(warm)
+        if verdict is None:
+            if warm.resume is not None:
+                with stopped_for_others(stop) as flag:
+                    (verdict,) = warm.resume(flag)
+            else:
+                (turns,) = warm.conversations
+                verdict = decider.decide_ahead(warm.table, turns, scores=warm.scores, cancellation=stop)
+            self.keep(warm, verdict)
+        return Warmup(verdict.tokens.prompt, verdict.tokens.evaluated, 1000 * (time.monotonic() - started))
+
+    def answer(self, question: Question) -> bool:
+        """Answer ``question`` with the verdict on just that; whether there is one."""
+        verdict = self.find(question)
+        if verdict is None or program_ends():
+            return False
+        question.waited_s = time.monotonic() - question.started
+        question.answer.give(partial(question.result, [verdict]))
+        return True
 
     def keep(self, warm: WarmUp, verdict: Verdict) -> None:
         """Keep the verdict on the conversation of ``warm``."""

@@ -14,23 +14,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from archroute_edge.deciders import Decider, UnfinishedError, stopped_for_others
-from archroute_edge.decision import Verdict, Warmup
+from archroute_edge.deciders import Decider, UnfinishedError
+from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import DecisionCancelledError, EngineError, ServiceClosedError
 from archroute_edge.routing._decided_ahead import DecidedAhead
-from archroute_edge.routing._questions import Doing, Pending, Question, WarmUp, companions, decide
-from archroute_edge.routing._queues import AlarmClock, Evaluators, FairQueue
+from archroute_edge.routing._doing import Doing, Pending, Works
+from archroute_edge.routing._questions import Question, WarmUp, companions, decide, decide_at_deadline
+from archroute_edge.routing._queues import AlarmClock, Evaluators, FairQueue, OwnThreads
 from archroute_edge.system import OwnProcess, program_ends, stop_at_the_end
 
 logger = logging.getLogger(__name__)
 
-# How long after its deadline a question may still wait for an encoder's answer.
-_STAND_IN_S: Final = 0.025
 # How often a question may wait for work.
 _MOST_WORKS: Final = 4
 
@@ -50,15 +49,14 @@ class Scheduler:
         self._lock = threading.RLock()
         self._owner_wakes = threading.Condition(self._lock)
         self._questions: FairQueue[Question] = FairQueue()
-        self._works: dict[Hashable, Pending] = {}
+        self._works = Works()
         self._warms: FairQueue[WarmUp] = FairQueue()
         self._turn: Doing | None = None
         self._clock = AlarmClock()
         self._n_shares = 1
         self.error: BaseException | None = None
         """What the owner ended on, so that nothing more is decided."""
-        self._threads: dict[str, threading.Thread] = {}
-        self._n_apart = 0
+        self._threads = OwnThreads()
         self._evaluators = Evaluators(self._lock)
         self._ahead = DecidedAhead()
         stop_at_the_end(self)
@@ -77,8 +75,8 @@ class Scheduler:
         with self._lock:
             self._check_still_open(asked)
             # What runs apart may be done before the question is.
-            parked = (each for work in self._works.values() for each in work.warms if not each.is_about(asked))
-            outdated = [each for each in (*self._warms, *parked) if each.is_outdated_by(asked)]
+            apart = (each for each in self._works.warms if not each.is_about(asked))
+            outdated = [each for each in (*self._warms, *apart) if each.is_outdated_by(asked)]
             if isinstance(asked, WarmUp):
                 self._warms.put(asked.lane, asked)
                 if self._turn is not None:
@@ -87,7 +85,7 @@ class Scheduler:
                 self._questions.put(asked.lane, asked)
                 if is_known:
                     # The owner may be busy with a long decision.
-                    self._clock.ring(0.0, asked, partial(self._give_ahead, asked))
+                    self._clock.ring(0.0, asked, partial(self._ahead.answer, asked))
                 elif self._turn is not None:
                     self._turn.make_room(asked)
                 if asked.deadline is not None:
@@ -103,7 +101,7 @@ class Scheduler:
     def ask(self, question: Question) -> None:
         """As :meth:`submit`, but decide in the calling thread if nothing else is being done: waking another takes longer."""
         self._check_open(question)
-        if self._answer_ahead(question):
+        if self._ahead.answer(question):
             return
         turn: Doing | None = None
         try:
@@ -153,15 +151,8 @@ class Scheduler:
             raise EngineError("the router has been closed")
 
     def _wake_owner(self) -> None:
-        self._start("owner", self._own)
+        self._threads.start("owner", self._own)
         self._owner_wakes.notify()
-
-    def _start(self, name: str, run: Callable[[], None]) -> None:
-        # One that was not started, for Ctrl-C or too many threads, is made again.
-        if name not in self._threads or self._threads[name].ident is None:
-            # The interpreter would wait for other than daemon threads to end by themselves before it stops anything.
-            thread = self._threads[name] = threading.Thread(target=run, name=f"archroute-{name}", daemon=True)
-            thread.start()
 
     def _forget(self, asked: Question | WarmUp, _future: object) -> None:
         """There is an answer, or it is not wanted any more: take it off its queue, or stop what is done for it alone."""
@@ -171,8 +162,7 @@ class Scheduler:
             asked.answer.acknowledge()
         with self._lock:
             turn = self._turn
-            for pending in self._works.values():
-                pending.drop(asked)
+            self._works.drop(asked)
             if isinstance(asked, WarmUp):
                 self._warms.remove(asked.lane, asked)
                 is_needless = turn is not None and turn.warm is asked
@@ -198,9 +188,9 @@ class Scheduler:
             return
         with self._lock:
             left = self._left()
-            Pending.stop_apart(self._works.values())
+            self._works.stop_apart()
             self._turn = None
-            apart = [thread for name, thread in self._threads.items() if name != "owner"]
+            apart = [thread for thread in self._threads if thread is not self._threads.get("owner")]
         self._clock.close()
         for each in left:
             each.refuse(ServiceClosedError(f"the router's thread ended on an error: {self.error!r}"))
@@ -237,11 +227,10 @@ class Scheduler:
                         self._turn.stop.give_way()
                     return partial(self._decide, self._turn)
                 is_closing = self._n_shares == 0
-                pending = next((w for w in self._works.values() if w.stop is None and (w.questions or not is_closing)), None)
-                if pending is not None:
+                if (pending := self._works.next(only_needed=is_closing)) is not None:
                     self._turn = Doing(work=pending)
                     return partial(self._work_on, pending, self._turn.stop)
-                if is_closing and not any(each.questions for each in self._works.values()):
+                if is_closing and not self._works.questions:
                     return None
                 if not is_closing and (warm := self._warms.take()) is not None:
                     self._turn = Doing(warm=warm)
@@ -250,20 +239,8 @@ class Scheduler:
                 self._owner_wakes.wait()
         return None
 
-    def _answer_ahead(self, question: Question) -> bool:
-        """Whether ``question`` has its answer, since a warm-up has decided on just that."""
-        verdict = self._ahead.find(question)
-        if verdict is None or program_ends():
-            return False
-        question.waited_s = time.monotonic() - question.started
-        question.answer.give(partial(question.result, [verdict]))
-        return True
-
-    def _give_ahead(self, question: Question) -> None:
-        self._answer_ahead(question)
-
     def _decide(self, turn: Doing) -> None:
-        turn.questions = batch = [each for each in turn.questions if not self._answer_ahead(each)]
+        turn.questions = batch = [each for each in turn.questions if not self._ahead.answer(each)]
         if not batch:
             return
         first, began = batch[0], time.monotonic()
@@ -324,31 +301,17 @@ class Scheduler:
 
     def _wait_for_work(self, asked: Question | WarmUp, unfinished: UnfinishedError) -> None:
         with self._lock:
-            asked.is_running = False
-            asked.resume = unfinished.resume
-            if isinstance(asked, Question):
-                asked.n_works += 1
-                asked.found = unfinished.found
-                if asked.resume is None:
-                    asked.waited_s = None
+            asked.leave(unfinished)
             if asked.answer.done():
                 return
             self._wake_owner()
             if unfinished.work is None:
                 self._put_back_one(asked)
                 return
-            pending = self._works.setdefault(unfinished.work.key, Pending(unfinished.work))
-            if isinstance(asked, Question):
-                pending.questions.append(asked)
-            else:
-                pending.warms.append(asked)
-            Pending.drop_needless(self._works)
+            pending = self._works.add(unfinished.work, asked)
             if pending.work.is_apart and pending.stop is None:
                 pending.stop = Cancellation()
-                self._n_apart += 1
-                # Of those that have ended the end of the scheduler need not know.
-                self._threads = {name: each for name, each in self._threads.items() if name == "owner" or each.is_alive()}
-                self._start(f"apart-{self._n_apart}", partial(self._work_on, pending, pending.stop))
+                self._threads.start_apart(partial(self._work_on, pending, pending.stop))
 
     def _put_back_one(self, asked: Question | WarmUp) -> None:
         if isinstance(asked, Question):
@@ -376,7 +339,7 @@ class Scheduler:
     def _warm(self, turn: Doing, warm: WarmUp) -> None:
         try:
             with self._evaluators.one_more(), warm.stopping(turn.stop):
-                done = self._warmed(warm, turn.stop)
+                done = self._ahead.warm_up(self.decider, warm, turn.stop)
         except UnfinishedError as exc:
             self._wait_for_work(warm, exc)
         except DecisionCancelledError as exc:
@@ -403,25 +366,10 @@ class Scheduler:
                 warm.account.counts["warmed"] += 1
             if warm.whole:
                 with self._lock:
-                    same = [each for each in self._waiting_questions() if warm.is_about(each)]
+                    same = [each for each in (*self._questions, *self._works.questions) if warm.is_about(each)]
                 for each in same:
-                    self._answer_ahead(each)
+                    self._ahead.answer(each)
             warm.answer.give(lambda: done)
-
-    def _warmed(self, warm: WarmUp, stop: Cancellation) -> Warmup:
-        """Carry out a warm-up, and keep its verdict if it comes to one."""
-        if not warm.whole or warm.turns is None:
-            return self.decider.warm(warm.table, warm.turns, cancellation=stop)
-        started = time.monotonic()
-        verdict = self._ahead.find(warm)
-        if verdict is None:
-            if warm.resume is not None:
-                with stopped_for_others(stop) as flag:
-                    (verdict,) = warm.resume(flag)
-            else:
-                verdict = self.decider.decide_ahead(warm.table, warm.turns, scores=warm.scores, cancellation=stop)
-            self._ahead.keep(warm, verdict)
-        return Warmup(verdict.tokens.prompt, verdict.tokens.evaluated, 1000 * (time.monotonic() - started))
 
     def _at_deadline(self, question: Question) -> None:
         with self._lock:
@@ -432,22 +380,7 @@ class Scheduler:
                 self._clock.ring(question.ends_in(), question, partial(self._at_deadline, question))
                 return
         if not program_ends():
-            question.answer.give(partial(self._answer_at_deadline, question))
-
-    def _answer_at_deadline(self, question: Question) -> object:
-        """The answer of a question that still waits, or that the owner has not answered by itself."""
-        tables, turns = question.tables or (question.table,), question.conversations[0]
-        # The owner may add one meanwhile.
-        verdicts: list[Verdict | None] = list(question.verdicts)
-        if question.found is not None and not question.tables:
-            verdicts.append(question.found)
-        if left := tables[len(verdicts) :]:
-            left_s = question.ends_in() + _STAND_IN_S
-            with self._evaluators.one_more():
-                verdicts += self.decider.stand_in_by_tables(left, turns, scores=question.scores, time_limit=left_s)
-        took_s = sum(each.timings.total_ms for each in verdicts if each is not None) / 1000
-        question.waited_s = time.monotonic() - question.started - took_s
-        return question.result(verdicts)
+            question.answer.give(partial(decide_at_deadline, self.decider, question, self._evaluators))
 
     def share(self) -> None:
         """Count one more router that uses this.
@@ -471,7 +404,7 @@ class Scheduler:
                 if self._n_shares == 0:
                     if self._turn is not None and not self._turn.questions:
                         self._turn.stop.cancel()
-                    Pending.stop_apart(self._works.values(), only_needless=True)
+                    self._works.stop_apart(only_needless=True)
                     self._owner_wakes.notify()
 
     def join(self) -> None:
@@ -479,14 +412,14 @@ class Scheduler:
         if self.process.is_this and self._n_shares == 0 and not self.is_own_thread:
             with self._lock:
                 self._wake_owner()
-            for thread in list(self._threads.values()):
+            for thread in self._threads:
                 if thread.ident is not None:
                     thread.join()
 
     @property
     def is_own_thread(self) -> bool:
         """Whether the calling thread is one of the scheduler's, as in a callback of a future."""
-        return threading.current_thread() in (*self._threads.values(), self._clock.thread)
+        return threading.current_thread() in (*self._threads, self._clock.thread)
 
     def stop(self) -> None:
         """Stop what is evaluated: the program ends, and models are freed."""
@@ -496,7 +429,7 @@ class Scheduler:
                 left = self._left()
                 if self._turn is not None:
                     self._turn.stop.cancel()
-                Pending.stop_apart(self._works.values())
+                self._works.stop_apart()
                 self._owner_wakes.notify()
             # A thread that waits in a call of a router lets go of what it holds; those who hold futures are left alone.
             for each in left:
@@ -506,11 +439,7 @@ class Scheduler:
     def _left(self) -> list[Question | WarmUp]:
         """What has no answer yet."""
         running = () if self._turn is None else (*self._turn.questions, *filter(None, [self._turn.warm]))
-        parked = (each for work in self._works.values() for each in work.warms)
-        return [*running, *self._waiting_questions(), *self._warms, *parked]
-
-    def _waiting_questions(self) -> list[Question]:
-        return [*self._questions, *(each for work in self._works.values() for each in work.questions)]
+        return [*running, *self._questions, *self._works.questions, *self._warms, *self._works.warms]
 
     def wait_for_stop(self) -> None:
         """Wait until nothing is evaluated."""
