@@ -5,6 +5,9 @@
 Each message is typed in two parts, with a pause after each; Enter ends the second one. In a pause, `warm` is called after
 ``--warm-after`` seconds without a key, and `warm(whole=True)` after ``--whole-after``, as `examples/typing_app.py` does. The
 three ways are measured in turn, each on messages of its own. Prints medians, and their ratios to the cold ones, as JSON.
+
+With ``--processor-time``, time passes as on a machine that has nothing else to do: while the router has work to do, pauses and
+answers are measured in its processor time. That is right for one thread.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import click
 
@@ -22,6 +27,8 @@ from archroute_edge import Router, RoutingService
 from archroute_edge.cli.options import read_config
 from archroute_edge.cli.progress import ProgressLine
 from tools.measure.peers.question import fresh_messages
+
+_LOOK_EVERY_S = 0.002
 
 
 @dataclass
@@ -32,9 +39,42 @@ class _Way:
         after: seconds without a key, and what is then called with the text so far.
     """
 
-    after: list[tuple[float, Callable[[str], object]]]
+    after: list[tuple[float, Callable[[str], Future[Any]]]]
     seconds: list[float] = field(default_factory=list)
     n_evaluated: list[int] = field(default_factory=list)
+
+
+class _Clock:
+    """Seconds, of the clock or as they would pass on an idle machine.
+
+    Args:
+        is_processor_time: whether processor time counts while something is to be done.
+    """
+
+    def __init__(self, is_processor_time: bool) -> None:
+        self._is_processor_time = is_processor_time
+        self._pending: list[Future[Any]] = []
+
+    def await_(self, future: Future[Any]) -> None:
+        """Note something that is to be done."""
+        self._pending.append(future)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        if not self._is_processor_time:
+            time.sleep(max(0.0, seconds))
+            return
+        passed, before, used_before = 0.0, time.perf_counter(), time.process_time()
+        while passed < seconds:
+            time.sleep(_LOOK_EVERY_S)
+            now, used = time.perf_counter(), time.process_time()
+            self._pending = [each for each in self._pending if not each.done()]
+            passed += used - used_before if self._pending else now - before
+            before, used_before = now, used
+
+    def now(self) -> float:
+        """The time, while the router has something to do."""
+        return time.process_time() if self._is_processor_time else time.perf_counter()
 
 
 @click.command()
@@ -51,14 +91,25 @@ class _Way:
 )
 @click.option("--warm-after", type=click.FloatRange(0), default=0.1, show_default=True, help="Seconds without a key.")
 @click.option("--whole-after", type=click.FloatRange(0), default=0.2, show_default=True, help="Seconds without a key.")
+@click.option("--processor-time", is_flag=True, help="For a busy machine, with --threads 1.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
 def main(
-    model: str, messages: int, pauses: tuple[float, ...], warm_after: float, whole_after: float, threads: int | None
+    model: str,
+    messages: int,
+    pauses: tuple[float, ...],
+    warm_after: float,
+    whole_after: float,
+    processor_time: bool,
+    threads: int | None,
 ) -> None:
     """Measure the time from Enter to the route, for each pause."""
     router = Router(config=read_config(None).config, model=model, threads=threads, prefix_cache=False)
-    report = {"model": "+".join(file.name for file in router.model_files), "messages": messages}
-    typed = fresh_messages()
+    report = {
+        "model": "+".join(file.name for file in router.model_files),
+        "messages": messages,
+        "clock": "processor time" if processor_time else "wall",
+    }
+    typed, clock = fresh_messages(), _Clock(processor_time)
     with RoutingService(router) as service, ProgressLine() as progress:
         service.warm().result()
         warm = (warm_after, service.warm)
@@ -71,24 +122,24 @@ def main(
             for number in range(messages):
                 progress(f"pauses of {pause:g} s", number, messages)
                 for way in ways.values():
-                    _type(service, way, typed, pause)
+                    _type(service, way, next(typed), pause, clock)
             found.append({"pause_s": pause, **_figures(ways)})
     print(json.dumps({**report, "warm_after_s": warm_after, "whole_after_s": whole_after, "pauses": found}, indent=2))
 
 
-def _type(service: RoutingService, way: _Way, messages: Iterator[str], pause: float) -> None:
+def _type(service: RoutingService, way: _Way, message: str, pause: float, clock: _Clock) -> None:
     """Type a message, press Enter, and wait for its route."""
-    message = next(messages)
     for text in (message[: message.index(" ", len(message) // 2)], message) if way.after else ():
-        began = time.monotonic()
+        passed = 0.0
         for seconds, call in way.after:
             if seconds < pause:
-                time.sleep(max(0.0, began + seconds - time.monotonic()))
-                call(text)
-        time.sleep(max(0.0, began + pause - time.monotonic()))
-    began = time.perf_counter()
+                clock.sleep(seconds - passed)
+                clock.await_(call(text))
+                passed = seconds
+        clock.sleep(pause - passed)
+    began = clock.now()
     decision = service.submit(message).result()
-    way.seconds.append(time.perf_counter() - began)
+    way.seconds.append(clock.now() - began)
     way.n_evaluated.append(decision.tokens.evaluated)
 
 
