@@ -49,6 +49,8 @@ class TokenCounts:
     ``evaluated`` is everything that the models computed for this decision: ``prompt - reused + answer``. A table's first
     decision also evaluates its static prefix; a prompt that starts with an assistant turn shares all but a few tokens of it.
 
+    A decision that a warm-up made ahead of time has evaluated nothing: ``reused`` is the whole prompt.
+
     For an encoder, the prompt is the conversation and the texts of all routes, whose vectors are reused. If a cascade asked
     both models, the counts are sums.
     """
@@ -199,7 +201,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Warmup:
-    """The result of :meth:`archroute_edge.Router.warm`: tokens of the prompt's beginning, and how many were new."""
+    """The result of :meth:`archroute_edge.Router.warm`: tokens of the prompt's beginning, and how many were evaluated.
+
+    Of a whole conversation: the tokens of the prompt, and all that were evaluated for its decision.
+    """
 
     tokens: int
     evaluated: int

@@ -45,7 +45,7 @@ export class ArchRoute {
     return this.request("route", { messages, ...params }, signal);
   }
 
-  /** Evaluate ahead of time the text that the user has typed so far. */
+  /** Evaluate ahead of time the text that the user has typed so far; with {whole: true}, after a pause, decide on it. */
   warm(messages, params = {}) {
     return this.request("warm", { messages, ...params });
   }

@@ -1,8 +1,8 @@
 """Show the route of a message while the user types it: ``python examples/typing_app.py``.
 
-Typing a letter costs nothing. A tenth of a second after the last letter, the text so far is evaluated ahead of time; after a
-third of a second, or on Enter, it is routed, which has little left to do. The service's thread does all of it, so the window
-never waits: it looks for results with ``after``.
+Typing a letter costs nothing. A tenth of a second after the last letter, what stays the same while the text grows is evaluated;
+after a fifth, the text so far is decided, and its route shown. Enter on that text evaluates nothing more. The service's thread
+does all of it, so the window never waits: it looks for results with ``after``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from importlib import resources
 from tkinter import font, ttk
 from typing import Any, ClassVar
 
-from archroute_edge import ArchRouteError, Decision, Router, RoutingService, load_config
+from archroute_edge import ArchRouteError, Decision, Router, RoutingService, Warmup, load_config
 
 WARM_AFTER_MS = 100
-ROUTE_AFTER_MS = 350
+DECIDE_AFTER_MS = 200
 LOOK_EVERY_MS = 15
 EXAMPLE_ROUTES = resources.files("archroute_edge") / "data" / "example_routes.yaml"
 
@@ -147,7 +147,7 @@ class TypingApp(ttk.Frame):
     def _wait_for_a_pause(self) -> None:
         for timer in self._timers:
             self.after_cancel(timer)
-        self._timers = [self.after(WARM_AFTER_MS, self._warm), self.after(ROUTE_AFTER_MS, self.route)]
+        self._timers = [self.after(WARM_AFTER_MS, self._warm), self.after(DECIDE_AFTER_MS, self._decide_ahead)]
 
     def _on_enter(self, event: tk.Event[tk.Text]) -> str | None:
         if int(event.state) & 1:  # Shift: a line break
@@ -163,12 +163,24 @@ class TypingApp(ttk.Frame):
         if self.service is not None and self._text:
             self.service.warm(self._text)
 
+    def _decide_ahead(self) -> None:
+        text = self._text
+        if self.service is None or not text:
+            self.route()
+            return
+        self._cancel_open_request()
+        decided = self.service.warm(text, whole=True, scores=True)
+        decided.add_done_callback(lambda done: self._results.put(lambda: self._on_decided_ahead(text, done)))
+
+    def _cancel_open_request(self) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
+
     def route(self) -> None:
         """Ask for the route of the text; cancel an open request."""
         for timer in self._timers:
             self.after_cancel(timer)
-        if self._asked is not None:
-            self._asked.cancel()
+        self._cancel_open_request()
         if self.service is None:
             return
         if not self._text:
@@ -192,6 +204,11 @@ class TypingApp(ttk.Frame):
                 break
             show()
         self._looking = self.after(LOOK_EVERY_MS, self._look)
+
+    def _on_decided_ahead(self, text: str, done: Future[Warmup]) -> None:
+        # Cancelled if the user typed on, or pressed Enter, in time.
+        if text == self._text and not done.cancelled():
+            self.route()
 
     def _on_decided(self, done: Future[Decision]) -> None:
         if done is not self._asked:

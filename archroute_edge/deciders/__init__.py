@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         Calibration,
         tempered,
     )
-    from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
+    from archroute_edge.deciders._decider import Decider, UnfinishedError, Work, stopped_for_others
     from archroute_edge.deciders._encoder import TRAINED_TOKENS, EncoderDecider
     from archroute_edge.deciders._encoder_scale import (
         HUBNESS_NEIGHBOURS_KEY,
@@ -57,7 +57,7 @@ else:
         __name__,
         {
             "_calibration": "CalibratedAnswer Calibration LOW_CONFIDENCE SMALLEST_PROBABILITY TEMPERATURE_LIMITS tempered",
-            "_decider": "Decider UnfinishedError Work",
+            "_decider": "Decider UnfinishedError Work stopped_for_others",
             "_encoder": "EncoderDecider TRAINED_TOKENS",
             "_encoder_scale": (
                 "HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness OTHER_COSINE_KEY OTHER_KNOWN_KEY OTHER_NEARNESS_KEY "

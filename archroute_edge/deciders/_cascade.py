@@ -12,7 +12,7 @@ from typing import Any
 
 from archroute_edge.conversation import Turn
 from archroute_edge.deciders._calibration import Calibration
-from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
+from archroute_edge.deciders._decider import Decider, UnfinishedError, Work, after_warm_up, stopped_for_others
 from archroute_edge.deciders._encoder import EncoderDecider
 from archroute_edge.decision import Reason, Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.engine import Cancellation
@@ -205,6 +205,19 @@ class CascadeDecider(Decider):
             return warmed
         second = self._second.warm(table, turns, cancellation=cancellation)
         return Warmup(warmed.tokens + second.tokens, warmed.evaluated + second.evaluated, warmed.total_ms + second.total_ms)
+
+    def decide_ahead(
+        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+    ) -> Verdict:
+        """As :meth:`Decider.decide_ahead` says; the language model is asked, and loaded, only if the encoder is unsure."""
+        cancellation = cancellation or Cancellation()
+        with stopped_for_others(cancellation) as flag, self._encoder_is_used:
+            found = self._encoder.decide(table, turns, scores=scores or self._calibration is not None, cancellation=flag)
+        warmed = Warmup(0, 0, 0.0)
+        if self._second is not None and self._calibrated(found, scores).confidence < self.switch_over:
+            warmed = self._second.warm(table, turns, cancellation=cancellation)
+        with stopped_for_others(cancellation) as flag:
+            return after_warm_up(warmed, self._complete([found], [(table, turns)], scores, True, flag)[0])
 
     @property
     def n_ctx(self) -> int:

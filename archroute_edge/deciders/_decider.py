@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from archroute_edge.conversation import Turn
@@ -123,6 +124,22 @@ class Decider(ABC):
         The last turn may be unfinished. What is finished when ``cancellation`` is set is kept.
         """
 
+    def decide_ahead(
+        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+    ) -> Verdict:
+        """The verdict on a conversation that may go on, before it is asked for.
+
+        If ``cancellation`` is asked to give way, only what a decision on a longer text begins with is finished. The verdict's
+        tokens count that too.
+
+        Raises:
+            UnfinishedError: as :meth:`decide_many`.
+            DecisionCancelledError: ``cancellation`` was set, or asked to give way.
+            ArchRouteError: as :meth:`decide_many`.
+        """
+        with stopped_for_others(cancellation) as flag:
+            return self.decide(table, turns, scores=scores, cancellation=flag)
+
     def stand_in(
         self, _table: RouteTable, _turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None
     ) -> Verdict | None:
@@ -156,3 +173,25 @@ class Decider(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free models and caches."""
+
+
+@contextmanager
+def stopped_for_others(cancellation: Cancellation | None) -> Iterator[Cancellation]:
+    """A flag that is set with ``cancellation``, and if that was or is asked to give way; the block is what it is good for."""
+    cancellation = cancellation or Cancellation()
+    with cancellation.interruptible() as flag:
+        if cancellation.gives_way:
+            flag.cancel()
+        yield flag
+
+
+def after_warm_up(warmed: Warmup, verdict: Verdict) -> Verdict:
+    """``verdict``, with the tokens that were evaluated for it in ``warmed`` counted as such."""
+    tokens = verdict.tokens
+    counts = replace(
+        tokens,
+        reused=max(0, tokens.reused - warmed.evaluated),
+        evaluated=tokens.evaluated + warmed.evaluated,
+        evaluations=tokens.evaluations + (warmed.evaluated > 0),
+    )
+    return replace(verdict, tokens=counts)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from archroute_edge.conversation import TrimmedConversation, Turn, trim
-from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
+from archroute_edge.deciders._decider import Decider, UnfinishedError, Work, after_warm_up, stopped_for_others
 from archroute_edge.deciders._settings import GenerativeSettings
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.decoding import (
@@ -147,6 +147,15 @@ class GenerativeDecider(Decider):
                     work.extend(beginning[work.n_tokens :])
                 n_tokens, n_evaluated = len(beginning), work.n_evaluated
         return Warmup(n_tokens, n_evaluated, 1000 * (time.perf_counter() - started))
+
+    def decide_ahead(
+        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+    ) -> Verdict:
+        """As :meth:`Decider.decide_ahead` says: what stays the same while the last turn grows is an evaluation of its own."""
+        cancellation = cancellation or Cancellation()
+        warmed = self.warm(table, turns, cancellation=cancellation)
+        with stopped_for_others(cancellation) as flag:
+            return after_warm_up(warmed, self.decide(table, turns, scores=scores, cancellation=flag))
 
     def check_table(self, table: RouteTable) -> None:
         """As :meth:`Decider.check_table` says: whether prompts for ``table`` can fit into the context, or a larger one."""

@@ -72,7 +72,8 @@ class Account:
         with self.lock:
             if isinstance(asked, Question):
                 return self._admit(asked)
-            gone = [each for each in self.warms if each.caller == asked.caller]
+            # Of one that runs, and evaluates what the newer one begins with, nothing is to be lost.
+            gone = [w for w in self.warms if w.caller == asked.caller and not (w.is_running and w.serves(asked))]
             left = [each for each in self.warms if each.caller != asked.caller]
             while left and (len(left) >= self.limit or _n_bytes([*left, asked]) > MOST_WAITING_BYTES):
                 gone.append(left.pop(0))

@@ -78,14 +78,17 @@ class AsyncRouter:
         messages: Messages | None = None,
         *,
         routes: Iterable[Route] | RouteTable | None = None,
+        whole: bool = False,
+        scores: bool = False,
         caller: str | None = None,
     ) -> Warmup:
         """Evaluate ahead of time, as :meth:`RoutingService.warm` does.
 
         Raises:
-            asyncio.CancelledError: a newer warm-up of the same caller took the place of this one.
+            asyncio.CancelledError: something newer of the same caller took the place of this one.
         """
-        return await asyncio.wrap_future(self.service.warm(messages, routes=routes, caller=caller))
+        future = self.service.warm(messages, routes=routes, whole=whole, scores=scores, caller=caller)
+        return await asyncio.wrap_future(future)
 
     async def aclose(self) -> None:
         """Finish what waits and close the service, if it was opened here."""

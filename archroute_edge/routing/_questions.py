@@ -1,34 +1,32 @@
-"""What is asked of a scheduler, and what it does about it now."""
+"""What is asked of a scheduler, and the verdicts of a turn."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from archroute_edge.conversation import Turn
-from archroute_edge.deciders import Decider, Work
+from archroute_edge.deciders import Decider, UnfinishedError
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation, lead
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.routes import RouteTable
 from archroute_edge.routing._answer import Answer
-from archroute_edge.routing._queues import FairQueue
+from archroute_edge.routing._queues import Evaluators, FairQueue
 
 if TYPE_CHECKING:
     from archroute_edge.routing._account import Account
 
 # Questions of one caller that are decided at once: more would be hardly faster, and others would wait for them.
 _MOST_OF_ONE: Final = 8
-# How often in a row questions may stop work that they cannot be seen to wait for, or others that are decided at once.
-_MOST_INTERRUPTIONS: Final = 3
-# Work that goes on though all that waited for it have gone.
-_MOST_NEEDLESS: Final = 8
+# How long after its deadline a question may still wait for an encoder's answer.
+_STAND_IN_S: Final = 0.025
 
 
 @dataclass(eq=False)
@@ -47,6 +45,9 @@ class Asked:
     account: Account | None = field(default=None, kw_only=True)
     cancellation: Cancellation | None = field(default=None, kw_only=True)
     answer: Answer = field(default_factory=Answer, kw_only=True)
+    is_running: bool = field(default=False, kw_only=True)
+    resume: Callable[[Cancellation], list[Verdict]] | None = field(default=None, kw_only=True)
+    """Goes on with it, when the work that it waited for is done."""
 
     @property
     def lane(self) -> Hashable:
@@ -57,6 +58,11 @@ class Asked:
         """Tell the account that there is an answer, or that it is not wanted."""
         if self.account is not None:
             self.account.forget(self)
+
+    def leave(self, unfinished: UnfinishedError) -> None:
+        """Note what it waits for."""
+        self.is_running = False
+        self.resume = unfinished.resume
 
     def refuse(self, error: ArchRouteError) -> None:
         """Answer with an error."""
@@ -91,14 +97,11 @@ class Question(Asked):
     verdicts: list[Verdict] = field(default_factory=list)
     waited_s: float | None = None
     """From the question until its first evaluation."""
-    is_running: bool = False
     n_interruptions: int = 0
     n_works: int = 0
     """How often it has waited for unfinished work."""
     found: Verdict | None = None
     """What stands if there is no time for more."""
-    resume: Callable[[Cancellation], list[Verdict]] | None = None
-    """Goes on with it."""
 
     @property
     def n_left(self) -> int:
@@ -116,6 +119,15 @@ class Question(Asked):
     def next(self, size: int) -> Sequence[Sequence[Turn]]:
         """The next conversations that are not decided, at most so many."""
         return self.conversations[len(self.verdicts) : len(self.verdicts) + size]
+
+    def leave(self, unfinished: UnfinishedError) -> None:
+        """Note what it waits for, and what stands if there is no time for that."""
+        super().leave(unfinished)
+        self.n_works += 1
+        self.found = unfinished.found
+        if self.resume is None:
+            # It begins anew.
+            self.waited_s = None
 
     def add(self, verdicts: Sequence[Verdict]) -> None:
         """Take the verdicts of a turn."""
@@ -194,11 +206,33 @@ def decide(decider: Decider, batch: Sequence[Question], sizes: Sequence[int], st
     return decider.decide_many(first.table, conversations, scores=first.scores, keep=first.keep, cancellation=stop)
 
 
+def decide_at_deadline(decider: Decider, question: Question, evaluators: Evaluators) -> object:
+    """The answer of a question that still waits at its deadline, or that the owner has not answered by itself."""
+    tables, turns = question.tables or (question.table,), question.conversations[0]
+    # The owner may add one meanwhile.
+    verdicts: list[Verdict | None] = list(question.verdicts)
+    if question.found is not None and not question.tables:
+        verdicts.append(question.found)
+    if left := tables[len(verdicts) :]:
+        left_s = question.ends_in() + _STAND_IN_S
+        with evaluators.one_more():
+            verdicts += decider.stand_in_by_tables(left, turns, scores=question.scores, time_limit=left_s)
+    took_s = sum(each.timings.total_ms for each in verdicts if each is not None) / 1000
+    question.waited_s = time.monotonic() - question.started - took_s
+    return question.result(verdicts)
+
+
 @dataclass(eq=False)
 class WarmUp(Asked):
     """A warm-up, perhaps with a caller that waits."""
 
     turns: Sequence[Turn] | None
+    whole: bool = field(default=False, kw_only=True)
+    """Whether the conversation is decided as if it ended here, for a question that asks just that."""
+    scores: bool = field(default=False, kw_only=True)
+    """Whether that question will want all probabilities."""
+    is_outdated: bool = field(default=False, kw_only=True)
+    """Whether it does not go on once it is stopped."""
 
     def refuse(self, error: ArchRouteError) -> None:
         """Cancel the future: a warm-up was no more than a hint."""
@@ -209,11 +243,36 @@ class WarmUp(Asked):
         """What it takes in memory, roughly."""
         return sum(sys.getsizeof(turn.content) for turn in self.turns or ())
 
-    def serves(self, question: Question) -> bool:
-        """Whether it evaluates a beginning of what ``question`` needs: stopping it would only lose time."""
-        if self.table != question.table:
+    @property
+    def conversations(self) -> Sequence[Sequence[Turn]]:
+        """Its conversation, as a question has them."""
+        return () if self.turns is None else (self.turns,)
+
+    @property
+    def tables(self) -> Sequence[RouteTable]:
+        """None, as of a question about one table."""
+        return ()
+
+    def serves(self, asked: Question | WarmUp) -> bool:
+        """Whether it evaluates a beginning of what ``asked`` needs: stopping it would only lose time."""
+        if self.table != asked.table:
             return False
-        return self.turns is None or any(_begins(self.turns, turns) for turns in question.conversations)
+        return self.turns is None or any(_begins(self.turns, turns) for turns in asked.conversations)
+
+    def is_about(self, asked: Question | WarmUp) -> bool:
+        """Whether ``asked`` is about the very conversation."""
+        return self.table == asked.table and self.turns is not None and any(_same(self.turns, t) for t in asked.conversations)
+
+    def is_outdated_by(self, asked: Question | WarmUp) -> bool:
+        """Whether the caller has typed on, or sent the message: the text so far is not what will be asked about."""
+        if not self.whole or self.turns is None or self.lane != asked.lane or self.table != asked.table:
+            return False
+        earlier = self.turns[:-1]
+        return any(len(turns) == len(self.turns) and _same(earlier, turns[:-1]) for turns in asked.conversations)
+
+
+def _same(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
+    return len(turns) == len(others) and all(one == other for one, other in zip(turns, others, strict=True))
 
 
 def _begins(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
@@ -222,71 +281,3 @@ def _begins(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
         return False
     other = others[len(earlier)]
     return other.role == last.role and other.content.startswith(last.content)
-
-
-@dataclass
-class Doing:
-    """What the owner does now."""
-
-    stop: Cancellation = field(default_factory=Cancellation)
-    questions: list[Question] = field(default_factory=list)
-    warm: WarmUp | None = None
-    work: Pending | None = None
-    is_interrupted: bool = False
-    """Whether the questions begin anew, since another caller's comes first."""
-
-    def make_room(self, question: Question) -> None:
-        """Let ``question`` have its turn soon."""
-        if self.questions:
-            self.stop.give_way()
-            lanes = {each.lane for each in self.questions}
-            rarely = all(each.n_interruptions < _MOST_INTERRUPTIONS for each in self.questions)
-            if len(self.questions) > len(lanes) and question.lane not in lanes and rarely and not self.is_interrupted:
-                # Several of one caller's at once are no single turn.
-                self.is_interrupted = True
-                for each in self.questions:
-                    each.n_interruptions += 1
-                self.stop.cancel()
-        elif self.warm is not None:
-            if not self.warm.serves(question):
-                self.stop.cancel()
-        elif self.work is not None and self.work.may_be_stopped_by(question):
-            self.work.n_interruptions += 1
-            self.stop.cancel()
-
-
-@dataclass(eq=False)
-class Pending:
-    """Unfinished work, and the questions that wait for it."""
-
-    work: Work
-    questions: list[Question] = field(default_factory=list)
-    stop: Cancellation | None = None
-    """Stops it, if it runs apart."""
-    n_interruptions: int = 0
-
-    def drop(self, question: Question) -> None:
-        """Have ``question`` wait no longer, and stop work that was for it alone."""
-        self.questions = [each for each in self.questions if each is not question]
-        if self.stop is not None and self.work.is_for_these_alone and not self.questions:
-            self.stop.cancel()
-
-    def may_be_stopped_by(self, question: Question) -> bool:
-        """Whether ``question`` can begin without it."""
-        if self.work.table is None:
-            return self.n_interruptions < _MOST_INTERRUPTIONS
-        return self.work.table != question.table
-
-    @staticmethod
-    def drop_needless(works: dict[Hashable, Pending]) -> None:
-        """Give up the oldest work that no question waits for, beyond what is worth finishing for later ones."""
-        needless = [key for key, pending in works.items() if not pending.questions and pending.stop is None]
-        for key in needless[:-_MOST_NEEDLESS]:
-            del works[key]
-
-    @staticmethod
-    def stop_apart(works: Iterable[Pending], *, only_needless: bool = False) -> None:
-        """Stop work that runs apart from the owner; or only what no question waits for."""
-        for pending in works:
-            if pending.stop is not None and not (only_needless and pending.questions):
-                pending.stop.cancel()

@@ -81,12 +81,12 @@ class AlarmClock:
         # Taken itself, as the condition's methods are Python's, in which Ctrl-C would leave it taken.
         self._lock = threading.RLock()
         self._condition = threading.Condition(self._lock)
-        self._alarms: list[tuple[float, int, object, Callable[[], None]]] = []
+        self._alarms: list[tuple[float, int, object, Callable[[], object]]] = []
         self._numbers = itertools.count()
         self._is_closed = False
         self.thread: threading.Thread | None = None
 
-    def ring(self, seconds: float, key: object, call: Callable[[], None]) -> None:
+    def ring(self, seconds: float, key: object, call: Callable[[], object]) -> None:
         """Call ``call``, which must not raise, so many seconds from now, unless ``key`` is turned off."""
         with self._lock:
             heapq.heappush(self._alarms, (time.monotonic() + seconds, next(self._numbers), key, call))
@@ -117,6 +117,36 @@ class AlarmClock:
                 call = heapq.heappop(self._alarms)[3]
             call()
             del call
+
+
+class OwnThreads:
+    """The threads that a scheduler has started. Changed with its lock held."""
+
+    def __init__(self) -> None:
+        self._threads: dict[str, threading.Thread] = {}
+        self._n_apart = 0
+
+    def start(self, name: str, run: Callable[[], None]) -> None:
+        """Start a thread, unless the one of this name was."""
+        # One that was not started, for Ctrl-C or too many threads, is made again.
+        if name not in self._threads or self._threads[name].ident is None:
+            # The interpreter would wait for other than daemon threads to end by themselves before it stops anything.
+            thread = self._threads[name] = threading.Thread(target=run, name=f"archroute-{name}", daemon=True)
+            thread.start()
+
+    def start_apart(self, run: Callable[[], None]) -> None:
+        """Start a thread of its own."""
+        self._n_apart += 1
+        # Of those that have ended the end of the scheduler need not know.
+        self._threads = {name: each for name, each in self._threads.items() if name == "owner" or each.is_alive()}
+        self.start(f"apart-{self._n_apart}", run)
+
+    def get(self, name: str) -> threading.Thread | None:
+        """The thread of this name."""
+        return self._threads.get(name)
+
+    def __iter__(self) -> Iterator[threading.Thread]:
+        return iter(list(self._threads.values()))
 
 
 class Evaluators:

@@ -25,7 +25,7 @@ from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.routing._decisions import decisions_on
 from archroute_edge.routing._questions import Question, WarmUp
 from archroute_edge.routing._scheduler import Scheduler
-from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings
+from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings, check_warm_up
 from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
 from archroute_edge.targets import QualityPolicies, RequestFacts, decisions_by_tables
 
@@ -342,20 +342,29 @@ class Router:
         messages: Messages | None = None,
         *,
         routes: Iterable[Route] | RouteTable | None = None,
+        whole: bool = False,
+        scores: bool = False,
         cancellation: Cancellation | None = None,
     ) -> Warmup:
         """Evaluate ahead of time what a later decision begins with; an encoder evaluates the routes alone.
 
+        With ``whole``, decide on the conversation as it is: a :meth:`route` that asks just that, with the same routes, is then
+        answered without a model. Any other decision comes first.
+
         Args:
             messages: a conversation whose last message may still be growing; None warms the routes alone.
             routes: other routes than the router's own.
+            whole: also decide on ``messages``.
+            scores: with ``whole``: also get the probability of every route, for a decision that asks for them.
             cancellation: a flag that stops it from another thread; what is finished by then is kept.
 
         Raises:
+            SettingsError: ``whole`` without ``messages``, or ``scores`` without ``whole``.
             DecisionCancelledError: ``cancellation`` was set.
             ArchRouteError: as :meth:`route`.
         """
-        done: Warmup = self._answer(self.warm_up(messages, routes=routes, caller=object(), cancellation=cancellation))
+        asked = self.warm_up(messages, routes=routes, whole=whole, scores=scores, caller=object(), cancellation=cancellation)
+        done: Warmup = self._answer(asked)
         return done
 
     def warm_up(
@@ -363,6 +372,8 @@ class Router:
         messages: Messages | None,
         *,
         routes: Iterable[Route] | RouteTable | None,
+        whole: bool,
+        scores: bool,
         caller: Hashable,
         account: Account | None = None,
         cancellation: Cancellation | None = None,
@@ -370,13 +381,17 @@ class Router:
         """A warm-up of a conversation, or of the routes alone.
 
         Raises:
+            SettingsError: ``whole`` without ``messages``, or ``scores`` without ``whole``.
             EngineError: the router has been closed.
             ArchRouteError: as :meth:`route`.
         """
         self._check_open()
+        check_warm_up(messages, whole, scores)
         table = self.config.table if routes is None else as_table(routes)
         turns = None if messages is None else read_messages(messages) or None
-        return WarmUp(table, caller, turns, account=account, cancellation=cancellation)
+        with_scores = scores or self._calibration is not None
+        whole = whole and turns is not None
+        return WarmUp(table, caller, turns, whole=whole, scores=with_scores, account=account, cancellation=cancellation)
 
     @property
     def model_file(self) -> ModelFile:

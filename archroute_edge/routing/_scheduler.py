@@ -4,6 +4,9 @@ Every call is one of three kinds, in this order: a *question* for decisions, *un
 prefix, the vectors of a table, a model that is loaded), a *warm-up*. Callers of questions take turns. A question stops the work
 or the warm-up that runs, unless it needs just that; what is finished of it is kept. Work goes on past the deadline of those who
 waited for it. A second thread keeps deadlines while the owner is inside llama.cpp.
+
+A warm-up of a whole conversation decides on it. Its verdict is kept for the question that asks just that, which is then
+answered at once, whatever the owner does.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -19,14 +22,14 @@ from archroute_edge.deciders import Decider, UnfinishedError
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import DecisionCancelledError, EngineError, ServiceClosedError
-from archroute_edge.routing._questions import Doing, Pending, Question, WarmUp, companions, decide
-from archroute_edge.routing._queues import AlarmClock, Evaluators, FairQueue
+from archroute_edge.routing._decided_ahead import DecidedAhead
+from archroute_edge.routing._doing import Doing, Pending, Works
+from archroute_edge.routing._questions import Question, WarmUp, companions, decide, decide_at_deadline
+from archroute_edge.routing._queues import AlarmClock, Evaluators, FairQueue, OwnThreads
 from archroute_edge.system import OwnProcess, program_ends, stop_at_the_end
 
 logger = logging.getLogger(__name__)
 
-# How long after its deadline a question may still wait for an encoder's answer.
-_STAND_IN_S: Final = 0.025
 # How often a question may wait for work.
 _MOST_WORKS: Final = 4
 
@@ -46,16 +49,16 @@ class Scheduler:
         self._lock = threading.RLock()
         self._owner_wakes = threading.Condition(self._lock)
         self._questions: FairQueue[Question] = FairQueue()
-        self._works: dict[Hashable, Pending] = {}
+        self._works = Works()
         self._warms: FairQueue[WarmUp] = FairQueue()
         self._turn: Doing | None = None
         self._clock = AlarmClock()
         self._n_shares = 1
         self.error: BaseException | None = None
         """What the owner ended on, so that nothing more is decided."""
-        self._threads: dict[str, threading.Thread] = {}
-        self._n_apart = 0
+        self._threads = OwnThreads()
         self._evaluators = Evaluators(self._lock)
+        self._ahead = DecidedAhead()
         stop_at_the_end(self)
 
     def submit(self, asked: Question | WarmUp) -> None:
@@ -68,18 +71,29 @@ class Scheduler:
         self._check_open(asked)
         account = asked.account
         gone, full = ([], None) if account is None else account.admit(asked)
+        is_known = isinstance(asked, Question) and self._ahead.find(asked) is not None
         with self._lock:
             self._check_still_open(asked)
+            # What runs apart may be done before the question is.
+            apart = (each for each in self._works.warms if not each.is_about(asked))
+            outdated = [each for each in (*self._warms, *apart) if each.is_outdated_by(asked)]
             if isinstance(asked, WarmUp):
                 self._warms.put(asked.lane, asked)
+                if self._turn is not None:
+                    self._turn.note_newer(asked)
             else:
                 self._questions.put(asked.lane, asked)
-                if self._turn is not None:
+                if is_known:
+                    # The owner may be busy with a long decision.
+                    self._clock.ring(0.0, asked, partial(self._ahead.answer, asked))
+                elif self._turn is not None:
                     self._turn.make_room(asked)
                 if asked.deadline is not None:
                     self._clock.ring(asked.ends_in(early=True), asked, partial(self._at_deadline, asked))
             self._wake_owner()
         asked.answer.add_done_callback(partial(self._forget, asked))
+        for warm in outdated:
+            warm.answer.call_off()
         for each in gone:
             # Without the lock: those who wait for it are told in this thread.
             each.answer.fail(full) if full is not None else each.answer.cancel()
@@ -87,6 +101,8 @@ class Scheduler:
     def ask(self, question: Question) -> None:
         """As :meth:`submit`, but decide in the calling thread if nothing else is being done: waking another takes longer."""
         self._check_open(question)
+        if self._ahead.answer(question):
+            return
         turn: Doing | None = None
         try:
             with self._lock:
@@ -135,15 +151,8 @@ class Scheduler:
             raise EngineError("the router has been closed")
 
     def _wake_owner(self) -> None:
-        self._start("owner", self._own)
+        self._threads.start("owner", self._own)
         self._owner_wakes.notify()
-
-    def _start(self, name: str, run: Callable[[], None]) -> None:
-        # One that was not started, for Ctrl-C or too many threads, is made again.
-        if name not in self._threads or self._threads[name].ident is None:
-            # The interpreter would wait for other than daemon threads to end by themselves before it stops anything.
-            thread = self._threads[name] = threading.Thread(target=run, name=f"archroute-{name}", daemon=True)
-            thread.start()
 
     def _forget(self, asked: Question | WarmUp, _future: object) -> None:
         """There is an answer, or it is not wanted any more: take it off its queue, or stop what is done for it alone."""
@@ -153,13 +162,12 @@ class Scheduler:
             asked.answer.acknowledge()
         with self._lock:
             turn = self._turn
+            self._works.drop(asked)
             if isinstance(asked, WarmUp):
                 self._warms.remove(asked.lane, asked)
                 is_needless = turn is not None and turn.warm is asked
             else:
                 self._questions.remove(asked.lane, asked)
-                for pending in self._works.values():
-                    pending.drop(asked)
                 if asked.deadline is not None:
                     self._clock.turn_off(asked)
                 is_needless = turn is not None and asked in turn.questions and all(q.answer.done() for q in turn.questions)
@@ -180,9 +188,9 @@ class Scheduler:
             return
         with self._lock:
             left = self._left()
-            Pending.stop_apart(self._works.values())
+            self._works.stop_apart()
             self._turn = None
-            apart = [thread for name, thread in self._threads.items() if name != "owner"]
+            apart = [thread for thread in self._threads if thread is not self._threads.get("owner")]
         self._clock.close()
         for each in left:
             each.refuse(ServiceClosedError(f"the router's thread ended on an error: {self.error!r}"))
@@ -219,20 +227,23 @@ class Scheduler:
                         self._turn.stop.give_way()
                     return partial(self._decide, self._turn)
                 is_closing = self._n_shares == 0
-                pending = next((w for w in self._works.values() if w.stop is None and (w.questions or not is_closing)), None)
-                if pending is not None:
+                if (pending := self._works.next(only_needed=is_closing)) is not None:
                     self._turn = Doing(work=pending)
                     return partial(self._work_on, pending, self._turn.stop)
-                if is_closing and not any(each.questions for each in self._works.values()):
+                if is_closing and not self._works.questions:
                     return None
                 if not is_closing and (warm := self._warms.take()) is not None:
                     self._turn = Doing(warm=warm)
+                    warm.is_running = True
                     return partial(self._warm, self._turn, warm)
                 self._owner_wakes.wait()
         return None
 
     def _decide(self, turn: Doing) -> None:
-        batch, first, began = turn.questions, turn.questions[0], time.monotonic()
+        turn.questions = batch = [each for each in turn.questions if not self._ahead.answer(each)]
+        if not batch:
+            return
+        first, began = batch[0], time.monotonic()
         for each in batch:
             each.waited_s = began - each.started if each.waited_s is None else each.waited_s
         # Of a long list no more than is decided at once: other callers have their turn in between.
@@ -288,28 +299,25 @@ class Scheduler:
             if self._turn is not None:
                 self._turn.questions = [each for each in self._turn.questions if each not in questions]
 
-    def _wait_for_work(self, question: Question, unfinished: UnfinishedError) -> None:
+    def _wait_for_work(self, asked: Question | WarmUp, unfinished: UnfinishedError) -> None:
         with self._lock:
-            question.is_running = False
-            question.n_works += 1
-            question.found, question.resume = unfinished.found, unfinished.resume
-            if question.resume is None:
-                question.waited_s = None
-            if question.answer.done():
+            asked.leave(unfinished)
+            if asked.answer.done():
                 return
             self._wake_owner()
             if unfinished.work is None:
-                self._questions.put_back(question.lane, question)
+                self._put_back_one(asked)
                 return
-            pending = self._works.setdefault(unfinished.work.key, Pending(unfinished.work))
-            pending.questions.append(question)
-            Pending.drop_needless(self._works)
+            pending = self._works.add(unfinished.work, asked)
             if pending.work.is_apart and pending.stop is None:
                 pending.stop = Cancellation()
-                self._n_apart += 1
-                # Of those that have ended the end of the scheduler need not know.
-                self._threads = {name: each for name, each in self._threads.items() if name == "owner" or each.is_alive()}
-                self._start(f"apart-{self._n_apart}", partial(self._work_on, pending, pending.stop))
+                self._threads.start_apart(partial(self._work_on, pending, pending.stop))
+
+    def _put_back_one(self, asked: Question | WarmUp) -> None:
+        if isinstance(asked, Question):
+            self._questions.put_back(asked.lane, asked)
+        else:
+            self._warms.put_back(asked.lane, asked)
 
     def _work_on(self, pending: Pending, stop: Cancellation) -> None:
         error: BaseException | None = None
@@ -322,22 +330,25 @@ class Scheduler:
             return  # a question on another table came between; what is finished is kept
         with self._lock:
             del self._works[pending.work.key]
-            for question in pending.questions if error is None else ():
-                self._questions.put_back(question.lane, question)
+            for each in pending.waiting if error is None else ():
+                self._put_back_one(each)
             self._owner_wakes.notify()
-        for question in pending.questions if error is not None else ():
-            question.answer.fail(error)  # type: ignore[arg-type]
+        for each in pending.waiting if error is not None else ():
+            each.answer.fail(error)  # type: ignore[arg-type]
 
     def _warm(self, turn: Doing, warm: WarmUp) -> None:
         try:
             with self._evaluators.one_more(), warm.stopping(turn.stop):
-                done = self.decider.warm(warm.table, warm.turns, cancellation=turn.stop)
+                done = self._ahead.warm_up(self.decider, warm, turn.stop)
+        except UnfinishedError as exc:
+            self._wait_for_work(warm, exc)
         except DecisionCancelledError as exc:
             if program_ends():
                 return
             with self._lock:
+                warm.is_running = False
                 was_told_to = warm.cancellation is not None and warm.cancellation.cancelled
-                goes_on = not warm.answer.done() and not was_told_to and self._n_shares > 0
+                goes_on = not (warm.answer.done() or was_told_to or warm.is_outdated) and self._n_shares > 0
                 if goes_on:
                     self._warms.put_back(warm.lane, warm)
             if warm.account is not None and goes_on:
@@ -353,6 +364,11 @@ class Scheduler:
         else:
             if warm.account is not None:
                 warm.account.counts["warmed"] += 1
+            if warm.whole:
+                with self._lock:
+                    same = [each for each in (*self._questions, *self._works.questions) if warm.is_about(each)]
+                for each in same:
+                    self._ahead.answer(each)
             warm.answer.give(lambda: done)
 
     def _at_deadline(self, question: Question) -> None:
@@ -364,22 +380,7 @@ class Scheduler:
                 self._clock.ring(question.ends_in(), question, partial(self._at_deadline, question))
                 return
         if not program_ends():
-            question.answer.give(partial(self._answer_at_deadline, question))
-
-    def _answer_at_deadline(self, question: Question) -> object:
-        """The answer of a question that still waits, or that the owner has not answered by itself."""
-        tables, turns = question.tables or (question.table,), question.conversations[0]
-        # The owner may add one meanwhile.
-        verdicts: list[Verdict | None] = list(question.verdicts)
-        if question.found is not None and not question.tables:
-            verdicts.append(question.found)
-        if left := tables[len(verdicts) :]:
-            left_s = question.ends_in() + _STAND_IN_S
-            with self._evaluators.one_more():
-                verdicts += self.decider.stand_in_by_tables(left, turns, scores=question.scores, time_limit=left_s)
-        took_s = sum(each.timings.total_ms for each in verdicts if each is not None) / 1000
-        question.waited_s = time.monotonic() - question.started - took_s
-        return question.result(verdicts)
+            question.answer.give(partial(decide_at_deadline, self.decider, question, self._evaluators))
 
     def share(self) -> None:
         """Count one more router that uses this.
@@ -403,7 +404,7 @@ class Scheduler:
                 if self._n_shares == 0:
                     if self._turn is not None and not self._turn.questions:
                         self._turn.stop.cancel()
-                    Pending.stop_apart(self._works.values(), only_needless=True)
+                    self._works.stop_apart(only_needless=True)
                     self._owner_wakes.notify()
 
     def join(self) -> None:
@@ -411,14 +412,14 @@ class Scheduler:
         if self.process.is_this and self._n_shares == 0 and not self.is_own_thread:
             with self._lock:
                 self._wake_owner()
-            for thread in list(self._threads.values()):
+            for thread in self._threads:
                 if thread.ident is not None:
                     thread.join()
 
     @property
     def is_own_thread(self) -> bool:
         """Whether the calling thread is one of the scheduler's, as in a callback of a future."""
-        return threading.current_thread() in (*self._threads.values(), self._clock.thread)
+        return threading.current_thread() in (*self._threads, self._clock.thread)
 
     def stop(self) -> None:
         """Stop what is evaluated: the program ends, and models are freed."""
@@ -428,7 +429,7 @@ class Scheduler:
                 left = self._left()
                 if self._turn is not None:
                     self._turn.stop.cancel()
-                Pending.stop_apart(self._works.values())
+                self._works.stop_apart()
                 self._owner_wakes.notify()
             # A thread that waits in a call of a router lets go of what it holds; those who hold futures are left alone.
             for each in left:
@@ -438,8 +439,7 @@ class Scheduler:
     def _left(self) -> list[Question | WarmUp]:
         """What has no answer yet."""
         running = () if self._turn is None else (*self._turn.questions, *filter(None, [self._turn.warm]))
-        parked = (each for work in self._works.values() for each in work.questions)
-        return [*running, *self._questions, *parked, *self._warms]
+        return [*running, *self._questions, *self._works.questions, *self._warms, *self._works.warms]
 
     def wait_for_stop(self) -> None:
         """Wait until nothing is evaluated."""

@@ -191,18 +191,25 @@ class RoutingService:
         messages: Messages | None = None,
         *,
         routes: Iterable[Route] | RouteTable | None = None,
+        whole: bool = False,
+        scores: bool = False,
         caller: str | None = None,
     ) -> Future[Warmup]:
         """Evaluate ahead of time, as :meth:`archroute_edge.Router.warm` does, when nothing else is to be done.
 
-        A decision stops it, unless it needs just this; it goes on afterwards. One that waits gives way to a newer one of
-        the same caller: its future is cancelled.
+        A decision stops it, unless it needs just this; it goes on afterwards. A newer one of the same caller takes its place,
+        and so does, with ``whole``, a decision of that caller on the same conversation with another last message: its future
+        is cancelled.
 
         Raises:
             ServiceClosedError: the service has been closed.
             ArchRouteError: as :meth:`submit`.
         """
-        return self._ask(lambda router: router.warm_up(messages, routes=routes, caller=caller, account=self._account))
+        return self._ask(
+            lambda router: router.warm_up(
+                messages, routes=routes, whole=whole, scores=scores, caller=caller, account=self._account
+            )
+        )
 
     def _ask(self, make: Callable[[Router], Question | WarmUp]) -> Future[Any]:
         while True:

@@ -65,6 +65,18 @@ def check_deadline(deadline: Any) -> None:
         raise SettingsError(f"deadline is {deadline!r}; it must be a number of seconds above 0, at most {LONGEST_DEADLINE_S}")
 
 
+def check_warm_up(messages: object, whole: bool, scores: bool) -> None:
+    """Refuse a warm-up of a whole conversation that is none, and scores of one that comes to no decision.
+
+    Raises:
+        SettingsError: there are no messages, or it is not of a whole one.
+    """
+    if whole and messages is None:
+        raise SettingsError("whole is about messages, and there are none")
+    if scores and not whole:
+        raise SettingsError("scores is about a decision; give whole, too")
+
+
 def check_keys(keys: Sequence[str | None] | None, n_conversations: int) -> Sequence[str | None]:
     """A key for each conversation; None if there are none.
 

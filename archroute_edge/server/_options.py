@@ -165,7 +165,8 @@ OPTIONS: Final = {
     ),
     "messages": Option(_placed(read_messages), _CONVERSATION),
     "conversations": Option(_conversations, {"type": "array", "minItems": 1, "maxItems": MAX_BATCH, "items": _CONVERSATION}),
-    "scores": Option(Node.flag, _FLAG, "Also answer the probability of every route."),
+    "scores": Option(Node.flag, _FLAG, "The probability of every route, too."),
+    "whole": Option(Node.flag, _FLAG, "Decide on the messages as they are, for a decision on just these that may follow."),
     "key": Option(_name, _NAME, "Names the conversation; keeps it on one of several weighted models."),
     "keys": Option(_names, {"type": "array", "items": {"type": ["string", "null"], "maxLength": MAX_NAME}}, "One for each."),
     "deadline": Option(

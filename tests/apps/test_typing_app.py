@@ -100,6 +100,20 @@ def test_enter_routes_at_once_what_the_pauses_have_warmed(screen: Screen) -> Non
     assert "\n" not in screen.app.entry.get("1.0", "end-1c")
 
 
+def test_enter_on_what_a_pause_has_decided_evaluates_nothing(screen: Screen) -> None:
+    """At once after the pause, or while it is still being decided."""
+    app = screen.app
+    for message in ("fix my code", " please"):
+        app.route_name["text"] = ""
+        screen.press(message)
+        screen.until(lambda: app.route_name["text"], "the route of a pause")
+        assert app.status["text"].endswith(" 0 evaluated")
+        app.route_name["text"] = ""
+        screen.press("\n")
+        screen.until(lambda: app.route_name["text"], "the route of Enter")
+        assert app.status["text"].endswith(" 0 evaluated")
+
+
 def test_the_newest_text_counts_and_an_empty_one_clears_the_window(screen: Screen) -> None:
     screen.press("fix this bug in my code.\n")
     screen.until(lambda: screen.app.route_name["text"], "a route")

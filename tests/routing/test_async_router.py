@@ -27,6 +27,8 @@ def test_many_tasks_get_the_routers_answers(settings: dict[str, Any]) -> None:
         async with await AsyncRouter.open(ROUTES, **settings) as router:
             warmed = await router.warm()
             assert warmed.tokens > 0
+            assert (await router.warm(MESSAGES[0], whole=True)).tokens > warmed.tokens
+            assert (await router.route(MESSAGES[0])).tokens.evaluated == 0
             decisions = await asyncio.gather(*(router.route(message, deadline=PATIENCE_S) for message in MESSAGES))
             many = await router.route_many(MESSAGES)
             assert [each.route for each in many] == [each.route for each in decisions]

@@ -87,6 +87,16 @@ def test_what_was_warmed_is_not_evaluated_again(client: Client) -> None:
     assert client.post("/v1/warm", {}).json()["done"]
 
 
+def test_what_a_pause_has_decided_is_answered(client: Client) -> None:
+    """And nothing else: not by other routes, which come with the request."""
+    typed = "I have written a function in Python that should sort a list of names, but it fails"
+    assert client.post("/v1/warm", {"messages": typed, "whole": True}).json()["done"]
+    tokens = client.post("/v1/route", {"messages": typed}).json()["tokens"]
+    assert (tokens["evaluated"], tokens["reused"]) == (0, tokens["prompt"])
+    routes = [{"name": "travel", "description": "planning trips"}]
+    assert client.post("/v1/route", {"messages": typed, "routes": routes}).json()["tokens"]["evaluated"] > 0
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [
@@ -95,6 +105,8 @@ def test_what_was_warmed_is_not_evaluated_again(client: Client) -> None:
         ("/v1/route", {"messages": BUG, "routes": [{"name": "a", "description": 7}]}, "routes.0.description"),
         ("/v1/route/batch", {"conversations": [BUG, [{"role": "user", "content": 5}]]}, "conversations.1.0.content"),
         ("/v1/warm", {"messages": 7}, "messages"),
+        ("/v1/warm", {"messages": BUG, "whole": 1}, "whole"),
+        ("/v1/warm", {"messages": BUG, "scores": True}, None),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"text": 1}]}]}, "messages.0.content.0.text"),
         ("/v1/route", [BUG], None),
     ],

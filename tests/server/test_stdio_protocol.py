@@ -52,6 +52,13 @@ def test_what_was_warmed_is_reused(host: StdioHost) -> None:
     assert decision["tokens"]["reused"] > warmed["tokens"] - 10
 
 
+def test_what_a_pause_has_decided_is_answered(host: StdioHost) -> None:
+    text = "please explain to me in detail what a monad is and why"
+    assert host.ask("warm", messages=text, whole=True, scores=True)["done"]
+    tokens = host.ask("route", messages=text, scores=True)["tokens"]
+    assert (tokens["evaluated"], tokens["reused"]) == (0, tokens["prompt"])
+
+
 def test_what_it_is(host: StdioHost, bundled_model: Path) -> None:
     info = host.ask("info")
     assert info["model_files"] == [str(bundled_model)]
@@ -93,6 +100,7 @@ def test_ids_come_back_as_they_were(host: StdioHost) -> None:
         (line(id=1, method="info", params={"x": 1}), 1, -32602, "RequestError", "unknown key 'x' in the parameters of info"),
         (line(id=1, method="route"), 1, -32602, "RequestError", "the parameters of route without 'messages'"),
         (line(id=1, method="warm", params={"messages": [7]}), 1, -32602, "ConversationError", "message 0"),
+        (line(id=1, method="warm", params={"whole": True}), 1, -32602, "SettingsError", "there are none"),
         (line(id=1, method="route", params={"messages": "x", "routes": []}), 1, -32602, "RouteTableError", "no routes"),
         (line(id=1, method="route", params={"messages": "x", "routes": [{"name": "a", "description": "word " * 30_000}]}), 1,
          -32602, "ContextOverflowError", "fit"),

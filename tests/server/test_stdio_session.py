@@ -62,7 +62,7 @@ VALUES = st.recursive(
 )
 METHODS = st.sampled_from(["route", "route_many", "warm", "cancel", "info ", "models"]) | VALUES
 PARAMETERS = st.dictionaries(
-    st.sampled_from(["messages", "conversations", "routes", "scores", "key", "keys", "deadline", "caller", "id", "x"]),
+    st.sampled_from(["messages", "conversations", "routes", "scores", "whole", "key", "keys", "deadline", "caller", "id", "x"]),
     VALUES | st.sampled_from(["engine", "bug", "raise"]),
     max_size=4,
 )

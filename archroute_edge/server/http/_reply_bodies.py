@@ -41,7 +41,7 @@ class BatchReply(BaseModel):
 class WarmReply(BaseModel):
     """What was evaluated."""
 
-    done: bool = Field(description="false where a decision, or a newer warm-up, came first")
+    done: bool = Field(description="false if something newer of the same caller took its place")
     tokens: int
     evaluated: int
     total_ms: float

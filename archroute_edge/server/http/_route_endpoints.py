@@ -18,7 +18,7 @@ PATHS = ("/v1/route", "/v1/route/batch", "/v1/warm")
 
 _ROUTE = options("the body", "messages", "routes scores key deadline user")
 _BATCH = options("the body", "conversations", "routes scores keys user")
-_WARM = options("the body", "", "messages routes user")
+_WARM = options("the body", "", "messages routes whole scores user")
 
 
 def route_endpoints(serving: Serving) -> APIRouter:
@@ -62,10 +62,10 @@ def route_endpoints(serving: Serving) -> APIRouter:
         openapi_extra=body_of(_WARM, "What is typed so far, or nothing: then the routes alone are evaluated."),
     )
     async def warm(request: Request) -> Response:
-        """Evaluate ahead of time what a conversation begins with, while its last message is being typed."""
+        """Evaluate ahead of time what a conversation begins with, or decide on it, while its last message is being typed."""
         asked = await read_body(request, _WARM)
         caller, routes = caller_of(request, asked.pop("user", None)), serving.inline(asked.pop("routes", None))
-        future = serving.service.warm(asked.get("messages"), routes=routes, caller=caller)
+        future = serving.service.warm(asked.pop("messages", None), routes=routes, caller=caller, **asked)
         done: Warmup | None = None
         with suppress(DecisionCancelledError):
             done = await serving.wait(request, future)

@@ -85,7 +85,7 @@ _METHODS: Final = {
         lambda decisions: [each.to_dict() for each in decisions],
     ),
     "warm": _Method(
-        options("the parameters of warm", "", "messages routes caller"),
+        options("the parameters of warm", "", "messages routes whole scores caller"),
         lambda service, _settings, asked: service.warm(asked.pop("messages", None), **asked),
         Warmup.reply,
         may_be_left_off=True,
