@@ -419,6 +419,11 @@ def test_a_cascade_asks_and_loads_its_model_only_if_it_is_unsure(random_encoder:
             assert (router.n_ctx > 0) == (switch_over > 0)
             decision = router.route(TYPED)
             assert (decision.decided_by, decision.tokens.evaluated) == (decided_by, 0)
+            # Nor does it evaluate anything in a model that is loaded.
+            router.decider.switch_over = 0.0  # type: ignore[attr-defined]
+            n_text = router.warm("a poem", whole=True).evaluated
+            assert n_text < router.warm("a poem").tokens
+            assert n_text < 10
 
 
 def test_another_configuration_decides_by_its_own_routes(service: RoutingService) -> None:
