@@ -256,7 +256,7 @@ class TestWork:
         """And those who ask the same meanwhile are answered by whoever is done first; both once."""
         warming, question = typed("fix it"), ask("fix it")
         scheduler.submit(warming)
-        until(lambda: decider.log)
+        until(lambda: bool(decider.log))
         scheduler.submit(question)
         until(lambda: len(decider.log) == 2)
         done.set()
@@ -271,7 +271,7 @@ class TestWork:
         account = Account(9)
         older, newer = typed("fix", account=account), typed("fix it", account=account)
         scheduler.submit(older)
-        until(lambda: decider.log)
+        until(lambda: bool(decider.log))
         scheduler.submit(newer)
         with pytest.raises(CancelledError):
             result(older)
@@ -292,7 +292,7 @@ class TestWork:
         scheduler = Scheduler(decider)
         warming = typed("fix it")
         scheduler.submit(warming)
-        until(lambda: decider.log)
+        until(lambda: bool(decider.log))
         scheduler.release()
         scheduler.join()
         assert warming.answer.done()
@@ -318,7 +318,7 @@ TOLERANCE = {"random": 2e-3, "bundled": 0.08, "encoder": 1e-6, "cascade": 2e-3}
 
 
 def open_router(name: str, models: Models, **settings: Any) -> Router:
-    more = {"switch_over": 1.0} if name == "cascade" else {}
+    more: dict[str, Any] = {"switch_over": 1.0} if name == "cascade" else {}
     return Router(ROUTES, model=models(name), prefix_cache=False, threads=1, **more, **settings)
 
 
@@ -419,6 +419,11 @@ def test_a_cascade_asks_and_loads_its_model_only_if_it_is_unsure(random_encoder:
             assert (router.n_ctx > 0) == (switch_over > 0)
             decision = router.route(TYPED)
             assert (decision.decided_by, decision.tokens.evaluated) == (decided_by, 0)
+            # Nor does it evaluate anything in a model that is loaded.
+            router.decider.switch_over = 0.0  # type: ignore[attr-defined]
+            n_text = router.warm("a poem", whole=True).evaluated
+            assert n_text < router.warm("a poem").tokens
+            assert n_text < 10
 
 
 def test_another_configuration_decides_by_its_own_routes(service: RoutingService) -> None:
