@@ -27,7 +27,7 @@ NAMES = """
 """
 
 _ENGINE = """
-    --budget --decoder --flash-attention --gpu-layers --kv-type --n-ctx --no-flash-attention --no-prefix-cache --threads
+    --budget --decoder --engine --flash-attention --gpu-layers --kv-type --n-ctx --no-flash-attention --no-prefix-cache --threads
 """
 
 _FILTERS = "--client --failed --model --route --session --since --status --until"
@@ -35,12 +35,12 @@ _FILTERS = "--client --failed --model --route --session --since --status --until
 COMMANDS = {
     "archroute": "--verbose -v --version",
     "archroute bench": """
-        GGUF --budget --cases --config --csv --n-ctx --decisions --flash-attention --from --gpu-layers --html --imatrix --json
+        GGUF --budget --cases --config --csv --n-ctx --decisions --engine --flash-attention --from --gpu-layers --html --imatrix --json
         --kv-type --model --prompt-format --quant --reference --resume --rounds --n-routes --threads --turns
     """,
     "archroute calibrate": f"FILE --folds --json --model --output --prompt-format --resume --routes -o {_ENGINE}",
     "archroute check": "FILE --json",
-    "archroute demo": "--json",
+    "archroute demo": "--engine --json",
     "archroute doctor": "--json",
     "archroute eval": f"""
         FILE --calibration --compare --csv --html --json --limit --model --prompt-format --resume --routes --switch-over
