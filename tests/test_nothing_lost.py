@@ -27,7 +27,8 @@ NAMES = """
 """
 
 _ENGINE = """
-    --budget --decoder --engine --flash-attention --gpu-layers --kv-type --n-ctx --no-flash-attention --no-prefix-cache --threads
+    --budget --decoder --engine --flash-attention --gpu-layers --kv-type --n-ctx --no-flash-attention --no-prefix-cache
+    --threads
 """
 
 _FILTERS = "--client --failed --model --route --session --since --status --until"
@@ -35,8 +36,8 @@ _FILTERS = "--client --failed --model --route --session --since --status --until
 COMMANDS = {
     "archroute": "--verbose -v --version",
     "archroute bench": """
-        GGUF --budget --cases --config --csv --n-ctx --decisions --engine --flash-attention --from --gpu-layers --html --imatrix --json
-        --kv-type --model --prompt-format --quant --reference --resume --rounds --n-routes --threads --turns
+        GGUF --budget --cases --config --csv --n-ctx --decisions --engine --flash-attention --from --gpu-layers --html
+        --imatrix --json --kv-type --model --prompt-format --quant --reference --resume --rounds --n-routes --threads --turns
     """,
     "archroute calibrate": f"FILE --folds --json --model --output --prompt-format --resume --routes -o {_ENGINE}",
     "archroute check": "FILE --json",
@@ -112,7 +113,7 @@ METHODS = {
     "models": "",
     "route": "caller, deadline, key, messages, routes, scores",
     "route_many": "caller, conversations, keys, routes, scores",
-    "warm": "caller, messages, routes",
+    "warm": "caller, messages, routes, scores, whole",
 }
 
 REASONS = "deadline low_confidence no_user_text unreachable"
