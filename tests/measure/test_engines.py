@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from tools.measure import engine_equality, evaluation_shares
+from tools.measure import engine_equality, engine_times, evaluation_shares
 
 
 def test_both_engines_are_compared_on_cases(bundled_model: object) -> None:
@@ -31,3 +31,12 @@ def test_the_shares_of_a_decision_make_a_whole(bundled_model: object, engine: st
     assert sum(figures["shares"].values()) == pytest.approx(1, abs=1e-3)
     assert figures["shares"]["matrix products"] > 0.1
     assert figures["shares"]["logits"] > 0
+
+
+def test_both_engines_are_timed(bundled_model: object) -> None:
+    arguments = [str(bundled_model), "--tokens", "20", "--rounds", "2", "--threads", "1"]
+    found = CliRunner().invoke(engine_times.main, arguments)
+    assert found.exit_code == 0, found.output
+    figures = json.loads(found.stdout)
+    assert figures["ratio"] > 0
+    assert set(figures["seconds"]) == {"llama.cpp", "ik"}
