@@ -139,7 +139,8 @@ class _Summary:
             lines.append(f"no figure: {check.strong} is no better than {check.weak} on the {check.prompts:,} held-out prompts")
         else:
             assert check.words_apgr is not None
-            lines.append(f"held out: {check.prompts:,} prompts that {check.weak} and {check.strong} answered")
+            how = "whole categories at a time" if check.by == "category" else "a fifth of the prompts at a time"
+            lines.append(f"held out, {how}: {check.prompts:,} prompts that {check.weak} and {check.strong} answered")
             lines.append(f"  APGR {check.apgr:.3f}; bag of words {check.words_apgr:.3f}; random 0.500")
         return "\n".join([*lines, f"{self.file}: {self.bytes / 1e6:.2f} MB"])
 

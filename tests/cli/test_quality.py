@@ -81,7 +81,9 @@ def test_training_prints_what_was_learned(run: Run, folder: Path, tmp_path: Path
     first, ridges, held_out, figure, written = result.stdout.splitlines()
     assert first.startswith("heads: 3 models learned from 40 prompts in ")
     assert ridges.startswith("ridges: shared ")
-    assert held_out.startswith("held out: ") and held_out.endswith(" prompts that model 0 and model 2 answered")
+    assert held_out.startswith("held out, whole categories at a time: ") and held_out.endswith(
+        " prompts that model 0 and model 2 answered"
+    )
     assert figure.startswith("  APGR 0.") and figure.endswith("; random 0.500")
     assert written.startswith(f"{path}: 0.")
     again = tmp_path / "again.safetensors"
