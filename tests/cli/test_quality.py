@@ -94,6 +94,16 @@ def test_training_prints_what_was_learned(run: Run, folder: Path, tmp_path: Path
     assert again.read_bytes() == path.read_bytes()
 
 
+def test_vectors_are_kept_for_the_next_training(run: Run, folder: Path, tmp_path: Path) -> None:
+    kept, one, two = (str(tmp_path / name) for name in ("kept.npz", "one.st", "two.st"))
+    assert run(*TRAIN, str(folder), "-o", one, "--vectors", kept).exit_code == 0
+    made = (tmp_path / "kept.npz").stat().st_mtime_ns
+    assert run(*TRAIN, str(folder), "-o", two, "--vectors", kept, "--targets", "model 2,model 0").exit_code == 0
+    assert (tmp_path / "kept.npz").stat().st_mtime_ns == made
+    refused = run(*TRAIN, str(folder), "-o", two, "--vectors", kept, "--encoder", "none")
+    assert refused.exit_code == 2 and "--vectors keeps an encoder's vectors, and none are read" in refused.stderr
+
+
 def test_targets_and_licence_are_kept(run: Run, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     result = run(*TRAIN, str(folder), "-o", str(path), "--encoder", "none", "--licence", "CC0", "--targets", "model 2,model 0")
