@@ -12,6 +12,7 @@ from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.labelled import check_can_write
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.quality_outcomes import grades_option
+from archroute_edge.cli.quality_predictor import predictor_file
 from archroute_edge.cli.quality_score import encoder_option
 from archroute_edge.errors import SettingsError
 
@@ -54,10 +55,11 @@ def add(
 
     from archroute_edge import quality
 
+    path = predictor_file(predictor)
     if suggest is not None:
         if model is not None or output is not None or grades:
             raise SettingsError("--suggest prints prompts to grade; leave out --model, --grades and -o")
-        opened = quality.load_predictor(predictor)
+        opened = quality.load_predictor(path)
         prompts = list(quality.read_prompts(file))
         for row in quality.suggest_prompts(opened, _features(opened, prompts, encoder), suggest):
             click.echo(json.dumps(_line(prompts[row]), ensure_ascii=False))
@@ -65,11 +67,11 @@ def add(
     if model is None or output is None:
         raise SettingsError("name the new model with --model, and the file to write with -o; or ask for --suggest N")
     check_can_write(output)
-    opened = quality.load_predictor(predictor)
+    opened = quality.load_predictor(path)
     graded = quality.read_graded(file, model, grades)
     grown = opened.with_model(model, graded, _features(opened, list(graded.prompts), encoder))
     grown.novelty, grown.model_file, grown.sample_tokens = opened.novelty, opened.model_file, opened.sample_tokens
-    about = quality.read_about(predictor)
+    about = quality.read_about(path)
     quality.save_predictor(grown, output, trained_on=about["trained_on"], licence=about["licence"])
     n_graded = int((~np.isnan(graded.columns((model,)).scores)).sum())
     if n_graded < _FEW:

@@ -15,6 +15,7 @@ from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.labelled import check_can_write
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.cli.quality_predictor import predictor_file
 from archroute_edge.cli.quality_prices import Share, parse_prices
 from archroute_edge.cli.quality_score import encoder_option
 from archroute_edge.cli.tables import print_tables, require_rich
@@ -40,11 +41,11 @@ class _Prompts:
     "calibrate",
     cls=Command,
     epilog=examples(
-        "archroute quality calibrate my.st --share 0.3 --price a=0,0 --price b=2,8",
+        "archroute quality calibrate bundled --share 30% --price small=0,0 --price frontier=2,8",
         "archroute quality calibrate my.st - --share 0.3 --price a=0,0 --price b=2,8",
     ),
 )
-@click.argument("predictor", type=click.Path(path_type=Path))
+@click.argument("predictor")
 @click.argument("prompts", required=False)
 @option("--share", metavar="S", type=Share(), help="Share of the prompts that may go to the dearest model.")
 @option("--cost-per-1k", metavar="USD", type=click.FloatRange(0), help="US dollars that 1,000 requests may cost.")
@@ -59,7 +60,7 @@ class _Prompts:
 @option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write PREDICTOR with PROMPTS as its sample.")
 @json_option
 def calibrate_quality(
-    predictor: Path,
+    predictor: str,
     prompts: str | None,
     share: float | None,
     cost_per_1k: float | None,
@@ -88,9 +89,10 @@ def calibrate_quality(
     if not as_json:
         require_rich()
     check_can_write(output)
-    opened = load_predictor(predictor)
+    path = predictor_file(predictor)
+    opened = load_predictor(path)
     prices = _prices(stated, opened)
-    found = _of_sample(opened, predictor) if prompts is None else _of_prompts(opened, prompts, encoder)
+    found = _of_sample(opened, path) if prompts is None else _of_prompts(opened, prompts, encoder)
     columns = [opened.models.index(name) for name in prices]
     costs = [[price_of_request(price, _facts(tokens)) for price in prices.values()] for tokens in found.tokens]
     report = rate_report(
@@ -98,7 +100,7 @@ def calibrate_quality(
     )
     _warn(report)
     if output is not None:
-        about = read_about(predictor)
+        about = read_about(path)
         kept = with_sample(opened, found.scores, [each or 0.0 for each in found.tokens])
         save_predictor(kept, output, trained_on=about["trained_on"], licence=about["licence"])
     if as_json:

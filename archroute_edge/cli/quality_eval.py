@@ -14,6 +14,7 @@ from archroute_edge.cli.help import examples, option
 from archroute_edge.cli.options import json_option
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.quality_outcomes import grades_option, read_given, tiers_option
+from archroute_edge.cli.quality_predictor import predictor_file
 from archroute_edge.cli.quality_prices import parse_prices
 from archroute_edge.cli.quality_score import encoder_option
 from archroute_edge.cli.tables import print_answer, print_tables, require_rich
@@ -107,7 +108,7 @@ def evaluate_quality(
     if len(weak) != len(strong):
         raise SettingsError(f"{len(weak)} x --weak and {len(strong)} x --strong; each pair needs one of both")
     priced = parse_prices(prices)
-    opened = quality.load_predictor(predictor)
+    opened = quality.load_predictor(predictor_file(predictor))
     if retrain and train:
         raise SettingsError("--retrain trains on OUTCOMES themselves; leave out --train")
     found = read_given(outcomes, grades, tiers)

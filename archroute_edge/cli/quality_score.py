@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from archroute_edge.cli.help import Command, examples, option
+from archroute_edge.cli.quality_predictor import predictor_file
 
 if TYPE_CHECKING:
     from archroute_edge.quality import Prompt
@@ -38,12 +39,12 @@ def score(predictor: str, file: str, encoder: str | None) -> None:
     """Print the expected score of every model for prompts.
 
     FILE has a prompt a line, {"id", "text"} or {"id", "messages"}; - is stdin. PREDICTOR is a file of archroute quality
-    train. A line is printed for each prompt: {"id", "scores": {model: expected score from 0 to 1}}.
+    train, or bundled. A line is printed for each prompt: {"id", "scores": {model: expected score from 0 to 1}}.
     """
     from archroute_edge.cli.quality_encoder import encoder_of
     from archroute_edge.quality import load_predictor, open_reader, plain_features, read_prompt, read_prompts
 
-    opened = load_predictor(predictor)
+    opened = load_predictor(predictor_file(predictor))
     path = encoder_of(opened, encoder)
     with open_reader(path) if path is not None else nullcontext() as reader:
         for part in _parts(read_prompts(file), 1 if file == _STDIN else _OF_A_FILE):

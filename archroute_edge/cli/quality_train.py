@@ -53,6 +53,7 @@ VECTORS = "vectors"
     default=BUNDLED_ENCODER,
     help="Encoder whose vectors are learned from; for causal the language model whose levels are; none reads texts alone.",
 )
+@file_option("--vectors", "Take the encoder's vectors from FILE, and put there those that it lacks.")
 @option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="N", help="Seed of everything random.")
 @option("--licence", default="", metavar="TEXT", help="Licences of the outcomes, kept in the file.")
 @json_option
@@ -65,6 +66,7 @@ def train(
     tiers: Path | None,
     grades: tuple[str, ...],
     encoder: str,
+    vectors: Path | None,
     seed: int,
     licence: str,
     as_json: bool,
@@ -80,7 +82,10 @@ def train(
     started = time.perf_counter()
     quality.require_scipy()
     check_can_write(output)
+    check_can_write(vectors)
     _check_says_something(outcomes, battles, policy, targets, tiers, encoder)
+    if vectors is not None and (policy == "causal" or encoder == NO_ENCODER):
+        raise SettingsError("--vectors keeps an encoder's vectors, and none are read; leave it out")
     if grades and not outcomes:
         raise SettingsError("--grades are of prompts in OUTCOMES; name those")
     found = read_given(outcomes, grades, tiers) if outcomes else None
@@ -94,7 +99,7 @@ def train(
     assert source is not None
     path, identity = open_encoder(encoder, policy)
     with ProgressLine() as line:
-        features = quality.features_of(source.prompts, path, lambda done, total: line(VECTORS, done, total))
+        features = quality.features_of(source.prompts, path, lambda done, total: line(VECTORS, done, total), vectors)
         trained = quality.PolicyTraining(policy, identity, seed).train(found, fought, features, line)
         check = None
         if found is not None and trained.held_out is not None:
@@ -139,7 +144,8 @@ class _Summary:
             lines.append(f"no figure: {check.strong} is no better than {check.weak} on the {check.prompts:,} held-out prompts")
         else:
             assert check.words_apgr is not None
-            lines.append(f"held out: {check.prompts:,} prompts that {check.weak} and {check.strong} answered")
+            how = "whole categories at a time" if check.by == "category" else "a fifth of the prompts at a time"
+            lines.append(f"held out, {how}: {check.prompts:,} prompts that {check.weak} and {check.strong} answered")
             lines.append(f"  APGR {check.apgr:.3f}; bag of words {check.words_apgr:.3f}; random 0.500")
         return "\n".join([*lines, f"{self.file}: {self.bytes / 1e6:.2f} MB"])
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from archroute_edge.conversation import Conversation, read_user_text
 from archroute_edge.errors import ConversationError, ModelError, QualityError
+from archroute_edge.quality._kept_vectors import KeptVectors
 from archroute_edge.quality._outcomes import Prompt
 from archroute_edge.quality._predictor import PromptFeatures, Vectors
 
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 
 # Conversations between two reports of progress.
 _PART: Final = 64
+# So many of them are lost at most if the process is killed.
+_PARTS_WRITTEN: Final = 16
 
 
 def features_of(
     prompts: Iterable[Prompt],
     model: str | Path | None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    kept: Path | None = None,
 ) -> PromptFeatures:
     """What predictors read of prompts.
 
@@ -35,16 +39,20 @@ def features_of(
         prompts: in order.
         model: GGUF of the encoder or language model that is read, or its identity, as a predictor has it; None reads none.
         on_progress: called with the prompts done and in all, while a model is read.
+        kept: file of an encoder's vectors. Those that it lacks are computed and put there, so that an interrupted run goes on.
 
     Raises:
-        QualityError: a prompt has no text, or there is no model of that identity on this machine.
+        QualityError: a prompt has no text, there is no model of that identity on this machine, or the file cannot be used.
         ModelError: the model cannot be read or loaded.
         EngineError: llama.cpp failed.
     """
     conversations = [read_prompt(prompt) for prompt in prompts]
     if model is None:
         return plain_features(conversations)
-    with open_reader(model if isinstance(model, Path) else find_encoder(model)) as reader:
+    path = model if isinstance(model, Path) else find_encoder(model)
+    if kept is not None and conversations:
+        return PromptFeatures(plain_features(conversations).texts, _kept_vectors(conversations, path, kept, on_progress))
+    with open_reader(path) as reader:
         parts = [reader.features([])]
         for start in range(0, len(conversations), _PART):
             parts.append(reader.features(conversations[start : start + _PART]))
@@ -56,6 +64,24 @@ def features_of(
         np.concatenate(vectors) if vectors else None,
         np.concatenate(levels) if levels else None,
     )
+
+
+def _kept_vectors(
+    conversations: Sequence[Conversation], model: Path, file: Path, on_progress: Callable[[int, int], None]
+) -> Vectors:
+    kept = KeptVectors(file, encoder_identity(model))
+    if missing := kept.lacks(conversations):
+        with VectorMaker(model) as maker:
+            try:
+                for number, start in enumerate(range(0, len(missing), _PART), 1):
+                    part = missing[start : start + _PART]
+                    kept.add(part, maker.vectors(part))
+                    if number % _PARTS_WRITTEN == 0:
+                        kept.write()
+                    on_progress(min(start + _PART, len(missing)), len(missing))
+            finally:
+                kept.write()
+    return kept.of(conversations)
 
 
 def plain_features(conversations: Sequence[Conversation]) -> PromptFeatures:

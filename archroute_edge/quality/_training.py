@@ -18,7 +18,7 @@ from archroute_edge.quality._bag_of_words import BagOfWords, count_words
 from archroute_edge.quality._metrics import PairOrder
 from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
 from archroute_edge.quality._predictor import Predictor, PromptFeatures
-from archroute_edge.quality._splits import Split, category_of, folds, texts_of
+from archroute_edge.quality._splits import By, Split, category_of, folds, texts_of
 
 N_PARTS: Final = 5
 FEWEST_HELD_OUT: Final = 20
@@ -40,6 +40,7 @@ class PairCheck:
         prompts: that both answered and that were held out.
         apgr: of the predictor's policy; None if the stronger one is no better on these prompts.
         words_apgr: of a bag of words.
+        by: what was held out as a whole.
     """
 
     weak: str
@@ -47,6 +48,7 @@ class PairCheck:
     prompts: int
     apgr: float | None
     words_apgr: float | None
+    by: By
 
 
 def choose_targets(outcomes: Outcomes, targets: Sequence[str]) -> Outcomes:
@@ -199,6 +201,7 @@ def check_pair(
         len(rows),
         _apgr(mine[:, 1] - mine[:, 0], strong - weak),
         _apgr(words[rows], strong - weak),
+        _held_out_by(outcomes, parts),
     )
 
 
@@ -223,6 +226,12 @@ def sets_of(outcomes: Outcomes) -> str:
     """The sets that prompts are from, with their numbers, for people."""
     counts = Counter(prompt.group or "unnamed" for prompt in outcomes.prompts)
     return ", ".join(f"{name} ({number:,} prompts)" for name, number in sorted(counts.items()))
+
+
+def _held_out_by(outcomes: Outcomes, parts: Sequence[Split]) -> By:
+    categories = np.array([category_of(prompt) for prompt in outcomes.prompts])
+    whole = all(set(categories[part.test]).isdisjoint(categories[part.train]) for part in parts)
+    return "category" if whole else "prompt"
 
 
 def _answered(outcomes: Outcomes) -> Outcomes:

@@ -81,7 +81,9 @@ def test_training_prints_what_was_learned(run: Run, folder: Path, tmp_path: Path
     first, ridges, held_out, figure, written = result.stdout.splitlines()
     assert first.startswith("heads: 3 models learned from 40 prompts in ")
     assert ridges.startswith("ridges: shared ")
-    assert held_out.startswith("held out: ") and held_out.endswith(" prompts that model 0 and model 2 answered")
+    assert held_out.startswith("held out, whole categories at a time: ") and held_out.endswith(
+        " prompts that model 0 and model 2 answered"
+    )
     assert figure.startswith("  APGR 0.") and figure.endswith("; random 0.500")
     assert written.startswith(f"{path}: 0.")
     again = tmp_path / "again.safetensors"
@@ -90,6 +92,16 @@ def test_training_prints_what_was_learned(run: Run, folder: Path, tmp_path: Path
     assert 0 <= summary["held_out"]["apgr"] <= 1 and summary["held_out"]["weak"] == "model 0"
     # The same seed, the same file.
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_vectors_are_kept_for_the_next_training(run: Run, folder: Path, tmp_path: Path) -> None:
+    kept, one, two = (str(tmp_path / name) for name in ("kept.npz", "one.st", "two.st"))
+    assert run(*TRAIN, str(folder), "-o", one, "--vectors", kept).exit_code == 0
+    made = (tmp_path / "kept.npz").stat().st_mtime_ns
+    assert run(*TRAIN, str(folder), "-o", two, "--vectors", kept, "--targets", "model 2,model 0").exit_code == 0
+    assert (tmp_path / "kept.npz").stat().st_mtime_ns == made
+    refused = run(*TRAIN, str(folder), "-o", two, "--vectors", kept, "--encoder", "none")
+    assert refused.exit_code == 2 and "--vectors keeps an encoder's vectors, and none are read" in refused.stderr
 
 
 def test_targets_and_licence_are_kept(run: Run, folder: Path, tmp_path: Path) -> None:

@@ -69,6 +69,28 @@ def test_a_share_of_a_files_prompts(run: Run, use: Use, prompts: str) -> None:
     assert found(run, "-", "--share", "0.3", *PRICES, stdin=lines)["rate"] == report["rate"]
 
 
+def test_the_bundled_predictor_by_its_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of that name goes before it."""
+    arguments = (
+        "quality",
+        "calibrate",
+        "bundled",
+        "--share",
+        "30%",
+        "--price",
+        "small=0,0",
+        "--price",
+        "frontier=3,15",
+        "--json",
+    )
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert 0.0 < json.loads(result.stdout)["chosen"]["dear_share"] <= 0.3
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bundled").write_text("none")
+    assert run(*arguments).exit_code == 2
+
+
 def test_a_budget_and_a_table(run: Run, use: Use, prompts: str) -> None:
     use(FakePredictor(expect=harder_when_longer))
     report = found(run, prompts, "--cost-per-1k", "2.5", *PRICES)
@@ -109,6 +131,8 @@ def test_prompts_unlike_those_of_the_training_are_told(run: Run, use: Use, promp
     [
         (PRICES, "give either --share or --cost-per-1k"),
         (("--share", "nan", *PRICES), "expected a share from 0 to 1, or from 0% to 100%, not 'nan'"),
+        (("--share", "nan%", *PRICES), "expected a share from 0 to 1, or from 0% to 100%, not 'nan%'"),
+        (("--cost-per-1k", "nan", *PRICES), "--cost-per-1k is nan; expected an amount"),
         (("--share", "130%", *PRICES), "expected a share from 0 to 1, or from 0% to 100%, not '130%'"),
         (("--cost-per-1k", "inf", *PRICES), "--cost-per-1k is inf; expected an amount"),
         (("--share", "0.1", "--cost-per-1k", "1", *PRICES), "give either --share or --cost-per-1k"),

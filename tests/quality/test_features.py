@@ -156,3 +156,34 @@ def test_another_encoder_is_refused(random_encoder: Path, bundled_model: Path) -
         encoder_identity(bundled_model)
     with pytest.raises(ModelFileError):
         VectorMaker(bundled_model)
+
+
+def test_kept_vectors_are_not_computed_again(random_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run has computed before it was interrupted is there for the next one, whatever the prompts' order."""
+    file = tmp_path / "kept.npz"
+    prompts = [Prompt(str(number), f"prompt {number % 5}") for number in range(7)]
+    first = features_of(prompts[:3], random_encoder, kept=file)
+    whole = features_of(prompts, random_encoder, kept=file)
+    assert whole.texts == features_of(prompts, None).texts
+    plain = features_of(prompts, random_encoder)
+    assert whole.vectors is not None and first.vectors is not None and plain.vectors is not None
+    assert (whole.vectors[:3] == first.vectors).all()
+    np.testing.assert_allclose(whole.vectors, plain.vectors, atol=1e-5)
+    monkeypatch.setattr("archroute_edge.quality._features.VectorMaker", None)
+    again = features_of(prompts[::-1], random_encoder, kept=file)
+    assert again.vectors is not None and (again.vectors[::-1] == whole.vectors).all()
+
+
+def test_a_file_of_other_vectors_is_refused(random_encoder: Path, tmp_path: Path) -> None:
+    file, prompts = tmp_path / "kept.npz", [Prompt("a", "hello")]
+    np.savez(file, encoder=np.array("ab" * 32), keys=np.zeros((1, 16), np.uint8), vectors=np.ones((1, 4), np.float32))
+    with pytest.raises(QualityError, match="has the vectors of another encoder; name another file"):
+        features_of(prompts, random_encoder, kept=file)
+    identity = np.array(encoder_identity(random_encoder))
+    np.savez(file, encoder=identity, keys=np.zeros((1, 16), np.uint8), vectors=np.full((1, 4), np.nan, np.float32))
+    with pytest.raises(QualityError, match="is damaged; remove it"):
+        features_of(prompts, random_encoder, kept=file)
+    for content in (b"", b"{}", file.read_bytes()[:-200]):
+        file.write_bytes(content)
+        with pytest.raises(QualityError, match=r"kept\.npz: no file of kept vectors; name another file"):
+            features_of(prompts, random_encoder, kept=file)

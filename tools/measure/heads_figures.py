@@ -5,7 +5,8 @@
     python -m tools.measure.heads_figures OUTCOMES added
     python -m tools.measure.heads_figures OUTCOMES time PREDICTOR
 
-OUTCOMES is a folder of sets of outcomes.
+OUTCOMES is a folder of sets of outcomes. Heads read texts alone, and with ``--encoder mini``, before OUTCOMES, its vectors as
+well; ``--vectors FILE`` keeps those for the next command.
 
 ``pairs``: heads learn from all sets together: the models of the pairs below and, of each set with many models, the means of
 four groups from the weakest to the strongest. Their ridges are the bundled predictor's. A fifth of the prompts, or of the
@@ -20,9 +21,7 @@ mean over budgets, with an interval of 95 %. Prices are of about 2024, US dollar
 ``added``: APGR of a model of MMLU-Pro that was trained with the others, and that was added to them from graded prompts, drawn
 three times, on a fifth of the prompts.
 
-``time``: milliseconds that a predictor of heads without vectors takes for a question of MMLU-Pro, one at a time.
-
-Heads read texts alone.
+``time``: milliseconds that a predictor takes for a question of MMLU-Pro, one at a time, after its vector is known.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -40,15 +41,18 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.models import find_model
 from archroute_edge.quality import (
     BagOfWords,
     Outcomes,
     PolicyTraining,
     Predictor,
+    Prompt,
     PromptFeatures,
     Ridges,
     Scores,
     category_of,
+    encoder_identity,
     features_of,
     folds,
     load_predictor,
@@ -201,12 +205,35 @@ def bag_of_words(outcomes: Outcomes, texts: tuple[str, ...], split: Split) -> Sc
     return found
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where outcomes are from, and the encoder whose vectors heads read beside the texts, if any."""
+
+    folder: Path
+    encoder: Path | None
+    vectors: Path | None
+
+    @property
+    def identity(self) -> str | None:
+        """The encoder's."""
+        return None if self.encoder is None else encoder_identity(self.encoder)
+
+    def features(self, prompts: Sequence[Prompt]) -> PromptFeatures:
+        """What heads read of prompts."""
+        with ProgressLine() as line:
+            found = features_of(prompts, self.encoder, lambda done, total: line("vectors", done, total), self.vectors)
+            line.clear()
+        return found
+
+
 @click.group()
+@click.option("--encoder", metavar="NAME|PATH", help="Heads read its vectors as well.")
+@click.option("--vectors", type=click.Path(dir_okay=False, path_type=Path), help="Keep the encoder's vectors in this file.")
 @click.argument("folder", metavar="OUTCOMES", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.pass_context
-def main(ctx: click.Context, folder: Path) -> None:
+def main(ctx: click.Context, folder: Path, encoder: str | None, vectors: Path | None) -> None:
     """Print lines of JSON."""
-    ctx.obj = folder
+    ctx.obj = Source(folder, None if encoder is None else find_model(encoder).path, vectors)
 
 
 def read_set(folder: Path, name: str) -> Outcomes:
@@ -218,11 +245,11 @@ def read_set(folder: Path, name: str) -> Outcomes:
 @click.option("--split", type=click.Choice(["prompts", "categories"]), required=True, help="What is left out.")
 @click.option("--parts", type=click.IntRange(1, _PARTS), default=_PARTS, show_default=True, help="Parts to judge by.")
 @click.pass_obj
-def pairs(folder: Path, split: Split, parts: int) -> None:
+def pairs(source: Source, split: Split, parts: int) -> None:
     """APGR of pairs of models."""
-    sets = {name: columns_of(read_set(folder, name), name) for name in PAIRS}
+    sets = {name: columns_of(read_set(source.folder, name), name) for name in PAIRS}
     outcomes = joined(list(sets.values()))
-    features = features_of(outcomes.prompts, None)
+    features, identity = source.features(outcomes.prompts), source.identity
     number, rare = parts_of(outcomes, features.texts, split), rare_rows_of_words(features.texts)
     expected = np.full(outcomes.scores.shape, np.nan)
     with ProgressLine() as line:
@@ -236,11 +263,12 @@ def pairs(folder: Path, split: Split, parts: int) -> None:
             known = [
                 m for m, column in zip(outcomes.models, outcomes.scores[rest].T, strict=True) if not np.isnan(column).all()
             ]
-            trained = train_heads(outcomes.rows(rest).columns(known), features.rows(rest), ridges=RIDGES).predictor
+            learned = outcomes.rows(rest).columns(known)
+            trained = train_heads(learned, features.rows(rest), encoder=identity, ridges=RIDGES).predictor
             columns = [outcomes.models.index(model) for model in known]
             expected[test[:, None], columns] = trained.expected(features.rows(test))
         line.clear()
-    begin = 0
+    begin, leads = 0, []
     for name, own in sets.items():
         rows = np.arange(begin, begin + len(own.prompts))
         begin += len(rows)
@@ -255,25 +283,27 @@ def pairs(folder: Path, split: Split, parts: int) -> None:
             words = bag[judged][:, [models.index(model) for model in pair]]
             scores = outcomes.rows(judged).columns(pair).scores
             figures = {"heads": apgr(mine, scores), "bag of words": apgr(words, scores)}
+            leads.append((figures["heads"] or np.nan) - (figures["bag of words"] or np.nan))
             print(json.dumps({"set": name, "pair": pair, "prompts": len(judged), **figures}), flush=True)
         if prices := PRICES.get(name):
             priced = expected[judged][:, [outcomes.models.index(model) for model in prices]]
             scores = outcomes.rows(judged).columns(list(prices)).scores
             found = above_mixtures(priced, scores, features.rows(judged).texts, list(prices.values()))
             print(json.dumps({"set": name, "models": list(prices), "above mixtures": found}), flush=True)
+    print(json.dumps({"pairs": len(leads), "mean lead": round(float(np.mean(leads)), 4), "least": round(min(leads), 4)}))
 
 
 @main.command()
 @click.argument("tiers_file", metavar="TIERS", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("names", metavar="SET...", nargs=-1, required=True)
 @click.pass_obj
-def tiers(folder: Path, tiers_file: Path, names: tuple[str, ...]) -> None:
+def tiers(source: Source, tiers_file: Path, names: tuple[str, ...]) -> None:
     """APGR of tiers on categories that were left out, by set."""
-    files = [str(folder / each) for name in names for each in (f"prompts_{name}.jsonl.gz", f"outcomes_{name}.csv.gz")]
+    files = [str(source.folder / each) for name in names for each in (f"prompts_{name}.jsonl.gz", f"outcomes_{name}.csv.gz")]
     outcomes = merge_tiers(read_outcomes(files), json.loads(tiers_file.read_text("utf-8")))
-    features: PromptFeatures = features_of(outcomes.prompts, None)
+    features = source.features(outcomes.prompts)
     with ProgressLine() as line:
-        trained = PolicyTraining("heads").train(outcomes, None, features, line)
+        trained = PolicyTraining("heads", source.identity).train(outcomes, None, features, line)
         line.clear()
     assert trained.held_out is not None
     groups = np.array([prompt.group for prompt in outcomes.prompts])
@@ -293,10 +323,10 @@ def tiers(folder: Path, tiers_file: Path, names: tuple[str, ...]) -> None:
 @main.command()
 @click.option("--graded", type=click.IntRange(2, 1000), default=100, show_default=True, help="Graded prompts.")
 @click.pass_obj
-def added(folder: Path, graded: int) -> None:
+def added(source: Source, graded: int) -> None:
     """APGR of models that were added from few graded prompts."""
-    outcomes = read_set(folder, "mmlupro").columns(KNOWN)
-    features = features_of(outcomes.prompts, None)
+    outcomes = read_set(source.folder, "mmlupro").columns(KNOWN)
+    features, identity = source.features(outcomes.prompts), source.identity
     part = folds(outcomes, _PARTS, "prompt")[0]
     asked, judged = features.rows(part.test), outcomes.rows(part.test)
 
@@ -306,10 +336,10 @@ def added(folder: Path, graded: int) -> None:
         )
 
     learned = outcomes.rows(part.train)
-    of_all = train_heads(learned, features.rows(part.train), ridges=ADDED_RIDGES).predictor
+    of_all = train_heads(learned, features.rows(part.train), encoder=identity, ridges=ADDED_RIDGES).predictor
     for model, pair in ADDED.items():
         others = learned.columns([each for each in KNOWN if each != model])
-        known = train_heads(others, features.rows(part.train), ridges=ADDED_RIDGES).predictor
+        known = train_heads(others, features.rows(part.train), encoder=identity, ridges=ADDED_RIDGES).predictor
         for seed in range(3):
             rows = np.random.default_rng(seed).choice(part.train, graded, replace=False)
             grown = known.with_model(model, outcomes.rows(rows).columns([model]), features.rows(rows))
@@ -321,10 +351,10 @@ def added(folder: Path, graded: int) -> None:
 @click.argument("file", metavar="PREDICTOR", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(10), default=400, show_default=True, help="Questions.")
 @click.pass_obj
-def times(folder: Path, file: Path, rounds: int) -> None:
+def times(source: Source, file: Path, rounds: int) -> None:
     """How long a predictor takes for a prompt."""
-    predictor, prompts = load_predictor(file), read_set(folder, "mmlupro").prompts
-    features = features_of(prompts[:: max(1, len(prompts) // rounds)], None)
+    predictor, prompts = load_predictor(file), read_set(source.folder, "mmlupro").prompts
+    features = features_of(prompts[:: max(1, len(prompts) // rounds)], predictor.encoder, kept=source.vectors)
     taken = []
     for row in range(len(features)):
         one = features.rows(np.array([row], np.intp))

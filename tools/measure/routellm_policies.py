@@ -1,6 +1,6 @@
 """RouteLLM's four policies, beside what it published, on the outcomes that it published.
 
-    python -m tools.measure.routellm_policies OUTCOMES [--judge GGUF]
+    python -m tools.measure.routellm_policies OUTCOMES [--judge GGUF] [--vectors FILE]
 
 OUTCOMES is a folder of sets of outcomes, ``routellm_mmlu`` and ``routellm_gsm8k`` among them. Each policy orders their prompts
 by how much better GPT-4 is expected to answer than Mixtral, having learned from
@@ -84,10 +84,11 @@ def expected(policy: str, outcomes: Outcomes, features: PromptFeatures, asked: P
 @click.command()
 @click.argument("folder", metavar="OUTCOMES", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--encoder", type=click.Path(exists=True, path_type=Path), help="Its vectors are read.  [default: the bundled]")
+@click.option("--vectors", type=click.Path(dir_okay=False, path_type=Path), help="Keep the encoder's vectors in this file.")
 @click.option("--judge", type=click.Path(exists=True, path_type=Path), help="Language model whose marks causal reads.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of parts, battles, training and intervals.")
 @click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the intervals.")
-def main(folder: Path, encoder: Path | None, judge: Path | None, seed: int, resamples: int) -> None:
+def main(folder: Path, encoder: Path | None, vectors: Path | None, judge: Path | None, seed: int, resamples: int) -> None:
     """Print a line of JSON for each set, way of training and policy."""
     outcomes = read_outcomes([folder])
     file = encoder or find_model(BUNDLED_ENCODER).path
@@ -95,7 +96,7 @@ def main(folder: Path, encoder: Path | None, judge: Path | None, seed: int, resa
         raise QualityError(f"{folder}: no outcomes of {', '.join(sorted(missing))}")
     settings = EvaluationSettings([(WEAK, STRONG)], n_draws=resamples, seed=seed)
     with ProgressLine() as line:
-        features = features_of(outcomes.prompts, file, lambda done, total: line("vectors", done, total))
+        features = features_of(outcomes.prompts, file, lambda done, total: line("vectors", done, total), vectors)
         if judge is not None:
             levels = features_of(outcomes.prompts, judge, lambda done, total: line("marks", done, total)).levels
             features = PromptFeatures(features.texts, features.vectors, levels)
