@@ -1,11 +1,13 @@
 """``archroute label`` at scale: killed on the way and started again, and on a Ray cluster that loses a node.
 
     python -m tools.measure.labelling kills --rows 100000 --processes 2 --kills 5 --compared 10000
+    python -m tools.measure.labelling batches
     python -m tools.measure.labelling ray --rows 6000
 
-Conversations are the shipped cases with a number in the last message. Prints what was found as JSON, and fails if a row was
-lost, is there twice, or has another label than in a run that nothing disturbed. ``ray`` needs the extra of that name. It starts
-three nodes on this machine and kills one after the first labels; in a second run it kills the run itself, and starts it again.
+Conversations are the shipped cases with a number in the last message. ``kills`` and ``ray`` print what was found as JSON, and
+fail if a row was lost, is there twice, or has another label than in a run that nothing disturbed. ``batches`` compares how many
+conversations an encoder gets at once. ``ray`` needs the extra of that name. It starts three nodes on this machine and
+kills one after the first labels; in a second run it kills the run itself, and starts it again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,9 +30,10 @@ import click
 
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.conversation import read_messages
-from archroute_edge.evaluation import shipped_cases
+from archroute_edge.evaluation import largest_table, shipped_cases
+from archroute_edge.routing import Router
 
-_MODEL: Final = ("--model", "mini", "--threads", "1", "--json")
+_MODEL: Final = ("--model", "mini", "--json")
 _N_NODES: Final = 3
 _TOO_SHORT: Final = "the run ended before it could be disturbed; give it more --rows"
 _SAME: Final = 1e-3
@@ -46,8 +50,9 @@ def main() -> None:
 @click.option("--files", "n_files", default=50, show_default=True)
 @click.option("--processes", "n_processes", default=2, show_default=True)
 @click.option("--kills", "n_kills", default=5, show_default=True)
+@click.option("--threads", default=1, show_default=True, help="Of each process.")
 @click.option("--compared", "n_compared", type=click.IntRange(min=1), help="Rows of the undisturbed run.  [default: all]")
-def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int, n_compared: int | None) -> None:
+def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int, threads: int, n_compared: int | None) -> None:
     """Label with several processes; then the same, all of them killed on the way again and again.
 
     The undisturbed run labels all files, or some by chance: whole ones, since rounding depends on a row's neighbours.
@@ -55,13 +60,14 @@ def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int, n_compared:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         ids = write_conversations(folder / "logs", n_rows, n_files)
+        each = ("--threads", str(threads))
         rng = random.Random(0)
         n_undisturbed = n_files if n_compared is None else min(n_files, -(-n_compared * n_files // n_rows))
         (folder / "some").mkdir()
         for path in rng.sample(sorted((folder / "logs").iterdir()), n_undisturbed):
             (folder / "some" / path.name).hardlink_to(path)
         began = time.monotonic()
-        for child in [start(folder, "whole", source="some") for _ in range(n_processes)]:
+        for child in [start(folder, "whole", each, source="some") for _ in range(n_processes)]:
             finish(child)
         undisturbed = time.monotonic() - began
         # Of the children that have ended: what a busy machine's clock does not tell.
@@ -71,7 +77,7 @@ def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int, n_compared:
         n_broken_off = 0
         with ProgressLine() as progress:
             for number in range(n_kills):
-                children = [start(folder, "killed") for _ in range(n_processes)]
+                children = [start(folder, "killed", each) for _ in range(n_processes)]
                 wait_for_files(children, folder / "killed", int((number + rng.random()) * n_files / (n_kills + 1)))
                 time.sleep(seconds_a_file / 2 * rng.random())
                 if any(child.poll() is not None for child in children):
@@ -82,13 +88,42 @@ def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int, n_compared:
                 n_broken_off += len([*(folder / "killed").glob(".*.partial")])
                 progress("killed", number + 1, n_kills)
         left = len([*(folder / "killed").glob("*.jsonl")])
-        for child in [start(folder, "killed") for _ in range(n_processes)]:
+        for child in [start(folder, "killed", each) for _ in range(n_processes)]:
             finish(child)
         check(folder, ids, whole, lines_of(folder / "killed"))
-        found = {"rows": n_rows, "files": n_files, "processes": n_processes, "kills": n_kills, "files_broken_off": n_broken_off}
+        found = {
+            "rows": n_rows,
+            "files": n_files,
+            "processes": n_processes,
+            "threads": threads,
+            "kills": n_kills,
+            "files_broken_off": n_broken_off,
+        }
         rates = {"rows_per_second": round(len(whole) / undisturbed, 1), "rows_per_cpu_second": round(len(whole) / spent, 1)}
         same = {"files_before_the_last_run": left, "lost": 0, "twice": 0, "compared": len(whole)}
         click.echo(json.dumps({**found, **same, "undisturbed": rates}))
+
+
+@main.command()
+@click.option("--rows", "n_rows", default=192, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+def batches(n_rows: int, rounds: int) -> None:
+    """Decide on the same conversations 1, 4, 16 and 64 at once, on one thread; medians of rows a second of processor time."""
+    conversations = [read_messages(case.messages) for case in itertools.islice(itertools.cycle(shipped_cases()), n_rows)]
+    rates: dict[int, list[float]] = {1: [], 4: [], 16: [], 64: []}
+    with Router(largest_table(shipped_cases()), model="mini", threads=1) as router:
+        for number in range(rounds + 1):
+            for size, found in rates.items():
+                spent = time.process_time()
+                n_tokens = 0
+                for start in range(0, n_rows, size):
+                    decisions = router.route_many(conversations[start : start + size])
+                    n_tokens += sum(decision.tokens.evaluated for decision in decisions)
+                # The first round warms up.
+                if number:
+                    found.append(n_rows / (time.process_time() - spent))
+    shown = {size: round(statistics.median(found), 1) for size, found in rates.items()}
+    click.echo(json.dumps({"rows": n_rows, "tokens_a_row": round(n_tokens / n_rows, 1), "rows_per_cpu_second": shown}))
 
 
 @main.command()
@@ -101,13 +136,13 @@ def ray(n_rows: int, n_files: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         ids = write_conversations(folder / "logs", n_rows, n_files)
-        finish(start(folder, "whole"))
+        finish(start(folder, "whole", ("--threads", "1")))
         whole = [*lines_of(folder / "whole")]
         node = {"num_cpus": 2, "object_store_memory": 100_000_000}
         cluster = Cluster(initialize_head=True, head_node_args=node)
         try:
             nodes = [cluster.add_node(**node) for _ in range(_N_NODES - 1)]
-            on_ray = ("--ray", cluster.address)
+            on_ray = ("--threads", "1", "--ray", cluster.address)
             child = start(folder, "node", on_ray)
             wait_for_labels(child, folder / "node")
             cluster.remove_node(nodes[0], allow_graceful=False)

@@ -51,8 +51,9 @@ def main(model: str, questions: int, options: int, words: int, rounds: int, thre
     draw = random.Random(0)
     times: dict[int, list[float]] = {1: [], questions: []}
     with (
-        ServerProcess("--model", model, "--threads", str(threads)) as server,
-        httpx.Client(base_url=server.address, timeout=60) as client,
+        # A machine that others use as well may take longer than servers allow.
+        ServerProcess("--model", model, "--threads", str(threads), "--timeout", "3600") as server,
+        httpx.Client(base_url=server.address, timeout=None) as client,
         ProgressLine() as progress,
     ):
         for each in range(-3, rounds):
