@@ -41,7 +41,7 @@ class _Prompts:
     "calibrate",
     cls=Command,
     epilog=examples(
-        "archroute quality calibrate bundled --share 30% --price small=0,0 --price frontier=2,8",
+        "archroute quality calibrate my.st --share 30% --price a=0,0 --price b=2,8",
         "archroute quality calibrate my.st - --share 0.3 --price a=0,0 --price b=2,8",
     ),
 )
