@@ -35,6 +35,22 @@ _BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
 LogCallback: Final = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 """``ggml_log_callback``."""
 
+
+class CacheView(ctypes.Structure):
+    """``llama_kv_cache_view``, whose cells are no more than their positions; an empty cell's is negative."""
+
+    _fields_ = (
+        ("n_cells", ctypes.c_int32),
+        ("n_seq_max", ctypes.c_int32),
+        ("token_count", ctypes.c_int32),
+        ("used_cells", ctypes.c_int32),
+        ("max_contiguous", ctypes.c_int32),
+        ("max_contiguous_idx", ctypes.c_int32),
+        ("cells", ctypes.POINTER(ctypes.c_int32)),
+        ("cells_sequences", ctypes.POINTER(ctypes.c_int32)),
+    )
+
+
 # As in include/llama.h of the source in the package. ``llama_state_seq_flags`` is an uint32_t.
 _SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
     "llama_log_set": (None, [LogCallback, _POINTER]),
@@ -49,6 +65,9 @@ _SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
     "llama_get_kv_cache_used_cells": (_INT, [_POINTER]),
     "llama_kv_cache_defrag": (None, [_POINTER]),
     "llama_kv_cache_update": (_INT, [_POINTER]),
+    "llama_kv_cache_view_init": (CacheView, [_POINTER, _INT]),
+    "llama_kv_cache_view_update": (None, [_POINTER, ctypes.POINTER(CacheView)]),
+    "llama_kv_cache_view_free": (None, [ctypes.POINTER(CacheView)]),
     "llama_state_seq_get_size": (_SIZE, [_POINTER, _INT, ctypes.c_uint32]),
     "llama_state_seq_get_data": (_SIZE, [_POINTER, _BYTES, _SIZE, _INT, ctypes.c_uint32]),
     "llama_state_seq_set_data": (_SIZE, [_POINTER, _BYTES, _SIZE, _INT, ctypes.c_uint32]),

@@ -4,6 +4,9 @@ Its KV cache is llama.cpp's of 2024, and differs from today's in what this modul
 
 - Tokens that are evaluated together need cells side by side. Where only scattered ones are left, the cells are moved together
   first, with nothing to stop it: a move that is broken off would leave keys and values in the wrong cells.
+- It looks for the last used cell at the ends of blocks of 32 alone. If these are empty, it leaves used cells above them out of
+  the attention, which then computes wrong numbers, or none. So once a sequence was cut back, this module looks where the next
+  tokens will go, and moves the cells together first if the library would not see all of them.
 - An evaluation that the abort callback stops returns as if it had been finished, and its cells stay. So the flag is looked at
   afterwards, and the cells are dropped.
 - Its flash attention ends the process where a sum is not a number, which a damaged model brings about. It is not used: at the
@@ -21,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._batch import BatchArrays
@@ -39,6 +43,8 @@ from archroute_edge.system import OwnProcess
 # context pieces are smaller.
 _MOST_SCORE_BYTES: Final = 256 << 20
 _SMALLEST_PIECE: Final = 64
+# Cells of a block: the attention is over whole ones.
+_BLOCK: Final = 32
 # Each time as many cells are moved as a graph has nodes for.
 _MOST_MOVES: Final = 64
 
@@ -83,6 +89,8 @@ class IkEngine(CompletionEngine):
         # It holds the weights, so that they outlive the context even if the garbage collector takes both.
         self._free = weakref.finalize(self, free_here, api.llama_free, self._handle, weights, OwnProcess())
         self._free.atexit = False
+        # Whether there may be empty cells below used ones that have not been looked at.
+        self._has_gaps = False
         # What states begin with: the library reads a state of another shape past the end of its memory.
         self._mark = hashlib.sha256(json.dumps(self.state_key(), sort_keys=True).encode()).digest()
 
@@ -114,7 +122,12 @@ class IkEngine(CompletionEngine):
         n_threads = backend.usable_threads(self.settings.n_threads)
         api.llama_set_n_threads(handle, n_threads, n_threads)
         take_last_error()
-        status = self._with_room(n_tokens, lambda: api.llama_decode(handle, batch), lambda found: found != 1)
+
+        def decode() -> int:
+            self._show_all_cells(n_tokens)
+            return int(api.llama_decode(handle, batch))
+
+        status = self._with_room(n_tokens, decode, lambda found: found != 1)
         if status == 1:
             raise ContextOverflowError(f"{n_tokens} more tokens do not fit into the context of {self.n_ctx}")
         if status != 0:
@@ -150,20 +163,66 @@ class IkEngine(CompletionEngine):
     def _with_room(self, n_cells: int, attempt: Callable[[], int], fits: Callable[[int], bool]) -> int:
         """What ``attempt`` returns, which needs ``n_cells`` side by side: cells are moved together as long as that may help."""
         found = attempt()
-        handle, api = self._open(), self._api
         for _ in range(_MOST_MOVES):
-            if fits(found) or self.n_ctx - api.llama_get_kv_cache_used_cells(handle) < n_cells:
+            if fits(found) or self.n_ctx - self._api.llama_get_kv_cache_used_cells(self._open()) < n_cells:
                 break
-            api.llama_set_abort_callback(handle, None, None)
-            try:
-                api.llama_kv_cache_defrag(handle)
-                if api.llama_kv_cache_update(handle) != 0:
-                    raise EngineError(f"ik_llama.cpp failed to move cells together: {take_last_error()}")
-            finally:
-                self._watch(self._cancellation)
+            self._move_together()
             take_last_error()
             found = attempt()
         return found
+
+    def _move_together(self) -> None:
+        """Move used cells into empty ones below them, as many as one graph has nodes for."""
+        handle, api = self._open(), self._api
+        self._has_gaps = True
+        api.llama_set_abort_callback(handle, None, None)
+        try:
+            api.llama_kv_cache_defrag(handle)
+            if api.llama_kv_cache_update(handle) != 0:
+                raise EngineError(f"ik_llama.cpp failed to move cells together: {take_last_error()}")
+        finally:
+            self._watch(self._cancellation)
+
+    def _used_cells(self) -> npt.NDArray[np.bool_]:
+        """Which cells of the KV cache are used."""
+        handle, api = self._open(), self._api
+        view = api.llama_kv_cache_view_init(handle, 1)
+        try:
+            api.llama_kv_cache_view_update(handle, view)
+            return np.ctypeslib.as_array(view.cells, (view.n_cells,)) >= 0
+        finally:
+            api.llama_kv_cache_view_free(view)
+
+    def _show_all_cells(self, n_tokens: int) -> None:
+        """Have the library see all used cells when ``n_tokens`` more are evaluated."""
+        if not self._has_gaps:
+            return
+        self._search_from_start()
+        used = self._used_cells()
+        before = np.concatenate(([0], np.cumsum(used)))
+        places = np.flatnonzero(before[n_tokens:] == before[:-n_tokens])
+        if not len(places):
+            return  # Nothing will be evaluated.
+        used[places[0] : places[0] + n_tokens] = True
+        last = int(np.flatnonzero(used)[-1])
+        start = last // _BLOCK * _BLOCK
+        if start and last != start + _BLOCK - 1 and not used[start - 1]:
+            self._close_gaps()
+            self._search_from_start()
+        # Until a sequence is cut again, tokens go into gaps or next to the last used cell.
+        self._has_gaps = False
+
+    def _search_from_start(self) -> None:
+        """Have the library look for empty cells from the first one on: so it does after a copy, here one of nothing."""
+        self._api.llama_kv_cache_seq_cp(self._open(), 0, 1, 0, 0)
+
+    def _close_gaps(self) -> None:
+        """Move cells together until no empty one is below a used one."""
+        for _ in range(_MOST_MOVES):
+            used = self._used_cells()
+            if used[: np.count_nonzero(used)].all():
+                break
+            self._move_together()
 
     def copy(self, source: int, target: int, start: int, end: int) -> None:
         """Let ``target``, which has no cells there, share the cells of ``source`` at positions ``start`` to ``end``."""
@@ -171,6 +230,7 @@ class IkEngine(CompletionEngine):
 
     def truncate(self, sequence: int, length: int) -> None:
         """Drop all cells of ``sequence`` but the first ``length``."""
+        self._has_gaps = True
         if not self._api.llama_kv_cache_seq_rm(self._open(), sequence, length, -1):
             raise EngineError(f"{self.model.path}: ik_llama.cpp cannot cut sequence {sequence} back to {length} tokens")
 
@@ -207,6 +267,7 @@ class IkEngine(CompletionEngine):
                 self.truncate(sequence, 0)
             return taken
 
+        self._has_gaps = True
         # A state begins with the number of its cells.
         n_cells = int.from_bytes(state[:4], sys.byteorder)
         if self._with_room(n_cells, put, lambda taken: taken == len(state)) != len(state):

@@ -79,6 +79,43 @@ def test_a_state_fits_into_cells_that_are_scattered(engine: CompletionEngine) ->
     np.testing.assert_allclose(last_logits(engine, 0, [7], 200), expected, atol=1e-5)
 
 
+def test_cells_above_an_empty_block_end_are_seen(engine: CompletionEngine) -> None:
+    """Would break if the library, which looks at the last cell of each block of 32, left the second sequence out."""
+    expected = last_logits(engine, 0, tokens(9, 1))
+    engine.truncate(0, 0)
+    engine.evaluate(sequence_batch(0, tokens(64), 0))
+    engine.evaluate(sequence_batch(1, tokens(9, 1)[:4], 0))
+    engine.truncate(0, 60)
+    np.testing.assert_allclose(last_logits(engine, 1, tokens(9, 1)[4:], 4), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sequences_that_grow_and_are_cut_at_random_stay_right(
+    engine: CompletionEngine, ik_loaded: LoadedModel, seed: int
+) -> None:
+    """Would break if any order of evaluations and cuts hid cells from the attention, or mixed them up."""
+    draw = random.Random(seed)
+    held: dict[int, list[int]] = {number: [] for number in range(12)}
+    fresh = open_engine(ik_loaded, EngineSettings(_N_CTX, 1))
+    for _ in range(300):
+        number = draw.randrange(12)
+        if draw.random() < 0.3:
+            held[number] = held[number][: draw.randrange(len(held[number]) + 1)]
+            engine.truncate(number, len(held[number]))
+            continue
+        new = tokens(draw.choice([1, 1, 5, 20, 60]), draw.randrange(1000))
+        try:
+            found = last_logits(engine, number, new, len(held[number]))
+        except ContextOverflowError:
+            engine.truncate(number, 0)
+            held[number] = []
+            continue
+        held[number] += new
+        np.testing.assert_allclose(found, last_logits(fresh, 0, held[number]), atol=1e-3)
+        fresh.truncate(0, 0)
+    fresh.close()
+
+
 def test_cells_are_moved_under_a_flag_that_is_set(engine: CompletionEngine) -> None:
     """Would break if a move could be broken off: keys and values would be left in the wrong cells."""
     scatter(engine)
