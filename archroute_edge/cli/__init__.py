@@ -97,8 +97,9 @@ def main(ctx: click.Context, verbose: bool) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.DEBUG if verbose else logging.WARNING, format="archroute: %(levelname)s: %(message)s"
     )
-    # The first time takes seconds, which is said.
-    logging.getLogger("archroute_edge.engine._engine_choice").setLevel(logging.INFO)
+    if not verbose:
+        # The first time takes seconds, which is said.
+        logging.getLogger("archroute_edge.engine._engine_choice").setLevel(logging.INFO)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a route's name shows its code points.
         if isinstance(stream, io.TextIOWrapper):
