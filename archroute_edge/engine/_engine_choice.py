@@ -42,6 +42,7 @@ SMALLEST_BYTES: Final = 128 << 20
 _LEAST_GAIN: Final = 1.05
 _WORKER: Final = "archroute_edge.engine._engine_trial_worker"
 _MODEL: Final = "tiny-Q8_0.gguf"
+_UNTRIED: Final = "it was not tried"
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,9 @@ def _soundness() -> str | None:
         return kept["unsound"] or None
     logger.debug("trying ik_llama.cpp on this CPU")
     unsound = try_engine()
-    if path is not None and not (unsound and ("hung" in unsound or "SIGKILL" in unsound)):
+    # What else runs here may hang a child, kill it, or keep it from being started.
+    by_chance = unsound is not None and (unsound.startswith(_UNTRIED) or "hung" in unsound or "SIGKILL" in unsound)
+    if path is not None and not by_chance:
         keep(path, {"unsound": unsound or ""})
     return unsound
 
@@ -160,7 +163,7 @@ def try_engine(start: Callable[[str, Mapping[str, Any]], TrialRun | None] = run_
     """Evaluate the bundled language model in a child process; what is wrong with ik_llama.cpp, or None."""
     run = start(_WORKER, {"compare": str(bundled_folder() / _MODEL)})
     if run is None or not run.began:
-        return "it was not tried " + (f"({run.steps['failed']['what']})" if run and "failed" in run.steps else "(no child)")
+        return f"{_UNTRIED} " + (f"({run.steps['failed']['what']})" if run and "failed" in run.steps else "(no child)")
     return None if "compared" in run.steps else run.end
 
 

@@ -146,6 +146,16 @@ def test_a_build_that_does_not_survive_a_child(
     assert said in str(ik_status().refused)
 
 
+def test_what_was_not_tried_is_tried_again(untried: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Would break if a machine that could start no child once, or had too little memory, did without it for ever."""
+    monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(engine_choice, "try_engine", lambda: try_engine(lambda *_arguments: None))
+    assert soundness() == "it was not tried (no child)"
+    engine_choice._soundness.cache_clear()
+    monkeypatch.setattr(engine_choice, "try_engine", lambda: None)
+    assert soundness() is None
+
+
 def test_a_version_that_was_not_tested_is_refused(header: Any, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ik_binding, "version", lambda _package: "0.2.0")
     assert "0.2.0 was not tested" in choose_engine(header, n_threads=1).reason
