@@ -137,7 +137,11 @@ def _ik(status: IkStatus | None) -> dict[str, str] | str:
         return "not installed" if status is not None else "not tried"
     if status.refused is not None:
         return {"ik-llama-cpp-python": status.version, "not used": status.refused}
-    return {"ik-llama-cpp-python": status.version, "used": "where it is faster than llama.cpp", "features": status.features}
+    return {
+        "ik-llama-cpp-python": status.version,
+        "used": "where it is faster than llama.cpp, for models of at least 128 MiB",
+        "features": status.features,
+    }
 
 
 def _models(problems: list[str], *, decide: bool) -> dict[str, str]:

@@ -42,6 +42,8 @@ SMALLEST_BYTES: Final = 128 << 20
 _LEAST_GAIN: Final = 1.05
 _WORKER: Final = "archroute_edge.engine._engine_trial_worker"
 _MODEL: Final = "tiny-Q8_0.gguf"
+# Counts up when the trial finds what it did not find before.
+_TRIAL: Final = 2
 _UNTRIED: Final = "it was not tried"
 
 
@@ -88,6 +90,8 @@ def choose_engine(
     missing = refusal()
     against = _unfit(header, kv_type, flash_attention)
     if wanted == "ik":
+        if against is None and n_gpu_layers > 0:
+            against = "ik_llama.cpp evaluates on the CPU, and layers on the GPU were asked for"
         if missing is not None:
             raise EngineError(missing)
         if against is not None:
@@ -119,9 +123,9 @@ def _unfit(header: GGUFHeader, kv_type: str, flash_attention: bool | None) -> st
     if untested:
         return f"ik_llama.cpp was not tested with weights of {', '.join(untested)}"
     if kv_type != DEFAULT_KV_TYPE:
-        return f"with ik_llama.cpp the KV cache is of {DEFAULT_KV_TYPE}, not {kv_type}"
+        return f"ik_llama.cpp is used with a KV cache of {DEFAULT_KV_TYPE} here, not {kv_type}"
     if flash_attention:
-        return "flash attention is llama.cpp's"
+        return "ik_llama.cpp is used without flash attention here"
     return None
 
 
@@ -146,7 +150,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 @functools.cache
 def _soundness() -> str | None:
-    path = kept_in("ik", ik_libraries(), libraries())
+    path = kept_in("ik", _TRIAL, ik_libraries(), libraries())
     kept = _read(path)
     if kept is not None and isinstance(kept.get("unsound"), str):
         return kept["unsound"] or None

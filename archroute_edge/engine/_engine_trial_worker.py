@@ -11,11 +11,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from archroute_edge.engine._kernel_trial_worker import UnsoundError, leave_no_core
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.system import take_stdout
+
+if TYPE_CHECKING:
+    from archroute_edge.engine import CompletionEngine
 
 # A routing prompt with an unseen table takes some 185 tokens, one with a known table some 60.
 _N_MEASURED: Final = 96
@@ -28,7 +31,7 @@ _MOST_DIFFERENCE: Final = 0.5
 
 
 def compare(path: str) -> None:
-    """Evaluate a model with both libraries, prompts and single tokens, with one and two threads.
+    """Evaluate a model with both libraries: prompts and single tokens, sequences cut and copied, with one and two threads.
 
     Raises:
         UnsoundError: the logits differ by more than rounding.
@@ -48,11 +51,27 @@ def compare(path: str) -> None:
                     tokens = [200 + (start + index) * 7919 % (model.vocabulary.n_tokens - 300) for index in range(length)]
                     found.append(engine.evaluate(sequence_batch(0, tokens, start, [length - 1]))[0])
                     start += length
+                found += _cut_and_copied(engine, model.vocabulary.n_tokens)
                 engine.close()
     for ours, theirs in zip(rows["ik"], rows["llama.cpp"], strict=True):
         most = float(np.abs(ours - theirs).max())
         if most > _MOST_DIFFERENCE:
             raise UnsoundError(f"its logits differ from llama.cpp's by {most:.2g}")
+
+
+def _cut_and_copied(engine: CompletionEngine, n_tokens: int) -> list[Any]:
+    """Logits of sequences that share the cache, after one was cut so that empty cells lie below used ones."""
+    from archroute_edge.engine import sequence_batch
+
+    tokens = [200 + index * 104729 % (n_tokens - 300) for index in range(80)]
+    engine.truncate(0, 0)
+    engine.evaluate(sequence_batch(0, tokens[:64], 0))
+    engine.evaluate(sequence_batch(1, tokens[:4], 0))
+    engine.truncate(0, 60)
+    rows = [engine.evaluate(sequence_batch(1, tokens[4:9], 4, [4]))[0]]
+    engine.copy(0, 2, 0, 60)
+    rows.append(engine.evaluate(sequence_batch(2, tokens[60:63], 60, [2]))[0])
+    return rows
 
 
 def gain_on(path: str, n_threads: int) -> float:

@@ -112,8 +112,8 @@ def installed_version() -> str | None:
     try:
         return version(PACKAGE)
     except PackageNotFoundError:
-        # In a bundled program packages have no metadata. It was made with the version that was tested, or the layout differs.
-        return TESTED_VERSION
+        # A broken installation; bundled programs leave the package out.
+        return "of unknown version"
 
 
 def build_command() -> str:

@@ -63,9 +63,7 @@ class IkEngine(CompletionEngine):
         self._piece_size = min(settings.n_batch, settings.n_ctx, max(fitting, _SMALLEST_PIECE))
         super().__init__(model, settings)
         if settings.kv_type != DEFAULT_KV_TYPE:
-            raise ModelLoadError(
-                f"{model.path}: with ik_llama.cpp the KV cache is of {DEFAULT_KV_TYPE}, not {settings.kv_type}"
-            )
+            raise ModelLoadError(f"{model.path}: ik_llama.cpp is used with a KV cache of {DEFAULT_KV_TYPE} here")
         weights = model.ik_weights
         self._api = api = initialised()
         params = api.llama_context_default_params()

@@ -53,6 +53,8 @@ class DecidedAhead:
 
     def answer(self, question: Question) -> bool:
         """Answer ``question`` with the verdict on just that; whether there is one."""
+        if question.cancellation is not None and question.cancellation.cancelled:
+            return False
         verdict = self.find(question)
         if verdict is None or program_ends():
             return False
@@ -71,7 +73,7 @@ class DecidedAhead:
                 self._verdicts.put(key, kept)
 
     def find(self, asked: Question | WarmUp) -> Verdict | None:
-        """The verdict on the one conversation of ``asked``; None if there is none, or none with the scores that it wants."""
+        """The kept verdict on the single conversation of ``asked``; None if there is none, or none with the scores it wants."""
         if not len(self._verdicts) or len(asked.conversations) != 1 or asked.tables:
             return None
         # Before the lock is taken: reading a large table and a long text takes a while.

@@ -66,7 +66,7 @@ def test_a_small_model_is_not_measured(header: Any, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"kv_type": "q8_0"}, "KV cache is of f16, not q8_0"),
+        ({"kv_type": "q8_0"}, "KV cache of f16 here, not q8_0"),
         ({"flash_attention": True}, "flash attention"),
     ],
 )
@@ -77,6 +77,13 @@ def test_what_it_does_not_do_is_left_to_llama_cpp(header: Any, large: None, sett
     with pytest.raises(SettingsError, match=said) as caught:
         choose_engine(header, "ik", n_threads=1, **settings)
     assert str(caught.value).startswith(f"{header.path}: ")
+
+
+def test_layers_on_a_gpu_are_llama_cpps(header: Any) -> None:
+    with pytest.raises(SettingsError, match="layers on the GPU"):
+        choose_engine(header, "ik", n_threads=1, n_gpu_layers=3)
+    # All layers, if there is a GPU: what is asked for by default.
+    assert choose_engine(header, "ik", n_threads=1, n_gpu_layers=-1).engine == "ik"
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,11 @@ class Environment:
             InstallError: it cannot be done.
         """
         definition = (self._project / "pyproject.toml").read_text(encoding="utf-8")
-        if engine not in ("", "ik"):
+        if engine not in ("", "auto", "llama.cpp", "ik"):
             raise InstallError(f"no engine {engine!r}; llama.cpp is always there, and ENGINE=ik adds ik_llama.cpp")
         request = Request.of(_pinned_version(definition), gpu, self._variables)
         # The second engine computes on the CPU.
-        ik = Request.of(_pinned_version(definition, IK_PACKAGE), "", self._variables, IK_PACKAGE) if engine else None
+        ik = Request.of(_pinned_version(definition, IK_PACKAGE), "", self._variables, IK_PACKAGE) if engine == "ik" else None
         asked = request.asked
         fingerprint = hashlib.sha256(definition.encode()).hexdigest()
         record = self._read()
