@@ -72,7 +72,8 @@ COMMANDS = {
     """,
     "archroute quality score": "FILE PREDICTOR --encoder",
     "archroute quality train": """
-        OUTCOMES --battles --encoder --grades --json --licence --output --policy --seed --targets --tiers -o
+        OUTCOMES --battles --encoder --grades --json --licence --output --policy --seed --targets --tiers
+        --vectors -o
     """,
     "archroute quantize": "LEVEL SOURCE --dry-run --imatrix --json --output --threads -o",
     "archroute report": "--client --html --json --record-file --route --since --until",
