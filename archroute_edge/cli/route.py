@@ -158,7 +158,7 @@ def summarise(decision: Decision) -> str:
         return _NO_DECISION[decision.reason or "deadline"].format(decision.timings.total_ms)
     trimmed = ", conversation trimmed" if decision.trimmed else ""
     reason = f", {_REASONS[decision.reason]}" if decision.reason else ""
-    decided_by = f"decided by {decision.decided_by}"
+    decided_by = f"decided by {decision.decided_by}" + (" with ik_llama.cpp" if decision.engine == "ik" else "")
     if decision.model_reason in _MODEL_REASONS:
         decided_by += f"; the model is {_MODEL_REASONS[decision.model_reason]}"
     return (

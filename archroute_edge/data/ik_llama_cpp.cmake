@@ -19,7 +19,11 @@ file(WRITE "${ARCHROUTE_IK}/examples/quantize/CMakeLists.txt" "add_executable(ll
 set(GGML_IQK_FA_ALL_QUANTS OFF CACHE BOOL "")
 
 # Installed side by side, libllama finds libggml beside itself.
-set(CMAKE_INSTALL_RPATH "$ORIGIN")
+if(APPLE)
+    set(CMAKE_INSTALL_RPATH "@loader_path")
+else()
+    set(CMAKE_INSTALL_RPATH "$ORIGIN")
+endif()
 
 # What the compiler at hand needs, in C and in C++.
 if(ARCHROUTE_COMPILE_OPTIONS)

@@ -306,8 +306,6 @@ class TableContext:
         if flash is None:
             short = len(static.prefix) <= FLASH_ATTENTION_DEPTH
             flash = self._model.n_gpu_layers != 0 or short or is_quantized_kv(self._settings.kv_type)
-        # ik_llama.cpp is used without it.
-        flash = flash and self._model.engine == "llama.cpp"
         settings = EngineSettings(
             wanted,
             self._settings.n_threads or physical_cores(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,9 @@ from archroute_edge.deciders._settings import CASCADE, NO_PROMPT, DeciderSetting
 from archroute_edge.engine import (
     Cancellation,
     EngineName,
+    GGUFHeader,
     LoadedModel,
     ModelKind,
-    check_model_file,
     choose_engine,
     model_kind,
     physical_cores,
@@ -29,6 +30,8 @@ from archroute_edge.system import OwnProcess, stop_at_the_end
 
 if TYPE_CHECKING:
     from archroute_edge.deciders._remote import RemoteDecider
+
+logger = logging.getLogger(__name__)
 
 _OF_A_CONTEXT: Final = ("decoder", "n_ctx", "flash_attention", "kv_type", "engine")
 """Settings of a language model on this machine; with ``budget``, those that say nothing to an encoder."""
@@ -149,8 +152,8 @@ def _load(
 ) -> Decider:
     generative = settings.generative
     n_gpu_layers = -1 if generative.n_gpu_layers is None else generative.n_gpu_layers
-    engine = _choose_engine(file, generative, n_gpu_layers)
-    loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted, engine=engine, cancellation=cancellation)
+    choose = partial(_choose_engine, settings=generative, n_gpu_layers=n_gpu_layers)
+    loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted, engine=choose, cancellation=cancellation)
     try:
         cancellation.check()
         if loaded.kind == "generative":
@@ -166,18 +169,19 @@ def _load(
         raise
 
 
-def _choose_engine(file: ModelFile, settings: GenerativeSettings, n_gpu_layers: int) -> EngineName:
-    header = check_model_file(file.path)
+def _choose_engine(header: GGUFHeader, settings: GenerativeSettings, n_gpu_layers: int) -> EngineName:
     if model_kind(header) != "generative":
         return "llama.cpp"
-    return choose_engine(
+    choice = choose_engine(
         header,
         settings.engine,
         n_threads=settings.n_threads or physical_cores(),
         n_gpu_layers=n_gpu_layers,
         kv_type=settings.kv_type,
         flash_attention=settings.flash_attention,
-    ).engine
+    )
+    logger.debug("%s is evaluated by %s: %s", header.path, choice.engine, choice.reason)
+    return choice.engine
 
 
 class _Opening:

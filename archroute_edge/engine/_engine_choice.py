@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from archroute_edge.engine._engine_names import EngineName, WantedEngine
 from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, TENSOR_TYPES, GGUFHeader
 from archroute_edge.engine._ik_binding import ik_libraries, refusal
 from archroute_edge.engine._model_check import model_fingerprint
-from archroute_edge.engine._trials import TrialRun, keep, kept_in, run_trial
+from archroute_edge.engine._trials import TrialLock, TrialRun, keep, kept_in, run_trial
 from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.system import bundled_folder
 
@@ -95,7 +93,7 @@ def choose_engine(
         if missing is not None:
             raise EngineError(missing)
         if against is not None:
-            raise SettingsError(f"{header.path}: {against}; leave the engine to be chosen, or name llama.cpp")
+            raise SettingsError(f"{header.path}: {against}; leave the engine out, or name llama.cpp")
         unsound = soundness()
         if unsound is not None:
             raise EngineError(f"ik_llama.cpp cannot be used here: {unsound}; name another engine, or install it again")
@@ -135,17 +133,7 @@ def soundness() -> str | None:
         return _soundness()
 
 
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    # The thread that held it, perhaps for seconds, has stayed in the process that this one was forked from.
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_lock)
+_lock: Final = TrialLock()
 
 
 @functools.cache

@@ -6,16 +6,12 @@ step that it passes is a line of JSON on stdout, which shows how far it came bef
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from archroute_edge.engine._kernel_trial_worker import UnsoundError, leave_no_core
-from archroute_edge.errors import ArchRouteError
-from archroute_edge.system import take_stdout
+from archroute_edge.engine._kernel_trial_worker import UnsoundError, serve
 
 if TYPE_CHECKING:
     from archroute_edge.engine import CompletionEngine
@@ -96,32 +92,18 @@ def gain_on(path: str, n_threads: int) -> float:
     return seconds["llama.cpp"] / seconds["ik"]
 
 
-def main() -> None:
-    """Run the task of the command line."""
-    answers = os.fdopen(take_stdout(), "w", encoding="utf-8")
+def run(task: dict[str, Any], report: Callable[..., None]) -> None:
+    """Do what ``task`` asks for, and ``report`` it.
 
-    def report(step: str, **details: object) -> None:
-        answers.write(json.dumps({"step": step, **details}) + "\n")
-        answers.flush()
-
-    report("python")
-    leave_no_core()
-    task = json.loads(sys.argv[1])
-    sys.path[:] = task["path"]
-    try:
-        if "compare" in task:
-            compare(task["compare"])
-            report("compared")
-        else:
-            report("measured", gain=gain_on(task["measure"], task["n_threads"]))
-    except UnsoundError as exc:
-        report("unsound", what=str(exc))
-    except (ArchRouteError, ImportError, AttributeError, MemoryError, ArithmeticError, ValueError, OSError) as exc:
-        report("failed", what=f"{type(exc).__name__}: {exc}")
-    # Nothing of the libraries that runs at exit is part of the trial.
-    answers.close()
-    os._exit(0)
+    Raises:
+        UnsoundError: as :func:`compare`.
+    """
+    if "compare" in task:
+        compare(task["compare"])
+        report("compared")
+    else:
+        report("measured", gain=gain_on(task["measure"], task["n_threads"]))
 
 
 if __name__ == "__main__":
-    main()
+    serve(run)

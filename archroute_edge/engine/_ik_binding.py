@@ -150,7 +150,8 @@ def binding() -> Any:
     if reason is not None:
         raise EngineError(reason)
     try:
-        api = _imported()
+        from ik_llama_cpp import _ctypes_api as api
+
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(api._lib, name)
             function.restype, function.argtypes = result, arguments
@@ -159,18 +160,6 @@ def binding() -> Any:
     except (ImportError, OSError, AttributeError) as exc:
         raise EngineError(f"{PACKAGE} cannot be loaded ({type(exc).__name__}: {exc}); install it again") from exc
     return api
-
-
-def _imported() -> Any:
-    try:
-        from ik_llama_cpp import _ctypes_api
-    except OSError:
-        # Compiled on this machine, libllama does not say where libggml is; loaded before, it is found.
-        folder = folder_in_package(_MODULE)
-        for path in sorted(folder.glob("*ggml*")) if folder is not None else ():
-            ctypes.CDLL(str(path))
-        from ik_llama_cpp import _ctypes_api
-    return _ctypes_api
 
 
 def _check_layout(api: Any) -> None:

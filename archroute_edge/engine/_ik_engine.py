@@ -21,6 +21,7 @@ import json
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -61,7 +62,7 @@ class IkEngine(CompletionEngine):
         self._n_heads = model.header.integer(f"{model.header.architecture}.attention.head_count") or 1
         fitting = _MOST_SCORE_BYTES // (4 * self._n_heads * settings.n_ctx)
         self._piece_size = min(settings.n_batch, settings.n_ctx, max(fitting, _SMALLEST_PIECE))
-        super().__init__(model, settings)
+        super().__init__(model, replace(settings, flash_attention=False))
         if settings.kv_type != DEFAULT_KV_TYPE:
             raise ModelLoadError(f"{model.path}: ik_llama.cpp is used with a KV cache of {DEFAULT_KV_TYPE} here")
         weights = model.ik_weights

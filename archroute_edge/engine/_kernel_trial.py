@@ -13,14 +13,13 @@ import json
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge.engine._cpu import libraries
-from archroute_edge.engine._trials import TrialRun, keep, kept_in, run_trial
+from archroute_edge.engine._trials import TrialLock, TrialRun, keep, kept_in, run_trial
 from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.system import bundled_folder
 
@@ -108,17 +107,7 @@ def wanted_kernels() -> str:
     return wanted
 
 
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    # The thread that held it, perhaps for seconds, has stayed in the process that this one was forked from.
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_lock)
+_lock: Final = TrialLock()
 
 
 def chosen_kernels() -> KernelVerdict:

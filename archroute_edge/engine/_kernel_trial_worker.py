@@ -12,9 +12,11 @@ import math
 import os
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from archroute_edge.errors import ArchRouteError
 from archroute_edge.system import take_stdout
 
 N_TOKENS: Final = 40
@@ -140,7 +142,7 @@ def _import_binding_alone() -> None:
     sys.modules["llama_cpp"] = package
 
 
-def leave_no_core() -> None:
+def _leave_no_core() -> None:
     """Dying here is expected: no core file, no window of the system that says so."""
     if sys.platform == "win32":
         sem_failcriticalerrors, sem_nogpfaulterrorbox = 1, 2
@@ -151,7 +153,7 @@ def leave_no_core() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run(task: dict[str, Any], report: Any) -> None:
+def run(task: dict[str, Any], report: Callable[..., None]) -> None:
     """Go through the steps of ``task``, and ``report`` each.
 
     Raises:
@@ -187,8 +189,8 @@ def run(task: dict[str, Any], report: Any) -> None:
     report("amx", gain=gain, faster=faster)
 
 
-def main() -> None:
-    """Run the task of the command line."""
+def serve(run: Callable[[dict[str, Any], Callable[..., None]], None]) -> None:
+    """Let ``run`` go through the task of the command line, which reports steps by calling its second argument; then end."""
     answers = os.fdopen(take_stdout(), "w", encoding="utf-8")
 
     def report(step: str, **details: object) -> None:
@@ -196,19 +198,19 @@ def main() -> None:
         answers.flush()
 
     report("python")
-    leave_no_core()
+    _leave_no_core()
     task = json.loads(sys.argv[1])
     sys.path[:] = task["path"]
     try:
         run(task, report)
     except UnsoundError as exc:
         report("unsound", what=str(exc))
-    except (ImportError, AttributeError, MemoryError, ArithmeticError, OSError) as exc:
+    except (ArchRouteError, ImportError, AttributeError, MemoryError, ArithmeticError, ValueError, OSError) as exc:
         report("failed", what=f"{type(exc).__name__}: {exc}")
-    # Nothing of llama.cpp's that runs at exit is part of the trial.
+    # Nothing of the libraries that runs at exit is part of the trial.
     answers.close()
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main()
+    serve(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,8 @@ class LoadedModel:
         n_gpu_layers: layers to put on the GPU; negative means all.
         vocabulary_only: load no weights; enough to write prompts, not to evaluate them.
         needs_weights: whether the file must have weights all the same.
-        engine: the library that has the weights, and evaluates them. The vocabulary is llama.cpp's in any case, so that
-            prompts and answers are the same tokens with every engine.
+        engine: the library that has the weights and evaluates them, or what chooses it by the checked header. The vocabulary is
+            llama.cpp's in any case, so that prompts and answers are the same tokens with every engine.
         wanted: the kind of model that will do.
         cancellation: stops the loading.
 
@@ -52,14 +53,14 @@ class LoadedModel:
         vocabulary_only: bool = False,
         needs_weights: bool = True,
         wanted: ModelKind | None = "generative",
-        engine: EngineName = "llama.cpp",
+        engine: EngineName | Callable[[GGUFHeader], EngineName] = "llama.cpp",
         cancellation: Cancellation | None = None,
     ) -> None:
         self.path = Path(path)
         self.header: GGUFHeader = check_model_file(self.path, wanted, needs_weights=needs_weights or not vocabulary_only)
         self.kind: ModelKind = model_kind(self.header)
         self.fingerprint = model_fingerprint(self.header)
-        self.engine: EngineName = engine
+        self.engine: EngineName = engine(self.header) if callable(engine) else engine
         if backend.was_used_before_fork() and backend.build().gpu_offload:
             raise ForkedProcessError(
                 "llama.cpp was used before this process was forked, and its GPU cannot be used here; "
@@ -68,8 +69,8 @@ class LoadedModel:
         backend.initialise()
         backend.note_use()
         params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload and engine == "llama.cpp" else 0
-        params.vocab_only = vocabulary_only or engine != "llama.cpp"
+        params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload and self.engine == "llama.cpp" else 0
+        params.vocab_only = vocabulary_only or self.engine != "llama.cpp"
         self.n_gpu_layers = int(params.n_gpu_layers)
         if self.kind == "encoder":
             params.kv_overrides = _without_tokenizer(self.header)
@@ -100,7 +101,7 @@ class LoadedModel:
         n_ctx_train = self.header.integer(f"{self.header.architecture}.context_length") if params.vocab_only else None
         self.n_ctx_train: int = n_ctx_train or llama_cpp.llama_model_n_ctx_train(self._handle)
         self._ik_weights: IkWeights | None = None
-        if engine == "ik":
+        if self.engine == "ik":
             try:
                 self._ik_weights = _load_ik_weights(self.path, cancellation, self.vocabulary.n_tokens)
             except BaseException:

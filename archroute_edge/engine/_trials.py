@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,24 @@ class TrialRun:
         if self.exit_code < 0:
             return _signal_name(-self.exit_code)
         return _WINDOWS_DEATHS.get(self.exit_code & 0xFFFFFFFF, f"ended with exit code {self.exit_code}")
+
+
+class TrialLock:
+    """Held while a verdict is reached, perhaps for seconds. In a forked process it is free: whoever held it is not there."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_exc: object) -> None:
+        self._lock.release()
 
 
 def run_trial(module: str, task: Mapping[str, Any]) -> TrialRun | None:

@@ -1,4 +1,4 @@
-"""A service over a small model, and a gate that keeps it busy."""
+"""A service over a small model with a gate that keeps it busy, and a scheduler over a fake decider."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from archroute_edge import Decision, Route, Router, RoutingService
 from archroute_edge.config import RoutingConfig
 from archroute_edge.routes import RouteTable
+from archroute_edge.routing._scheduler import Scheduler
+from tests.fakes import FakeDecider
 from tests.gate import PATIENCE_S, Gate, our_threads
 
 ROUTES = RouteTable([Route("bug_fixing", "fixing errors in code"), Route("poems", "writing poems")])
@@ -43,7 +45,23 @@ def busy(service: RoutingService, gate: Gate) -> Future[Decision]:
     return future
 
 
-def until(condition: Callable[[], bool]) -> None:
+@pytest.fixture
+def decider() -> FakeDecider:
+    return FakeDecider()
+
+
+@pytest.fixture
+def scheduler(decider: FakeDecider) -> Iterator[Scheduler]:
+    scheduler = Scheduler(decider)
+    yield scheduler
+    decider.opened.set()
+    scheduler.release()
+    scheduler.join()
+    assert decider.is_closed
+    assert not our_threads()
+
+
+def until(condition: Callable[[], object]) -> None:
     give_up_at = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < give_up_at

@@ -14,7 +14,8 @@ from archroute_edge.routing import RoutingService
 from archroute_edge.routing._scheduler import Scheduler
 from tests.fakes import FakeDecider, verdict_of
 from tests.gate import PATIENCE_S
-from tests.routing.test_scheduler import OTHERS, OWN, ask, until
+from tests.routing.conftest import until
+from tests.routing.test_scheduler import OTHERS, OWN, ask
 
 TABLES = [
     RouteTable([Route("fix_bugs", "write code and fix bugs"), Route("cook_dinner", "cook a dinner, book a table")]),

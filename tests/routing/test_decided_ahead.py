@@ -51,21 +51,6 @@ def result(asked: Question | WarmUp) -> Any:
     return asked.answer.result(PATIENCE_S)
 
 
-@pytest.fixture
-def decider() -> FakeDecider:
-    return FakeDecider()
-
-
-@pytest.fixture
-def scheduler(decider: FakeDecider) -> Iterator[Scheduler]:
-    scheduler = Scheduler(decider)
-    yield scheduler
-    decider.opened.set()
-    scheduler.release()
-    scheduler.join()
-    assert not our_threads()
-
-
 class TestTheVerdict:
     @pytest.mark.parametrize("direct", [False, True])
     def test_answers_the_same_question(self, scheduler: Scheduler, decider: FakeDecider, direct: bool) -> None:

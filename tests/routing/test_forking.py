@@ -159,19 +159,20 @@ def test_locks_that_the_parents_threads_held(random_model: Path) -> None:
     """Would break if anything waited in the child for a lock that a thread had when its process was forked."""
     lines = run(
         """
-from archroute_edge.engine import _kernel_trial as kernel_trial
+from archroute_edge.engine import _engine_choice, _kernel_trial
 service = RoutingService(Router(ROUTES, **SETTINGS))
 router = Router(ROUTES, **SETTINGS)
-locks = [kernel_trial._lock, router.scheduler._lock, service.router.scheduler._lock, service._account.lock]
+locks = [_kernel_trial._lock, _engine_choice._lock, router.scheduler._lock, service.router.scheduler._lock]
+locks.append(service._account.lock)
 held, done = threading.Event(), threading.Event()
 
 def hold():
     for lock in locks:
-        lock.acquire()
+        lock.__enter__()
     held.set()
     done.wait()
     for lock in locks:
-        lock.release()
+        lock.__exit__(None, None, None)
 
 thread = threading.Thread(target=hold)
 thread.start()

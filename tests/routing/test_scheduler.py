@@ -6,8 +6,7 @@ import itertools
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
@@ -26,6 +25,7 @@ from archroute_edge.routing._queues import FairQueue
 from archroute_edge.routing._scheduler import Scheduler
 from tests.fakes import FakeDecider, verdict_of
 from tests.gate import PATIENCE_S, our_threads
+from tests.routing.conftest import until
 
 OWN, OTHERS = RouteTable([Route("own")]), RouteTable([Route("others")])
 
@@ -43,29 +43,6 @@ def ask(text: str | Sequence[str], table: RouteTable = OWN, **settings: Any) -> 
 
 def warm(text: str | None, table: RouteTable = OWN, **settings: Any) -> WarmUp:
     return WarmUp(table, settings.pop("caller", None), None if text is None else [Turn("user", text)], **settings)
-
-
-def until(condition: Callable[[], object]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.001)
-
-
-@pytest.fixture
-def decider() -> FakeDecider:
-    return FakeDecider()
-
-
-@pytest.fixture
-def scheduler(decider: FakeDecider) -> Iterator[Scheduler]:
-    scheduler = Scheduler(decider)
-    yield scheduler
-    decider.opened.set()
-    scheduler.release()
-    scheduler.join()
-    assert decider.is_closed
-    assert not our_threads()
 
 
 @pytest.fixture

@@ -282,15 +282,18 @@ def pairs(source: Source, split: Split, parts: int) -> None:
             mine = expected[judged][:, [outcomes.models.index(model) for model in pair]]
             words = bag[judged][:, [models.index(model) for model in pair]]
             scores = outcomes.rows(judged).columns(pair).scores
-            figures = {"heads": apgr(mine, scores), "bag of words": apgr(words, scores)}
-            leads.append((figures["heads"] or np.nan) - (figures["bag of words"] or np.nan))
+            of_heads, of_words = apgr(mine, scores), apgr(words, scores)
+            if of_heads is not None and of_words is not None:
+                leads.append(of_heads - of_words)
+            figures = {"heads": of_heads, "bag of words": of_words}
             print(json.dumps({"set": name, "pair": pair, "prompts": len(judged), **figures}), flush=True)
         if prices := PRICES.get(name):
             priced = expected[judged][:, [outcomes.models.index(model) for model in prices]]
             scores = outcomes.rows(judged).columns(list(prices)).scores
             found = above_mixtures(priced, scores, features.rows(judged).texts, list(prices.values()))
             print(json.dumps({"set": name, "models": list(prices), "above mixtures": found}), flush=True)
-    print(json.dumps({"pairs": len(leads), "mean lead": round(float(np.mean(leads)), 4), "least": round(min(leads), 4)}))
+    if leads:
+        print(json.dumps({"pairs": len(leads), "mean lead": round(float(np.mean(leads)), 4), "least": round(min(leads), 4)}))
 
 
 @main.command()
