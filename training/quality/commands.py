@@ -47,11 +47,11 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("checkpoint", type=_FOLDER)
+@click.argument("start", metavar="CHECKPOINT", type=click.Path(path_type=Path, exists=True))
 @_options
 @_training
 def causal(
-    checkpoint: Path,
+    start: Path,
     outcomes: tuple[str, ...],
     leave_out: tuple[str, ...],
     seed: int,
@@ -59,14 +59,24 @@ def causal(
     steps: int | None,
     resume: bool,
 ) -> None:
-    """Train a language model in Qwen2's layout to say how well a request will be answered."""
+    """Train a language model in Qwen2's layout to say how well a request will be answered.
+
+    CHECKPOINT is a folder, or a GGUF of a model that training.tiny trained, such as the bundled one.
+    """
     from training.quality.causal import Recipe, train
     from training.quality.marks import marks
     from training.quality.material import read_material
     from training.quality.questions import open_questioner, write_vocabulary
 
     material = read_material(outcomes, leave_out, seed)
+    recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
     with tempfile.TemporaryDirectory() as folder:
+        checkpoint = start
+        if start.is_file():
+            from training.tiny.from_gguf import checkpoint_from_gguf
+
+            checkpoint = Path(folder) / "checkpoint"
+            checkpoint_from_gguf(start, checkpoint)
         vocabulary = Path(folder) / "vocabulary.gguf"
         write_vocabulary(checkpoint, vocabulary)
         questioner = open_questioner(vocabulary, _BUDGET)
@@ -74,8 +84,7 @@ def causal(
         questions = [
             questioner.question(prompt, int(mark)) for prompt, mark in zip(trained.prompts, marks(trained.scores), strict=True)
         ]
-    recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
-    train(checkpoint, questions, out, recipe, resume)
+        train(checkpoint, questions, out, recipe, resume)
 
 
 @main.command()

@@ -15,9 +15,9 @@ CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Learn `vocab_size` entries, the 256 bytes and the control tokens included."""
-    tokenizer = Tokenizer(models.BPE())
+def empty_tokenizer(model: models.BPE) -> Tokenizer:
+    """Qwen2's normaliser and pre-tokenizer around a BPE; no control tokens yet."""
+    tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -26,6 +26,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Learn `vocab_size` entries, the 256 bytes and the control tokens included."""
+    tokenizer = empty_tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(CONTROL),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
