@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -25,7 +26,7 @@ _PASSING: Final = ("deadline", "unreachable")
 
 
 class DecidedAhead:
-    """Verdicts of warm-ups on whole conversations, by digests: it holds no texts. Thread-safe."""
+    """Verdicts on conversations that warm-ups were to decide on, by digests: it holds no texts. Thread-safe."""
 
     def __init__(self) -> None:
         self._verdicts: ExpiringStore[Verdict] = ExpiringStore(_MOST, _KEPT_S, _MOST_BYTES, _size)
@@ -62,13 +63,19 @@ class DecidedAhead:
         question.answer.give(partial(question.result, [verdict]))
         return True
 
-    def keep(self, warm: WarmUp, verdict: Verdict) -> None:
-        """Keep the verdict on the conversation of ``warm``."""
+    def keep_if_expected(self, question: Question, warms: Iterable[WarmUp]) -> None:
+        """Keep the verdict on the conversation of ``question`` if one of ``warms`` is to decide on just that: it need not."""
+        is_single = len(question.conversations) == 1 and not question.tables
+        if is_single and any(each.whole and each.is_about(question) for each in warms):
+            self.keep(question, question.verdicts[0])
+
+    def keep(self, asked: Question | WarmUp, verdict: Verdict) -> None:
+        """Keep the verdict on the single conversation of ``asked``."""
         if verdict.reason not in _PASSING:
             # What it took was taken before the question.
             tokens = TokenCounts(verdict.tokens.prompt, verdict.tokens.prompt, 0, 0, 0)
             kept = replace(verdict, tokens=tokens, timings=Timings(0.0, 0.0, 0.0, 0.0, 0.0))
-            key = _key(warm)
+            key = _key(asked)
             with self._lock:
                 self._verdicts.put(key, kept)
 
