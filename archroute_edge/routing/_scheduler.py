@@ -58,7 +58,7 @@ class Scheduler:
         """What the owner ended on, so that nothing more is decided."""
         self._threads = OwnThreads()
         self._evaluators = Evaluators(self._lock)
-        self._ahead = DecidedAhead()
+        self._ahead = DecidedAhead(decider)
         stop_at_the_end(self)
 
     def submit(self, asked: Question | WarmUp) -> None:
@@ -341,7 +341,7 @@ class Scheduler:
     def _warm(self, turn: Doing, warm: WarmUp) -> None:
         try:
             with self._evaluators.one_more(), warm.stopping(turn.stop):
-                done = self._ahead.warm_up(self.decider, warm, turn.stop)
+                done = self._ahead.warm_up(warm, turn.stop)
         except UnfinishedError as exc:
             self._wait_for_work(warm, exc)
         except DecisionCancelledError as exc:
