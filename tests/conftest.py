@@ -84,7 +84,7 @@ def kernel_verdict(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Whoever decided earlier in this process has left it in another folder.
         if not path.exists():
             kernel_trial._write(path, verdict)
-        engine_choice._soundness.cache_clear()
+        engine_choice._verdicts.clear()
         assert soundness() is None
     return path
 

@@ -246,6 +246,7 @@ def machine_table(report: BenchReport) -> Table:
         ["memory", size(machine["memory"])],
         ["devices", "; ".join(f"{each['name']}: {each['description']}" for each in machine["devices"])],
         ["llama.cpp", f"{machine['llama_cpp']} (llama-cpp-python {machine['llama_cpp_python']})"],
+        *([["ik_llama.cpp", f"ik-llama-cpp-python {machine['ik_llama_cpp_python']}"]] if report.uses_ik else []),
         ["system", f"{machine['platform']}, Python {machine['python']}, archroute-edge {machine['archroute_edge']}"],
     ]
     running = [each.running for each in report.levels if each.running]

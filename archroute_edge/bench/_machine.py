@@ -13,10 +13,11 @@ import psutil
 
 from archroute_edge import __version__
 from archroute_edge.engine import _backend as backend
+from archroute_edge.engine import ik_version
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU and its vector features, cores, memory (bytes), devices, and the llama.cpp that computes."""
+    """CPU and its vector features, cores, memory (bytes), devices, and the libraries that compute."""
     build = backend.build()
     return {
         "cpu": _cpu_name(),
@@ -33,6 +34,7 @@ def describe_machine() -> dict[str, Any]:
         "gpu_offload": build.gpu_offload,
         "llama_cpp": build.llama_cpp_version,
         "llama_cpp_python": build.binding_version,
+        "ik_llama_cpp_python": ik_version(),
         "system_info": build.system_info,
         "archroute_edge": __version__,
         "python": platform.python_version(),

@@ -114,6 +114,13 @@ class BenchReport:
     partial: bool
     notes: tuple[str, ...]
 
+    @property
+    def uses_ik(self) -> bool:
+        """Whether ik_llama.cpp evaluated something: it was asked for, or was measured to be faster."""
+        swept = (value for sweep in self.plan.sweeps if sweep.kind == "engine" for value in sweep.values)
+        ran = (level.running.get("engine") for level in self.levels)
+        return "ik" in (self.plan.settings.get("engine"), *swept, *ran)
+
 
 def report_on(plan: BenchPlan, parts: Mapping[str, Any], machine: Mapping[str, Any]) -> BenchReport:
     """Make the report of what is there; it is partial where a part is missing."""

@@ -63,6 +63,8 @@ class Decider(ABC):
     """How many conversations of several callers are worth giving to :meth:`decide_many` at once."""
     list_size: int = 1
     """How many conversations of one caller's list are."""
+    kept_s: float = 600.0
+    """Seconds for which a verdict may answer the same question again."""
 
     @abstractmethod
     def decide_many(
@@ -163,6 +165,11 @@ class Decider(ABC):
     @property
     def n_ctx(self) -> int:
         """Cells of the KV cache at present; 0 if there is none. From any thread."""
+        return 0
+
+    @property
+    def epoch(self) -> int:
+        """Another number than before if another model may decide now: verdicts from before answer nothing. From any thread."""
         return 0
 
     @property

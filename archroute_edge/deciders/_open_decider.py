@@ -152,7 +152,7 @@ def _load(
 ) -> Decider:
     generative = settings.generative
     n_gpu_layers = -1 if generative.n_gpu_layers is None else generative.n_gpu_layers
-    choose = partial(_choose_engine, settings=generative, n_gpu_layers=n_gpu_layers)
+    choose = partial(_choose_engine, settings=generative, n_gpu_layers=n_gpu_layers, cancellation=cancellation)
     loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted, engine=choose, cancellation=cancellation)
     try:
         cancellation.check()
@@ -169,7 +169,9 @@ def _load(
         raise
 
 
-def _choose_engine(header: GGUFHeader, settings: GenerativeSettings, n_gpu_layers: int) -> EngineName:
+def _choose_engine(
+    header: GGUFHeader, settings: GenerativeSettings, n_gpu_layers: int, cancellation: Cancellation
+) -> EngineName:
     if model_kind(header) != "generative":
         return "llama.cpp"
     choice = choose_engine(
@@ -179,6 +181,7 @@ def _choose_engine(header: GGUFHeader, settings: GenerativeSettings, n_gpu_layer
         n_gpu_layers=n_gpu_layers,
         kv_type=settings.kv_type,
         flash_attention=settings.flash_attention,
+        cancellation=cancellation,
     )
     logger.debug("%s is evaluated by %s: %s", header.path, choice.engine, choice.reason)
     return choice.engine

@@ -30,6 +30,8 @@ from archroute_edge.routes import RouteTable
 
 _MOST_TABLES: Final = 64
 _SLACK_TOKENS: Final = 64
+KEPT_S: Final = 60.0
+"""A server may get another model without a word. So much later a verdict of the former one answers no question."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class RemoteDecider(Decider):
         prompt_format: how the model wants to be asked.
         budget: tokens of conversation in a prompt.
     """
+
+    kept_s = KEPT_S
 
     def __init__(self, model: LoadedModel, name: str, server: RemoteServer, prompt_format: PromptFormat, budget: int) -> None:
         self.model = model
@@ -180,6 +184,11 @@ class RemoteDecider(Decider):
                 f"{self._budget} of conversation and {n_rest} of instructions and answer are {needed}, and {self.name} takes "
                 f"{served.n_ctx}; use fewer or shorter routes, a smaller budget, or start the server with a larger context"
             )
+
+    @property
+    def epoch(self) -> int:
+        """As :meth:`Decider.epoch` says."""
+        return self._server.n_breaks
 
     def close(self) -> None:
         """Close the connections and the vocabulary."""

@@ -14,7 +14,7 @@ from archroute_edge.deciders._calibration import Calibration
 from archroute_edge.deciders._cascade import CascadeDecider, alone, both
 from archroute_edge.deciders._decider import UnfinishedError, Work
 from archroute_edge.deciders._encoder import EncoderDecider
-from archroute_edge.deciders._remote import RemoteDecider
+from archroute_edge.deciders._remote import KEPT_S, RemoteDecider
 from archroute_edge.decision import Verdict, Warmup
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import RemoteError
@@ -35,6 +35,8 @@ class RemoteCascadeDecider(CascadeDecider):
         calibration: of the encoder.
         absence: what keeps the server from answering now.
     """
+
+    kept_s = KEPT_S
 
     def __init__(
         self,
@@ -102,6 +104,11 @@ class RemoteCascadeDecider(CascadeDecider):
             total_ms = warmed.total_ms + second.total_ms
             return Warmup(warmed.tokens + second.tokens, warmed.evaluated + second.evaluated, total_ms)
         return warmed
+
+    @property
+    def epoch(self) -> int:
+        """The remote model's."""
+        return self._remote.epoch
 
     def close(self) -> None:
         """Free the encoder, and close the connections."""

@@ -77,6 +77,8 @@ class RemoteServer:
             raise SettingsError(f"{address.name}: not an address") from None
         self.served: Served | None = None
         """What it said of itself; None before it was reached."""
+        self.n_breaks = 0
+        """How often it failed, or a connection to it did: it may have been started with another model meanwhile."""
         self._client = UpstreamClient(tls=tls)
         self._n_failures = 0
         self._waited_in_vain = 0.0
@@ -163,6 +165,7 @@ class RemoteServer:
             raise self._error(f"{self._n_asking} decisions wait for it already", is_away=True)
 
     def _note_failure(self) -> None:
+        self.n_breaks += 1
         self._n_failures += 1
         self._waited_in_vain = 0.0
         if self._n_failures >= _FAILURES_BEFORE_REST:
@@ -271,6 +274,7 @@ class RemoteServer:
             finally:
                 await reply.close()
         except UpstreamError as exc:
+            self.n_breaks += 1
             if exc.word == "connection_refused":
                 # The caller is better told at once.
                 raise self._error(str(exc), is_away=True) from exc
@@ -280,6 +284,8 @@ class RemoteServer:
                 return json.loads(text)
             except (ValueError, RecursionError):
                 raise self._error(f"its answer from {path} is no JSON", is_away=False) from None
+        # One that has just been started answers 503.
+        self.n_breaks += reply.status >= 500
         raise self._refusal(reply, path, text)
 
     async def _whole(self, reply: UpstreamReply) -> bytes:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         read_texts,
     )
     from archroute_edge.engine._gpus import unused_gpus
+    from archroute_edge.engine._ik_binding import ik_version
     from archroute_edge.engine._ik_status import IkStatus, ik_status
     from archroute_edge.engine._interface import BatchToken, Engine, Logits, sequence_batch
     from archroute_edge.engine._kernel_trial import KernelVerdict, chosen_kernels, rebuild_command
@@ -68,6 +69,7 @@ else:
                 "read_header read_texts"
             ),
             "_gpus": "unused_gpus",
+            "_ik_binding": "ik_version",
             "_ik_status": "IkStatus ik_status",
             "_interface": "BatchToken Engine Logits sequence_batch",
             "_kernel_trial": "KernelVerdict chosen_kernels rebuild_command",

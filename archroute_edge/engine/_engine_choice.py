@@ -7,15 +7,16 @@ model. Both verdicts are kept in the user's cache folder.
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from archroute_edge.engine import _backend as backend
+from archroute_edge.engine._cancellation import Cancellation
 from archroute_edge.engine._cpu import libraries
 from archroute_edge.engine._engine_names import EngineName, WantedEngine
 from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, TENSOR_TYPES, GGUFHeader
@@ -68,6 +69,7 @@ def choose_engine(
     n_gpu_layers: int = 0,
     kv_type: str = DEFAULT_KV_TYPE,
     flash_attention: bool | None = None,
+    cancellation: Cancellation | None = None,
 ) -> EngineChoice:
     """The library for a model.
 
@@ -78,8 +80,10 @@ def choose_engine(
         n_gpu_layers: layers for the GPU, if llama.cpp has one; negative means all.
         kv_type: number type of keys and values.
         flash_attention: whether it is asked for, or must not be used.
+        cancellation: stops a trial or a measurement, and the wait for its turn. Nothing of it is kept.
 
     Raises:
+        DecisionCancelledError: ``cancellation`` was set.
         SettingsError: ik_llama.cpp is asked for, together with what it does not do here.
         EngineError: it is asked for, and is not installed, not the tested version, or not sound here.
     """
@@ -94,7 +98,7 @@ def choose_engine(
             raise EngineError(missing)
         if against is not None:
             raise SettingsError(f"{header.path}: {against}; leave the engine out, or name llama.cpp")
-        unsound = soundness()
+        unsound = soundness(cancellation)
         if unsound is not None:
             raise EngineError(f"ik_llama.cpp cannot be used here: {unsound}; name another engine, or install it again")
         return EngineChoice("ik", "asked for")
@@ -104,11 +108,17 @@ def choose_engine(
         return EngineChoice("llama.cpp", f"a model of less than {SMALLEST_BYTES >> 20} MiB is not worth a measurement")
     if n_gpu_layers != 0 and backend.build().gpu_offload:
         return EngineChoice("llama.cpp", "it has a GPU")
-    unsound = soundness()
+    unsound = soundness(cancellation)
     if unsound is not None:
         return EngineChoice("llama.cpp", f"ik_llama.cpp was ruled out: {unsound}")
-    with _lock:
-        return _measured(header.path, model_fingerprint(header), n_threads)
+    fingerprint = model_fingerprint(header)
+    return _once(
+        (header.path, fingerprint, n_threads),
+        lambda: kept_in("engine", fingerprint, n_threads, ik_libraries(), libraries()),
+        _kept_choice,
+        partial(_measure, header.path, n_threads),
+        cancellation,
+    )
 
 
 def _unfit(header: GGUFHeader, kv_type: str, flash_attention: bool | None) -> str | None:
@@ -127,31 +137,78 @@ def _unfit(header: GGUFHeader, kv_type: str, flash_attention: bool | None) -> st
     return None
 
 
-def soundness() -> str | None:
-    """What is wrong with ik_llama.cpp on this machine, proved now or by an earlier process; None if it is sound."""
-    with _lock:
-        return _soundness()
+def soundness(cancellation: Cancellation | None = None) -> str | None:
+    """What is wrong with ik_llama.cpp on this machine, proved now or by an earlier process; None if it is sound.
+
+    Raises:
+        DecisionCancelledError: ``cancellation`` was set.
+    """
+    return _once("soundness", _soundness_file, _kept_soundness, _try_soundness, cancellation) or None
 
 
 _lock: Final = TrialLock()
+"""Held during a trial or a measurement: two at once would spoil each other."""
+_verdicts: Final[dict[Hashable, Any]] = {}
+"""What this process has found."""
+
+Verdict = TypeVar("Verdict")
 
 
-@functools.cache
-def _soundness() -> str | None:
-    path = kept_in("ik", _TRIAL, ik_libraries(), libraries())
-    kept = _read(path)
-    if kept is not None and isinstance(kept.get("unsound"), str):
-        return kept["unsound"] or None
+def _once(
+    key: Hashable,
+    file: Callable[[], Path | None],
+    kept: Callable[[Mapping[str, Any]], Verdict | None],
+    find: Callable[[Path | None, Cancellation], Verdict],
+    cancellation: Cancellation | None,
+) -> Verdict:
+    """A verdict of this process or of an earlier one, for which nobody waits; else the one that a trial comes to, in its turn.
+
+    Args:
+        key: names the verdict in this process.
+        file: where it is kept.
+        kept: reads what is there; None if that is no verdict.
+        find: comes to it, and keeps it in the file.
+        cancellation: stops that, and the wait for the turn.
+
+    Raises:
+        DecisionCancelledError: ``cancellation`` was set.
+    """
+    verdict: Verdict | None = _verdicts.get(key)
+    if verdict is None:
+        path = file()
+        verdict = kept(_read(path))
+        if verdict is None:
+            cancellation = cancellation or Cancellation()
+            with _lock.taken(cancellation):
+                # Whoever had the turn before may have been after the same.
+                verdict = _verdicts.get(key)
+                if verdict is None:
+                    verdict = _verdicts[key] = find(path, cancellation)
+        _verdicts[key] = verdict
+    return verdict
+
+
+def _soundness_file() -> Path | None:
+    return kept_in("ik", _TRIAL, ik_libraries(), libraries())
+
+
+def _kept_soundness(kept: Mapping[str, Any]) -> str | None:
+    """What is wrong with it; empty if nothing is."""
+    unsound = kept.get("unsound")
+    return unsound if isinstance(unsound, str) else None
+
+
+def _try_soundness(path: Path | None, cancellation: Cancellation) -> str:
     logger.debug("trying ik_llama.cpp on this CPU")
-    unsound = try_engine()
+    unsound = try_engine(partial(run_trial, cancellation=cancellation))
     # What else runs here may hang a child, kill it, or keep it from being started.
     by_chance = unsound is not None and (unsound.startswith(_UNTRIED) or "hung" in unsound or "SIGKILL" in unsound)
     if path is not None and not by_chance:
         keep(path, {"unsound": unsound or ""})
-    return unsound
+    return unsound or ""
 
 
-def try_engine(start: Callable[[str, Mapping[str, Any]], TrialRun | None] = run_trial) -> str | None:
+def try_engine(start: Callable[[str, Mapping[str, Any]], TrialRun | None]) -> str | None:
     """Evaluate the bundled language model in a child process; what is wrong with ik_llama.cpp, or None."""
     run = start(_WORKER, {"compare": str(bundled_folder() / _MODEL)})
     if run is None or not run.began:
@@ -159,19 +216,19 @@ def try_engine(start: Callable[[str, Mapping[str, Any]], TrialRun | None] = run_
     return None if "compared" in run.steps else run.end
 
 
-@functools.cache
-def _measured(path: Path, fingerprint: str, n_threads: int) -> EngineChoice:
-    file = kept_in("engine", fingerprint, n_threads, ik_libraries(), libraries())
-    kept = _read(file)
-    if kept is not None and isinstance(kept.get("gain"), float):
-        return _by_gain(kept["gain"])
-    logger.info("measuring once whether llama.cpp or ik_llama.cpp evaluates %s faster; this takes some seconds", path.name)
-    run = run_trial(_WORKER, {"measure": str(path), "n_threads": n_threads})
+def _kept_choice(kept: Mapping[str, Any]) -> EngineChoice | None:
+    gain = kept.get("gain")
+    return _by_gain(gain) if isinstance(gain, float) else None
+
+
+def _measure(model: Path, n_threads: int, path: Path | None, cancellation: Cancellation) -> EngineChoice:
+    logger.info("measuring once whether llama.cpp or ik_llama.cpp evaluates %s faster; this takes some seconds", model.name)
+    run = run_trial(_WORKER, {"measure": str(model), "n_threads": n_threads}, cancellation)
     if run is None or not run.began or "measured" not in run.steps:
         return EngineChoice("llama.cpp", f"no measurement came to an end ({run.end if run else 'no child process'})")
     gain = float(run.steps["measured"]["gain"])
-    if file is not None:
-        keep(file, {"gain": gain})
+    if path is not None:
+        keep(path, {"gain": gain})
     return _by_gain(gain)
 
 
@@ -181,9 +238,9 @@ def _by_gain(gain: float) -> EngineChoice:
     return EngineChoice("llama.cpp", f"ik_llama.cpp was measured to be {gain:.2f} times as fast", gain)
 
 
-def _read(path: Path | None) -> dict[str, Any] | None:
+def _read(path: Path | None) -> Mapping[str, Any]:
     try:
         values = json.loads(path.read_bytes()) if path is not None else None
     except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) else None
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -105,7 +105,7 @@ _CONTEXT_DEFAULTS: Final = {
 }
 
 
-def installed_version() -> str | None:
+def ik_version() -> str | None:
     """The version of ik-llama-cpp-python, which is not imported; None if it is not installed."""
     if find_spec(_MODULE) is None:
         return None
@@ -125,7 +125,7 @@ def build_command() -> str:
 
 def refusal() -> str | None:
     """Why this engine cannot be used here, before anything of it is loaded; None if nothing is known against it."""
-    found = installed_version()
+    found = ik_version()
     if found is None:
         return "ik_llama.cpp is not installed; install archroute-edge[ik]"
     if found != TESTED_VERSION:

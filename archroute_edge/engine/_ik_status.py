@@ -7,7 +7,7 @@ from typing import Final
 
 from archroute_edge.engine._cpu import cpu
 from archroute_edge.engine._engine_choice import soundness
-from archroute_edge.engine._ik_binding import binding, build_command, installed_version, refusal
+from archroute_edge.engine._ik_binding import binding, build_command, ik_version, refusal
 
 # Names in llama_print_system_info, and what Linux calls the CPU's own.
 _FASTER: Final = {"AVX_VNNI": "avx_vnni", "AVX512": "avx512f", "AVX512_VNNI": "avx512_vnni", "AVX512_BF16": "avx512_bf16"}
@@ -41,7 +41,7 @@ class IkStatus:
 
 def ik_status() -> IkStatus:
     """Look, and try it in a child process if that was not done before."""
-    version = installed_version()
+    version = ik_version()
     if version is None:
         return IkStatus(None, None)
     refused = refusal() or soundness()

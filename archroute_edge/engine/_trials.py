@@ -9,12 +9,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import archroute_edge
+from archroute_edge.engine._cancellation import Cancellation
 from archroute_edge.engine._cpu import cpu
 from archroute_edge.errors import ArchRouteError, SettingsError
 from archroute_edge.system import cache_folder, check_private, replaced_when_whole
@@ -75,14 +78,31 @@ class TrialLock:
     def __exit__(self, *_exc: object) -> None:
         self._lock.release()
 
+    @contextmanager
+    def taken(self, cancellation: Cancellation) -> Iterator[None]:
+        """Hold it while the block lasts.
 
-def run_trial(module: str, task: Mapping[str, Any]) -> TrialRun | None:
+        Raises:
+            DecisionCancelledError: ``cancellation`` was set before it was free.
+        """
+        cancellation.wait_until(lambda seconds: self._lock.acquire(timeout=seconds))
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def run_trial(module: str, task: Mapping[str, Any], cancellation: Cancellation | None = None) -> TrialRun | None:
     """Run a worker in a child process, and wait for its end; None if none can be started.
 
     Args:
         module: of the worker. It gets the task as a JSON object in its first argument, with ``path`` added, which is
             ``sys.path``, and writes a JSON object with ``step`` for each step that it passes, one a line.
         task: what the worker is told.
+        cancellation: ends the child.
+
+    Raises:
+        DecisionCancelledError: ``cancellation`` was set.
     """
     # Here, since nearly every process finds a verdict and starts no other.
     import subprocess
@@ -95,14 +115,22 @@ def run_trial(module: str, task: Mapping[str, Any]) -> TrialRun | None:
     except (OSError, ValueError, SettingsError) as exc:
         logger.debug("no child process can be started: %s", exc)
         return None
-    hung = False
+    output, ends = b"", time.monotonic() + TIME_LIMIT_S
+
+    def has_ended(seconds: float) -> bool:
+        nonlocal output
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return time.monotonic() > ends
+        return True
+
     with process:
         try:
-            output, _ = process.communicate(timeout=TIME_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
-            hung = True
+            (cancellation or Cancellation()).wait_until(has_ended)
+            if hung := process.returncode is None:
+                process.kill()
+                output, _ = process.communicate()
         except BaseException:
             process.kill()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -17,7 +18,6 @@ from archroute_edge.system import ExpiringStore, program_ends
 
 _MOST: Final = 64
 _MOST_BYTES: Final = 4 << 20
-_KEPT_S: Final = 600.0
 # A route's name and its probability in a dictionary.
 _BYTES_A_SCORE: Final = 200
 # Another try may come to another answer.
@@ -25,20 +25,26 @@ _PASSING: Final = ("deadline", "unreachable")
 
 
 class DecidedAhead:
-    """Verdicts of warm-ups on whole conversations, by digests: it holds no texts. Thread-safe."""
+    """Verdicts on conversations that warm-ups were to decide on, by digests: it holds no texts. Thread-safe.
 
-    def __init__(self) -> None:
-        self._verdicts: ExpiringStore[Verdict] = ExpiringStore(_MOST, _KEPT_S, _MOST_BYTES, _size)
+    Args:
+        decider: whose verdicts they are.
+    """
+
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
+        self._verdicts: ExpiringStore[Verdict] = ExpiringStore(_MOST, decider.kept_s, _MOST_BYTES, _size)
+        self._epoch = decider.epoch
         self._lock = threading.Lock()
 
-    def warm_up(self, decider: Decider, warm: WarmUp, stop: Cancellation) -> Warmup:
+    def warm_up(self, warm: WarmUp, stop: Cancellation) -> Warmup:
         """Carry out a warm-up. If it is of a whole conversation, keep the verdict.
 
         Raises:
             UnfinishedError, ArchRouteError: as :meth:`Decider.warm` and :meth:`Decider.decide_ahead`.
         """
         if not warm.whole:
-            return decider.warm(warm.table, warm.turns, cancellation=stop)
+            return self._decider.warm(warm.table, warm.turns, cancellation=stop)
         started = time.monotonic()
         verdict = self.find(warm)
         if verdict is None:
@@ -47,7 +53,7 @@ class DecidedAhead:
                     (verdict,) = warm.resume(flag)
             else:
                 (turns,) = warm.conversations
-                verdict = decider.decide_ahead(warm.table, turns, scores=warm.scores, cancellation=stop)
+                verdict = self._decider.decide_ahead(warm.table, turns, scores=warm.scores, cancellation=stop)
             self.keep(warm, verdict)
         return Warmup(verdict.tokens.prompt, verdict.tokens.evaluated, 1000 * (time.monotonic() - started))
 
@@ -62,14 +68,21 @@ class DecidedAhead:
         question.answer.give(partial(question.result, [verdict]))
         return True
 
-    def keep(self, warm: WarmUp, verdict: Verdict) -> None:
-        """Keep the verdict on the conversation of ``warm``."""
+    def keep_if_expected(self, question: Question, warms: Iterable[WarmUp]) -> None:
+        """Keep the verdict on the conversation of ``question`` if one of ``warms`` is to decide on just that: it need not."""
+        is_single = len(question.conversations) == 1 and not question.tables
+        if is_single and any(each.whole and each.is_about(question) for each in warms):
+            self.keep(question, question.verdicts[0])
+
+    def keep(self, asked: Question | WarmUp, verdict: Verdict) -> None:
+        """Keep the verdict on the single conversation of ``asked``."""
         if verdict.reason not in _PASSING:
             # What it took was taken before the question.
             tokens = TokenCounts(verdict.tokens.prompt, verdict.tokens.prompt, 0, 0, 0)
             kept = replace(verdict, tokens=tokens, timings=Timings(0.0, 0.0, 0.0, 0.0, 0.0))
-            key = _key(warm)
+            key = _key(asked)
             with self._lock:
+                self._drop_outdated()
                 self._verdicts.put(key, kept)
 
     def find(self, asked: Question | WarmUp) -> Verdict | None:
@@ -79,10 +92,19 @@ class DecidedAhead:
         # Before the lock is taken: reading a large table and a long text takes a while.
         key = _key(asked)
         with self._lock:
+            self._drop_outdated()
             found = self._verdicts.find(key)
         if found is None or (asked.scores and found.scores is None):
             return None
         return found if asked.scores else replace(found, scores=None)
+
+    def _drop_outdated(self) -> None:
+        """Forget the verdicts of what may have been another model."""
+        epoch = self._decider.epoch
+        if epoch != self._epoch:
+            for key, _ in self._verdicts:
+                self._verdicts.forget(key)
+            self._epoch = epoch
 
 
 def _key(asked: Question | WarmUp) -> str:

@@ -6,7 +6,7 @@ or the warm-up that runs, unless it needs just that; what is finished of it is k
 waited for it. A second thread keeps deadlines while the owner is inside llama.cpp.
 
 A warm-up of a whole conversation decides on it. Its verdict is kept for the question that asks just that, which is then
-answered at once, whatever the owner does.
+answered at once, whatever the owner does. If that question is decided before the warm-up is, its own verdict is kept.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Scheduler:
         """What the owner ended on, so that nothing more is decided."""
         self._threads = OwnThreads()
         self._evaluators = Evaluators(self._lock)
-        self._ahead = DecidedAhead()
+        self._ahead = DecidedAhead(decider)
         stop_at_the_end(self)
 
     def submit(self, asked: Question | WarmUp) -> None:
@@ -74,9 +74,8 @@ class Scheduler:
         is_known = isinstance(asked, Question) and self._ahead.find(asked) is not None
         with self._lock:
             self._check_still_open(asked)
-            # What runs apart may be done before the question is.
-            apart = (each for each in self._works.warms if not each.is_about(asked))
-            outdated = [each for each in (*self._warms, *apart) if each.is_outdated_by(asked)]
+            waiting = (*self._warms, *self._works.warms)
+            outdated = [each for each in waiting if each.is_outdated_by(asked) and not each.is_about(asked)]
             if isinstance(asked, WarmUp):
                 self._warms.put(asked.lane, asked)
                 if self._turn is not None:
@@ -284,8 +283,11 @@ class Scheduler:
                 question.account.note_time(took_s)
         # At once: a question that is called off, or whose service is closed, is found here or there.
         self._put_back([each for each in batch if each.n_left])
+        with self._lock:
+            warms = [*self._warms, *self._works.warms]
         for each in batch:
             if not each.n_left:
+                self._ahead.keep_if_expected(each, warms)
                 each.answer.give(partial(each.result, each.verdicts))
 
     def _put_back(self, questions: Sequence[Question]) -> None:
@@ -339,7 +341,7 @@ class Scheduler:
     def _warm(self, turn: Doing, warm: WarmUp) -> None:
         try:
             with self._evaluators.one_more(), warm.stopping(turn.stop):
-                done = self._ahead.warm_up(self.decider, warm, turn.stop)
+                done = self._ahead.warm_up(warm, turn.stop)
         except UnfinishedError as exc:
             self._wait_for_work(warm, exc)
         except DecisionCancelledError as exc:

@@ -164,6 +164,23 @@ def test_a_value_that_cannot_be_had_is_a_note_and_a_dead_process_ends_the_run(
         parts_of(made, tmp_path)
 
 
+@pytest.mark.parametrize("asked", ["alone", "in a sweep", "by a measurement", "not"])
+def test_the_version_of_each_engine_that_ran_is_named(asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a report with times of ik_llama.cpp did not say whose they are."""
+    settings = {"budget": 2048, "n_ctx": None, "engine": "ik" if asked == "alone" else "auto"}
+    sweeps = (Sweep("engine", ("llama.cpp", "ik")),) if asked == "in a sweep" else ()
+    made = BenchPlan(LEVELS, settings, (("a", "b"),), 1, 1, sweeps=sweeps)
+    parts = parts_of(made, tmp_path)
+    if asked == "by a measurement":
+        for key in [key for key in parts if key.startswith("cold/") and key.endswith("/L2")]:
+            parts[key]["without"]["engine"] = "ik"
+    monkeypatch.setattr("archroute_edge.bench._machine.ik_version", lambda: "0.1.5")
+    report = report_on(made, parts, describe_machine())
+    named = [row[1] for row in machine_table(report).rows if row[0] == "ik_llama.cpp"]
+    assert named == ([] if asked == "not" else ["ik-llama-cpp-python 0.1.5"])
+    assert to_json(report)["machine"]["ik_llama_cpp_python"] == "0.1.5"
+
+
 def test_an_encoder_alone_is_described_without_what_it_has_not(tmp_path: Path) -> None:
     made = BenchPlan((replace(LEVELS[0], kind="encoder"),), {"budget": 2048}, (("a", "b"),), 1, 2)
     report = report_on(made, parts_of(made, tmp_path), describe_machine())

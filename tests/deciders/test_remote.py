@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -420,6 +421,45 @@ def test_a_passing_failure_is_tried_again(vllm: RemoteModelServer, fault: str | 
         right = router.route("hello")
         vllm.fault, vllm.n_faults = fault, 2
         assert router.route("hello").confidence == right.confidence
+
+
+@pytest.mark.parametrize("is_cascade", [False, True])
+@pytest.mark.parametrize("sign", ["none", 429, 503, "cut", "gone"])
+def test_what_was_decided_ahead_is_forgotten_when_another_model_may_be_there(
+    vllm: RemoteModelServer, n_vocabulary: int, sign: str | int, is_cascade: bool
+) -> None:
+    """Would break if a server that was started with another model had the former one's answers for a while. One that is busy
+    has the same model."""
+    port = vllm.port
+    with (cascade if is_cascade else opened)(vllm) as router:
+        router.warm("hello", whole=True)
+        n_asked = len(vllm.bodies)
+        if isinstance(sign, int) or sign == "cut":
+            vllm.fault, vllm.n_faults = sign, 1
+            router.route("another text")
+            n_asked = len(vllm.bodies)
+        elif sign == "gone":
+            vllm.close()
+            with suppress(RemoteError):
+                router.route("another text")
+            vllm = RemoteModelServer("vllm", haphazard(n_vocabulary), n_vocabulary, port=port)
+            n_asked = 0
+        answer = router.route("hello")
+        assert answer.decided_by == f"{vllm.url}#{vllm.model}"
+        is_asked_again = sign not in ("none", 429)
+        assert (answer.tokens.evaluated > 0, len(vllm.bodies) > n_asked) == (is_asked_again, is_asked_again)
+        if sign == "gone":
+            vllm.close()
+
+
+def test_what_was_decided_ahead_is_kept_for_a_minute(vllm: RemoteModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a server whose model changes without a sign had the former one's answers for longer."""
+    with opened(vllm) as router:
+        router.warm("hello", whole=True)
+        now = time.monotonic()
+        for later, is_kept in ((50, True), (70, False)):
+            monkeypatch.setattr(router.scheduler._ahead._verdicts, "_clock", lambda later=later: now + later)
+            assert (router.route("hello").tokens.evaluated == 0) == is_kept
 
 
 def test_after_failures_it_rests(vllm: RemoteModelServer) -> None:

@@ -6,21 +6,40 @@ import ctypes
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from archroute_edge import Router
-from archroute_edge.engine import EngineChoice, check_model_file, choose_engine, ik_status, soundness
+from archroute_edge.engine import (
+    Cancellation,
+    EngineChoice,
+    check_model_file,
+    choose_engine,
+    ik_status,
+    model_fingerprint,
+    soundness,
+)
 from archroute_edge.engine import _engine_choice as engine_choice
 from archroute_edge.engine import _ik_binding as ik_binding
 from archroute_edge.engine._engine_choice import try_engine
 from archroute_edge.engine._trials import TrialRun
-from archroute_edge.errors import EngineError, SettingsError
+from archroute_edge.errors import DecisionCancelledError, EngineError, SettingsError
+from archroute_edge.system import cache_folder
 from tests.conftest import EXAMPLE_ROUTES
+from tests.gate import PATIENCE_S
+
+
+def forget() -> None:
+    """Be as another process: nothing was tried or measured in this one."""
+    engine_choice._verdicts.clear()
 
 
 @pytest.fixture
@@ -32,17 +51,17 @@ def header(bundled_model: Path) -> Any:
 def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No file is too small for a measurement, and nothing was measured yet in this process."""
     monkeypatch.setattr(engine_choice, "SMALLEST_BYTES", 0)
-    engine_choice._measured.cache_clear()
+    forget()
     yield
-    engine_choice._measured.cache_clear()
+    forget()
 
 
 @pytest.fixture
 def untried() -> Iterator[None]:
     """This process has not tried ik_llama.cpp yet."""
-    engine_choice._soundness.cache_clear()
+    forget()
     yield
-    engine_choice._soundness.cache_clear()
+    forget()
 
 
 def test_the_installed_build_computes_as_llama_cpp_does() -> None:
@@ -104,10 +123,10 @@ def test_the_faster_one_is_found_by_a_measurement_and_kept(
     header: Any, large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Would break if every process measured anew, or if a measurement were taken for another model or number of threads."""
-    monkeypatch.setattr(engine_choice, "soundness", lambda: None)
+    monkeypatch.setattr(engine_choice, "soundness", lambda _cancellation: None)
     gains, started = iter([1.7, 0.9]), []
 
-    def measure(_module: str, task: Mapping[str, Any]) -> TrialRun:
+    def measure(_module: str, task: Mapping[str, Any], _cancellation: Cancellation) -> TrialRun:
         started.append(task)
         return TrialRun({"python": {}, "measured": {"gain": next(gains)}}, 0)
 
@@ -115,7 +134,7 @@ def test_the_faster_one_is_found_by_a_measurement_and_kept(
     expected = EngineChoice("ik", "measured to be 1.70 times as fast as llama.cpp", 1.7)
     assert choose_engine(header, n_threads=2) == expected
     # Another process.
-    engine_choice._measured.cache_clear()
+    forget()
     assert choose_engine(header, n_threads=2) == expected
     assert [task["measure"] for task in started] == [str(header.path)]
     assert choose_engine(header, n_threads=1).engine == "llama.cpp"
@@ -127,6 +146,145 @@ def test_a_real_measurement_comes_to_an_end(header: Any, large: None) -> None:
     assert choice.gain is not None
     assert choice.gain > 0.1
     assert choice.engine == ("ik" if choice.gain >= engine_choice._LEAST_GAIN else "llama.cpp")
+
+
+class Measuring:
+    """A measurement in a real child, which goes on until it is ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def children(self) -> list[int]:
+        """Those that were started, by their ids."""
+        return [int(path.name) for path in self._folder.glob("[0-9]*")]
+
+    def wait_for_child(self) -> int:
+        give_up_at = time.monotonic() + PATIENCE_S
+        while not self.children:
+            assert time.monotonic() < give_up_at
+            time.sleep(0.01)
+        return self.children[-1]
+
+
+@pytest.fixture
+def measuring(large: None, tried_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Measuring]:
+    (tmp_path / "endless.py").write_text(
+        "import os, pathlib, sys, time\n"
+        'print(\'{"step": "python"}\', flush=True)\n'
+        "pathlib.Path(__file__).with_name(str(os.getpid())).touch()\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(engine_choice, "_WORKER", "endless")
+    started = Measuring(tmp_path)
+    yield started
+    left = [pid for pid in started.children if psutil.pid_exists(pid)]
+    for pid in left:
+        psutil.Process(pid).kill()
+    assert not left
+
+
+def test_a_measurement_ends_with_the_load_that_it_is_for(header: Any, measuring: Measuring) -> None:
+    """So does the wait for another one's end. Would break if either kept a router from closing, or the child outlived it."""
+    flags = [Cancellation(), Cancellation()]
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(choose_engine, header, n_threads=1, cancellation=flags[0])
+        child = measuring.wait_for_child()
+        second = pool.submit(choose_engine, header, n_threads=2, cancellation=flags[1])
+        for flag, future in zip(reversed(flags), (second, first), strict=True):
+            assert not future.done()
+            flag.cancel()
+            with pytest.raises(DecisionCancelledError):
+                future.result(PATIENCE_S)
+    assert measuring.children == [child]
+    assert not psutil.pid_exists(child)
+    assert not list(cache_folder().glob("engine-*"))
+    assert [*engine_choice._verdicts] == ["soundness"]
+
+
+def test_nobody_waits_for_another_models_measurement(
+    header: Any, measuring: Measuring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if a model of which everything is known was loaded minutes later, since one beside it is measured."""
+    run = TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_choice, "run_trial", lambda *_arguments: run)
+        choose_engine(header, n_threads=2)
+        choose_engine(header, n_threads=3)
+    # Of these verdicts one is another process's.
+    del engine_choice._verdicts[header.path, model_fingerprint(header), 3]
+    flag = Cancellation()
+    with ThreadPoolExecutor() as pool:
+        measured = pool.submit(choose_engine, header, n_threads=1, cancellation=flag)
+        measuring.wait_for_child()
+        try:
+            known = [pool.submit(choose_engine, header, n_threads=number) for number in (2, 3)]
+            assert [each.result(PATIENCE_S).gain for each in known] == [1.7, 1.7]
+            asked = [pool.submit(choose_engine, header, name, n_threads=1) for name in ("ik", "llama.cpp")]
+            assert [each.result(PATIENCE_S).engine for each in asked] == ["ik", "llama.cpp"]
+            assert pool.submit(ik_status).result(PATIENCE_S).refused is None
+            assert not measured.done()
+        finally:
+            flag.cancel()
+
+
+def test_measurements_take_turns(header: Any, large: None, tried_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And two that want the same make one. Would break if they ran side by side and spoilt each other's times."""
+    running, most, started = [0], [0], []
+
+    def measure(_module: str, task: Mapping[str, Any], _cancellation: Cancellation) -> TrialRun:
+        started.append(task["n_threads"])
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.05)
+        running[0] -= 1
+        return TrialRun({"python": {}, "measured": {"gain": 1.0 + task["n_threads"]}}, 0)
+
+    monkeypatch.setattr(engine_choice, "run_trial", measure)
+    with ThreadPoolExecutor(6) as pool:
+        found = [pool.submit(choose_engine, header, n_threads=number) for number in (1, 2, 3, 1, 2, 3)]
+        assert [each.result(PATIENCE_S).gain for each in found] == [2.0, 3.0, 4.0] * 2
+    assert (sorted(started), most) == ([1, 2, 3], [1])
+
+
+def test_closing_a_router_ends_the_measurement_of_its_second_model(
+    measuring: Measuring, bundled_model: Path, random_encoder: Path
+) -> None:
+    """A question that waits for it has the encoder's answer at its deadline, as while the model is loaded."""
+    model = f"{random_encoder}+{bundled_model}"
+    with Router(config=_config(), model=model, prefix_cache=False, threads=1, switch_over=1.0) as router:
+        assert router.route("fix this bug", deadline=1.0).reason == "deadline"
+        child = measuring.wait_for_child()
+        cancellation = Cancellation()
+        with ThreadPoolExecutor() as pool:
+            cancelled = pool.submit(router.route, "fix that bug", cancellation=cancellation)
+            cancellation.cancel()
+            with pytest.raises(DecisionCancelledError):
+                cancelled.result(PATIENCE_S)
+        assert psutil.pid_exists(child)
+        closing = threading.Thread(target=router.close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE_S)
+        assert not closing.is_alive()
+    assert measuring.children == [child]
+    assert not psutil.pid_exists(child)
+
+
+def test_a_program_that_ends_ends_its_measurement(measuring: Measuring, bundled_model: Path, tmp_path: Path) -> None:
+    code = f"""
+import threading, time
+from pathlib import Path
+from archroute_edge import Route, Router
+from archroute_edge.engine import _engine_choice as engine_choice
+engine_choice.SMALLEST_BYTES, engine_choice._WORKER = 0, "endless"
+settings = dict(model={str(bundled_model)!r}, prefix_cache=False, threads=1)
+threading.Thread(target=Router, args=([Route("a", "b")],), kwargs=settings, daemon=True).start()
+while not list(Path({str(tmp_path)!r}).glob("[0-9]*")):
+    time.sleep(0.01)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S)
+    assert not psutil.pid_exists(measuring.wait_for_child())
 
 
 @pytest.mark.parametrize(
@@ -143,7 +301,7 @@ def test_a_build_that_does_not_survive_a_child(
     header: Any, large: None, untried: None, monkeypatch: pytest.MonkeyPatch, run: TrialRun | None, said: str
 ) -> None:
     """Would break if it were used all the same, or if its end were this process's."""
-    monkeypatch.setattr(engine_choice, "try_engine", lambda: try_engine(lambda _module, _task: run))
+    monkeypatch.setattr(engine_choice, "try_engine", lambda _start: try_engine(lambda _module, _task: run))
     choice = choose_engine(header, n_threads=1)
     assert choice.engine == "llama.cpp"
     assert said in choice.reason
@@ -156,10 +314,10 @@ def test_a_build_that_does_not_survive_a_child(
 def test_what_was_not_tried_is_tried_again(untried: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Would break if a machine that could start no child once, or had too little memory, did without it for ever."""
     monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(engine_choice, "try_engine", lambda: try_engine(lambda *_arguments: None))
+    monkeypatch.setattr(engine_choice, "try_engine", lambda _start: try_engine(lambda *_arguments: None))
     assert soundness() == "it was not tried (no child)"
-    engine_choice._soundness.cache_clear()
-    monkeypatch.setattr(engine_choice, "try_engine", lambda: None)
+    forget()
+    monkeypatch.setattr(engine_choice, "try_engine", lambda _start: None)
     assert soundness() is None
 
 

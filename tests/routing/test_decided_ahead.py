@@ -88,12 +88,12 @@ class TestTheVerdict:
 
     @pytest.mark.parametrize(("reason", "is_kept"), [(None, True), ("low_confidence", True), ("unreachable", False)])
     def test_is_kept_if_it_would_be_the_same_again(self, reason: Any, is_kept: bool) -> None:
-        ahead = DecidedAhead()
+        ahead = DecidedAhead(FakeDecider())
         ahead.keep(typed("fix it"), replace(verdict_of("fix it"), reason=reason))
         assert (ahead.find(ask("fix it")) is not None) == is_kept
 
     def test_has_the_scores_that_are_wanted(self) -> None:
-        ahead = DecidedAhead()
+        ahead = DecidedAhead(FakeDecider())
         ahead.keep(typed("fix it"), replace(verdict_of("fix it"), scores={"fix it": 1.0}))
         for scores in (False, True):
             found = ahead.find(ask("fix it", scores=scores))
@@ -190,6 +190,49 @@ class TestOrder:
         result(question)
         for each in waiting[1:]:
             result(each)
+
+    @pytest.mark.parametrize("caller", ["one", "another"])
+    @pytest.mark.parametrize("after", ["it waited", "it was stopped"])
+    def test_a_question_before_it_is_decided_once(
+        self, scheduler: Scheduler, decider: FakeDecider, caller: str, after: str
+    ) -> None:
+        """Would break if what was sent, and then sent again, was decided twice because Enter was faster than the pause."""
+        decider.close_gate()
+        busy, warming = ask("busy", caller="busy"), typed("fix it", caller="one")
+        for each in (busy, warming) if after == "it waited" else (warming, busy):
+            scheduler.submit(each)
+            if each is not warming or after == "it was stopped":
+                decider.wait_for_arrival()
+        question = ask("fix it", caller=caller)
+        scheduler.submit(question)
+        decider.opened.set()
+        assert result(question)[0].tokens.evaluated == 1
+        assert (result(warming).tokens, result(warming).evaluated) == (1, 0)
+        n_decided = len(decider.log)
+        again = ask("fix it", caller=caller)
+        scheduler.submit(again)
+        assert result(again)[0].tokens.evaluated == 0
+        assert len(decider.log) == n_decided
+
+    @pytest.mark.parametrize(
+        "waiting",
+        [None, typed("fix"), typed("fix it", whole=False), typed("fix it", OTHERS), typed("fix it", earlier=EARLIER)],
+        ids=["nothing", "another text", "the beginning", "another table", "another conversation"],
+    )
+    def test_a_question_that_nothing_expected_is_not_kept(
+        self, scheduler: Scheduler, decider: FakeDecider, waiting: WarmUp | None
+    ) -> None:
+        decider.close_gate()
+        busy = ask("busy", caller="other")
+        scheduler.submit(busy)
+        decider.wait_for_arrival()
+        for each in filter(None, [waiting]):
+            scheduler.submit(each)
+        decider.opened.set()
+        for _ in range(2):
+            question = ask("fix it")
+            scheduler.submit(question)
+            assert result(question)[0].tokens.evaluated == 1
 
     def test_a_program_that_waits_for_it_may_cancel_it(self, scheduler: Scheduler, decider: FakeDecider) -> None:
         decider.close_gate()
@@ -409,6 +452,19 @@ def test_a_cascade_asks_and_loads_its_model_only_if_it_is_unsure(random_encoder:
             n_text = router.warm("a poem", whole=True).evaluated
             assert n_text < router.warm("a poem").tokens
             assert n_text < 10
+
+
+@pytest.mark.parametrize("name", ["random", "encoder", "cascade"])
+def test_a_message_that_is_sent_before_the_pause_is_over_is_decided_once(name: str, models: Models) -> None:
+    """With a warm-up that waits, as each does while another caller's decision runs."""
+    with RoutingService(open_router(name, models)) as service:
+        busy = service.submit("write a poem about the sea", caller="other")
+        service.warm(TYPED, whole=True, caller="one")
+        first = service.submit(TYPED, caller="one").result(PATIENCE_S)
+        again = service.submit(TYPED, caller="one").result(PATIENCE_S)
+        assert again.tokens.evaluated == 0
+        assert (again.route, again.confidence, again.decided_by) == (first.route, first.confidence, first.decided_by)
+        busy.result(PATIENCE_S)
 
 
 def test_another_configuration_decides_by_its_own_routes(service: RoutingService) -> None:
