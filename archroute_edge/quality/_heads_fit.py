@@ -23,6 +23,7 @@ from archroute_edge.quality._text_features import ReadText
 
 _MOST_STEPS: Final = 200
 _GRADIENT: Final = 1e-5
+_TOLERANCE: Final = 1e-8
 # A cell of the table of words that fewer prompts fall into tells nothing about others.
 _LEAST_PROMPTS: Final = 2
 # Fewer prompts are not worth products of their own.
@@ -160,6 +161,10 @@ class Problem:
         own = parameters[k + width :].reshape(width, k) if self.has_own else np.zeros((width, k))
         return Fit(parameters[:k], parameters[k : k + width], own)
 
+    def joined(self, fit: Fit) -> Scores:
+        """The parameters of a fit."""
+        return np.concatenate([fit.intercept, fit.shared, *([fit.own.reshape(-1)] if self.has_own else [])])
+
     def __call__(self, parameters: Scores) -> tuple[float, Scores]:
         """Value and gradient."""
         fit = self.split(parameters)
@@ -204,17 +209,27 @@ class _Block:
     shares: Scores
 
 
-def fit_heads(design: Design, scores: Scores, ridges: Ridges) -> Fit:
+def fit_heads(
+    design: Design, scores: Scores, ridges: Ridges, *, start: Fit | None = None, tolerance: float | None = None
+) -> Fit:
     """The minimum.
 
     Args:
         design: n prompts.
         scores: (n, k), NaN where a model was not asked; each model has some.
         ridges: how strongly weights are held.
+        start: a fit of the same prompts and models with other ridges, to begin from.
+        tolerance: relative to the value, of a last step; smaller unless given.
     """
     from scipy.optimize import minimize
 
     problem = Problem(design, scores, ridges)
-    options: dict[str, Any] = {"maxiter": _MOST_STEPS, "maxcor": 8, "ftol": 1e-8, "gtol": _GRADIENT * max(len(design), 1)}
-    found = minimize(problem, problem.start, jac=True, method="L-BFGS-B", options=options)
+    options: dict[str, Any] = {
+        "maxiter": _MOST_STEPS,
+        "maxcor": 8,
+        "ftol": tolerance or _TOLERANCE,
+        "gtol": _GRADIENT * max(len(design), 1),
+    }
+    begun = problem.start if start is None else problem.joined(start)
+    found = minimize(problem, begun, jac=True, method="L-BFGS-B", options=options)
     return problem.split(np.asarray(found.x, np.float64))

@@ -125,6 +125,14 @@ def held_out_parts(outcomes: Outcomes, seed: int) -> tuple[Split, ...]:
     return tuple(part for part in parts if len(part.train) and len(part.test))
 
 
+def known_kind_parts(outcomes: Outcomes, parts: Sequence[Split], seed: int) -> tuple[Split, ...]:
+    """Prompts to hold out whose categories are learned from; none if ``parts`` are such."""
+    if not parts or _held_out_by(outcomes, parts) == "prompt":
+        return ()
+    n_texts = len(set(texts_of(outcomes)))
+    return folds(outcomes, N_PARTS, "prompt", seed) if n_texts >= FEWEST_HELD_OUT else ()
+
+
 def held_out_scores(
     train: Callable[[Outcomes, PromptFeatures], Predictor],
     outcomes: Outcomes,

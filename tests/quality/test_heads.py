@@ -22,8 +22,8 @@ from archroute_edge.quality import (
 from archroute_edge.quality._added_head import MOST_GRADED
 from archroute_edge.quality._heads import fit_scaling
 from archroute_edge.quality._heads_fit import Problem, fit_heads, make_design
+from archroute_edge.quality._ridges import USUAL_RIDGES
 from archroute_edge.quality._text_features import read_text
-from archroute_edge.quality._train import USUAL_RIDGES, Tried, simplest_within_noise
 from tests.quality.difficulty import EASY, ENCODER, HARD, WIDTH, MadeUp, loss, make
 
 BITS = 8
@@ -205,18 +205,6 @@ def test_ridges_are_chosen_on_parts_that_are_held_out() -> None:
     assert trained.predictor.sample_tokens is not None and len(trained.predictor.sample_tokens) == 60
     assert all(done == total for done, total in steps.values())
     assert list(steps) == ["reading texts", "choosing ridges", "scoring held-out prompts", "fitting"]
-
-
-def test_of_ridges_that_differ_by_noise_the_most_restraining_are_taken() -> None:
-    def tried(own: float, shared: float, *losses: float) -> Tried:
-        return Tried(Ridges(shared, own, 2.0, 1.0), float(np.mean(losses)), tuple((loss, 10.0) for loss in losses))
-
-    best = tried(4.0, 1.0, 0.50, 0.60, 0.40)
-    near = tried(64.0, 1.0, 0.52, 0.59, 0.41)
-    far = tried(math.inf, 1.0, 0.54, 0.63, 0.44)
-    assert simplest_within_noise([far, best, near]) == near.ridges
-    assert simplest_within_noise([far, best]) == best.ridges
-    assert simplest_within_noise([far]) == far.ridges
 
 
 @pytest.mark.parametrize("n_models", [1, 2, 3])

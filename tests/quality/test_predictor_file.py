@@ -23,7 +23,7 @@ from archroute_edge.quality import (
     save_predictor,
     train_heads,
 )
-from archroute_edge.quality._train import USUAL_RIDGES
+from archroute_edge.quality._ridges import USUAL_RIDGES
 from tests.quality.difficulty import ENCODER, make
 
 FLIPS = 2000

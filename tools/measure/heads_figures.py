@@ -8,10 +8,11 @@
 OUTCOMES is a folder of sets of outcomes. Heads read texts alone, and with ``--encoder mini``, before OUTCOMES, its vectors as
 well; ``--vectors FILE`` keeps those for the next command.
 
-``pairs``: heads learn from all sets together: the models of the pairs below and, of each set with many models, the means of
-four groups from the weakest to the strongest. Their ridges are the bundled predictor's. A fifth of the prompts, or of the
-categories of every set that has several, is left out in turn, and so are prompts that share twelve words in a row with one of
-them, unless more than six prompts have these. The bag of words learns from the set itself, cross-validated, with such prompts.
+``pairs``: heads learn from each set alone: the models of the pairs below and, of a set with many models, the means of four
+groups from the weakest to the strongest. A fifth of the prompts, or of the categories, is left out in turn. Prompts that share
+twelve words in a row with one of them are left out as well, unless more than six prompts have these. Ridges are chosen as
+``archroute quality train`` chooses them, once for a set and a split, without the first fifth. The bag of words learns from the
+same prompts.
 
 ``tiers``: heads as ``archroute quality train --tiers`` trains them, on the categories that it leaves out.
 
@@ -32,7 +33,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -55,6 +56,8 @@ from archroute_edge.quality import (
     encoder_identity,
     features_of,
     folds,
+    held_out_parts,
+    known_kind_parts,
     load_predictor,
     merge_tiers,
     read_outcomes,
@@ -78,7 +81,6 @@ PAIRS: Final[dict[str, list[tuple[str, str]]]] = {
     ],
 }
 BY_CATEGORY: Final = ("routellm_mmlu", "mmlupro", "ulab")
-RIDGES: Final = Ridges(shared=1.0, own=4.0, text=2.0, words=1.0)
 PRICES: Final[dict[str, dict[str, tuple[float, float]]]] = {
     "mmlupro": {LLAMA: (0.2, 0.2), "Meta-Llama-3.1-70B-Instruct": (0.9, 0.9), "gpt-4o-2024-05-13": (5.0, 15.0)},
     "zeroeval": {
@@ -159,13 +161,6 @@ def columns_of(outcomes: Outcomes, name: str) -> Outcomes:
     return Outcomes(outcomes.prompts, tuple(models), np.hstack(scores))
 
 
-def joined(sets: list[Outcomes]) -> Outcomes:
-    """Sets as one, over all their models."""
-    models = tuple(dict.fromkeys(model for each in sets for model in each.models))
-    prompts = tuple(prompt for each in sets for prompt in each.prompts)
-    return Outcomes(prompts, models, np.vstack([each.columns(models).scores for each in sets]))
-
-
 def rare_rows_of_words(texts: tuple[str, ...]) -> list[set[int]]:
     """Of each text, the rows of words that it shares with few others."""
     found, counts = [], Counter[int]()
@@ -183,25 +178,21 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def parts_of(outcomes: Outcomes, texts: tuple[str, ...], split: Split) -> npt.NDArray[np.intp]:
-    """The part of each prompt; -1 of one that is never left out."""
+def parts_of(outcomes: Outcomes, texts: tuple[str, ...], split: Split) -> list[tuple[Rows, Rows]]:
+    """Of each part, the prompts to learn from, and those to judge by."""
     if split == "prompts":
-        return np.array([int(hashlib.md5(plain(text).encode()).hexdigest(), 16) % _PARTS for text in texts], np.intp)
-    parts = np.full(len(texts), -1, np.intp)
-    groups = np.array([prompt.group for prompt in outcomes.prompts])
-    for name in BY_CATEGORY:
-        own = np.flatnonzero(groups == name)
-        for number, part in enumerate(folds(outcomes.rows(own), _PARTS, "category")):
-            parts[own[part.test]] = number
-    return parts
-
-
-def bag_of_words(outcomes: Outcomes, texts: tuple[str, ...], split: Split) -> Scores:
-    """What a bag of words expects that is cross-validated on one set."""
-    found = np.full(outcomes.scores.shape, np.nan)
-    for part in folds(outcomes, _PARTS, "prompt" if split == "prompts" else "category"):
-        bag = BagOfWords.fit([texts[row] for row in part.train], outcomes.scores[part.train])
-        found[part.test] = bag.predict([texts[row] for row in part.test])
+        number = np.array([int(hashlib.md5(plain(text).encode()).hexdigest(), 16) % _PARTS for text in texts], np.intp)
+    else:
+        number = np.zeros(len(texts), np.intp)
+        for each, part in enumerate(folds(outcomes, _PARTS, "category")):
+            number[part.test] = each
+    rare, found = rare_rows_of_words(texts), []
+    for each in range(_PARTS):
+        test = np.flatnonzero(number == each)
+        shared, same = set().union(*(rare[row] for row in test)), {plain(texts[row]) for row in test}
+        others = np.flatnonzero(number != each)
+        rest = [row for row in others if not rare[row] & shared and plain(texts[row]) not in same]
+        found.append((np.array(rest, np.intp), test))
     return found
 
 
@@ -244,54 +235,52 @@ def read_set(folder: Path, name: str) -> Outcomes:
 @main.command()
 @click.option("--split", type=click.Choice(["prompts", "categories"]), required=True, help="What is left out.")
 @click.option("--parts", type=click.IntRange(1, _PARTS), default=_PARTS, show_default=True, help="Parts to judge by.")
+@click.option("--only", type=click.Choice(list(PAIRS)), multiple=True, help="This set; may be repeated.  [default: all]")
 @click.pass_obj
-def pairs(source: Source, split: Split, parts: int) -> None:
+def pairs(source: Source, split: Split, parts: int, only: tuple[str, ...]) -> None:
     """APGR of pairs of models."""
-    sets = {name: columns_of(read_set(source.folder, name), name) for name in PAIRS}
-    outcomes = joined(list(sets.values()))
-    features, identity = source.features(outcomes.prompts), source.identity
-    number, rare = parts_of(outcomes, features.texts, split), rare_rows_of_words(features.texts)
-    expected = np.full(outcomes.scores.shape, np.nan)
-    with ProgressLine() as line:
-        for part in range(parts):
-            line("parts", part, parts)
-            test = np.flatnonzero(number == part)
-            shared = set().union(*(rare[row] for row in test))
-            same = {plain(features.texts[row]) for row in test}
-            others = np.flatnonzero(number != part)
-            rest = np.array([row for row in others if not rare[row] & shared and plain(features.texts[row]) not in same])
-            known = [
-                m for m, column in zip(outcomes.models, outcomes.scores[rest].T, strict=True) if not np.isnan(column).all()
-            ]
-            learned = outcomes.rows(rest).columns(known)
-            trained = train_heads(learned, features.rows(rest), encoder=identity, ridges=RIDGES).predictor
-            columns = [outcomes.models.index(model) for model in known]
-            expected[test[:, None], columns] = trained.expected(features.rows(test))
-        line.clear()
-    begin, leads = 0, []
-    for name, own in sets.items():
-        rows = np.arange(begin, begin + len(own.prompts))
-        begin += len(rows)
+    leads = []
+    for name in only or PAIRS:
         if split == "categories" and name not in BY_CATEGORY:
             continue
-        judged = rows[~np.isnan(expected[rows]).all(axis=1)]
+        outcomes = columns_of(read_set(source.folder, name), name)
+        features = source.features(outcomes.prompts)
         models = sorted({model for pair in PAIRS[name] for model in pair})
-        bag = np.full((len(outcomes.prompts), len(models)), np.nan)
-        bag[rows] = bag_of_words(own.columns(models), features.rows(rows).texts, split)
+        expected, bag, ridges = np.full(outcomes.scores.shape, np.nan), np.full((len(features), len(models)), np.nan), None
+        with ProgressLine() as line:
+            for number, (rest, test) in enumerate(parts_of(outcomes, features.texts, split)[:parts]):
+                line(name, number, parts)
+                learned, read = outcomes.rows(rest), features.rows(rest)
+                if ridges is None:
+                    held_out = held_out_parts(learned, 0)
+                    trained = train_heads(
+                        learned,
+                        read,
+                        encoder=source.identity,
+                        parts=held_out,
+                        known_kinds=known_kind_parts(learned, held_out, 0),
+                    )
+                    ridges = trained.ridges
+                else:
+                    trained = train_heads(learned, read, encoder=source.identity, ridges=ridges)
+                expected[test] = trained.predictor.expected(features.rows(test))
+                words = BagOfWords.fit(read.texts, learned.columns(models).scores)
+                bag[test] = words.predict(features.rows(test).texts)
+            line.clear()
+        assert ridges is not None
         for pair in PAIRS[name]:
-            mine = expected[judged][:, [outcomes.models.index(model) for model in pair]]
-            words = bag[judged][:, [models.index(model) for model in pair]]
-            scores = outcomes.rows(judged).columns(pair).scores
-            of_heads, of_words = apgr(mine, scores), apgr(words, scores)
+            scores = outcomes.columns(pair).scores
+            of_heads = apgr(expected[:, [outcomes.models.index(model) for model in pair]], scores)
+            of_words = apgr(bag[:, [models.index(model) for model in pair]], scores)
             if of_heads is not None and of_words is not None:
                 leads.append(of_heads - of_words)
-            figures = {"heads": of_heads, "bag of words": of_words}
-            print(json.dumps({"set": name, "pair": pair, "prompts": len(judged), **figures}), flush=True)
+            figures = {"heads": of_heads, "bag of words": of_words, "ridges": asdict(ridges)}
+            judged = int((~np.isnan(expected).all(axis=1)).sum())
+            print(json.dumps({"set": name, "pair": pair, "prompts": judged, **figures}), flush=True)
         if prices := PRICES.get(name):
-            priced = expected[judged][:, [outcomes.models.index(model) for model in prices]]
-            scores = outcomes.rows(judged).columns(list(prices)).scores
-            found = above_mixtures(priced, scores, features.rows(judged).texts, list(prices.values()))
-            print(json.dumps({"set": name, "models": list(prices), "above mixtures": found}), flush=True)
+            priced = expected[:, [outcomes.models.index(model) for model in prices]]
+            above = above_mixtures(priced, outcomes.columns(list(prices)).scores, features.texts, list(prices.values()))
+            print(json.dumps({"set": name, "models": list(prices), "above mixtures": above}), flush=True)
     if leads:
         print(json.dumps({"pairs": len(leads), "mean lead": round(float(np.mean(leads)), 4), "least": round(min(leads), 4)}))
 
