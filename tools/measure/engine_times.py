@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -29,25 +30,30 @@ from archroute_edge.engine import (
 _N_CTX = 4096
 
 
+def median_seconds(engines: Mapping[str, CompletionEngine], n_tokens: int, rounds: int) -> dict[str, float]:
+    """The median time of each engine for the same random tokens, the engines taking turns; the first round is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    most = min(engine.model.vocabulary.n_tokens for engine in engines.values())
+    tokens = [int(token) for token in np.random.default_rng(0).integers(0, most, n_tokens)]
+    for number in range(rounds):
+        for name, engine in engines.items():
+            engine.truncate(0, 0)
+            begun = time.perf_counter()
+            engine.evaluate(sequence_batch(0, tokens, 0, [n_tokens - 1]))
+            if number:
+                seconds[name].append(time.perf_counter() - begun)
+    return {name: float(np.median(times)) for name, times in seconds.items()}
+
+
 def measure(model: Path, n_tokens: int, rounds: int, threads: int) -> dict[str, Any]:
     """The figures of one model."""
     names: tuple[EngineName, ...] = ("llama.cpp", "ik")
-    engines: dict[EngineName, CompletionEngine] = {}
-    seconds: dict[EngineName, list[float]] = {name: [] for name in names}
+    engines: dict[str, CompletionEngine] = {}
     with ExitStack() as stack:
         for name in names:
             loaded = stack.enter_context(LoadedModel(model, n_gpu_layers=0, engine=name))
             engines[name] = stack.enter_context(closing(open_engine(loaded, EngineSettings(_N_CTX, threads))))
-        most = engines["ik"].model.vocabulary.n_tokens
-        tokens = [int(token) for token in np.random.default_rng(0).integers(0, most, n_tokens)]
-        for number in range(rounds):
-            for name, engine in engines.items():
-                engine.truncate(0, 0)
-                begun = time.perf_counter()
-                engine.evaluate(sequence_batch(0, tokens, 0, [n_tokens - 1]))
-                if number:
-                    seconds[name].append(time.perf_counter() - begun)
-    medians = {name: float(np.median(times)) for name, times in seconds.items()}
+        medians = median_seconds(engines, n_tokens, rounds)
     ratio = medians["ik"] / medians["llama.cpp"]
     return {
         "model": model.name,

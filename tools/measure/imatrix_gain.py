@@ -66,6 +66,12 @@ def prompt_sums(model: list[Observation], reference: list[Observation]) -> npt.N
     return sums
 
 
+def gain(without: npt.NDArray[np.float64], with_it: npt.NDArray[np.float64]) -> dict[str, float]:
+    """The decrease of the mean divergence from one array of prompts' sums to another, and its standard error."""
+    found = without - with_it
+    return {"gain": float(found.mean()), "standard_error": float(found.std(ddof=1) / np.sqrt(len(found)))}
+
+
 @click.command()
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--level", "levels", multiple=True, default=("Q2_K", "Q3_K_S", "IQ3_XXS"), show_default=True)
@@ -90,9 +96,7 @@ def main(source: Path, levels: tuple[str, ...], prompt_format: str, threads: int
                 figures = asdict(compare_distributions(found[name], reference, cases))
                 click.echo(json.dumps({"level": level.name, "imatrix": name, "n_bytes": made.n_bytes, **figures}))
             without, with_matrix = (prompt_sums(each, reference) for each in found.values())
-            gain = without - with_matrix
-            error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-            click.echo(json.dumps({"level": level.name, "gain": float(gain.mean()), "standard_error": error}))
+            click.echo(json.dumps({"level": level.name, **gain(without, with_matrix)}))
 
 
 if __name__ == "__main__":
