@@ -1,8 +1,9 @@
 """A head for one model more, from few graded prompts.
 
-Most of what makes a prompt hard is hard for every model. So the new head begins as the mean of those that are there, and moves
-from it as far as the grades say: its level, how steeply it falls with difficulty, which known models it is like, and last what
-is peculiar to it. Each of these has a normal prior, so that the logits of the graded prompts have one, too, with as many rows
+Most of what makes a prompt hard is hard for every model, and models of like level find the same prompts hard. So the new head
+begins as what heads of its level are: their mean, moved along the line through the known heads over their levels. It moves from
+there as far as the grades say: its level, how steeply it falls with difficulty, which known models it is like, and last what is
+peculiar to it. Each of these has a normal prior, so that the logits of the graded prompts have one, too, with as many rows
 as there are prompts; their maximum is found by Newton's method (Rasmussen and Williams, "Gaussian Processes for Machine
 Learning", algorithm 3.1). How wide the priors are is chosen by cross-validation over the graded prompts.
 """
@@ -30,6 +31,8 @@ _SLOPE: Final = 0.5
 _WIDTHS: Final = ((0.0, 0.0), (0.3, 0.0), (0.3, 0.3), (1.0, 0.3), (1.0, 1.0))
 _FOLDS: Final = 5
 _MOST_STEPS: Final = 50
+# Of the squared distances of levels from their mean: known models on one level have no line.
+_LEAST_SPREAD: Final = 0.01
 _ENOUGH: Final = 1e-9
 
 
@@ -43,6 +46,7 @@ class _Rows:
         words: (n, cells) scaled, for the cells that any of them has.
         cells: which these are.
         logits: (n, k) of the known heads, without intercepts.
+        shares: (k,) of the known heads in the one that the new one begins as; their sum is 1.
     """
 
     vector: Floats
@@ -50,10 +54,16 @@ class _Rows:
     words: Floats
     cells: npt.NDArray[np.intp]
     logits: Scores
+    shares: Scores
+
+    @property
+    def begun(self) -> Scores:
+        """(n,) logits of the head that the new one begins as, without intercept."""
+        return np.asarray(self.logits @ self.shares, np.float64)
 
     def covariance(self, likeness: float, peculiar: float) -> Scores:
         """Of the logits of all prompts, under a prior."""
-        mean = self.logits.mean(axis=1, keepdims=True)
+        mean = self.begun[:, None]
         spread = self.logits - mean
         n_models = self.logits.shape[1]
         # float64 for what is inverted.
@@ -87,15 +97,15 @@ def add_head(heads: Heads, model: str, graded: Outcomes, features: PromptFeature
     if len(known) > MOST_GRADED:
         raise QualityError(f"{len(known):,} prompts are graded; with more than {MOST_GRADED:,}, train on all outcomes instead")
     targets, chosen = scores[known], features.rows(known)
-    rows = _rows(heads, chosen)
-    level = float(np.clip(heads.weights.intercept.mean(), -5.0, 5.0))
-    prior = level + rows.logits.mean(axis=1)
+    rows = _rows(heads, chosen, targets)
+    level = float(np.clip(heads.weights.intercept @ rows.shares, -5.0, 5.0))
+    prior = level + rows.begun
     likeness, peculiar = _choose(rows, prior, targets)
     pull, _ = _fit(rows.covariance(likeness, peculiar), prior, targets)
     return _with_row(heads, model, rows, pull, level, likeness, peculiar)
 
 
-def _rows(heads: Heads, features: PromptFeatures) -> _Rows:
+def _rows(heads: Heads, features: PromptFeatures, targets: Scores) -> _Rows:
     scaling = heads.scaling
     read = [read_text(text, scaling.word_bits) for text in features.texts]
     cells = np.unique(np.concatenate([each.words for each in read]))
@@ -108,7 +118,25 @@ def _rows(heads: Heads, features: PromptFeatures) -> _Rows:
     logits = heads.logits(features) - heads.weights.intercept
     has_vectors = len(scaling.vector_mean) > 0
     vector = scaling.vector_part(vectors) if has_vectors and vectors is not None else np.zeros((len(read), 0), np.float32)
-    return _Rows(vector, text, words, cells, logits)
+    return _Rows(vector, text, words, cells, logits, _shares_at_level(chances(logits + heads.weights.intercept), targets))
+
+
+def _shares_at_level(expected: Scores, targets: Scores) -> Scores:
+    """(k,) the shares of known heads in the one on their line at the level of ``targets``, (n,) scores.
+
+    The line is that of least squares over levels. A level is the logit of a mean score: of ``targets``, and of what is expected
+    on the same prompts, (n, k), of the known models. The line is not followed beyond them.
+    """
+    # Half an answer of each kind more, as in the training.
+    means = (np.column_stack([expected, targets]).sum(axis=0) + 0.5) / (len(targets) + 1)
+    *levels, level = np.log(means / (1.0 - means))
+    n_models = len(levels)
+    away = np.array(levels) - np.mean(levels)
+    spread = float(away @ away)
+    if spread < _LEAST_SPREAD:
+        return np.full(n_models, 1.0 / n_models)
+    found: Scores = 1.0 / n_models + (np.clip(level, min(levels), max(levels)) - np.mean(levels)) * away / spread
+    return found
 
 
 def _choose(rows: _Rows, prior: Scores, targets: Scores) -> tuple[float, float]:
@@ -162,11 +190,10 @@ def _fit(covariance: Scores, prior: Scores, targets: Scores) -> tuple[Scores, Sc
 def _with_row(heads: Heads, model: str, rows: _Rows, pull: Scores, level: float, likeness: float, peculiar: float) -> Heads:
     """The new row: what the prior's covariance makes of the pulls."""
     weights = heads.weights
-    n_models = len(heads.models)
-    mean = rows.logits.mean(axis=1)
+    mean = rows.begun
     # Of each known head, its share in the new one.
-    towards = likeness**2 / n_models * (rows.logits - mean[:, None]).T @ pull
-    shares = (1.0 + _SLOPE**2 * float(mean @ pull)) / n_models + towards - towards.mean()
+    towards = likeness**2 / len(heads.models) * (rows.logits - mean[:, None]).T @ pull
+    shares = (1.0 + _SLOPE**2 * float(mean @ pull) - towards.sum()) * rows.shares + towards
 
     def own(part: Floats) -> Scores:
         return np.asarray(peculiar**2 * (part.T.astype(np.float64) @ pull), np.float64)

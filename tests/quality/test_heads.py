@@ -13,6 +13,7 @@ from archroute_edge.errors import QualityError
 from archroute_edge.quality import (
     Heads,
     Outcomes,
+    Prompt,
     PromptFeatures,
     Ridges,
     held_out_parts,
@@ -233,6 +234,23 @@ def test_an_added_model_is_known_about_as_well_as_a_trained_one(made_up: MadeUp,
     scores = unseen.outcomes.scores[:, 2]
     assert loss(scores, added) < loss(scores, trained) + 0.03
     assert np.corrcoef(added, trained)[0, 1] > 0.8
+
+
+def test_an_added_model_begins_as_models_of_its_level_are() -> None:
+    """Weak models fail at mathematics, strong ones at riddles; few grades tell the level, and with it the kind."""
+    draw = np.random.default_rng(2)
+    texts = tuple(f"{'integrate the function' if draw.random() < 0.5 else 'solve my riddle'} {number}" for number in range(800))
+    is_riddle = np.array(["riddle" in text for text in texts])[:, None]
+    of_kind = np.where(is_riddle, [0.6, 0.6, 0.6, 0.6, 0.6], [0.2, 0.25, 0.95, 0.9, 0.92])
+    scores = (draw.random(of_kind.shape) < of_kind).astype(np.float64)
+    names = ("weak", "weaker", "strong", "stronger", "new")
+    outcomes = Outcomes(tuple(Prompt(str(row), text) for row, text in enumerate(texts)), names, scores)
+    features = PromptFeatures(texts, None)
+    learned, graded = np.arange(20, 800), np.arange(20)
+    known = train(outcomes.rows(learned).columns(names[:4]), features.rows(learned))
+    grown = known.with_model("new", outcomes.rows(graded).columns(["new"]), features.rows(graded))
+    mathematics, riddle = grown.expected(PromptFeatures(("integrate the function", "solve my riddle"), None))[:, 4]
+    assert mathematics > riddle + 0.1
 
 
 @pytest.mark.parametrize("score", [0.0, 0.5, 1.0])

@@ -107,7 +107,7 @@ ADDED: Final[dict[str, tuple[str, str]]] = {
     MIXTRAL: (MIXTRAL, "gpt-4o-2024-05-13"),
     "gemini-1.5-pro-002": (LLAMA, "gemini-1.5-pro-002"),
 }
-ADDED_RIDGES: Final = Ridges(shared=4.0, own=16.0, text=2.0, words=1.0)
+ADDED_RIDGES: Final = Ridges(shared=4.0, own=16.0, text=2.0, words=4.0)
 _ANSWER_TOKENS: Final = 500
 _BYTES_A_TOKEN: Final = 3
 _DRAWS: Final = 200
