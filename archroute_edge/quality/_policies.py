@@ -86,7 +86,8 @@ class PolicyTraining:
     ) -> Scores:
         """(n, k) what is expected of prompts by predictors that were trained without the categories of their part.
 
-        NaN where a model has no outcomes elsewhere. What heads are held back by is chosen on the same parts.
+        NaN where a model has no outcomes elsewhere. What heads are held back by is chosen on the same parts
+        and on prompts of known categories.
 
         Args:
             outcomes: n prompts.

@@ -4,8 +4,11 @@ What matters of expected scores is how models differ on a prompt: if all of them
 So ridges are judged by the squared error of scores less the prompt's mean score, as a part of the error that each model's mean
 score has. A part where they do no better has nothing to say, and counts as 1.
 
-Prompts to come are of known kinds or of new ones, so whole categories are held out in turn and single prompts in turn, and both
-count the same.
+A gateway asks one model a request, so its record tells no differences. If hardly a prompt was answered by several models,
+ridges are judged by the squared error of the scores themselves.
+
+Prompts to come are of known kinds or of new ones, so whole categories are held out in turn, then prompts of all categories, and
+both count the same.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ _TEXT: Final = (0.5, 2.0)
 _MOST_MODELS: Final = 8
 # Of the standard error: a whole one prefers ridges that cost a hundredth of APGR on known kinds of prompt.
 _NOISE: Final = 0.5
+# Fewer prompts that several models answered are too few to choose by.
+_FEWEST_COMPARED: Final = 20
 # A loss needs fewer digits than a predictor.
 _TOLERANCE: Final = 1e-6
 
@@ -120,10 +125,10 @@ class RidgeSearch:
                     step += 1
             known = [tried for tried in self._tried.values() if tried is not None]
             if not known:
-                return USUAL_RIDGES
+                break
             best = min(known, key=lambda tried: tried.loss).ridges
         self._on_progress("choosing ridges", n_steps, n_steps)
-        return simplest_within_noise(known)
+        return simplest_within_noise(known) if known else USUAL_RIDGES
 
     def _spread_models(self) -> Rows:
         means = np.nanmean(self._scores, axis=0)
@@ -134,13 +139,14 @@ class RidgeSearch:
 
     def _try(self, ridges: Ridges, columns: Rows) -> Tried | None:
         scores = self._scores[:, columns]
+        errors_of = difference_errors if _are_compared(scores).sum() >= _FEWEST_COMPARED else score_errors
         found: list[tuple[float, float]] = []
         for number, parts in enumerate(self._kinds):
             of_kind = []
             for (rest, part), logits in self._by_parts(ridges, scores, number, parts):
-                errors = difference_errors(scores[part], np.where(np.isnan(logits), np.nan, chances(logits)))
+                errors = errors_of(scores[part] - np.where(np.isnan(logits), np.nan, chances(logits)))
                 # No two models of these may have outcomes of a prompt in the part and in the rest, or all may score the same.
-                usual = difference_errors(scores[part], np.where(np.isnan(logits), np.nan, model_means(scores[rest])))
+                usual = errors_of(scores[part] - np.where(np.isnan(logits), np.nan, model_means(scores[rest])))
                 if usual.any():
                     of_kind.append((min(1.0, float(errors.mean() / usual.mean())), float(len(errors))))
             total = sum(weight for _, weight in of_kind)
@@ -176,23 +182,21 @@ class RidgeSearch:
         return found
 
 
-def difference_errors(scores: Scores, expected: Scores) -> npt.NDArray[np.float64]:
-    """Of each prompt with several known models, the mean squared error of what a model's score differs from the mean by.
+def score_errors(errors: Scores) -> npt.NDArray[np.float64]:
+    """Of each prompt with a known model, the mean squared error; ``errors`` are (m, k), NaN where none is known."""
+    found: npt.NDArray[np.float64] = np.nanmean(np.square(errors[~np.isnan(errors).all(axis=1)]), axis=1)
+    return found
 
-    Args:
-        scores: (n, k), NaN where a model was not asked.
-        expected: (n, k), NaN where nothing is expected.
 
-    Returns:
-        (m,); with one model alone, of all its prompts, the squared error of its score.
-    """
-    known = ~np.isnan(scores + expected)
-    n_known = known.sum(axis=1, keepdims=True)
-    errors = np.where(known, scores - expected, 0.0)
-    if scores.shape[1] > 1:
-        errors = np.where(known, errors - errors.sum(axis=1, keepdims=True) / np.maximum(n_known, 1), 0.0)
-    several = n_known[:, 0] >= min(2, scores.shape[1])
-    found: npt.NDArray[np.float64] = np.square(errors[several]).sum(axis=1) / n_known[several, 0]
+def difference_errors(errors: Scores) -> npt.NDArray[np.float64]:
+    """Of each prompt with several known models, the mean squared error of how a model's score differs from the mean."""
+    several = errors[_are_compared(errors)]
+    return score_errors(several - np.nanmean(several, axis=1, keepdims=True))
+
+
+def _are_compared(scores: Scores) -> npt.NDArray[np.bool_]:
+    """(m,) whether several models answered a prompt."""
+    found: npt.NDArray[np.bool_] = (~np.isnan(scores)).sum(axis=1) > 1
     return found
 
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from archroute_edge.quality import Outcomes, Prompt, PromptFeatures, held_out_parts, known_kind_parts, train_heads
-from archroute_edge.quality._ridges import Ridges, Tried, difference_errors, simplest_within_noise
+from archroute_edge.quality import Outcomes, Prompt, PromptFeatures, Ridges, held_out_parts, known_kind_parts, train_heads
+from archroute_edge.quality._ridges import USUAL_RIDGES, Tried, difference_errors, score_errors, simplest_within_noise
 
 pytestmark = pytest.mark.quick
 
@@ -30,13 +30,15 @@ def test_of_ridges_that_differ_by_noise_the_most_restraining_are_taken() -> None
 def test_what_all_models_gain_is_no_error() -> None:
     scores = np.array([[0.2, 0.6, NAN], [0.0, NAN, NAN], [0.5, 0.5, 0.8]])
     expected = scores + 0.1
-    assert difference_errors(scores, expected) == pytest.approx([0.0, 0.0], abs=1e-15)  # One prompt tells no models apart.
+    assert difference_errors(scores - expected) == pytest.approx([0.0, 0.0], abs=1e-15)  # One prompt tells no models apart.
     expected[0, 1] += 0.2
-    assert difference_errors(scores, expected)[0] == pytest.approx(0.1**2)
+    assert difference_errors(scores - expected)[0] == pytest.approx(0.1**2)
 
 
 def test_of_one_model_all_of_its_error_counts() -> None:
-    assert difference_errors(np.array([[0.2], [NAN], [1.0]]), np.array([[0.5], [0.5], [1.0]])) == pytest.approx([0.09, 0.0])
+    errors = np.array([[0.2], [NAN], [1.0]]) - np.array([[0.5], [0.5], [1.0]])
+    assert score_errors(errors) == pytest.approx([0.09, 0.0])
+    assert not len(difference_errors(errors))
 
 
 def outcomes_of(n_categories: int) -> tuple[Outcomes, PromptFeatures]:
@@ -67,3 +69,34 @@ def test_own_weights_that_only_known_kinds_need_are_allowed() -> None:
 def test_prompts_of_one_category_are_held_out_once() -> None:
     outcomes, _ = outcomes_of(1)
     assert known_kind_parts(outcomes, held_out_parts(outcomes, 0), 0) == ()
+
+
+@pytest.mark.parametrize("n_compared", [0, 5])
+def test_answers_of_one_model_each_are_chosen_by(n_compared: int) -> None:
+    """Would break if a gateway's record, where a request was answered by one model, had the usual ridges or those of a few."""
+    outcomes, features = outcomes_of(1)
+    scores = outcomes.scores.copy()
+    scores[n_compared::2, 0], scores[n_compared + 1 :: 2, 1] = NAN, NAN
+    alone = Outcomes(outcomes.prompts, outcomes.models, scores)
+    steps: list[tuple[int, int]] = []
+
+    def note(step: str, done: int, total: int) -> None:
+        if step == "choosing ridges":
+            steps.append((done, total))
+
+    ridges = train_heads(alone, features, parts=held_out_parts(alone, 0), word_bits=10, on_progress=note).ridges
+    assert ridges != USUAL_RIDGES and ridges.own < math.inf
+    assert steps == [(done, 9) for done in range(10)]
+
+
+def test_nothing_that_tells_ridges_apart_leaves_the_usual_ones() -> None:
+    outcomes, features = outcomes_of(3)
+    alike = Outcomes(outcomes.prompts, outcomes.models, np.ones_like(outcomes.scores))
+    steps: list[tuple[int, int]] = []
+
+    def note(step: str, done: int, total: int) -> None:
+        if step == "choosing ridges":
+            steps.append((done, total))
+
+    assert train_heads(alike, features, parts=held_out_parts(alike, 0), word_bits=10, on_progress=note).ridges == USUAL_RIDGES
+    assert steps[-1] == (9, 9)
