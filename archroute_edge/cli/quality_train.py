@@ -139,7 +139,8 @@ class _Summary:
             lines.append("ridges: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
         check = self.held_out
         if check is None:
-            lines.append("no figure: too few prompts to hold some out; archroute quality eval measures it on other outcomes")
+            why = "too few different prompts have scores of two models"
+            lines.append(f"no figure: {why}; archroute quality eval measures it on other outcomes")
         elif check.apgr is None:
             lines.append(f"no figure: {check.strong} is no better than {check.weak} on the {check.prompts:,} held-out prompts")
         else:

@@ -163,7 +163,7 @@ def test_the_other_policies_learn_from_battles(
     result = run(*TRAIN, "--battles", battles, "-o", str(path), *options)
     assert result.exit_code == 0, result.output
     assert load_predictor(path).models == ("m0", "m1", "m2")
-    assert "no figure: too few prompts to hold some out" in result.stdout
+    assert "no figure: too few different prompts have scores of two models" in result.stdout
 
 
 @pytest.mark.parametrize(
