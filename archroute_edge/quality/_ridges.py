@@ -114,7 +114,9 @@ class RidgeSearch:
     def choose(self) -> Ridges:
         """The most restraining of the good ones, found one kind of ridge after another."""
         columns = self._spread_models()
-        kinds: dict[str, tuple[float, ...]] = {"shared": _SHARED, "own": _OWN, "words": _WORDS, "text": _TEXT}
+        # A model alone has no weights beside the shared ones.
+        own = _OWN if len(columns) > 1 else (USUAL_RIDGES.own,)
+        kinds: dict[str, tuple[float, ...]] = {"shared": _SHARED, "own": own, "words": _WORDS, "text": _TEXT}
         # The best value of one kind is tried again with the values of the next.
         n_steps, step, best = sum(map(len, kinds.values())) - len(kinds) + 1, 0, USUAL_RIDGES
         for kind, values in kinds.items():

@@ -68,7 +68,6 @@ def causal(
     from training.quality.material import read_material
     from training.quality.questions import open_questioner, write_vocabulary
 
-    material = read_material(outcomes, leave_out, seed)
     recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = start
@@ -76,7 +75,11 @@ def causal(
             from training.tiny.from_gguf import checkpoint_from_gguf
 
             checkpoint = Path(folder) / "checkpoint"
-            checkpoint_from_gguf(start, checkpoint)
+            try:
+                checkpoint_from_gguf(start, checkpoint)
+            except (ValueError, KeyError, RuntimeError) as exc:
+                raise click.ClickException(f"{start}: not a GGUF of a model that training.tiny trained ({exc})") from exc
+        material = read_material(outcomes, leave_out, seed)
         vocabulary = Path(folder) / "vocabulary.gguf"
         write_vocabulary(checkpoint, vocabulary)
         questioner = open_questioner(vocabulary, _BUDGET)

@@ -40,7 +40,7 @@ def checkpoint_from_gguf(path: Path, folder: Path) -> None:
     reader = GGUFReader(path)
     values = {name: field.contents() for name, field in reader.fields.items()}
     if values["general.architecture"] != _ARCHITECTURE:
-        raise ValueError(f"{path}: its architecture is {values['general.architecture']}, not {_ARCHITECTURE}")
+        raise ValueError(f"its architecture is {values['general.architecture']}")
     model = Qwen2(_shape(values))
     weights = {
         _checkpoint_name(tensor.name): torch.tensor(dequantize(tensor.data, tensor.tensor_type)) for tensor in reader.tensors
@@ -49,7 +49,7 @@ def checkpoint_from_gguf(path: Path, folder: Path) -> None:
     tokens, merges = values["tokenizer.ggml.tokens"], values["tokenizer.ggml.merges"]
     ordinary = len(tokens) - len(CONTROL)
     if tokens[ordinary:] != CONTROL or values["tokenizer.ggml.pre"] != _ARCHITECTURE:
-        raise ValueError(f"{path}: its vocabulary is not one of training.tiny")
+        raise ValueError("its vocabulary is of another kind")
     bpe = models.BPE(
         vocab={token: number for number, token in enumerate(tokens[:ordinary])},
         merges=[tuple(merge.split(" ")) for merge in merges],

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from archroute_edge.models import BUNDLED_ENCODER, find_model
+from training.quality.commands import main
 from training.tiny.checkpoint import read_checkpoint, write_checkpoint
 from training.tiny.from_gguf import checkpoint_from_gguf
 from training.tiny.model import Qwen2, Shape
@@ -53,6 +55,10 @@ def test_a_checkpoint_comes_back_from_its_gguf(tmp_path: Path) -> None:
 
 
 def test_an_encoder_is_no_such_model(tmp_path: Path) -> None:
+    encoder = find_model(BUNDLED_ENCODER).path
     with pytest.raises(ValueError, match="architecture"):
-        checkpoint_from_gguf(find_model(BUNDLED_ENCODER).path, tmp_path / "checkpoint")
+        checkpoint_from_gguf(encoder, tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
+    found = CliRunner().invoke(main, ["causal", str(encoder), "no such outcomes", "-o", str(tmp_path / "judge")])
+    assert found.exit_code == 1
+    assert found.output == f"Error: {encoder}: not a GGUF of a model that training.tiny trained (its architecture is bert)\n"
