@@ -63,7 +63,6 @@ if TYPE_CHECKING:
         choose_targets,
         held_out_parts,
         held_out_scores,
-        known_kind_parts,
         merge_tiers,
         sets_of,
         widest_pair,
@@ -105,8 +104,8 @@ else:
             "_suggestion": "suggest_prompts",
             "_train": "Trained train_heads",
             "_training": (
-                "PairCheck battles_among check_pair choose_targets held_out_parts held_out_scores known_kind_parts merge_tiers "
-                "sets_of widest_pair"
+                "PairCheck battles_among check_pair choose_targets held_out_parts held_out_scores merge_tiers sets_of "
+                "widest_pair"
             ),
             "_yardstick": "YardstickTraining",
         },

@@ -210,7 +210,7 @@ class _Block:
 
 
 def fit_heads(
-    design: Design, scores: Scores, ridges: Ridges, *, start: Fit | None = None, tolerance: float | None = None
+    design: Design, scores: Scores, ridges: Ridges, *, start: Fit | None = None, tolerance: float = _TOLERANCE
 ) -> Fit:
     """The minimum.
 
@@ -219,7 +219,7 @@ def fit_heads(
         scores: (n, k), NaN where a model was not asked; each model has some.
         ridges: how strongly weights are held.
         start: a fit of the same prompts and models with other ridges, to begin from.
-        tolerance: relative to the value, of a last step; smaller unless given.
+        tolerance: of the value, by which a last step improves it at most.
     """
     from scipy.optimize import minimize
 
@@ -227,7 +227,7 @@ def fit_heads(
     options: dict[str, Any] = {
         "maxiter": _MOST_STEPS,
         "maxcor": 8,
-        "ftol": tolerance or _TOLERANCE,
+        "ftol": tolerance,
         "gtol": _GRADIENT * max(len(design), 1),
     }
     begun = problem.start if start is None else problem.joined(start)

@@ -15,7 +15,7 @@ from archroute_edge.quality._novelty import Novelty
 from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
 from archroute_edge.quality._predictor import Policy, Predictor, PromptFeatures
 from archroute_edge.quality._splits import Split, battles_of, category_of, folds
-from archroute_edge.quality._training import N_PARTS, Progress, held_out_parts, held_out_scores, known_kind_parts
+from archroute_edge.quality._training import N_PARTS, Progress, held_out_parts, held_out_scores
 
 _SCORED_OF_A_PART: Final = 400
 
@@ -57,13 +57,7 @@ class PolicyTraining:
 
             assert outcomes is not None
             trained = train_heads(
-                outcomes,
-                features,
-                encoder=self.encoder,
-                seed=self.seed,
-                parts=parts,
-                known_kinds=known_kind_parts(outcomes, parts, self.seed),
-                on_progress=on_progress,
+                outcomes, features, encoder=self.encoder, seed=self.seed, parts=parts, on_progress=on_progress
             )
             predictor: Predictor = trained.predictor
             ridges, expected = trained.ridges, trained.held_out
@@ -103,13 +97,7 @@ class PolicyTraining:
             from archroute_edge.quality._train import train_heads
 
             found = train_heads(
-                outcomes,
-                features,
-                encoder=self.encoder,
-                seed=self.seed,
-                parts=parts,
-                known_kinds=known_kind_parts(outcomes, parts, self.seed),
-                on_progress=on_progress,
+                outcomes, features, encoder=self.encoder, seed=self.seed, parts=parts, on_progress=on_progress
             ).held_out
             assert found is not None
         else:

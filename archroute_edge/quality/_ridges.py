@@ -145,8 +145,8 @@ class RidgeSearch:
         found: list[tuple[float, float]] = []
         for number, parts in enumerate(self._kinds):
             of_kind = []
-            for (rest, part), logits in self._by_parts(ridges, scores, number, parts):
-                errors = errors_of(scores[part] - np.where(np.isnan(logits), np.nan, chances(logits)))
+            for (rest, part), logits in self._by_parts(ridges, scores, parts, number):
+                errors = errors_of(scores[part] - _expected(logits))
                 # No two models of these may have outcomes of a prompt in the part and in the rest, or all may score the same.
                 usual = errors_of(scores[part] - np.where(np.isnan(logits), np.nan, model_means(scores[rest])))
                 if usual.any():
@@ -156,9 +156,12 @@ class RidgeSearch:
         return Tried(ridges, tuple(found)) if found else None
 
     def _by_parts(
-        self, ridges: Ridges, scores: Scores, kind: int, parts: Sequence[Split], tolerance: float | None = _TOLERANCE
+        self, ridges: Ridges, scores: Scores, parts: Sequence[Split], kind: int | None = None
     ) -> Iterator[tuple[Split, Scores]]:
-        """Each part, and the logits (m, k) of its prompts by heads fitted to the rest; NaN for an unknown model."""
+        """Each part, and the logits (m, k) of its prompts by heads fitted to the rest; NaN for an unknown model.
+
+        With ``kind``, that of the parts, fits begin from the last ones of the same part, and end a little earlier.
+        """
         _, design = self.design(ridges)
         for number, split in enumerate(parts):
             rest, part = split
@@ -166,9 +169,11 @@ class RidgeSearch:
             known = np.flatnonzero(~np.isnan(scores[rest]).all(axis=0))
             logits = np.full((len(part), scores.shape[1]), np.nan)
             if len(known):
-                start = self._fits.get((kind, number)) if tolerance is not None else None
-                fit = fit_heads(design.rows(rest), scores[np.ix_(rest, known)], ridges, start=start, tolerance=tolerance)
-                if tolerance is not None:
+                learned = design.rows(rest), scores[np.ix_(rest, known)], ridges
+                if kind is None:
+                    fit = fit_heads(*learned)
+                else:
+                    fit = fit_heads(*learned, start=self._fits.get((kind, number)), tolerance=_TOLERANCE)
                     self._fits[kind, number] = fit
                 logits[:, known] = fit.logits(design.rows(part))
             yield split, logits
@@ -176,12 +181,16 @@ class RidgeSearch:
     def held_out(self, ridges: Ridges, parts: Sequence[Split]) -> Scores:
         """(n, k) expected scores by heads that have not seen the prompt's part; NaN where there are none."""
         found = np.full(self._scores.shape, np.nan)
-        self._fits.clear()
         self._on_progress("scoring held-out prompts", 0, len(parts))
-        for number, (split, logits) in enumerate(self._by_parts(ridges, self._scores, 0, parts, None)):
-            found[split.test] = np.where(np.isnan(logits), np.nan, chances(logits))
+        for number, (split, logits) in enumerate(self._by_parts(ridges, self._scores, parts)):
+            found[split.test] = _expected(logits)
             self._on_progress("scoring held-out prompts", number + 1, len(parts))
         return found
+
+
+def _expected(logits: Scores) -> Scores:
+    """Expected scores; NaN where the logit is."""
+    return np.where(np.isnan(logits), np.nan, chances(logits))
 
 
 def score_errors(errors: Scores) -> npt.NDArray[np.float64]:

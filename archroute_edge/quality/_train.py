@@ -20,6 +20,7 @@ from archroute_edge.quality._predictor import PromptFeatures
 from archroute_edge.quality._ridges import USUAL_RIDGES, RidgeSearch
 from archroute_edge.quality._splits import Split
 from archroute_edge.quality._text_features import ReadText, read_text
+from archroute_edge.quality._training import known_kind_parts
 
 _MOST_SAMPLED: Final = 2000
 
@@ -48,7 +49,6 @@ def train_heads(
     encoder: str | None = None,
     seed: int = 0,
     parts: Sequence[Split] = (),
-    known_kinds: Sequence[Split] = (),
     ridges: Ridges | None = None,
     word_bits: int = WORD_BITS,
     on_progress: Progress = lambda step, done, total: None,
@@ -59,9 +59,9 @@ def train_heads(
         outcomes: prompts and scores; every model has some.
         features: of the same prompts.
         encoder: identity of the encoder that made the vectors; None if there are none.
-        seed: which prompts become the predictor's sample.
-        parts: to hold out in turn, such as whole categories; none: nothing is held out, and the usual ridges are taken.
-        known_kinds: more parts to choose ridges by, of prompts whose categories are learned from.
+        seed: which prompts become the predictor's sample, and which of known categories are held out together.
+        parts: to hold out in turn, such as whole categories; none: nothing is held out, and the usual ridges are taken. Ridges
+            are chosen by prompts of known categories as well.
         ridges: use these instead of choosing.
         word_bits: words fall into two to the power of this cells.
         on_progress: called with a step, and how much of it is done and is in all.
@@ -76,8 +76,8 @@ def train_heads(
         read.append(read_text(text, word_bits))
         on_progress("reading texts", number + 1, len(features))
     numbers = np.stack([each.numbers for each in read])
-    ways = [way for way in (parts, known_kinds) if way]
-    search = RidgeSearch(outcomes.scores, read, numbers, features, ways, word_bits, on_progress)
+    kinds = [kind for kind in (parts, known_kind_parts(outcomes, parts, seed)) if kind]
+    search = RidgeSearch(outcomes.scores, read, numbers, features, kinds, word_bits, on_progress)
     if ridges is None:
         ridges = search.choose() if parts else USUAL_RIDGES
     held_out = search.held_out(ridges, parts) if parts else None

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from archroute_edge.quality import Outcomes, Prompt, PromptFeatures, Ridges, held_out_parts, known_kind_parts, train_heads
-from archroute_edge.quality._ridges import USUAL_RIDGES, Tried, difference_errors, score_errors, simplest_within_noise
+from archroute_edge.quality import Outcomes, Prompt, PromptFeatures, Ridges, Split, held_out_parts, train_heads
+from archroute_edge.quality._ridges import (
+    USUAL_RIDGES,
+    RidgeSearch,
+    Tried,
+    difference_errors,
+    score_errors,
+    simplest_within_noise,
+)
+from archroute_edge.quality._text_features import read_text
+from archroute_edge.quality._training import known_kind_parts
 
 pytestmark = pytest.mark.quick
 
@@ -61,9 +71,16 @@ def test_own_weights_that_only_known_kinds_need_are_allowed() -> None:
     parts = held_out_parts(outcomes, 0)
     both = known_kind_parts(outcomes, parts, 0)
     assert len(parts) == 3 and len(both) == 5
+    read = [read_text(text, 10) for text in features.texts]
+    numbers = np.stack([each.numbers for each in read])
+
+    def chosen(*kinds: Sequence[Split]) -> Ridges:
+        return RidgeSearch(outcomes.scores, read, numbers, features, kinds, 10, lambda step, done, total: None).choose()
+
     # Of new kinds nothing is known by any ridges, so alone they would hold the models' own weights fast.
-    assert train_heads(outcomes, features, parts=parts, word_bits=10).ridges.own == math.inf
-    assert train_heads(outcomes, features, parts=parts, known_kinds=both, word_bits=10).ridges.own < math.inf
+    assert chosen(parts).own == math.inf
+    assert chosen(parts, both).own < math.inf
+    assert train_heads(outcomes, features, parts=parts, word_bits=10).ridges == chosen(parts, both)
 
 
 def test_prompts_of_one_category_are_held_out_once() -> None:

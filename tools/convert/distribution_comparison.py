@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,54 +49,36 @@ class DistributionComparison:
 
 
 def observe(
-    path: Path,
+    model: Path | LoadedModel,
     cases: Sequence[RoutingCase],
     *,
     prompt_format: str = AUTO,
     threads: int | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> list[Observation]:
-    """Run the model in ``path`` on ``cases``.
+    """Run a model, or the one in a file, on ``cases``.
 
     Raises:
         ModelError: it cannot be loaded.
         PromptFormatError: its chat template cannot carry a routing prompt.
-        EngineError: llama.cpp failed.
-    """
-    with LoadedModel(path, n_gpu_layers=0) as model:
-        return observe_loaded(model, cases, prompt_format=prompt_format, threads=threads, on_progress=on_progress)
-
-
-def observe_loaded(
-    model: LoadedModel,
-    cases: Sequence[RoutingCase],
-    *,
-    prompt_format: str = AUTO,
-    threads: int | None = None,
-    on_progress: Progress = lambda done, total: None,
-) -> list[Observation]:
-    """Run a model on ``cases`` with the library that has its weights.
-
-    Raises:
-        ModelLoadError: no context could be made.
-        PromptFormatError: its chat template cannot carry a routing prompt.
-        EngineError: the library failed.
+        EngineError: the library that has its weights failed.
     """
     observations = []
-    builder = prompt_builder(model, prompt_format)
-    prompts = tokenize_cases(model, builder, list(cases))
-    n_ctx = 2 * max(len(each.prompt) + len(each.answer) for each in prompts) + _CELLS_BESIDE_THE_PROMPTS
-    with closing(open_engine(model, EngineSettings(n_ctx, threads or physical_cores()))) as engine:
-        cache = KVCache(engine)
-        for done, each in enumerate(prompts, 1):
-            answers = AnswerSet(model.vocabulary, builder.answers(each.case.table))
-            with cache.working(each.prompt, builder.static_parts(each.case.table), keep=False) as (work, _):
-                decoded = SpeculativeDecoder().decode(work, each.prompt[work.n_tokens :], answers)
-                work.truncate(len(each.prompt) - 1)
-                tokens = [each.prompt[-1], *each.answer[:-1]]
-                rows = work.extend(tokens, range(len(tokens)))
-            observations.append(Observation(tuple(each.prompt), decoded.route, log_softmax(rows)))
-            on_progress(done, len(prompts))
+    with LoadedModel(model, n_gpu_layers=0) if isinstance(model, Path) else nullcontext(model) as loaded:
+        builder = prompt_builder(loaded, prompt_format)
+        prompts = tokenize_cases(loaded, builder, list(cases))
+        n_ctx = 2 * max(len(each.prompt) + len(each.answer) for each in prompts) + _CELLS_BESIDE_THE_PROMPTS
+        with closing(open_engine(loaded, EngineSettings(n_ctx, threads or physical_cores()))) as engine:
+            cache = KVCache(engine)
+            for done, each in enumerate(prompts, 1):
+                answers = AnswerSet(loaded.vocabulary, builder.answers(each.case.table))
+                with cache.working(each.prompt, builder.static_parts(each.case.table), keep=False) as (work, _):
+                    decoded = SpeculativeDecoder().decode(work, each.prompt[work.n_tokens :], answers)
+                    work.truncate(len(each.prompt) - 1)
+                    tokens = [each.prompt[-1], *each.answer[:-1]]
+                    rows = work.extend(tokens, range(len(tokens)))
+                observations.append(Observation(tuple(each.prompt), decoded.route, log_softmax(rows)))
+                on_progress(done, len(prompts))
     return observations
 
 

@@ -57,7 +57,6 @@ from archroute_edge.quality import (
     features_of,
     folds,
     held_out_parts,
-    known_kind_parts,
     load_predictor,
     merge_tiers,
     read_outcomes,
@@ -251,18 +250,9 @@ def pairs(source: Source, split: Split, parts: int, only: tuple[str, ...]) -> No
             for number, (rest, test) in enumerate(parts_of(outcomes, features.texts, split)[:parts]):
                 line(name, number, parts)
                 learned, read = outcomes.rows(rest), features.rows(rest)
-                if ridges is None:
-                    held_out = held_out_parts(learned, 0)
-                    trained = train_heads(
-                        learned,
-                        read,
-                        encoder=source.identity,
-                        parts=held_out,
-                        known_kinds=known_kind_parts(learned, held_out, 0),
-                    )
-                    ridges = trained.ridges
-                else:
-                    trained = train_heads(learned, read, encoder=source.identity, ridges=ridges)
+                held_out = held_out_parts(learned, 0) if ridges is None else ()
+                trained = train_heads(learned, read, encoder=source.identity, parts=held_out, ridges=ridges)
+                ridges = trained.ridges
                 expected[test] = trained.predictor.expected(features.rows(test))
                 words = BagOfWords.fit(read.texts, learned.columns(models).scores)
                 bag[test] = words.predict(features.rows(test).texts)

@@ -40,7 +40,7 @@ from archroute_edge.engine import (
 from archroute_edge.engine._cpu import folder_in_package
 from archroute_edge.engine._ik_binding import PACKAGE, TESTED_VERSION, refusal
 from archroute_edge.engine._ik_weights import IkWeights
-from tools.convert.distribution_comparison import compare_distributions, observe_loaded
+from tools.convert.distribution_comparison import compare_distributions, observe
 from tools.convert.routing_prompts import VERIFICATION, shipped_cases
 from tools.measure.engine_times import median_seconds
 from tools.measure.imatrix_gain import crossed, gain, prompt_sums, wide_source
@@ -121,12 +121,12 @@ def print_divergences(source: Path, levels: tuple[str, ...], maker: Maker, threa
     """A line for each level of ``source``, which is not quantized."""
     cases = crossed(shipped_cases(VERIFICATION))
     with LoadedModel(source, engine="ik") as model:
-        reference = observe_loaded(model, cases, threads=threads)
+        reference = observe(model, cases, threads=threads)
     sums: list[npt.NDArray[np.float64]] = []
     for level in levels:
         made = maker.make(source, level)
         with AtLevel(source, made) as model:
-            found = observe_loaded(model, cases, threads=threads)
+            found = observe(model, cases, threads=threads)
         sums.append(prompt_sums(found, reference))
         figures = asdict(compare_distributions(found, reference, cases)) | gain(sums[0], sums[-1])
         click.echo(json.dumps({"level": level, "bits": bits(source, made), "n_bytes": made.stat().st_size, **figures}))

@@ -36,9 +36,8 @@ from archroute_edge.routing import Router
 _MODEL: Final = ("--model", "mini", "--json")
 _N_NODES: Final = 3
 _TOO_SHORT: Final = "the run ended before it could be disturbed; give it more --rows"
-# How far the confidence of a row may be from that beside other rows in an evaluation, by rounding: Ray forms pieces of its own.
+# How far two confidences of a row may differ: on Ray it may be evaluated beside other rows, which changes the rounding.
 _SAME: Final = 0.02
-"""Between two confidences: rows may be evaluated beside others on Ray."""
 
 
 @click.group()
