@@ -321,11 +321,18 @@ class Upstream:
         self.port: int = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._ending.wait()
+        # A connection that was accepted just now is a task before it has a transport, which asyncio leaks if the server is
+        # closed meanwhile.
+        for listener in server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        ends = self._loop.time() + PATIENCE_S
+        while (others := asyncio.all_tasks() - {asyncio.current_task()}) or self._connections:
+            for connection in list(self._connections):
+                connection.transport.abort()
+            await (asyncio.wait(others, timeout=0.05) if others else asyncio.sleep(0))
+            if self._loop.time() > ends:
+                break
         server.close()
-        for connection in list(self._connections):
-            connection.transport.abort()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=PATIENCE_S)
 
     def __enter__(self) -> Upstream:
         self._thread.start()
