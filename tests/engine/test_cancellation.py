@@ -63,16 +63,24 @@ def test_a_long_evaluation_is_left_long_before_its_end(each_loaded: LoadedModel)
     started = time.perf_counter()
     evaluate(engine, tokens)
     whole_s = time.perf_counter() - started
+    # The least of some tries: while other tests run, the thread that cancels may get a core late.
+    stopped_s = min(_stopped_after(engine, tokens, whole_s / 20) for _ in range(5))
+    assert stopped_s < 0.7 * whole_s
+    engine.close()
+
+
+def _stopped_after(engine: CompletionEngine, tokens: Sequence[int], seconds: float) -> float:
+    """The seconds that an evaluation took which was cancelled after so many."""
     engine.truncate(0, 0)
     flag = Cancellation()
-    timer = threading.Timer(whole_s / 20, flag.cancel)
+    timer = threading.Timer(seconds, flag.cancel)
     with engine.stopped_by(flag), pytest.raises(EvaluationStoppedError):
         started = time.perf_counter()
         timer.start()
         evaluate(engine, tokens)
-    assert time.perf_counter() - started < 0.7 * whole_s
+    stopped_s = time.perf_counter() - started
     timer.join()
-    engine.close()
+    return stopped_s
 
 
 @pytest.mark.parametrize("abortable", [True, False])
