@@ -107,10 +107,13 @@ def train(
         line.clear()
     trained_on = quality.sets_of(found) if found is not None else f"{len(source.prompts):,} prompts with battles"
     quality.save_predictor(trained.predictor, output, trained_on=trained_on, licence=licence)
-    ridges: dict[str, float | None] | None = None
+    ridges: dict[str, dict[str, float | None]] | None = None
     if trained.ridges is not None:
         # JSON has no infinity.
-        ridges = {name: ridge if isfinite(ridge) else None for name, ridge in asdict(trained.ridges).items()}
+        ridges = {
+            kind: {name: ridge if isfinite(ridge) else None for name, ridge in asdict(each).items()}
+            for kind, each in trained.ridges.items()
+        }
     summary = _Summary(str(output), policy, trained.predictor.models, len(source.prompts), ridges, check, output.stat().st_size)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
@@ -120,13 +123,13 @@ def train(
 
 @dataclass(frozen=True)
 class _Summary:
-    """What was learned."""
+    """What was learned; ``ridges`` are by kind of prompt, with an empty name if all kinds were learned together."""
 
     file: str
     policy: str
     models: tuple[str, ...]
     prompts: int
-    ridges: Mapping[str, float | None] | None
+    ridges: Mapping[str, Mapping[str, float | None]] | None
     held_out: PairCheck | None
     bytes: int
 
@@ -134,9 +137,12 @@ class _Summary:
         """For people."""
         models = f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
         lines = [f"{self.policy}: {models} learned from {self.prompts:,} prompts in {seconds:.0f} s"]
-        if self.ridges is not None:
-            shown = {name: "no weights" if value is None else f"{value:g}" for name, value in self.ridges.items()}
-            lines.append("ridges: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
+        if self.ridges is not None and len(self.ridges) > 1:
+            lines.append("each set of prompts has heads of its own, which did better than those of all sets together")
+        for kind, ridges in (self.ridges or {}).items():
+            shown = {name: "no weights" if value is None else f"{value:g}" for name, value in ridges.items()}
+            of_kind = f" of {kind}" if kind else ""
+            lines.append(f"ridges{of_kind}: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
         check = self.held_out
         if check is None:
             why = "too few different prompts have scores of two models"

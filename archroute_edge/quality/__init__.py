@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from archroute_edge.quality._figures import quality_tables, report_to_dict
     from archroute_edge.quality._graded import read_graded
     from archroute_edge.quality._heads import Heads
+    from archroute_edge.quality._heads_by_kind import HeadsByKind
     from archroute_edge.quality._heads_fit import Ridges
     from archroute_edge.quality._levels import LEVEL_FORMAT, LEVELS
     from archroute_edge.quality._novelty import MANY, Novelty
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from archroute_edge.quality._strengths import fit_calibration
     from archroute_edge.quality._suggestion import suggest_prompts
     from archroute_edge.quality._train import Trained, train_heads
+    from archroute_edge.quality._train_by_kind import TrainedByKind, kinds_of, train_heads_by_kind
     from archroute_edge.quality._training import (
         PairCheck,
         battles_among,
@@ -86,6 +88,7 @@ else:
             "_figures": "quality_tables report_to_dict",
             "_graded": "read_graded",
             "_heads": "Heads",
+            "_heads_by_kind": "HeadsByKind",
             "_heads_fit": "Ridges",
             "_levels": "LEVELS LEVEL_FORMAT",
             "_novelty": "MANY Novelty",
@@ -103,6 +106,7 @@ else:
             "_strengths": "fit_calibration",
             "_suggestion": "suggest_prompts",
             "_train": "Trained train_heads",
+            "_train_by_kind": "TrainedByKind kinds_of train_heads_by_kind",
             "_training": (
                 "PairCheck battles_among check_pair choose_targets held_out_parts held_out_scores merge_tiers sets_of "
                 "widest_pair"

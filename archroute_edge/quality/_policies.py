@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,13 +50,13 @@ class PolicyTraining:
             SettingsError: SciPy is missing.
         """
         parts = held_out_parts(outcomes, self.seed) if outcomes is not None and battles is None else ()
-        ridges: Ridges | None = None
+        ridges: Mapping[str, Ridges] | None = None
         expected: Scores | None = None
         if self.policy == "heads":
-            from archroute_edge.quality._train import train_heads
+            from archroute_edge.quality._train_by_kind import train_heads_by_kind
 
             assert outcomes is not None
-            trained = train_heads(
+            trained = train_heads_by_kind(
                 outcomes, features, encoder=self.encoder, seed=self.seed, parts=parts, on_progress=on_progress
             )
             predictor: Predictor = trained.predictor
@@ -94,9 +94,9 @@ class PolicyTraining:
             SettingsError: SciPy is missing.
         """
         if self.policy == "heads":
-            from archroute_edge.quality._train import train_heads
+            from archroute_edge.quality._train_by_kind import train_heads_by_kind
 
-            found = train_heads(
+            found = train_heads_by_kind(
                 outcomes, features, encoder=self.encoder, seed=self.seed, parts=parts, on_progress=on_progress
             ).held_out
             assert found is not None
@@ -154,13 +154,13 @@ class TrainedPolicy:
         predictor: trained on everything.
         parts: what was held out in turn.
         held_out: (n, k) what is expected of these; None if none was held out.
-        ridges: of heads, those that were chosen.
+        ridges: of heads, those that were chosen, by kind of prompt; of all kinds together under the empty name.
     """
 
     predictor: Predictor
     parts: tuple[Split, ...]
     held_out: Scores | None
-    ridges: Ridges | None
+    ridges: Mapping[str, Ridges] | None
 
 
 def new_category_parts(outcomes: Outcomes, seed: int = 0) -> tuple[Split, ...]:

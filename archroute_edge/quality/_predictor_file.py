@@ -279,7 +279,7 @@ def _restored(texts: Mapping[str, str], tensors: Tensors, model: str | None) -> 
         raise QualityError("its sample_tokens are not a number for each prompt of the sample; the file is damaged")
     about = settings.pop(_NOVELTY, None)
     of_novelty = {name: tensors.pop(name) for name in [*tensors] if name.startswith(f"{_NOVELTY}.")}
-    kind = _class_of(texts["policy"])
+    kind = _class_of(texts["policy"], settings)
     predictor = kind.restore(tuple(models), encoder, sample.astype(np.float64), tensors, settings)
     predictor.sample_tokens = None if tokens is None else tokens.astype(np.float64)
     if about is not None:
@@ -289,8 +289,12 @@ def _restored(texts: Mapping[str, str], tensors: Tensors, model: str | None) -> 
     return predictor
 
 
-def _class_of(policy: str) -> type[Predictor]:
+def _class_of(policy: str, settings: Mapping[str, Any]) -> type[Predictor]:
     # Each with its own imports, and all of them only where files are read.
+    if policy == "heads" and "kinds" in settings:
+        from archroute_edge.quality._heads_by_kind import HeadsByKind
+
+        return HeadsByKind
     if policy == "heads":
         from archroute_edge.quality._heads import Heads
 

@@ -1,0 +1,218 @@
+"""Heads of each kind of prompt: when they are learned, what they expect, and what a file of them may hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archroute_edge.errors import QualityError
+from archroute_edge.quality import (
+    Heads,
+    HeadsByKind,
+    Outcomes,
+    Prompt,
+    PromptFeatures,
+    TrainedByKind,
+    held_out_parts,
+    kinds_of,
+    load_predictor,
+    save_predictor,
+    train_heads_by_kind,
+)
+from archroute_edge.quality._train_by_kind import FEWEST_OF_A_KIND
+
+pytestmark = pytest.mark.quick
+
+BITS = 8
+KINDS = ("letters", "numbers")
+
+
+def outcomes_of(contrary: bool, n: int = 600, categories: int = 3) -> Outcomes:
+    """Two sets, each with a word of its own. "easy" says which of two models is right; ``contrary``: in each set another."""
+    draw = np.random.default_rng(8)
+    prompts, scores = [], []
+    for number in range(n):
+        kind, is_easy = number % 2, bool(draw.random() < 0.5)
+        words = [KINDS[kind], "easy" if is_easy else "hard", *draw.choice(list("abcdefghijklmnopqrst"), 4).tolist()]
+        text = " ".join([*draw.permutation(words).tolist(), str(number)])
+        category = f"{KINDS[kind]} {number % (2 * categories)}"
+        prompts.append(Prompt(f"{KINDS[kind]}/{number}", text, category, KINDS[kind]))
+        first = is_easy != (contrary and kind == 1)
+        right = [first, not first] if draw.random() < 0.9 else [not first, first]
+        # A third model answers numbers alone.
+        scores.append([*map(float, right), float(draw.random() < 0.7) if kind else np.nan])
+    return Outcomes(tuple(prompts), ("first", "second", "third"), np.array(scores))
+
+
+def features_of(outcomes: Outcomes) -> PromptFeatures:
+    return PromptFeatures(tuple(str(prompt.messages) for prompt in outcomes.prompts), None)
+
+
+def trained_on(outcomes: Outcomes) -> TrainedByKind:
+    return train_heads_by_kind(outcomes, features_of(outcomes), parts=held_out_parts(outcomes, 0), word_bits=BITS)
+
+
+@pytest.fixture(scope="module")
+def contrary() -> Outcomes:
+    return outcomes_of(contrary=True)
+
+
+@pytest.fixture(scope="module")
+def trained(contrary: Outcomes) -> TrainedByKind:
+    return trained_on(contrary)
+
+
+@pytest.fixture(scope="module")
+def mixture(trained: TrainedByKind) -> HeadsByKind:
+    assert isinstance(trained.predictor, HeadsByKind)
+    return trained.predictor
+
+
+PROMPTS = PromptFeatures(
+    ("numbers easy a b", "numbers hard c", "letters easy a", "letters hard q r", "", "what is this", "numbers letters easy"),
+    None,
+)
+
+
+def test_what_is_contrary_in_another_set_is_learned_apart(trained: TrainedByKind, mixture: HeadsByKind) -> None:
+    """Heads of both sets together cannot say that "easy" is good for one model here and for the other one there."""
+    assert mixture.kinds == KINDS and {*trained.ridges} == {*KINDS}
+    assert [each.models for each in mixture.experts] == [("first", "second"), ("first", "second", "third")]
+    first, second, _ = mixture.expected(PROMPTS)[:4].T
+    assert (first - second > 0.2).tolist() == [False, True, True, False]
+    assert (second - first > 0.2).tolist() == [True, False, False, True]
+
+
+def test_what_is_held_out_was_not_seen(trained: TrainedByKind, contrary: Outcomes) -> None:
+    assert trained.held_out is not None and trained.held_out.shape == contrary.scores.shape
+    difference, gain = (scores[:, 0] - scores[:, 1] for scores in (trained.held_out, contrary.scores))
+    assert ((difference > 0) == (gain > 0)).mean() == pytest.approx(0.9, abs=0.05)  # A tenth is chance.
+    assert np.abs(difference).max() < 1.0
+
+
+def test_one_law_is_learned_together() -> None:
+    """Half of the prompts each would learn it worse, and a gate could only add mistakes."""
+    found = trained_on(outcomes_of(contrary=False, n=2 * FEWEST_OF_A_KIND))
+    assert isinstance(found.predictor, Heads) and {*found.ridges} == {""}
+
+
+def test_small_sets_are_one_kind() -> None:
+    outcomes = outcomes_of(contrary=True)
+    groups = ["large" if number < 400 else f"small {number % 3}" for number in range(600)]
+    prompts = tuple(replace(prompt, group=group) for prompt, group in zip(outcomes.prompts, groups, strict=True))
+    scores = outcomes.scores.copy()
+    scores[590:] = np.nan
+    found = kinds_of(Outcomes(prompts, outcomes.models, scores))
+    assert {name: len(rows) for name, rows in found.items()} == {"large": 400, "the rest": 190}
+
+
+def test_without_parts_to_hold_out_nothing_is_compared(contrary: Outcomes) -> None:
+    found = train_heads_by_kind(contrary, features_of(contrary), word_bits=BITS)
+    assert isinstance(found.predictor, Heads) and found.held_out is None
+
+
+def test_a_model_of_one_kind_is_expected_what_its_own_heads_say(mixture: HeadsByKind) -> None:
+    numbers = mixture.experts[1].expected(PROMPTS)
+    assert mixture.expected(PROMPTS)[:, 2] == pytest.approx(numbers[:, 2], abs=1e-15)
+
+
+def test_a_prompt_is_scored_alone(mixture: HeadsByKind) -> None:
+    together = mixture.expected(PROMPTS)
+    assert np.isfinite(together).all() and ((together >= 0) & (together <= 1)).all()
+    for row in range(len(PROMPTS)):
+        assert (mixture.expected(PROMPTS.rows(np.array([row]))) == together[row]).all()
+
+
+def test_it_comes_back_to_the_last_bit(mixture: HeadsByKind, tmp_path: Path) -> None:
+    path = tmp_path / "by_kind.safetensors"
+    save_predictor(mixture, path)
+    found = load_predictor(path)
+    assert isinstance(found, HeadsByKind) and found.kinds == KINDS
+    assert (found.expected(PROMPTS) == mixture.expected(PROMPTS)).all()
+    assert (found.sample == mixture.sample).all()
+    again = tmp_path / "again.safetensors"
+    save_predictor(found, again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def graded(mixture: HeadsByKind, texts: list[str]) -> tuple[Outcomes, PromptFeatures]:
+    """A new model that is as good as the first one."""
+    features = PromptFeatures(tuple(texts), None)
+    scores = (mixture.expected(features)[:, :1] > 0.5).astype(float)
+    prompts = tuple(Prompt(str(number), text, None, "") for number, text in enumerate(texts))
+    return Outcomes(prompts, ("new",), scores), features
+
+
+def test_a_new_model_is_placed_in_each_kind_of_its_grades(mixture: HeadsByKind) -> None:
+    texts = [f"{kind} {level} {number}" for kind in KINDS for level in ("easy", "hard") for number in range(15)]
+    found = mixture.with_model("new", *graded(mixture, texts))
+    assert found.models == (*mixture.models, "new")
+    assert all(each.models[-1] == "new" for each in found.experts)
+    expected = found.expected(PROMPTS)
+    assert (expected[:, :3] == mixture.expected(PROMPTS)).all()
+    assert ((expected[:4, 3] > 0.5) == (expected[:4, 0] > 0.5)).all()
+    assert found.sample.shape == (len(mixture.sample), 4)
+
+
+def test_a_few_grades_place_it_in_one_kind(mixture: HeadsByKind) -> None:
+    found = mixture.with_model("new", *graded(mixture, ["numbers easy 1", "letters hard 2", "numbers hard 3"]))
+    assert ["new" in each.models for each in found.experts] == [False, True]
+    assert np.isfinite(found.expected(PROMPTS)).all()
+    with pytest.raises(QualityError, match="has the model 'first' already"):
+        mixture.with_model("first", *graded(mixture, ["numbers"]))
+    nothing, features = graded(mixture, ["numbers easy 1"])
+    with pytest.raises(QualityError, match="no prompt is graded for 'new'"):
+        mixture.with_model("new", replace(nothing, scores=np.full((1, 1), np.nan)), features)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("kinds", ["letters"], "must name 2 to 32 kinds of prompt"),
+        ("kinds", ["letters", "letters"], "must name 2 to 32 kinds of prompt"),
+        ("kinds", "letters", "must name 2 to 32 kinds of prompt"),
+        ("kinds", [1, 2], "must name 2 to 32 kinds of prompt"),
+        ("models_by_kind", [[0, 1]], "must name 2 to 32 kinds of prompt"),
+        ("models_by_kind", [[0, 1], [0, 3]], "are not those of its kinds"),
+        ("models_by_kind", [[0, 1], [0, True]], "are not those of its kinds"),
+        ("models_by_kind", [[0, 1], [0, 1]], "are not those of its kinds"),
+        ("models_by_kind", [[0, 1], []], "are not those of its kinds"),
+        ("models_by_kind", [[0, 1], [2]], "its expert1 lacks settings or a sample"),
+        ("parts", {}, "its gate lacks settings or a sample"),
+        ("parts", [], "its gate lacks settings or a sample"),
+    ],
+)
+def test_damaged_settings_are_refused(mixture: HeadsByKind, key: str, value: object, message: str) -> None:
+    with pytest.raises(QualityError, match=message):
+        restored(mixture, settings={**mixture.settings(), key: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("gate.sample", lambda tensor: tensor[:, :1], "its gate lacks settings or a sample"),
+        ("gate.sample", lambda tensor: tensor * 0, "a chance of 0"),
+        ("expert0.sample", lambda tensor: tensor + 2, "a score outside 0 to 1"),
+        ("expert1.word_weights", lambda tensor: tensor[:, :-1], "lacks a tensor word_weights"),
+    ],
+)
+def test_damaged_tensors_are_refused(mixture: HeadsByKind, name: str, change: object, message: str) -> None:
+    assert callable(change)
+    with pytest.raises(QualityError, match=message):
+        restored(mixture, tensors={**mixture.tensors(), name: change(mixture.tensors()[name])})
+
+
+def restored(mixture: HeadsByKind, **changed: object) -> HeadsByKind:
+    parts = {"tensors": mixture.tensors(), "settings": mixture.settings(), **changed}
+    return HeadsByKind.restore(mixture.models, None, mixture.sample, parts["tensors"], parts["settings"])  # type: ignore[arg-type]
+
+
+def test_kinds_are_bounded(monkeypatch: pytest.MonkeyPatch, contrary: Outcomes) -> None:
+    """A request is read once for each."""
+    monkeypatch.setattr("archroute_edge.quality._train_by_kind.MOST_KINDS", 2)
+    groups = [f"set {number % 3}" for number in range(600)]
+    prompts = tuple(replace(prompt, group=group) for prompt, group in zip(contrary.prompts, groups, strict=True))
+    assert {*kinds_of(replace(contrary, prompts=prompts))} == {"set 0", "the rest"}
