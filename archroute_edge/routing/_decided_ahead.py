@@ -45,7 +45,7 @@ class DecidedAhead:
         """
         if not warm.whole:
             return self._decider.warm(warm.table, warm.turns, cancellation=stop)
-        started = time.monotonic()
+        started, epoch = time.monotonic(), self._decider.epoch
         verdict = self.find(warm)
         if verdict is None:
             if warm.resume is not None:
@@ -54,7 +54,7 @@ class DecidedAhead:
             else:
                 (turns,) = warm.conversations
                 verdict = self._decider.decide_ahead(warm.table, turns, scores=warm.scores, cancellation=stop)
-            self.keep(warm, verdict)
+            self.keep(warm, verdict, epoch)
         return Warmup(verdict.tokens.prompt, verdict.tokens.evaluated, 1000 * (time.monotonic() - started))
 
     def answer(self, question: Question) -> bool:
@@ -68,14 +68,17 @@ class DecidedAhead:
         question.answer.give(partial(question.result, [verdict]))
         return True
 
-    def keep_if_expected(self, question: Question, warms: Iterable[WarmUp]) -> None:
-        """Keep the verdict on the conversation of ``question`` if one of ``warms`` is to decide on just that: it need not."""
+    def keep_if_expected(self, question: Question, warms: Iterable[WarmUp], epoch: int) -> None:
+        """Keep the verdict on the conversation of ``question`` if one of ``warms`` is to decide on just that: it need not.
+
+        ``epoch`` is the decider's from before it decided.
+        """
         is_single = len(question.conversations) == 1 and not question.tables
         if is_single and any(each.whole and each.is_about(question) for each in warms):
-            self.keep(question, question.verdicts[0])
+            self.keep(question, question.verdicts[0], epoch)
 
-    def keep(self, asked: Question | WarmUp, verdict: Verdict) -> None:
-        """Keep the verdict on the single conversation of ``asked``."""
+    def keep(self, asked: Question | WarmUp, verdict: Verdict, epoch: int) -> None:
+        """Keep the verdict on the single conversation of ``asked``, unless the decider's epoch is no more ``epoch``."""
         if verdict.reason not in _PASSING:
             # What it took was taken before the question.
             tokens = TokenCounts(verdict.tokens.prompt, verdict.tokens.prompt, 0, 0, 0)
@@ -83,7 +86,8 @@ class DecidedAhead:
             key = _key(asked)
             with self._lock:
                 self._drop_outdated()
-                self._verdicts.put(key, kept)
+                if epoch == self._epoch:
+                    self._verdicts.put(key, kept)
 
     def find(self, asked: Question | WarmUp) -> Verdict | None:
         """The kept verdict on the single conversation of ``asked``; None if there is none, or none with the scores it wants."""

@@ -52,6 +52,24 @@ def result(asked: Question | WarmUp) -> Any:
 
 
 class TestTheVerdict:
+    def test_is_not_kept_if_the_model_may_be_another_one_by_then(self) -> None:
+        """A server that breaks while it decides may have another model when it is back."""
+
+        class Breaking(FakeDecider):
+            @property
+            def epoch(self) -> int:
+                return len(self.log)
+
+        ahead = DecidedAhead(Breaking())
+        warming, question = typed("fix it"), ask("fix it")
+        ahead.warm_up(warming, Cancellation())
+        assert ahead.find(question) is None
+        question.verdicts = [verdict_of("fix it")]
+        ahead.keep_if_expected(question, [warming], epoch=0)
+        assert ahead.find(question) is None
+        ahead.keep_if_expected(question, [warming], epoch=1)
+        assert ahead.find(question) is not None
+
     @pytest.mark.parametrize("direct", [False, True])
     def test_answers_the_same_question(self, scheduler: Scheduler, decider: FakeDecider, direct: bool) -> None:
         """With all that was decided, and with what that cost the question: nothing."""
@@ -89,12 +107,12 @@ class TestTheVerdict:
     @pytest.mark.parametrize(("reason", "is_kept"), [(None, True), ("low_confidence", True), ("unreachable", False)])
     def test_is_kept_if_it_would_be_the_same_again(self, reason: Any, is_kept: bool) -> None:
         ahead = DecidedAhead(FakeDecider())
-        ahead.keep(typed("fix it"), replace(verdict_of("fix it"), reason=reason))
+        ahead.keep(typed("fix it"), replace(verdict_of("fix it"), reason=reason), 0)
         assert (ahead.find(ask("fix it")) is not None) == is_kept
 
     def test_has_the_scores_that_are_wanted(self) -> None:
         ahead = DecidedAhead(FakeDecider())
-        ahead.keep(typed("fix it"), replace(verdict_of("fix it"), scores={"fix it": 1.0}))
+        ahead.keep(typed("fix it"), replace(verdict_of("fix it"), scores={"fix it": 1.0}), 0)
         for scores in (False, True):
             found = ahead.find(ask("fix it", scores=scores))
             assert found is not None
