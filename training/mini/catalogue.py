@@ -1,12 +1,14 @@
 """The subjects that routes can have: single kinds of request, and categories of many kinds, with those kept out of training.
 
-`domains/*.yaml` holds our own kinds by domain (`names`, `descriptions`, `kinds`: id -> names, about, ask); `categories.yaml`
-holds schemes of categories (names, about, members, ask). A phrasing's `{word}` is filled from `domains/slots.yaml`, a
-`{passage}` from `passages.yaml`. `tool_tables.py`, `public_intents.py` and `languages.py` read the rest.
+`domains/*.yaml` holds our own kinds by domain (`names`, `descriptions`, `kinds`: id -> names, about, ask; later: messages that
+follow); `categories.yaml` holds schemes of categories (names, about, members, ask). A phrasing's `{word}` is filled from
+`domains/slots.yaml`, a `{passage}` from `passages.yaml`. `tool_tables.py`, `public_intents.py` and `languages.py` read the
+rest.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -21,12 +23,13 @@ from training.tiny.public_data import PublicData, load_public
 from training.yaml_files import read_yaml
 
 DIFFICULTY = "difficulty"
-"""A scheme of two routes for all requests, by how much work one is: only what asks for nothing belongs to neither."""
+"""A scheme of routes for all requests, by how much work one is: only what asks for nothing belongs to none."""
 _HERE = Path(__file__).parent
 # Kinds that a training leaves out when it is there to steer by: whole domains, services, intents and kinds of LLM request.
 _HELD_OUT = [
     "clinc150:work", "clinc150:auto_and_commute", "telecom/*", "city_services/*", "payroll_hr/*", "car_workshop_garage/*",
     "ride_hailing/*", "event_tickets/*", "ferry_line/*", "savings_deposits/*", "photo_gallery_app/*",
+    "voice_office_day/*", "voice_on_the_road/*", "people_development/*", "car_owner_help/*",
     "sgd/Homes.*", "sgd/Events.*", "sgd/Buses.*", "sgd/Weather.*", "sgd/Dentist.*",
     "hwu64:music", "hwu64:email", "hwu64:datetime",
     "job_interview_prep", "study_plan", "fitness_workouts", "poetry_lyrics", "presentation_slides", "regex",
@@ -36,6 +39,16 @@ _HELD_OUT = [
 _HELD_OUT_BANK, _HELD_OUT_TOOLS, _HELD_OUT_TABLES = 3, 6, 5
 # Languages of which a training to steer by sees nothing, by their codes in all sources.
 _HELD_OUT_LANGUAGES = frozenset({"ja", "jpn", "tr", "tur", "te", "tel", "hu", "fi"})
+_GENERAL = "general="
+_GENERAL_NAMES = [
+    "general {}", "general questions", "general {} questions", "general {} information", "{}, general", "everything else",
+    "all other questions", "anything else", "miscellaneous", "general", "general information", "{}",
+]  # fmt: skip
+_GENERAL_DESCRIPTIONS = [
+    "General questions: {about}", "everything that has no route of its own: {about}", "{about}, if no other route fits",
+    "all other questions of {name}", "general information and everything else on {name}", "anything else about {name}",
+    "{about}", "general information, such as {about}",
+]  # fmt: skip
 # Half of the messages outside every intent are left out too.
 _HELD_OUT_SCOPELESS = 2
 
@@ -74,6 +87,19 @@ class Catalogue:
         known = self.kinds[kind]
         names = dict.fromkeys(known.names)
         return Subject(kind, tuple(names), tuple(dict.fromkeys(known.descriptions)), frozenset({kind}))
+
+
+def general_subject(domain: Subject, kinds: frozenset[str], rng: random.Random) -> Subject:
+    """A route that takes what has no route of its own in a table of `domain`: these kinds of it."""
+    name, about = rng.choice(domain.names), rng.choice(domain.descriptions)
+    names = (form.format(name) for form in _GENERAL_NAMES)
+    descriptions = (form.format(name=name, about=about) for form in _GENERAL_DESCRIPTIONS)
+    return Subject(f"{_GENERAL}{domain.id}", tuple(names), tuple(descriptions), kinds)
+
+
+def is_general(identity: str) -> bool:
+    """Whether the subject of that id takes what has no route of its own."""
+    return identity.startswith(_GENERAL)
 
 
 def tells_difficulty(identity: str) -> bool:
@@ -172,6 +198,7 @@ def _read_domain(path: Path, kinds: dict[str, Kind], slots: dict[str, list[str]]
     for name, words in content["kinds"].items():
         train, held = split_phrasings(words["ask"])
         kind = Kind(f"{path.stem}/{name}", path.stem, [name, *words["names"]], words["about"], train, held, slots=slots)
+        kind.followups, kind.held_followups = split_phrasings(words.get("later", []))
         kind.domain = path.stem
         kind.near = set(members) - {kind.id}
         kinds[kind.id] = kind

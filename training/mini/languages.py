@@ -1,7 +1,8 @@
-"""Requests and routes in many languages: written for this project (`languages/*.yaml`), and xSID's.
+"""Requests and routes in many languages: written for this project, and xSID's.
 
-A file holds `kinds` (id of a kind that also exists in English -> name, about, ask), and `closings`, `chatter` and `replies` in
-that language. xSID (van der Goot et al. 2021, CC BY-SA 4.0) has requests to a phone's assistant in 19 languages and dialects;
+A file of `languages/` holds `kinds` (id of a kind that also exists in English -> name, about, ask), and `closings`, `chatter`
+and `replies` in one language. A file of `narrow_languages/` holds requests for some kinds of one domain: id -> language ->
+requests. xSID (van der Goot et al. 2021, CC BY-SA 4.0) has requests to a phone's assistant in 19 languages and dialects;
 SIB-200 (Adelani et al. 2024; sentences of FLORES-200, CC BY-SA 4.0) sentences side by side in 26.
 """
 
@@ -24,6 +25,7 @@ from training.tiny.noise import STYLES, disturb, restyle
 from training.yaml_files import read_yaml
 
 FOLDER: Final = Path(__file__).parent / "languages"
+NARROW_FOLDER: Final = Path(__file__).parent / "narrow_languages"
 _XSID_WORDS: Final = Path(__file__).parent / "xsid.yaml"
 # Dialects are read, but one that most people write seldom should not crowd the languages out.
 _DIALECTS: Final = frozenset({"de-ba", "de-muc", "de-st", "gsw", "nap"})
@@ -32,6 +34,8 @@ _DIALECT_SHARE: Final = 0.3
 _LONGEST_SENTENCE: Final = 120
 _IN_ENGLISH, _IN_THE_SAME, _NAMES_ONLY = 0.6, 0.25, 0.4
 _SHARE_OTHER: Final = 0.2
+# How often a table is of xSID's kinds, and how often of kinds of one or two domains.
+_XSID_TABLES, _NARROW_TABLES, _TWO_DOMAINS = 0.25, 0.35, 0.3
 # How often the translations are texts of routes instead of sentences.
 _ROUTES_AS_TRANSLATIONS: Final = 0.35
 
@@ -80,6 +84,12 @@ def load_languages(data: Path, kinds: dict[str, Kind], held_out: frozenset[str])
                 raise ValueError(f"{path.name}: there is no kind {identity!r}; check its id")
             language.routes[identity] = (words["name"], words["about"])
             language.requests[identity] = list(words["ask"])
+    for path in sorted(NARROW_FOLDER.glob("*.yaml")):
+        for identity, by_language in read_yaml(path).items():
+            if identity not in kinds:
+                raise ValueError(f"{path.name}: there is no kind {identity!r}; check its id")
+            for code, asked in by_language.items():
+                by_code[code].requests.setdefault(identity, []).extend(asked)
     translations, held = _read_xsid(data, by_code, kinds)
     for row in _lines(data / "intents/sib200_parallel.jsonl.gz"):
         texts = {code.split("_")[0]: text for code, text in row["texts"].items()}
@@ -147,6 +157,11 @@ class LanguageSampler:
         self.known = {identity: codes for identity, codes in known.items() if identity in self.kinds}
         self.xsid = sorted(identity for identity in self.known if identity.startswith("xsid/"))
         self.bank = sorted(identity for identity in self.known if not identity.startswith("xsid/"))
+        self.described = [name for name in self.bank if any(name in one.routes for one in self.languages.values())]
+        self.domains: dict[str, list[str]] = defaultdict(list)
+        for identity in self.bank:
+            if self.kinds[identity].source == self.kinds[identity].domain:
+                self.domains[self.kinds[identity].domain].append(identity)
         self.written = sorted(code for code, language in self.languages.items() if language.closings)
         self.translations = [
             {code: text for code, text in texts.items() if code not in languages.held_out} for texts in languages.translations
@@ -167,12 +182,8 @@ class LanguageSampler:
 
     def table(self, rng: random.Random, conversations: int) -> LanguageSample:
         """A table with so many conversations."""
-        pool = self.xsid if rng.random() < 0.3 else self.bank
-        size = min(len(pool), rng.choice([4, 6, 8, 10, 12, 15, 16]))
-        chosen = rng.sample(pool, size)
-        absent = [identity for identity in (self.bank if pool is self.xsid else pool) if identity not in chosen]
-        near = set().union(*(self.kinds[identity].near for identity in chosen))
-        absent = [identity for identity in absent if identity not in near]
+        chosen, absent = self._choose(rng)
+        size = len(chosen)
         table_code = rng.choice(self.written)
         sample = LanguageSample(self._routes(chosen, table_code, rng), [], [])
         for number in range(conversations):
@@ -184,6 +195,24 @@ class LanguageSampler:
                 sample.conversations.append(self._conversation(chosen[index], chosen, rng))
                 sample.labels.append(index)
         return sample
+
+    def _choose(self, rng: random.Random) -> tuple[list[str], list[str]]:
+        """The kinds of a table, and others that none of its routes fits."""
+        way, size = rng.random(), rng.choice([4, 6, 8, 10, 12, 15, 16])
+        if way < _XSID_TABLES:
+            pool = self.xsid
+        elif way < _XSID_TABLES + _NARROW_TABLES and self.domains:
+            # The kinds of a domain exclude one another: without the right route, the others are wrong.
+            domains = rng.sample(sorted(self.domains), min(len(self.domains), 2 if rng.random() < _TWO_DOMAINS else 1))
+            pool = [identity for domain in domains for identity in self.domains[domain]]
+            chosen = rng.sample(pool, min(len(pool), rng.choice([3, 5, 6, 7, 12])))
+            rest = [identity for identity in pool if identity not in chosen]
+            return chosen, rest
+        else:
+            pool = self.described
+        chosen = rng.sample(pool, min(len(pool), size))
+        near = set(chosen).union(*(self.kinds[identity].near for identity in chosen))
+        return chosen, [identity for identity in self.described if identity not in near]
 
     def _routes(self, chosen: list[str], code: str, rng: random.Random) -> list[str]:
         """Texts of routes: in English, or all in one other language where they are written in it."""
@@ -241,7 +270,7 @@ class LanguageSampler:
         """Translations of each other, no meaning twice; one side English as often as not."""
         ones, others = [], []
         if rng.random() < _ROUTES_AS_TRANSLATIONS:
-            for identity in rng.sample(self.bank, min(count, len(self.bank))):
+            for identity in rng.sample(self.described, min(count, len(self.described))):
                 code = rng.choice([c for c in self.written if identity in self.languages[c].routes])
                 kind = self.kinds[identity]
                 ones.append(route_text(Route(*self.languages[code].routes[identity])))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from archroute_edge.deciders import route_text
 from archroute_edge.routes import OTHER, Route
-from training.mini.catalogue import DIFFICULTY, Catalogue, Subject, tells_difficulty
+from training.mini.catalogue import DIFFICULTY, Catalogue, Subject, general_subject, is_general, tells_difficulty
 from training.tiny import conversations as talk
 from training.tiny.kinds_bank import Kind
 from training.tiny.noise import STYLES, disturb, restyle
@@ -21,10 +21,8 @@ from training.tiny.sampling import CARD_KINDS, CHAT_KINDS, SHORT_INTENTS
 SOURCES = {
     "clinc150": 0.15, "banking77": 0.08, "sgd": 0.11, "bank": 0.08, "domains": 0.13, "everyday": 0.09, "chat": 0.04,
     "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.02, "any": 0.03, "tools": 0.07, "narrow": 0.06,
-    "metatool": 0.03, "hwu64": 0.03, "scenarios": 0.05, "snips": 0.01,
+    "metatool": 0.03, "hwu64": 0.03, "scenarios": 0.05, "snips": 0.01, "general": 0.08, DIFFICULTY: 0.05,
 }  # fmt: skip
-SECOND_SOURCES = SOURCES | {DIFFICULTY: 0.03}
-"""The same from the second training on."""
 _PUBLIC = ("clinc150", "banking77", "sgd")
 # The everyday categories beside which a message outside every intent of CLINC150 belongs to none of them.
 _CORE = {
@@ -34,6 +32,7 @@ _CORE = {
         "small talk", "meta",
     )
 }  # fmt: skip
+EASY_AND_HARD = (f"{DIFFICULTY}=little work", f"{DIFFICULTY}=much work")
 _OPAQUE = ["route", "option", "team", "r", "class", "agent", "model"]
 _NAME_ONLY, _WITH_EXAMPLES, _OPAQUE_NAMES = 0.50, 0.10, 0.03
 # How often the names alone are all the terse ones of a data set or of ours, as programmers name things.
@@ -46,6 +45,10 @@ EXCLUSIVE = frozenset({"clinc150", "banking77", "tools", "narrow", "hwu64", "met
 _CHANGE_OF_SUBJECT = 0.3
 _ANSWER_HAS_WORDS = 0.6
 _TRIES = 30
+# How many kinds of a domain at least are left to the route that takes all the others, and how often routes by difficulty are
+# only the easy and the hard one.
+_LEFT_OVER = 3
+_TWO_TIERS = 0.65
 # How often a conversation ends with a closing written for this training.
 _OWN_CLOSING = 0.7
 
@@ -95,6 +98,7 @@ class TableSampler:
             name: [s for s in subjects if any(k in self.trained for k in s.kinds)]
             for name, subjects in self.catalogue.schemes.items()
         }
+        self.domains = [s for s in self.schemes["departments"] if len(s.kinds & self.trained.keys()) >= 2 * _LEFT_OVER]
 
     def draw(self, rng: random.Random, conversations: int) -> Table:
         """A table of a random source."""
@@ -125,6 +129,8 @@ class TableSampler:
         size = rng.choice([2, 3, 5, 5, 8, 8, 10, 10, 12, 15, 15, 20])
         if source == "card":
             return [self.catalogue.subject(kind) for kind in rng.sample(CARD_KINDS, rng.choice([4, 5, 5, 5]))], ()
+        if source == "general":
+            return self._with_general(rng, size), ()
         if source in self.schemes:
             return self._categories(rng, source, max(4, size)), ()
         if source in ("tools", "narrow"):
@@ -160,7 +166,17 @@ class TableSampler:
         pool = self.schemes[scheme]
         if scheme == "everyday" and rng.random() < 0.6:
             pool = [subject for subject in pool if subject.id in _CORE]
+        if scheme == DIFFICULTY and rng.random() < _TWO_TIERS:
+            pool = [subject for subject in pool if subject.id in EASY_AND_HARD]
         return rng.sample(pool, min(len(pool), size))
+
+    def _with_general(self, rng: random.Random, size: int) -> list[Subject]:
+        """Some kinds of a domain, and a route that takes all others, as applications have it."""
+        domain = rng.choice(self.domains)
+        kinds = [self.trained[name] for name in sorted(domain.kinds & self.trained.keys())]
+        chosen = rng.sample(kinds, min(size, len(kinds) - _LEFT_OVER))
+        left = frozenset(kind.id for kind in kinds if kind not in chosen)
+        return [*(self.catalogue.subject(kind.id) for kind in chosen), general_subject(domain, left, rng)]
 
     def _unrelated_categories(self, rng: random.Random, subjects: list[Subject]) -> list[Subject]:
         """Some broad routes beside narrow ones, as a table of an application has them."""
@@ -240,7 +256,8 @@ class TableSampler:
             return messages, ""
         if draw < 0.37:
             return (talk.english_chatter(rng, held=False), "") if quiet else None
-        if tells_difficulty(subjects[0].id):
+        # A route for everything else could claim what is of another subject.
+        if any(tells_difficulty(subject.id) or is_general(subject.id) for subject in subjects):
             return None
         if draw < 0.60 and (
             all(subject.id in _CORE for subject in subjects)

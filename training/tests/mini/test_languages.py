@@ -12,10 +12,11 @@ import pytest
 from archroute_edge.deciders import route_text
 from archroute_edge.routes import Route
 from training.mini.catalogue import Catalogue
-from training.mini.languages import FOLDER, LanguageSampler, held_requests
+from training.mini.languages import FOLDER, NARROW_FOLDER, LanguageSampler, held_requests
 from training.yaml_files import read_yaml
 
 FILES = sorted(FOLDER.glob("*.yaml"))
+NARROW_FILES = sorted(NARROW_FOLDER.glob("*.yaml"))
 _MEANING = re.compile(r"((?:sentence|xsid) \d+) in ([\w-]+)")
 
 
@@ -53,9 +54,23 @@ def test_a_language_is_complete(path: Path, steered: Catalogue) -> None:
         assert requests.keys().isdisjoint(content[phrases])
 
 
+@pytest.mark.parametrize("path", NARROW_FILES, ids=lambda path: path.stem)
+def test_kinds_of_a_domain_are_complete_in_every_language(path: Path, steered: Catalogue) -> None:
+    """A language that lacks one of them would never ask for it."""
+    content = read_yaml(path)
+    languages = {code for by_language in content.values() for code in by_language}
+    assert len(content) >= 6 and len(languages) >= 20
+    for identity, by_language in content.items():
+        assert steered.kinds[identity].domain == path.stem and set(by_language) == languages
+        assert all(len({*asked}) == 2 and all(text.strip() for text in asked) for asked in by_language.values())
+
+
 def test_no_request_is_in_two_languages() -> None:
     """A text copied from another language's file would teach that the one is the other."""
     seen = Counter(text for path in FILES for words in read_yaml(path)["kinds"].values() for text in words["ask"])
+    for path in NARROW_FILES:
+        for by_language in read_yaml(path).values():
+            seen.update(text for asked in by_language.values() for text in asked)
     assert [text for text, times in seen.items() if times > 1] == []
 
 
@@ -92,10 +107,23 @@ def test_requests_that_judge_are_not_drawn_in_any_language(data: Path, drawn: li
 
 def test_kinds_that_are_held_out_are_drawn_in_no_language(steered: Catalogue, sampler: LanguageSampler) -> None:
     rng = random.Random(3)
-    drawn = {kind for _ in range(40) for kind in sampler.pairs(rng, 64)[2]}
+    drawn = {kind for _ in range(60) for kind in sampler.pairs(rng, 64)[2]}
     assert drawn and drawn.isdisjoint(steered.held_out)
-    written = set(read_yaml(FILES[0])["kinds"])
+    written = set(read_yaml(FILES[0])["kinds"]).union(*(read_yaml(path) for path in NARROW_FILES))
     assert written & steered.held_out and written - steered.held_out == drawn
+
+
+def test_a_table_of_a_domain_in_many_languages(sampler: LanguageSampler) -> None:
+    """Its kinds exclude one another, so a request for one that is not in the table is answered by `other`."""
+    rng = random.Random(4)
+    drawn = [sampler.table(rng, 12) for _ in range(60)]
+    asked = {text for names in sampler.domains.values() for name in names for text in _requests(sampler, name)}
+    others = [text for table in drawn for text, label in zip(table.conversations, table.labels, strict=True) if label < 0]
+    assert sum(text in asked for text in others) > 10
+
+
+def _requests(sampler: LanguageSampler, identity: str) -> list[str]:
+    return [text for code in sampler.known[identity] for text in sampler.languages[code].requests[identity]]
 
 
 def test_translations_have_one_meaning(steered: Catalogue, sampler: LanguageSampler) -> None:

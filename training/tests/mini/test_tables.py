@@ -10,16 +10,16 @@ import pytest
 
 from archroute_edge.conversation import read_messages
 from training.mini.batches import collate
-from training.mini.catalogue import Catalogue, build_catalogue, tells_difficulty
+from training.mini.catalogue import Catalogue, build_catalogue, is_general, tells_difficulty
 from training.mini.pairs import Pairs, draw_pairs
-from training.mini.tables import EXCLUSIVE, SECOND_SOURCES, Table, TableSampler
+from training.mini.tables import EXCLUSIVE, SOURCES, Table, TableSampler
 from training.tiny.public_data import PublicData
 
 
 def tables(catalogue: Catalogue) -> list[Table]:
     rng = random.Random(3)
     sampler = TableSampler(catalogue, {k.id: frozenset(k.near) for k in catalogue.kinds.values()})
-    return [sampler.table(rng, source, 10) for source in SECOND_SOURCES for _ in range(12)]
+    return [sampler.table(rng, source, 10) for source in SOURCES for _ in range(12)]
 
 
 def test_a_label_is_the_one_route_its_kind_belongs_to(steered: Catalogue) -> None:
@@ -73,7 +73,7 @@ def test_a_table_of_ours_is_held_out_as_a_whole(steered: Catalogue) -> None:
         assert len(out) == 1
         if out == {True}:
             held += 1
-            assert said.isdisjoint([*table.none, *(text for kind in table.kinds for text in kind.train)])
+            assert said & {*table.none, *(text for kind in table.kinds for text in kind.train)} == set()
     assert held >= 10
 
 
@@ -129,10 +129,26 @@ def test_every_request_is_easy_or_hard(steered: Catalogue) -> None:
     by_difficulty = [table for table in tables(steered) if tells_difficulty(table.subjects[0].id)]
     assert len(by_difficulty) == 12
     for table in by_difficulty:
-        assert len(table.routes) == 2
-        assert all(not name for name, label in zip(table.kinds, table.labels, strict=True) if label == 2)
+        n_routes = len(table.routes)
+        assert n_routes in (2, 3)
+        assert all(not name for name, label in zip(table.kinds, table.labels, strict=True) if label == n_routes)
         other = next(table for table in tables(steered) if any(table.kinds))
-        assert not collate([table, other], {}).foreign[:, :2].any()
+        assert not collate([table, other], {}).foreign[:, :n_routes].any()
+
+
+def test_a_general_route_takes_what_the_others_leave(steered: Catalogue) -> None:
+    """Of its domain alone; what fits no route is then no request of the domain, nor one of another, which it could claim."""
+    general = [table for table in tables(steered) if is_general(table.subjects[-1].id)]
+    assert len(general) == 12
+    taken = 0
+    for table in general:
+        *others, rest = table.subjects
+        domain = rest.id.removeprefix("general=")
+        members = {name for name, kind in steered.kinds.items() if kind.domain == kind.source == domain}
+        assert rest.kinds == members - {name for subject in others for name in subject.kinds} - steered.held_out
+        assert all(not name for name, label in zip(table.kinds, table.labels, strict=True) if label == len(table.routes))
+        taken += table.labels.count(len(others))
+    assert taken > 5
 
 
 def test_a_pair_is_a_request_and_its_own_route_and_no_possible_answer_counts_as_wrong(steered: Catalogue) -> None:
