@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from typing import Any
 from archroute_edge.conversation import read_messages
 from archroute_edge.deciders import conversation_text, route_text
 from archroute_edge.routes import OTHER, Route
-from training.mini.catalogue import Catalogue
+from training.mini.catalogue import DIFFICULTY, Catalogue, general_subject
 from training.mini.languages import held_requests
-from training.mini.tables import finished_talk
+from training.mini.tables import EASY_AND_HARD, finished_talk
 from training.tiny.conversations import Messages, of_dialogue
 from training.tiny.kinds_bank import Kind
 from training.tiny.public_data import words_of
@@ -67,6 +67,7 @@ def questions(catalogue: Catalogue, data: Path) -> list[Question]:
         kinds = [k for k in catalogue.kinds.values() if k.domain == domain]
         made += _names_only(catalogue, kinds, len(kinds), "intents of four domains, names only", 100)
     made += [*_tools_never_seen(catalogue), *_own_tables(catalogue), *_scenarios(catalogue)]
+    made += [*_with_general(catalogue), *_easy_or_hard(catalogue), *_few_routes(catalogue)]
     return made + _finished(catalogue) + _other_languages(catalogue, data)
 
 
@@ -174,6 +175,67 @@ def _finished(catalogue: Catalogue) -> list[Question]:
     return made
 
 
+def _with_general(catalogue: Catalogue) -> list[Question]:
+    """Seven kinds of a domain, and a route for all others of it, which every second request belongs to."""
+    rng = random.Random(_SEED + 7)
+    domains = [s for s in catalogue.schemes["departments"] if s.kinds <= catalogue.held_out and len(s.kinds) > 9]
+    made: list[Question] = []
+    for domain in domains:
+        for number in range(_BASE_TALLY):
+            kinds = rng.sample([catalogue.kinds[name] for name in sorted(domain.kinds)], len(domain.kinds))
+            general = general_subject(domain, frozenset(kind.id for kind in kinds[7:]), rng)
+            name = f"general {domain.names[0]}"
+            routes = {k.id: route_text(Route(words_of(k.names[0]), rng.choice(k.descriptions))) for k in kinds[:7]}
+            routes[general.id] = route_text(Route(name, rng.choice(domain.descriptions)))
+            kind = rng.choice(kinds[7:] if number % 2 else kinds[:7])
+            text = kind.fill(rng.choice(_unseen(catalogue, kind)), rng)
+            made.append(Question(routes, _single(text), general.id if number % 2 else kind.id, "a domain with a general route"))
+    return made
+
+
+def _easy_or_hard(catalogue: Catalogue) -> list[Question]:
+    """Requests whose phrasing the training does not see, over two routes by how much work one is."""
+    rng = random.Random(_SEED + 8)
+    tiers = [s for s in catalogue.schemes[DIFFICULTY] if s.id in EASY_AND_HARD]
+    made: list[Question] = []
+    for subject in tiers:
+        for text in catalogue.kinds[subject.id].held:
+            routes = {s.id: route_text(Route(rng.choice(s.names), rng.choice(s.descriptions))) for s in tiers}
+            made.append(Question(routes, _single(catalogue.kinds[subject.id].fill(text, rng)), subject.id, "easy or hard"))
+    return made
+
+
+def _few_routes(catalogue: Catalogue) -> list[Question]:
+    """Two to four kinds that were never trained on, of one domain or of several, with and without the right one."""
+    rng = random.Random(_SEED + 9)
+    domains: dict[str, list[Kind]] = {}
+    for name in sorted(catalogue.held_out):
+        kind = catalogue.kinds[name]
+        if kind.domain and kind.train and kind.source in (kind.domain, "tools", "narrow", "clinc150"):
+            domains.setdefault(kind.domain, []).append(kind)
+    own = sorted(domains)
+    made: list[Question] = []
+    for number in range(300):
+        domain = own[number % len(own)]
+        kind = rng.choice(domains[domain])
+        elsewhere = [other for name in own if name != domain for other in domains[name]]
+        beside = [other for other in domains[domain] if other is not kind]
+        n_beside = rng.choice([1, 2, 3])
+        others = rng.sample(beside if number % 2 and len(beside) >= n_beside else elsewhere, n_beside)
+        names_only = rng.random() < 0.3
+        fits = number % 3 > 0
+        table = rng.sample([kind, *others], n_beside + 1) if fits else [*others, rng.choice(elsewhere)]
+        routes = {
+            k.id: route_text(Route(words_of(k.names[0]), "" if names_only else rng.choice(k.descriptions))) for k in table
+        }
+        text = kind.fill(rng.choice(_unseen(catalogue, kind)), rng)
+        if fits:
+            made.append(Question(routes, _single(text), kind.id, "few routes"))
+        else:
+            made.append(Question(routes, _single(text), OTHER, "few routes, nothing fits"))
+    return made
+
+
 def _tools_never_seen(catalogue: Catalogue) -> list[Question]:
     rng = random.Random(_SEED + 4)
     tools = [k for k in catalogue.kinds.values() if k.source == "metatool" and k.id in catalogue.held_out]
@@ -231,7 +293,8 @@ def _other_languages(catalogue: Catalogue, data: Path) -> list[Question]:
             made.append(Question(routes, _single(text), identity, group))
     for code in sorted(languages.held_out & languages.by_code.keys()):
         language = languages.by_code[code]
-        written = [identity for identity in language.requests if not identity.startswith("xsid/")]
+        made += _narrow_in(code, catalogue, rng)
+        written = [identity for identity in language.requests if identity in language.routes]
         for identity in rng.sample(written, min(len(written), 24)):
             near = catalogue.kinds[identity].near
             others = rng.sample([name for name in written if name != identity and name not in near], 9)
@@ -245,6 +308,21 @@ def _other_languages(catalogue: Catalogue, data: Path) -> list[Question]:
                 messages = [{"role": role, "content": content} for role, content in zip(roles, talk, strict=True)]
                 made.append(Question(table, _text(messages), OTHER, "finished in languages never trained"))
     return made
+
+
+def _narrow_in(code: str, catalogue: Catalogue, rng: random.Random) -> Iterator[Question]:
+    """Requests in one language for kinds of one domain each, whose routes are in English."""
+    language = catalogue.languages.by_code[code]
+    by_domain: dict[str, list[Kind]] = {}
+    for identity in language.requests:
+        kind = catalogue.kinds[identity]
+        if kind.source == kind.domain:
+            by_domain.setdefault(kind.domain, []).append(kind)
+    for kinds in (kinds for kinds in by_domain.values() if len(kinds) > 2):
+        routes = {k.id: route_text(Route(words_of(k.names[0]), rng.choice(k.descriptions))) for k in kinds}
+        for kind in kinds:
+            text = rng.choice(language.requests[kind.id])
+            yield Question(routes, _single(text), kind.id, "narrow intents in languages never trained")
 
 
 def distinct(found: Iterable[str]) -> list[str]:
