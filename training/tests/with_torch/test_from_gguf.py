@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from gguf import GGUFReader
 
-from archroute_edge.models import BUNDLED_ENCODER, find_model
+from archroute_edge.models import BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL, find_model
+from training.mini.commands import main as mini
+from training.mini.embedding import Encoder
+from training.mini.from_gguf import checkpoint_from_gguf as encoder_from_gguf
+from training.mini.objective import N_TOPICS
+from training.mini.references import compute_references
+from training.mini.steering import Settings, write_settings
+from training.mini.training import ANSWERS
 from training.quality.commands import main
 from training.tiny.checkpoint import read_checkpoint, write_checkpoint
 from training.tiny.from_gguf import checkpoint_from_gguf
@@ -62,3 +70,39 @@ def test_an_encoder_is_no_such_model(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["causal", str(encoder), "no such outcomes", "-o", str(tmp_path / "judge")])
     assert found.exit_code == 1
     assert found.output == f"Error: {encoder}: not a GGUF of a model that training.tiny trained (its architecture is bert)\n"
+
+
+def packaged(checkpoint: Path, topics: torch.Tensor, folder: Path) -> Path:
+    encoder = Encoder(checkpoint)
+    encoder.write(folder)
+    compute_references(encoder, ["the request", "banking?", "a test"]).write(folder, topics)
+    write_settings(folder, Settings(20.0, 0.2, 0.1, 0.3, -0.4, 0.01, 0.8, 0.25, 1))
+    return folder
+
+
+def test_an_encoder_comes_back_from_its_gguf(start: Path, tmp_path: Path) -> None:
+    """To the last bit: a file that is calibrated again must not lose anything by that."""
+    topics = torch.linspace(-1, 1, N_TOPICS * Encoder(start).width).reshape(N_TOPICS, -1)
+    files = [tmp_path / f"{name}.gguf" for name in ("first", "second")]
+    folder = packaged(start, topics, tmp_path / "first")
+    assert CliRunner().invoke(mini, ["export", str(folder), "-o", str(files[0])]).exit_code == 0
+
+    encoder_from_gguf(files[0], start, tmp_path / "weights")
+
+    assert torch.equal(torch.load(tmp_path / "weights" / ANSWERS, weights_only=True)["topics"], topics)
+    again = packaged(tmp_path / "weights", topics, tmp_path / "second")
+    assert CliRunner().invoke(mini, ["export", str(again), "-o", str(files[1])]).exit_code == 0
+    first, second = (GGUFReader(file).tensors for file in files)
+    assert [(t.name, t.tensor_type, t.data.tobytes()) for t in first] == [
+        (t.name, t.tensor_type, t.data.tobytes()) for t in second
+    ]
+
+
+def test_another_model_is_no_encoder_of_ours(start: Path, tmp_path: Path) -> None:
+    for model, message in (
+        (BUNDLED_LANGUAGE_MODEL, "not trained by training.mini"),
+        (BUNDLED_ENCODER, "the base or its vocabulary"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encoder_from_gguf(find_model(model).path, start, tmp_path / "weights")
+    assert not any(tmp_path.iterdir())
