@@ -10,7 +10,7 @@ same in a batch, in a decision, and after a model was added.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -132,16 +132,28 @@ class Heads(Predictor):
 
     def logits(self, features: PromptFeatures) -> Scores:
         """(n, k) logits of the expected scores."""
+        read = [read_text(text, self.scaling.word_bits) for text in features.texts]
+        return self.logits_of(read, self.vectors_of(features))
+
+    def vectors_of(self, features: PromptFeatures) -> npt.NDArray[np.float32] | None:
+        """The vectors that are read of prompts; None if none are.
+
+        Raises:
+            QualityError: they are missing, or of another width.
+        """
         width = len(self.scaling.vector_mean)
         vectors = features.vectors
         if width and vectors is None:
             raise QualityError("this predictor reads the encoder's vectors, and none were given")
         if width and vectors is not None and vectors.shape[1] != width:
             raise QualityError(f"this predictor reads vectors of {width} numbers, and those given have {vectors.shape[1]}")
-        found = np.empty((len(features), len(self.models)))
-        for row, text in enumerate(features.texts):
-            read = read_text(text, self.scaling.word_bits)
-            found[row] = self._logits(read, vectors[row] if width and vectors is not None else None)
+        return vectors if width else None
+
+    def logits_of(self, read: Sequence[ReadText], vectors: npt.NDArray[np.float32] | None) -> Scores:
+        """(n, k) logits of texts that were read into as many cells as these heads have, and of what ``vectors_of`` says."""
+        found = np.empty((len(read), len(self.models)))
+        for row, each in enumerate(read):
+            found[row] = self._logits(each, None if vectors is None else vectors[row])
         return found
 
     def _logits(self, read: ReadText, vector: npt.NDArray[np.float32] | None) -> Scores:

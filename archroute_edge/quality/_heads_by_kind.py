@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.errors import QualityError
-from archroute_edge.quality._heads import Heads
+from archroute_edge.quality._heads import Heads, chances
 from archroute_edge.quality._outcomes import Outcomes, Scores
 from archroute_edge.quality._predictor import Policy, Predictor, PromptFeatures
+from archroute_edge.quality._text_features import ReadText, read_text
 
 MOST_KINDS: Final = 32
-"""A predictor reads a prompt once for each kind."""
+"""A predictor's time for a prompt, and its file, grow with them."""
 
 # With fewer graded prompts of a kind, a new model is placed by all of them.
 _FEWEST_GRADED: Final = 20
@@ -33,7 +34,8 @@ class HeadsByKind(Predictor):
         models: k names.
         encoder: identity of the encoder; None if no vectors are read.
         gate: heads whose models are the kinds: the chance that a prompt is of each.
-        experts: the heads of each kind, of some of the models; samples are of the same prompts as the gate's.
+        experts: the heads of each kind, of some of the models. They have as many cells of words as the gate, and samples of the
+            same prompts.
     """
 
     policy: ClassVar[Policy] = "heads"
@@ -41,7 +43,8 @@ class HeadsByKind(Predictor):
     def __init__(self, models: tuple[str, ...], encoder: str | None, gate: Heads, experts: Sequence[Heads]) -> None:
         self.gate, self.experts = gate, tuple(experts)
         self._columns = [np.array([models.index(name) for name in each.models], np.intp) for each in experts]
-        super().__init__(models, encoder, self._mean(gate.sample, [each.sample for each in experts], len(models)))
+        super().__init__(models, encoder, np.empty(0))
+        self.sample = self.mean(gate.sample, [each.sample for each in experts])
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -49,15 +52,21 @@ class HeadsByKind(Predictor):
         return self.gate.models
 
     def expected(self, features: PromptFeatures) -> Scores:
-        """As :meth:`Predictor.expected` says; prompt by prompt."""
-        return self._mean(self.gate.expected(features), [each.expected(features) for each in self.experts], len(self.models))
+        """As :meth:`Predictor.expected` says; prompt by prompt, and each is read once."""
+        bits = self.gate.scaling.word_bits
+        return self.mean(*self.of_kinds([read_text(text, bits) for text in features.texts], self.gate.vectors_of(features)))
 
-    def _mean(self, chances: Scores, scores: Sequence[Scores], n_models: int) -> Scores:
-        """(n, k) from the chances (n, kinds) and what each kind's experts expect of their models."""
-        total = np.zeros((len(chances), n_models))
+    def of_kinds(self, read: Sequence[ReadText], vectors: npt.NDArray[np.float32] | None) -> tuple[Scores, list[Scores]]:
+        """(n, kinds) chances, and (n, models of the kind) expected scores of each kind, for texts that were read already."""
+        chances_of, *expected = (chances(heads.logits_of(read, vectors)) for heads in (self.gate, *self.experts))
+        return chances_of, expected
+
+    def mean(self, chances_of: Scores, expected: Sequence[Scores]) -> Scores:
+        """(n, k) from the chances of the kinds and what each kind's experts expect of their models."""
+        total = np.zeros((len(chances_of), len(self.models)))
         shares = np.zeros_like(total)
-        for chance, expected, columns in zip(chances.T, scores, self._columns, strict=True):
-            total[:, columns] += chance[:, None] * expected
+        for chance, scores, columns in zip(chances_of.T, expected, self._columns, strict=True):
+            total[:, columns] += chance[:, None] * scores
             shares[:, columns] += chance[:, None]
         found: Scores = np.clip(total / shares, 0.0, 1.0)
         return found
@@ -69,14 +78,16 @@ class HeadsByKind(Predictor):
         """
         if model in self.models:
             raise QualityError(f"the predictor has the model {model!r} already; take another name, or train again")
+        if len(graded.prompts) != len(features):
+            raise QualityError(f"{len(graded.prompts)} prompts are graded, and {len(features)} have features")
         scores = graded.columns((model,)).scores[:, 0]
-        chances = self.gate.expected(features)
-        kind = np.where(np.isnan(scores), -1, chances.argmax(axis=1))
+        chances_of = self.gate.expected(features)
+        kind = np.where(np.isnan(scores), -1, chances_of.argmax(axis=1))
         counts = [int((kind == number).sum()) for number in range(len(self.experts))]
         known = ~np.isnan(scores)
         chosen = {n: np.flatnonzero(kind == n) for n, count in enumerate(counts) if count >= _FEWEST_GRADED}
         if not chosen:
-            number = int(chances[known].sum(axis=0).argmax()) if known.any() else 0
+            number = int(chances_of[known].sum(axis=0).argmax()) if known.any() else 0
             chosen = {number: np.arange(len(scores))}
         experts = [
             expert.with_model(model, graded.rows(chosen[number]), features.rows(chosen[number])) if number in chosen else expert
@@ -134,6 +145,8 @@ class HeadsByKind(Predictor):
         if not (gate.sample > 0).all():
             raise QualityError("the sample of its gate has a chance of 0; the file is damaged")
         experts = [part(f"expert{number}", tuple(models[m] for m in each)) for number, each in enumerate(members)]
+        if {each.scaling.word_bits for each in experts} != {gate.scaling.word_bits}:
+            raise QualityError("its gate and its experts have tables of words of other sizes; the file is damaged")
         return cls(models, encoder, gate, experts)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from archroute_edge.errors import QualityError
 from archroute_edge.quality._heads_fit import Ridges
@@ -15,7 +14,7 @@ from archroute_edge.quality._novelty import Novelty
 from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
 from archroute_edge.quality._predictor import Policy, Predictor, PromptFeatures
 from archroute_edge.quality._splits import Split, battles_of, category_of, folds
-from archroute_edge.quality._training import N_PARTS, Progress, held_out_parts, held_out_scores
+from archroute_edge.quality._training import N_PARTS, Progress, held_out_parts, held_out_scored, held_out_scores
 
 _SCORED_OF_A_PART: Final = 400
 
@@ -110,7 +109,7 @@ class PolicyTraining:
                 on_progress,
             )
         # Heads say something of what they were trained on, too.
-        return np.where(_held_out(outcomes, parts), found, np.nan)
+        return np.where(held_out_scored(outcomes, parts), found, np.nan)
 
     def _without_parts(
         self, outcomes: Outcomes | None, battles: Battles | None, features: PromptFeatures, on_progress: Progress
@@ -176,11 +175,3 @@ def new_category_parts(outcomes: Outcomes, seed: int = 0) -> tuple[Split, ...]:
     if not all(len(part.train) and len(part.test) for part in parts):
         raise QualityError("some categories have only prompts that other categories have, too; give them prompts of their own")
     return parts
-
-
-def _held_out(outcomes: Outcomes, parts: Sequence[Split]) -> npt.NDArray[np.bool_]:
-    """(n, k) whether the rest of a prompt's part has outcomes of a model."""
-    found = np.zeros(outcomes.scores.shape, np.bool_)
-    for rest, part in parts:
-        found[part] = ~np.isnan(outcomes.scores[rest]).all(axis=0)
-    return found

@@ -51,6 +51,7 @@ def train_heads(
     parts: Sequence[Split] = (),
     ridges: Ridges | None = None,
     word_bits: int = WORD_BITS,
+    read: Sequence[ReadText] | None = None,
     on_progress: Progress = lambda step, done, total: None,
 ) -> Trained:
     """Fit heads to the scores of models' answers.
@@ -64,6 +65,7 @@ def train_heads(
             are chosen by prompts of known categories as well.
         ridges: use these instead of choosing.
         word_bits: words fall into two to the power of this cells.
+        read: the texts, if they were read already.
         on_progress: called with a step, and how much of it is done and is in all.
 
     Raises:
@@ -71,10 +73,8 @@ def train_heads(
     """
     require_scipy()
     check_outcomes(outcomes, features, encoder)
-    read: list[ReadText] = []
-    for number, text in enumerate(features.texts):
-        read.append(read_text(text, word_bits))
-        on_progress("reading texts", number + 1, len(features))
+    if read is None:
+        read = read_texts(features, word_bits, on_progress)
     numbers = np.stack([each.numbers for each in read])
     kinds = [kind for kind in (parts, known_kind_parts(outcomes, parts, seed)) if kind]
     search = RidgeSearch(outcomes.scores, read, numbers, features, kinds, word_bits, on_progress)
@@ -93,6 +93,15 @@ def train_heads(
     predictor = Heads(outcomes.models, encoder, scores[sampled], scaling, fit.weights(design, scaling))
     predictor.sample_tokens = tokens_of(outcomes, sampled)
     return Trained(predictor, held_out, ridges)
+
+
+def read_texts(features: PromptFeatures, word_bits: int, on_progress: Progress) -> list[ReadText]:
+    """The texts of prompts, as heads read them."""
+    read = []
+    for number, text in enumerate(features.texts):
+        read.append(read_text(text, word_bits))
+        on_progress("reading texts", number + 1, len(features))
+    return read
 
 
 def sample_rows(n: int, seed: int) -> npt.NDArray[np.intp]:

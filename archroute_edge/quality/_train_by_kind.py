@@ -1,28 +1,32 @@
 """Training ``heads`` of each kind of prompt, where they do better than heads of all kinds together.
 
-The sets that outcomes are from are the kinds. Both ways are compared on prompts that are held out, kind by kind.
+The sets that outcomes are from are the kinds. Both ways to learn are compared, kind by kind, on prompts that are held out:
+first on prompts of known categories, whose kinds are taken as known, then on whole categories, which the gate has to place. As
+with ridges, both count the same.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from archroute_edge.quality._bag_of_words import require_scipy
 from archroute_edge.quality._heads import WORD_BITS, Heads
 from archroute_edge.quality._heads_by_kind import MOST_KINDS, HeadsByKind
 from archroute_edge.quality._heads_fit import Ridges
 from archroute_edge.quality._outcomes import Outcomes, Scores
 from archroute_edge.quality._predictor import PromptFeatures
-from archroute_edge.quality._ridges import difference_errors, score_errors
-from archroute_edge.quality._splits import Split, folds
-from archroute_edge.quality._train import Progress, Trained, sample_rows, tokens_of, train_heads
-from archroute_edge.quality._training import N_PARTS, held_out_parts
+from archroute_edge.quality._ridges import difference_errors, model_means, score_errors
+from archroute_edge.quality._splits import Split, folds, texts_of
+from archroute_edge.quality._text_features import ReadText
+from archroute_edge.quality._train import Progress, Trained, check_outcomes, read_texts, sample_rows, tokens_of, train_heads
+from archroute_edge.quality._training import N_PARTS, held_out_parts, held_out_scored, known_kind_parts
 
 FEWEST_OF_A_KIND: Final = 200
 """Prompts of a set with fewer are one kind together."""
@@ -31,10 +35,12 @@ GATE_RIDGES: Final = Ridges(shared=4.0, own=1.0, text=2.0, words=4.0)
 # A chance that counts for nothing beside any that a gate gives.
 _HARDLY: Final = 1e-30
 _THE_REST: Final = "the rest"
+_UNNAMED: Final = "unnamed"
 # Of the standard error, as with ridges.
 _NOISE: Final = 0.5
 
 Rows = npt.NDArray[np.intp]
+Gains = Mapping[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,13 @@ class TrainedByKind:
         predictor: trained on all outcomes.
         held_out: (n, k) expected scores, each by heads that were fitted without its part; None if none was held out.
         ridges: those that were chosen, by kind of prompt; of all kinds together under the empty name.
+        together: heads of all kinds together, whether they were taken or not.
     """
 
     predictor: Heads | HeadsByKind
     held_out: Scores | None
     ridges: Mapping[str, Ridges]
+    together: Trained
 
 
 def train_heads_by_kind(
@@ -76,39 +84,76 @@ def train_heads_by_kind(
     Raises:
         QualityError: SciPy is missing, there is no prompt, or a model has no outcomes.
     """
-    together = train_heads(
-        outcomes, features, encoder=encoder, seed=seed, parts=parts, word_bits=word_bits, on_progress=on_progress
-    )
-    kinds = kinds_of(outcomes)
-    if not parts or len(kinds) < 2:
-        return TrainedByKind(together.predictor, together.held_out, {"": together.ridges})
+    require_scipy()
+    check_outcomes(outcomes, features, encoder)
+    prompts = _Prompts(outcomes, features, read_texts(features, word_bits, on_progress))
     fitting = _Fitting(encoder, seed, word_bits, on_progress)
-    apart = {name: fitting.chosen(*_of_kind(outcomes, features, rows)) for name, rows in kinds.items()}
-    known = fitting.known_scores(outcomes, features, together.ridges)
-    gains = {}
+    together = fitting.fit(prompts, None, parts)
+    plain = TrainedByKind(together.predictor, together.held_out, {"": together.ridges}, together)
+    kinds = kinds_of(outcomes)
+    if together.held_out is None or len(kinds) < 2:
+        return plain
+    ridges, gains = {}, {}
+    known = fitting.known_scores(prompts, together.ridges)
     for name, rows in kinds.items():
-        some, read = _of_kind(outcomes, features, rows)
-        columns = np.array([outcomes.models.index(model) for model in some.models], np.intp)
-        of_kind = fitting.known_scores(some, read, apart[name].ridges)
-        gains[name] = _gains(some.scores, known[np.ix_(rows, columns)], of_kind)
-    if not _are_better(gains):
-        return TrainedByKind(together.predictor, together.held_out, {"": together.ridges})
-    ridges = {name: trained.ridges for name, trained in apart.items()}
-    return fitting.by_kind(outcomes, features, kinds, ridges, parts)
+        some = prompts.rows(rows)
+        ridges[name] = fitting.fit(some, None, held_out_parts(some.outcomes, seed)).ridges
+        columns = some.columns_in(outcomes.models)
+        gains[name] = _gains(some.outcomes.scores, known[np.ix_(rows, columns)], fitting.known_scores(some, ridges[name]))
+    compared: list[Gains] = [gains]
+    are_new = bool(known_kind_parts(outcomes, parts, seed))
+    # Unless the gate has new categories to place, all is known by now.
+    if not are_new and not are_better(compared):
+        return plain
+    predictor, held_out = fitting.by_kind(prompts, kinds, ridges, parts)
+    if are_new:
+        scores = np.where(held_out_scored(outcomes, parts), outcomes.scores, np.nan)
+        compared.append({name: _gains(scores[rows], together.held_out[rows], held_out[rows]) for name, rows in kinds.items()})
+        if not are_better(compared):
+            return plain
+    return TrainedByKind(predictor, held_out, ridges, together)
 
 
 def kinds_of(outcomes: Outcomes) -> dict[str, Rows]:
-    """The numbers of the prompts with scores of each kind: the sets, and small ones together."""
-    groups = np.array([prompt.group for prompt in outcomes.prompts])
-    has_scores = ~np.isnan(outcomes.scores).all(axis=1)
-    sizes = Counter(groups[has_scores].tolist())
-    large = [name for name in sorted(sizes, key=lambda name: (-sizes[name], name)) if sizes[name] >= FEWEST_OF_A_KIND]
-    large = sorted(large[: MOST_KINDS - 1])
-    found = {name: np.flatnonzero(has_scores & (groups == name)) for name in large}
-    rest = np.flatnonzero(has_scores & ~np.isin(groups, large))
+    """The numbers of the prompts with scores of each kind: the sets, and small ones together.
+
+    A set is small if it has fewer than :data:`FEWEST_OF_A_KIND` different prompts. If all small ones together are, the smallest
+    of the other sets is one kind with them.
+    """
+    has_scores = np.array([not each.all() for each in np.isnan(outcomes.scores)], np.bool_)
+    groups = [prompt.group or _UNNAMED for prompt in outcomes.prompts]
+    different = {(group, text) for group, text, has in zip(groups, texts_of(outcomes), has_scores.tolist(), strict=True) if has}
+    sizes = Counter(group for group, _ in different)
+    large = [name for name, size in sizes.items() if size >= FEWEST_OF_A_KIND and name != _THE_REST]
+    large.sort(key=lambda name: (-sizes[name], name))
+    left = sum(size for name, size in sizes.items() if name not in large)
+    while large and (len(large) > MOST_KINDS - (left > 0) or 0 < left < FEWEST_OF_A_KIND):
+        left += sizes[large.pop()]
+    of = np.array(groups)
+    found = {name: np.flatnonzero(has_scores & (of == name)) for name in sorted(large)}
+    rest = np.flatnonzero(has_scores & ~np.isin(of, large))
     if len(rest):
         found[_THE_REST] = rest
     return found
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """What is learned from: outcomes, the features of their prompts, and their texts as heads read them."""
+
+    outcomes: Outcomes
+    features: PromptFeatures
+    read: Sequence[ReadText]
+
+    def rows(self, which: Rows) -> _Prompts:
+        """Some of the prompts, and the models that answered any of them."""
+        some = self.outcomes.rows(which)
+        known = [name for name, column in zip(some.models, some.scores.T, strict=True) if not np.isnan(column).all()]
+        return _Prompts(some.columns(known), self.features.rows(which), [self.read[row] for row in which])
+
+    def columns_in(self, models: Sequence[str]) -> Rows:
+        """The numbers of these outcomes' models among all."""
+        return _places(self.outcomes.models, models)
 
 
 @dataclass(frozen=True)
@@ -120,76 +165,83 @@ class _Fitting:
     word_bits: int
     on_progress: Progress
 
-    def fit(self, outcomes: Outcomes, features: PromptFeatures, ridges: Ridges | None, parts: Sequence[Split] = ()) -> Trained:
+    def fit(self, prompts: _Prompts, ridges: Ridges | None, parts: Sequence[Split] = ()) -> Trained:
+        """Heads of all the prompts; without ``ridges`` they are chosen."""
         return train_heads(
-            outcomes,
-            features,
+            prompts.outcomes,
+            prompts.features,
             encoder=self.encoder,
             seed=self.seed,
             parts=parts,
             ridges=ridges,
             word_bits=self.word_bits,
+            read=prompts.read,
             on_progress=self.on_progress,
         )
 
-    def chosen(self, outcomes: Outcomes, features: PromptFeatures) -> Trained:
-        """Heads with ridges of their own."""
-        return self.fit(outcomes, features, None, held_out_parts(outcomes, self.seed))
+    def known_scores(self, prompts: _Prompts, ridges: Ridges) -> Scores:
+        """(n, k) expected scores of prompts whose kinds are known, by heads that were fitted without a fifth of them.
 
-    def known_scores(self, outcomes: Outcomes, features: PromptFeatures, ridges: Ridges) -> Scores:
-        """(n, k) expected scores of prompts whose kinds are known, by heads that were fitted without a fifth of them."""
-        parts = folds(outcomes, N_PARTS, "prompt", self.seed)
-        found = self.fit(outcomes, features, ridges, parts).held_out
+        NaN for a model whose outcomes are all in one fifth.
+        """
+        parts = folds(prompts.outcomes, N_PARTS, "prompt", self.seed)
+        found = self.fit(prompts, ridges, parts).held_out
         assert found is not None
-        return found
+        return np.where(held_out_scored(prompts.outcomes, parts), found, np.nan)
 
-    def mixture(
-        self, outcomes: Outcomes, features: PromptFeatures, kinds: Mapping[str, Rows], ridges: Mapping[str, Ridges]
-    ) -> HeadsByKind:
-        """The gate and the heads of each kind, with the ridges of each; the sample is of the first prompts alone."""
-        is_of = np.zeros((len(outcomes.prompts), len(kinds)))
+    def mixture(self, prompts: _Prompts, kinds: Mapping[str, Rows], ridges: Mapping[str, Ridges]) -> HeadsByKind:
+        """The gate and the heads of each kind, with the ridges of each; the sample is of the first prompt alone."""
+        outcomes = prompts.outcomes
+        # A prompt without scores is of no kind, and the gate does not learn from it.
+        is_of = np.full((len(outcomes.prompts), len(kinds)), np.nan)
         for number, rows in enumerate(kinds.values()):
+            is_of[rows] = 0.0
             is_of[rows, number] = 1.0
-        gate = self.fit(Outcomes(outcomes.prompts, tuple(kinds), is_of), features, GATE_RIDGES).predictor
-        experts = [self.fit(*_of_kind(outcomes, features, rows), ridges[name]).predictor for name, rows in kinds.items()]
-        first = features.rows(np.arange(1))
+        of_gate = _Prompts(Outcomes(outcomes.prompts, tuple(kinds), is_of), prompts.features, prompts.read)
+        gate = self.fit(of_gate, GATE_RIDGES).predictor
+        experts = [self.fit(prompts.rows(rows), ridges[name]).predictor for name, rows in kinds.items()]
+        first = prompts.features.rows(np.arange(1))
         for heads in (gate, *experts):
             heads.sample = heads.expected(first)
         return HeadsByKind(outcomes.models, self.encoder, gate, experts)
 
     def by_kind(
-        self,
-        outcomes: Outcomes,
-        features: PromptFeatures,
-        kinds: Mapping[str, Rows],
-        ridges: Mapping[str, Ridges],
-        parts: Sequence[Split],
-    ) -> TrainedByKind:
-        """The mixture of all outcomes; its sample, and what it expects of prompts whose part it was fitted without."""
-        predictor = self.mixture(outcomes, features, kinds, ridges)
-        every = np.arange(len(outcomes.prompts))
-        chances = predictor.gate.expected(features)
-        expected = [expert.expected(features) for expert in predictor.experts]
+        self, prompts: _Prompts, kinds: Mapping[str, Rows], ridges: Mapping[str, Ridges], parts: Sequence[Split]
+    ) -> tuple[HeadsByKind, Scores]:
+        """The mixture of all outcomes, and (n, k) what it expects of prompts if it is fitted without their part.
+
+        A model whose outcomes are all in one part is expected there what it is after training on all.
+        """
+        step = "fitting without a part of the prompts"
+        predictor = self.mixture(prompts, kinds, ridges)
+        chances, expected = predictor.of_kinds(prompts.read, prompts.features.vectors)
         for number, (rest, part) in enumerate(parts):
-            self.on_progress("fitting without a part of the prompts", number, len(parts))
+            self.on_progress(step, number, len(parts))
             left = {name: np.flatnonzero(np.isin(rest, rows)) for name, rows in kinds.items()}
             left = {name: rows for name, rows in left.items() if len(rows)}
-            some = outcomes.rows(rest)
-            less = self.mixture(some.columns(_known(some)), features.rows(rest), left, ridges)
-            of_part = features.rows(part)
-            columns = np.array([predictor.kinds.index(name) for name in less.kinds], np.intp)
-            # Of a kind that is in this part alone nothing is known then; its own heads count where no others know the model.
+            if not left:
+                continue
+            less = self.mixture(prompts.rows(rest), left, ridges)
+            of_part = prompts.rows(part)
+            less_chances, less_expected = less.of_kinds(of_part.read, of_part.features.vectors)
+            mean = less.mean(less_chances, less_expected)
+            columns = _places(less.kinds, predictor.kinds)
+            # A kind may be in this part alone: the gate knows nothing of it then.
             chances[part] = _HARDLY
-            chances[np.ix_(part, columns)] = less.gate.expected(of_part)
-            for column, expert in zip(columns, less.experts, strict=True):
-                place = np.array([predictor.experts[column].models.index(name) for name in expert.models], np.intp)
-                expected[column][np.ix_(part, place)] = expert.expected(of_part)
-        self.on_progress("fitting without a part of the prompts", len(parts), len(parts))
+            chances[np.ix_(part, columns)] = less_chances
+            for heads, scores in zip(predictor.experts, expected, strict=True):
+                # So may a kind's outcomes of a model. With the mean of the other kinds it changes no mean.
+                known = [name for name in heads.models if name in less.models]
+                scores[np.ix_(part, _places(known, heads.models))] = mean[:, _places(known, less.models)]
+            for column, heads, scores in zip(columns, less.experts, less_expected, strict=True):
+                expected[column][np.ix_(part, _places(heads.models, predictor.experts[column].models))] = scores
+        self.on_progress(step, len(parts), len(parts))
+        every = np.arange(len(prompts.read))
         sampled = sample_rows(len(every), self.seed)
         whole = _with_sample(predictor, chances, expected, every)
         found = _with_sample(predictor, chances, expected, sampled)
-        found.sample_tokens = tokens_of(outcomes, sampled)
-        return TrainedByKind(found, whole.sample, ridges)
+        found.sample_tokens = tokens_of(prompts.outcomes, sampled)
+        return found, whole.sample
 
 
 def _with_sample(predictor: HeadsByKind, chances: Scores, expected: Sequence[Scores], rows: Rows) -> HeadsByKind:
@@ -199,28 +251,33 @@ def _with_sample(predictor: HeadsByKind, chances: Scores, expected: Sequence[Sco
     return HeadsByKind(predictor.models, predictor.encoder, parts[0], parts[1:])
 
 
-def _of_kind(outcomes: Outcomes, features: PromptFeatures, rows: Rows) -> tuple[Outcomes, PromptFeatures]:
-    """Outcomes of a kind's prompts and of the models that answered any of them; the prompts' features."""
-    some = outcomes.rows(rows)
-    return some.columns(_known(some)), features.rows(rows)
-
-
-def _known(outcomes: Outcomes) -> list[str]:
-    """The models that have outcomes."""
-    return [model for model, column in zip(outcomes.models, outcomes.scores.T, strict=True) if not np.isnan(column).all()]
+def _places(names: Iterable[str], among: Sequence[str]) -> Rows:
+    place = {name: number for number, name in enumerate(among)}
+    return np.array([place[name] for name in names], np.intp)
 
 
 def _gains(scores: Scores, together: Scores, apart: Scores) -> npt.NDArray[np.float64]:
-    """For each prompt of a kind, how much smaller the squared error of its own heads is, as a part of what means lose."""
+    """For each prompt of a kind, how much smaller the squared error of its own heads is, as a part of what means lose.
+
+    Scores of which either way expects nothing do not count.
+    """
+    scores = np.where(np.isnan(together + apart), np.nan, scores)
     several = (~np.isnan(scores)).sum(axis=1) > 1
     errors_of = difference_errors if several.sum() >= FEWEST_OF_A_KIND / 2 else score_errors
-    usual = float(errors_of(scores - np.nanmean(scores, axis=0)).mean())
+    usual = errors_of(scores - model_means(scores))
     gains = errors_of(scores - together) - errors_of(scores - apart)
-    return gains / usual if usual > 0 else np.zeros_like(gains)
+    return gains / usual.mean() if usual.any() else np.zeros_like(gains)
 
 
-def _are_better(gains: Mapping[str, npt.NDArray[np.float64]]) -> bool:
-    """Whether the mean gain over the kinds is beyond half a standard error."""
-    mean = float(np.mean([each.mean() for each in gains.values()]))
-    error = math.sqrt(sum(float(each.var()) / len(each) for each in gains.values())) / len(gains)
-    return mean > _NOISE * error
+def are_better(compared: Sequence[Gains]) -> bool:
+    """Whether the mean gain, over the kinds and then over ways to hold prompts out, is beyond half a standard error.
+
+    A kind of which nothing could be compared does not count. The ways share prompts, so their errors do not cancel out.
+    """
+    means, errors = [], []
+    for gains in compared:
+        of_kinds = [each for each in gains.values() if len(each)]
+        if of_kinds:
+            means.append(float(np.mean([each.mean() for each in of_kinds])))
+            errors.append(math.sqrt(sum(float(each.var()) / len(each) for each in of_kinds)) / len(of_kinds))
+    return bool(means) and float(np.mean(means)) > _NOISE * float(np.mean(errors))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from archroute_edge.errors import QualityError
 from archroute_edge.quality._bag_of_words import BagOfWords, count_words
@@ -131,6 +132,14 @@ def known_kind_parts(outcomes: Outcomes, parts: Sequence[Split], seed: int) -> t
         return ()
     n_texts = len(set(texts_of(outcomes)))
     return folds(outcomes, N_PARTS, "prompt", seed) if n_texts >= FEWEST_HELD_OUT else ()
+
+
+def held_out_scored(outcomes: Outcomes, parts: Sequence[Split]) -> npt.NDArray[np.bool_]:
+    """(n, k) whether the rest of a prompt's part has outcomes of a model."""
+    found = np.zeros(outcomes.scores.shape, np.bool_)
+    for rest, part in parts:
+        found[part] = ~np.isnan(outcomes.scores[rest]).all(axis=0)
+    return found
 
 
 def held_out_scores(

@@ -22,7 +22,10 @@ from archroute_edge.quality import (
     save_predictor,
     train_heads_by_kind,
 )
-from archroute_edge.quality._train_by_kind import FEWEST_OF_A_KIND
+from archroute_edge.quality._ridges import USUAL_RIDGES
+from archroute_edge.quality._splits import Split
+from archroute_edge.quality._train import read_texts
+from archroute_edge.quality._train_by_kind import FEWEST_OF_A_KIND, _Fitting, _Prompts, are_better
 
 pytestmark = pytest.mark.quick
 
@@ -49,6 +52,10 @@ def outcomes_of(contrary: bool, n: int = 600, categories: int = 3) -> Outcomes:
 
 def features_of(outcomes: Outcomes) -> PromptFeatures:
     return PromptFeatures(tuple(str(prompt.messages) for prompt in outcomes.prompts), None)
+
+
+def no_progress(step: str, done: int, total: int) -> None:
+    """Nothing is shown."""
 
 
 def trained_on(outcomes: Outcomes) -> TrainedByKind:
@@ -93,20 +100,81 @@ def test_what_is_held_out_was_not_seen(trained: TrainedByKind, contrary: Outcome
     assert np.abs(difference).max() < 1.0
 
 
+def test_no_score_says_anything_of_its_own_part(contrary: Outcomes) -> None:
+    """Not even if all that a set has of a model, or a whole set, is in the part."""
+    scores = contrary.scores.copy()
+    of_third = [prompt.category == "letters 0" for prompt in contrary.prompts]
+    scores[of_third, 2] = 1.0
+    outcomes = replace(contrary, scores=scores)
+    kinds = kinds_of(outcomes)
+    features = features_of(outcomes)
+    read = read_texts(features, BITS, no_progress)
+    fitting = _Fitting(None, 0, BITS, no_progress)
+    of_letters = np.array([prompt.group == "letters" for prompt in contrary.prompts])
+    for is_held in (np.array(of_third), of_letters):
+        part = Split(np.flatnonzero(~is_held), np.flatnonzero(is_held))
+        expected = []
+        for changed in (scores, np.where(is_held[:, None], 1.0 - scores, scores)):
+            prompts = _Prompts(replace(outcomes, scores=changed), features, read)
+            predictor, held_out = fitting.by_kind(prompts, kinds, dict.fromkeys(kinds, USUAL_RIDGES), [part])
+            assert predictor.sample == pytest.approx(held_out, abs=1e-7)
+            expected.append(held_out[part.test])
+        assert expected[0] == pytest.approx(expected[1], abs=1e-6)
+
+
+def test_both_ways_to_hold_out_count_the_same() -> None:
+    better, worse = {"a": np.full(100, 0.02), "b": np.full(100, 0.02)}, {"a": np.full(100, -0.03)}
+    assert are_better([better]) and not are_better([worse]) and not are_better([better, worse])
+    assert are_better([{"a": np.full(50, 0.04)}, worse])
+    noise = np.random.default_rng(0).normal(size=200)
+    assert not are_better([{"a": noise - noise.mean() + 0.3 * noise.std() / np.sqrt(200)}])
+    assert are_better([{"a": noise - noise.mean() + 0.7 * noise.std() / np.sqrt(200), "nothing": np.zeros(0)}])
+    assert not are_better([{"nothing": np.zeros(0)}])
+
+
 def test_one_law_is_learned_together() -> None:
     """Half of the prompts each would learn it worse, and a gate could only add mistakes."""
     found = trained_on(outcomes_of(contrary=False, n=2 * FEWEST_OF_A_KIND))
     assert isinstance(found.predictor, Heads) and {*found.ridges} == {""}
 
 
-def test_small_sets_are_one_kind() -> None:
-    outcomes = outcomes_of(contrary=True)
-    groups = ["large" if number < 400 else f"small {number % 3}" for number in range(600)]
+def in_sets(outcomes: Outcomes, sizes: dict[str, int]) -> Outcomes:
+    """The prompts in sets of these sizes, and the last set's prompts without scores."""
+    groups = [name for name, size in sizes.items() for _ in range(size)]
     prompts = tuple(replace(prompt, group=group) for prompt, group in zip(outcomes.prompts, groups, strict=True))
     scores = outcomes.scores.copy()
-    scores[590:] = np.nan
-    found = kinds_of(Outcomes(prompts, outcomes.models, scores))
-    assert {name: len(rows) for name, rows in found.items()} == {"large": 400, "the rest": 190}
+    scores[[group == groups[-1] for group in groups]] = np.nan
+    return Outcomes(prompts, outcomes.models, scores)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kinds"),
+    [
+        ({"a": 200, "b": 150, "c": 100, "none": 150}, {"a": 200, "the rest": 250}),
+        # Too few of the small ones: the smallest of the others is with them.
+        ({"a": 220, "b": 210, "c": 3, "none": 167}, {"a": 220, "the rest": 213}),
+        ({"a": 400, "b": 3, "none": 197}, {"the rest": 403}),
+        ({"a": 199, "none": 401}, {"the rest": 199}),
+        # Its name is taken.
+        ({"a": 200, "the rest": 300, "none": 100}, {"a": 200, "the rest": 300}),
+        ({"a": 200, "": 300, "none": 100}, {"a": 200, "unnamed": 300}),
+    ],
+)
+def test_small_sets_are_one_kind(sizes: dict[str, int], kinds: dict[str, int]) -> None:
+    found = kinds_of(in_sets(outcomes_of(contrary=True), sizes))
+    assert {name: len(rows) for name, rows in found.items()} == kinds
+
+
+def test_repeated_prompts_make_no_kind(contrary: Outcomes) -> None:
+    """They could not be held out."""
+    prompts = tuple(replace(prompt, messages="again") if prompt.group == "letters" else prompt for prompt in contrary.prompts)
+    assert {*kinds_of(replace(contrary, prompts=prompts))} == {"the rest"}
+
+
+def test_a_set_of_one_prompt_joins_another(contrary: Outcomes) -> None:
+    prompts = (replace(contrary.prompts[0], group="alone"), *contrary.prompts[1:])
+    found = trained_on(replace(contrary, prompts=prompts)).predictor
+    assert isinstance(found, HeadsByKind) and found.kinds == ("numbers", "the rest")
 
 
 def test_without_parts_to_hold_out_nothing_is_compared(contrary: Outcomes) -> None:
@@ -163,6 +231,8 @@ def test_a_few_grades_place_it_in_one_kind(mixture: HeadsByKind) -> None:
     assert np.isfinite(found.expected(PROMPTS)).all()
     with pytest.raises(QualityError, match="has the model 'first' already"):
         mixture.with_model("first", *graded(mixture, ["numbers"]))
+    with pytest.raises(QualityError, match="1 prompts are graded, and 7 have features"):
+        mixture.with_model("new", graded(mixture, ["numbers"])[0], PROMPTS)
     nothing, features = graded(mixture, ["numbers easy 1"])
     with pytest.raises(QualityError, match="no prompt is graded for 'new'"):
         mixture.with_model("new", replace(nothing, scores=np.full((1, 1), np.nan)), features)
@@ -205,13 +275,21 @@ def test_damaged_tensors_are_refused(mixture: HeadsByKind, name: str, change: ob
         restored(mixture, tensors={**mixture.tensors(), name: change(mixture.tensors()[name])})
 
 
+def test_kinds_that_read_words_unlike_each_other_are_refused(mixture: HeadsByKind) -> None:
+    settings, tensors = mixture.settings(), mixture.tensors()
+    settings["parts"]["expert1"]["word_bits"] = BITS - 1
+    tensors["expert1.word_weights"] = tensors["expert1.word_weights"][:, ::2]
+    with pytest.raises(QualityError, match="tables of words of other sizes"):
+        restored(mixture, settings=settings, tensors=tensors)
+
+
 def restored(mixture: HeadsByKind, **changed: object) -> HeadsByKind:
     parts = {"tensors": mixture.tensors(), "settings": mixture.settings(), **changed}
     return HeadsByKind.restore(mixture.models, None, mixture.sample, parts["tensors"], parts["settings"])  # type: ignore[arg-type]
 
 
 def test_kinds_are_bounded(monkeypatch: pytest.MonkeyPatch, contrary: Outcomes) -> None:
-    """A request is read once for each."""
+    """A decision takes longer with each."""
     monkeypatch.setattr("archroute_edge.quality._train_by_kind.MOST_KINDS", 2)
     groups = [f"set {number % 3}" for number in range(600)]
     prompts = tuple(replace(prompt, group=group) for prompt, group in zip(contrary.prompts, groups, strict=True))
