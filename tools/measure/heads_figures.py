@@ -1,6 +1,7 @@
 """How well the policy ``heads`` orders prompts that it has not seen, beside a bag of words: the figures of docs/quality.md.
 
     python -m tools.measure.heads_figures OUTCOMES pairs --split prompts|categories [--parts N]
+    python -m tools.measure.heads_figures OUTCOMES together --split prompts|categories [--parts N]
     python -m tools.measure.heads_figures OUTCOMES tiers TIERS SET...
     python -m tools.measure.heads_figures OUTCOMES added
     python -m tools.measure.heads_figures OUTCOMES time PREDICTOR
@@ -13,6 +14,11 @@ groups from the weakest to the strongest. A fifth of the prompts, or of the cate
 twelve words in a row with one of them are left out as well, unless more than six prompts have these. Ridges are chosen as
 ``archroute quality train`` chooses them, once for a set and a split, without the first fifth. The bag of words learns from the
 same prompts.
+
+``together``: one predictor learns all these sets, as ``archroute quality train`` does: with heads of each set of their own if
+these do better. Beside it stand heads of all sets together, and the bag of words of the set alone. The parts are the same.
+Prompts like a judged one are left out in all sets; a set whose categories are not judged is learned as a whole. Everything is
+chosen for each part, without its prompts.
 
 ``tiers``: heads as ``archroute quality train --tiers`` trains them, on the categories that it leaves out.
 
@@ -32,7 +38,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -45,6 +51,7 @@ from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.models import find_model
 from archroute_edge.quality import (
     BagOfWords,
+    HeadsByKind,
     Outcomes,
     PolicyTraining,
     Predictor,
@@ -61,6 +68,7 @@ from archroute_edge.quality import (
     merge_tiers,
     read_outcomes,
     train_heads,
+    train_heads_by_kind,
 )
 from archroute_edge.quality._frontier import PricedChoices, against_singles
 from archroute_edge.quality._metrics import PairOrder
@@ -177,22 +185,74 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def parts_of(outcomes: Outcomes, texts: tuple[str, ...], split: Split) -> list[tuple[Rows, Rows]]:
-    """Of each part, the prompts to learn from, and those to judge by."""
+def part_numbers(outcomes: Outcomes, texts: Sequence[str], split: Split) -> Rows:
+    """Which part each prompt is judged in."""
     if split == "prompts":
-        number = np.array([int(hashlib.md5(plain(text).encode()).hexdigest(), 16) % _PARTS for text in texts], np.intp)
-    else:
-        number = np.zeros(len(texts), np.intp)
-        for each, part in enumerate(folds(outcomes, _PARTS, "category")):
-            number[part.test] = each
+        return np.array([int(hashlib.md5(plain(text).encode()).hexdigest(), 16) % _PARTS for text in texts], np.intp)
+    number = np.zeros(len(texts), np.intp)
+    for each, part in enumerate(folds(outcomes, _PARTS, "category")):
+        number[part.test] = each
+    return number
+
+
+def parts_of(numbers: Rows, texts: tuple[str, ...]) -> list[tuple[Rows, Rows]]:
+    """Of each part, the prompts to learn from, and those to judge by. A prompt with the number -1 is in no part."""
     rare, found = rare_rows_of_words(texts), []
     for each in range(_PARTS):
-        test = np.flatnonzero(number == each)
+        test = np.flatnonzero(numbers == each)
         shared, same = set().union(*(rare[row] for row in test)), {plain(texts[row]) for row in test}
-        others = np.flatnonzero(number != each)
+        others = np.flatnonzero(numbers != each)
         rest = [row for row in others if not rare[row] & shared and plain(texts[row]) not in same]
         found.append((np.array(rest, np.intp), test))
     return found
+
+
+def joined(sets: Iterable[Outcomes]) -> Outcomes:
+    """The prompts of all sets, one set after another, and all models."""
+    each = list(sets)
+    models = tuple(dict.fromkeys(model for outcomes in each for model in outcomes.models))
+    prompts = tuple(prompt for outcomes in each for prompt in outcomes.prompts)
+    return Outcomes(prompts, models, np.vstack([outcomes.columns(models).scores for outcomes in each]))
+
+
+def of_words(outcomes: Outcomes, texts: tuple[str, ...], name: str, rest: Rows, test: Rows) -> Scores:
+    """(m, k) what a bag of words, learned from some prompts of a set, expects of others; NaN but for models of its pairs."""
+    columns = np.array([outcomes.models.index(model) for model in sorted({model for pair in PAIRS[name] for model in pair})])
+    bag = BagOfWords.fit([texts[row] for row in rest], outcomes.scores[np.ix_(rest, columns)])
+    found = np.full((len(test), len(outcomes.models)), np.nan)
+    found[:, columns] = bag.predict([texts[row] for row in test])
+    return found
+
+
+class Leads:
+    """Prints how ways to expect scores order the pairs of a set, and in the end how far the first one leads in the mean."""
+
+    def __init__(self) -> None:
+        self._figures: list[dict[str, float | None]] = []
+
+    def show(self, outcomes: Outcomes, name: str, expected: Mapping[str, Scores], about: Mapping[str, object]) -> None:
+        """A line for each pair. ``expected`` are (n, k) scores, NaN where none are expected."""
+        for pair in PAIRS[name]:
+            columns = [outcomes.models.index(model) for model in pair]
+            figures = {way: apgr(scores[:, columns], outcomes.scores[:, columns]) for way, scores in expected.items()}
+            self._figures.append(figures)
+            judged = int((~np.isnan(next(iter(expected.values()))[:, columns]).all(axis=1)).sum())
+            print(json.dumps({"set": name, "pair": pair, "prompts": judged, **figures, **about}), flush=True)
+
+    def close(self) -> None:
+        """A line for each way but the first."""
+        if not self._figures:
+            return
+        first, *others = self._figures[0]
+        for other in others:
+            leads = [
+                mine - theirs
+                for mine, theirs in ((figures[first], figures[other]) for figures in self._figures)
+                if mine is not None and theirs is not None
+            ]
+            if leads:
+                figures = {"mean lead": round(float(np.mean(leads)), 4), "least": round(min(leads), 4)}
+                print(json.dumps({"pairs": len(leads), "over": other, **figures}))
 
 
 @dataclass(frozen=True)
@@ -231,48 +291,84 @@ def read_set(folder: Path, name: str) -> Outcomes:
     return read_outcomes([str(folder / f"prompts_{name}.jsonl.gz"), str(folder / f"outcomes_{name}.csv.gz")])
 
 
+split_option: Final = click.option(
+    "--split", type=click.Choice(["prompts", "categories"]), required=True, help="What is left out."
+)
+parts_option: Final = click.option(
+    "--parts", type=click.IntRange(1, _PARTS), default=_PARTS, show_default=True, help="Parts to judge by."
+)
+
+
 @main.command()
-@click.option("--split", type=click.Choice(["prompts", "categories"]), required=True, help="What is left out.")
-@click.option("--parts", type=click.IntRange(1, _PARTS), default=_PARTS, show_default=True, help="Parts to judge by.")
+@split_option
+@parts_option
 @click.option("--only", type=click.Choice(list(PAIRS)), multiple=True, help="This set; may be repeated.  [default: all]")
 @click.pass_obj
 def pairs(source: Source, split: Split, parts: int, only: tuple[str, ...]) -> None:
     """APGR of pairs of models."""
-    leads = []
+    leads = Leads()
     for name in only or PAIRS:
         if split == "categories" and name not in BY_CATEGORY:
             continue
         outcomes = columns_of(read_set(source.folder, name), name)
         features = source.features(outcomes.prompts)
-        models = sorted({model for pair in PAIRS[name] for model in pair})
-        expected, bag, ridges = np.full(outcomes.scores.shape, np.nan), np.full((len(features), len(models)), np.nan), None
+        texts, ridges = features.texts, None
+        expected, bag = np.full(outcomes.scores.shape, np.nan), np.full(outcomes.scores.shape, np.nan)
         with ProgressLine() as line:
-            for number, (rest, test) in enumerate(parts_of(outcomes, features.texts, split)[:parts]):
+            for number, (rest, test) in enumerate(parts_of(part_numbers(outcomes, texts, split), texts)[:parts]):
                 line(name, number, parts)
                 learned, read = outcomes.rows(rest), features.rows(rest)
                 held_out = held_out_parts(learned, 0) if ridges is None else ()
                 trained = train_heads(learned, read, encoder=source.identity, parts=held_out, ridges=ridges)
                 ridges = trained.ridges
                 expected[test] = trained.predictor.expected(features.rows(test))
-                words = BagOfWords.fit(read.texts, learned.columns(models).scores)
-                bag[test] = words.predict(features.rows(test).texts)
+                bag[test] = of_words(outcomes, texts, name, rest, test)
             line.clear()
         assert ridges is not None
-        for pair in PAIRS[name]:
-            scores = outcomes.columns(pair).scores
-            of_heads = apgr(expected[:, [outcomes.models.index(model) for model in pair]], scores)
-            of_words = apgr(bag[:, [models.index(model) for model in pair]], scores)
-            if of_heads is not None and of_words is not None:
-                leads.append(of_heads - of_words)
-            figures = {"heads": of_heads, "bag of words": of_words, "ridges": asdict(ridges)}
-            judged = int((~np.isnan(expected).all(axis=1)).sum())
-            print(json.dumps({"set": name, "pair": pair, "prompts": judged, **figures}), flush=True)
+        leads.show(outcomes, name, {"heads": expected, "bag of words": bag}, {"ridges": asdict(ridges)})
         if prices := PRICES.get(name):
             priced = expected[:, [outcomes.models.index(model) for model in prices]]
-            above = above_mixtures(priced, outcomes.columns(list(prices)).scores, features.texts, list(prices.values()))
+            above = above_mixtures(priced, outcomes.columns(list(prices)).scores, texts, list(prices.values()))
             print(json.dumps({"set": name, "models": list(prices), "above mixtures": above}), flush=True)
-    if leads:
-        print(json.dumps({"pairs": len(leads), "mean lead": round(float(np.mean(leads)), 4), "least": round(min(leads), 4)}))
+    leads.close()
+
+
+@main.command()
+@split_option
+@parts_option
+@click.pass_obj
+def together(source: Source, split: Split, parts: int) -> None:
+    """APGR of pairs of models by one predictor of all sets."""
+    sets = {name: columns_of(read_set(source.folder, name), name) for name in PAIRS}
+    judged = [name for name in sets if split == "prompts" or name in BY_CATEGORY]
+    outcomes = joined(sets.values())
+    features = source.features(outcomes.prompts)
+    texts, groups = features.texts, np.array([prompt.group for prompt in outcomes.prompts])
+    numbers = np.full(len(texts), -1, np.intp)
+    for name in judged:
+        rows = np.flatnonzero(groups == name)
+        numbers[rows] = part_numbers(sets[name], features.rows(rows).texts, split)
+    ways = ("train", "together", "bag of words")
+    expected = {way: np.full(outcomes.scores.shape, np.nan) for way in ways}
+    are_apart = []
+    with ProgressLine() as line:
+        for rest, test in parts_of(numbers, texts)[:parts]:
+            learned, read = outcomes.rows(rest), features.rows(rest)
+            held_out = held_out_parts(learned, 0)
+            trained = train_heads_by_kind(learned, read, encoder=source.identity, parts=held_out, on_progress=line)
+            are_apart.append(isinstance(trained.predictor, HeadsByKind))
+            asked = features.rows(test)
+            expected["train"][test] = trained.predictor.expected(asked)
+            expected["together"][test] = trained.together.predictor.expected(asked)
+            for name in judged:
+                of_set = [rows[groups[rows] == name] for rows in (rest, test)]
+                expected["bag of words"][of_set[1]] = of_words(outcomes, texts, name, *of_set)
+        line.clear()
+    leads = Leads()
+    for name in judged:
+        rows = np.flatnonzero(groups == name)
+        leads.show(outcomes.rows(rows), name, {way: scores[rows] for way, scores in expected.items()}, {"apart": are_apart})
+    leads.close()
 
 
 @main.command()

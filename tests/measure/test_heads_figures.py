@@ -1,0 +1,86 @@
+"""Figures of ``heads``: which prompts are learned from, and the lines of a predictor for each set and of one for all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from archroute_edge.quality import Outcomes, Prompt
+from tools.measure import heads_figures as measured
+
+WEAK, STRONG = "weak", "strong"
+N_PROMPTS = 300
+FRUIT = ["apple", "banana", "cherry", "date", "elder", "fig", "grape", "lemon", "mango", "orange", "peach", "plum"]
+
+
+@pytest.fixture(autouse=True)
+def small_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Two sets in which other prompts are easy; categories are judged in the first one."""
+    monkeypatch.setattr(measured, "PAIRS", {"letters": [(WEAK, STRONG)], "numbers": [(WEAK, STRONG)]})
+    monkeypatch.setattr(measured, "BY_CATEGORY", ("letters",))
+    draw = np.random.default_rng(5)
+    for name in measured.PAIRS:
+        rows, table = [], [f"id,{WEAK},{STRONG}"]
+        for number in range(N_PROMPTS):
+            is_easy = bool(draw.random() < 0.5)
+            text = " ".join(["short" if is_easy == (name == "letters") else "long", *draw.choice(FRUIT, 4), name, str(number)])
+            rows.append({"id": f"{name}-{number}", "text": text, "category": f"{name} {number % 5}"})
+            table.append(f"{name}-{number},{int(is_easy)},{int(draw.random() < 0.9)}")
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"prompts_{name}.jsonl.gz").write_text(lines, encoding="utf-8")
+        (tmp_path / f"outcomes_{name}.csv.gz").write_text("\n".join(table) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def lines_of(folder: Path, *arguments: str) -> list[dict[str, object]]:
+    result = CliRunner().invoke(measured.main, [str(folder), *arguments])
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+
+def test_a_predictor_for_each_set(small_sets: Path) -> None:
+    *of_sets, mean = lines_of(small_sets, "pairs", "--split", "prompts", "--parts", "1")
+    assert [line["set"] for line in of_sets] == ["letters", "numbers"]
+    for line in of_sets:
+        assert float(str(line["heads"])) > 0.6
+        assert line["pair"] == [WEAK, STRONG] and 40 < int(str(line["prompts"])) < 80
+        assert {*line} == {"set", "pair", "prompts", "heads", "bag of words", "ridges"}
+    assert mean["pairs"] == 2 and mean["over"] == "bag of words"
+
+
+def test_one_predictor_of_all_sets(small_sets: Path) -> None:
+    """What is easy in one set is hard in the other one, so heads of all sets together know nothing."""
+    *of_sets, over_together, over_words = lines_of(small_sets, "together", "--split", "prompts", "--parts", "1")
+    assert [line["set"] for line in of_sets] == ["letters", "numbers"]
+    for line in of_sets:
+        assert line["apart"] == [True]
+        assert float(str(line["train"])) > float(str(line["together"])) + 0.1
+    assert over_together["over"] == "together" and over_words["over"] == "bag of words"
+    alone = lines_of(small_sets, "pairs", "--split", "prompts", "--parts", "1")
+    # The same prompts are judged, by the same bag of words.
+    for key in ("prompts", "bag of words"):
+        assert [line[key] for line in of_sets] == [line[key] for line in alone[:2]]
+
+
+def test_categories_are_judged_in_some_sets(small_sets: Path) -> None:
+    line, *_ = lines_of(small_sets, "together", "--split", "categories", "--parts", "1")
+    alone, _ = lines_of(small_sets, "pairs", "--split", "categories", "--parts", "1")
+    assert line["set"] == "letters" and line["prompts"] == 60
+    assert [line[key] for key in ("prompts", "bag of words")] == [alone[key] for key in ("prompts", "bag of words")]
+
+
+def test_what_is_like_a_judged_prompt_is_left_out_in_every_set() -> None:
+    many = " ".join(f"word{number}" for number in range(14))
+    texts = ("One question", many, "other", "one  QUESTION", f"so: {many}", "another")
+    prompts = tuple(Prompt(str(number), text, None, "a" if number < 3 else "b") for number, text in enumerate(texts))
+    sets = [Outcomes(prompts[:3], ("x",), np.ones((3, 1))), Outcomes(prompts[3:], ("y", "x"), np.zeros((3, 2)))]
+    outcomes = measured.joined(sets)
+    assert outcomes.prompts == prompts and outcomes.models == ("x", "y")
+    assert outcomes.scores[2:4].tolist() == [[1.0, pytest.approx(np.nan, nan_ok=True)], [0.0, 0.0]]
+    first, second, *_ = measured.parts_of(np.array([0, 0, 1, -1, -1, -1]), texts)
+    assert (first[0].tolist(), first[1].tolist()) == ([2, 5], [0, 1])
+    assert (second[0].tolist(), second[1].tolist()) == ([0, 1, 3, 4, 5], [2])
