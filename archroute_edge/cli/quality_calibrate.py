@@ -25,16 +25,17 @@ from archroute_edge.report import Column, Table, number, percent, table
 from archroute_edge.targets import RequestFacts, price_of_request
 
 if TYPE_CHECKING:
-    from archroute_edge.quality import OperatingPoint, Predictor, RateReport, Scores
+    from archroute_edge.quality import OperatingPoint, Predictor, PromptFeatures, RateReport, Scores
 
 
 @dataclass(frozen=True)
 class _Prompts:
-    """Expected scores of prompts by all models of a predictor, and what is known of the prompts."""
+    """Expected scores of prompts by all models of a predictor, and what is known of the prompts; no features of a sample."""
 
     scores: Scores
     tokens: list[float | None]
     unlike: float | None
+    features: PromptFeatures | None
 
 
 @click.command(
@@ -101,7 +102,8 @@ def calibrate_quality(
     _warn(report)
     if output is not None:
         about = read_about(path)
-        kept = with_sample(opened, found.scores, [each or 0.0 for each in found.tokens])
+        assert found.features is not None
+        kept = with_sample(opened, found.scores, [each or 0.0 for each in found.tokens], found.features)
         save_predictor(kept, output, trained_on=about["trained_on"], licence=about["licence"])
     if as_json:
         click.echo(json.dumps({**report.to_dict(), "file": None if output is None else str(output)}))
@@ -133,7 +135,7 @@ def _of_sample(predictor: Predictor, path: Path) -> _Prompts:
         raise QualityError(f"{path}: has no sample of prompts; name a file of yours")
     known = predictor.sample_tokens
     tokens: list[float | None] = [None] * len(predictor.sample) if known is None else known.tolist()
-    return _Prompts(predictor.sample, tokens, None)
+    return _Prompts(predictor.sample, tokens, None, None)
 
 
 def _of_prompts(predictor: Predictor, file: str, encoder: str | None) -> _Prompts:
@@ -148,7 +150,7 @@ def _of_prompts(predictor: Predictor, file: str, encoder: str | None) -> _Prompt
         features = features_of(prompts, path, lambda done, total: line("reading the prompts", done, total))
     unlike = None if predictor.novelty is None else float(predictor.novelty.unlike(features).mean())
     tokens: list[float | None] = [RequestFacts.of(read_prompt(prompt)).prompt_tokens for prompt in prompts]
-    return _Prompts(expected_of_sample(predictor, features), tokens, unlike)
+    return _Prompts(expected_of_sample(predictor, features), tokens, unlike, features)
 
 
 def _facts(tokens: float | None) -> RequestFacts:

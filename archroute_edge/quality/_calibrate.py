@@ -112,16 +112,18 @@ def expected_of_sample(predictor: Predictor, features: PromptFeatures) -> Scores
     return predictor.expected(features).astype(np.float32).astype(np.float64)
 
 
-def with_sample(predictor: Predictor, scores: Scores, tokens: Sequence[float]) -> Predictor:
+def with_sample(predictor: Predictor, scores: Scores, tokens: Sequence[float], features: PromptFeatures) -> Predictor:
     """``predictor`` itself, with these prompts as its sample.
 
     Args:
         predictor: it is changed.
         scores: (n, k) its expected scores of them.
         tokens: (n,) how many tokens each has.
+        features: of the same prompts.
     """
     kept = np.arange(len(scores))
     if len(scores) > MOST_SAMPLE:
         kept = np.linspace(0, len(scores) - 1, MOST_SAMPLE).round().astype(np.intp)
-    predictor.sample, predictor.sample_tokens = scores[kept], np.asarray(tokens, np.float64)[kept]
+    predictor.replace_sample(scores[kept], features.rows(kept))
+    predictor.sample_tokens = np.asarray(tokens, np.float64)[kept]
     return predictor

@@ -44,7 +44,8 @@ class HeadsByKind(Predictor):
         self.gate, self.experts = gate, tuple(experts)
         self._columns = [np.array([models.index(name) for name in each.models], np.intp) for each in experts]
         super().__init__(models, encoder, np.empty(0))
-        self.sample = self.mean(gate.sample, [each.sample for each in experts])
+        # With the digits that a file keeps.
+        self.sample = self.mean(gate.sample, [each.sample for each in experts]).astype(np.float32).astype(np.float64)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -53,8 +54,11 @@ class HeadsByKind(Predictor):
 
     def expected(self, features: PromptFeatures) -> Scores:
         """As :meth:`Predictor.expected` says; prompt by prompt, and each is read once."""
+        return self.mean(*self._of_kinds(features))
+
+    def _of_kinds(self, features: PromptFeatures) -> tuple[Scores, list[Scores]]:
         bits = self.gate.scaling.word_bits
-        return self.mean(*self.of_kinds([read_text(text, bits) for text in features.texts], self.gate.vectors_of(features)))
+        return self.of_kinds([read_text(text, bits) for text in features.texts], self.gate.vectors_of(features))
 
     def of_kinds(self, read: Sequence[ReadText], vectors: npt.NDArray[np.float32] | None) -> tuple[Scores, list[Scores]]:
         """(n, kinds) chances, and (n, models of the kind) expected scores of each kind, for texts that were read already."""
@@ -93,7 +97,22 @@ class HeadsByKind(Predictor):
             expert.with_model(model, graded.rows(chosen[number]), features.rows(chosen[number])) if number in chosen else expert
             for number, expert in enumerate(self.experts)
         ]
-        return HeadsByKind((*self.models, model), self.encoder, self.gate, experts)
+        found = HeadsByKind((*self.models, model), self.encoder, self.gate, experts)
+        found.sample[:, :-1] = self.sample
+        return found
+
+    def replace_sample(self, scores: Scores, features: PromptFeatures) -> None:
+        """As :meth:`Predictor.replace_sample` says; a model that is added later needs what each kind expects of the prompts."""
+        found = self.with_samples(*self._of_kinds(features))
+        self.gate, self.experts, self.sample = found.gate, found.experts, scores
+
+    def with_samples(self, chances_of: Scores, expected: Sequence[Scores]) -> HeadsByKind:
+        """This one with another sample, of which each kind has that chance and expects that."""
+        gate, *experts = (
+            Heads(heads.models, heads.encoder, sample, heads.scaling, heads.weights)
+            for heads, sample in zip((self.gate, *self.experts), (chances_of, *expected), strict=True)
+        )
+        return HeadsByKind(self.models, self.encoder, gate, experts)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """As :meth:`Predictor.tensors` says: those of the gate and of each expert, with their samples."""
@@ -147,7 +166,9 @@ class HeadsByKind(Predictor):
         experts = [part(f"expert{number}", tuple(models[m] for m in each)) for number, each in enumerate(members)]
         if {each.scaling.word_bits for each in experts} != {gate.scaling.word_bits}:
             raise QualityError("its gate and its experts have tables of words of other sizes; the file is damaged")
-        return cls(models, encoder, gate, experts)
+        found = cls(models, encoder, gate, experts)
+        found.sample = sample
+        return found
 
 
 def _are_names(value: list[Any]) -> bool:

@@ -83,6 +83,10 @@ class Predictor(ABC):
             QualityError: it has the model already, or there is no graded prompt.
         """
 
+    def replace_sample(self, scores: Scores, features: PromptFeatures) -> None:
+        """Take other prompts as the sample: (m, k) expected scores, and the prompts' features."""
+        self.sample = scores
+
     @abstractmethod
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """All that it has learned, beside `models`, `encoder` and `sample`."""

@@ -236,19 +236,10 @@ class _Fitting:
             for column, heads, scores in zip(columns, less.experts, less_expected, strict=True):
                 expected[column][np.ix_(part, _places(heads.models, predictor.experts[column].models))] = scores
         self.on_progress(step, len(parts), len(parts))
-        every = np.arange(len(prompts.read))
-        sampled = sample_rows(len(every), self.seed)
-        whole = _with_sample(predictor, chances, expected, every)
-        found = _with_sample(predictor, chances, expected, sampled)
+        sampled = sample_rows(len(prompts.read), self.seed)
+        found = predictor.with_samples(chances[sampled], [scores[sampled] for scores in expected])
         found.sample_tokens = tokens_of(prompts.outcomes, sampled)
-        return found, whole.sample
-
-
-def _with_sample(predictor: HeadsByKind, chances: Scores, expected: Sequence[Scores], rows: Rows) -> HeadsByKind:
-    parts = []
-    for heads, scores in zip((predictor.gate, *predictor.experts), (chances, *expected), strict=True):
-        parts.append(Heads(heads.models, heads.encoder, scores[rows], heads.scaling, heads.weights))
-    return HeadsByKind(predictor.models, predictor.encoder, parts[0], parts[1:])
+        return found, predictor.mean(chances, expected)
 
 
 def _places(names: Iterable[str], among: Sequence[str]) -> Rows:

@@ -56,11 +56,11 @@ def test_a_sample_is_what_a_file_keeps_and_not_too_large() -> None:
     scores = expected_of_sample(predictor, features)
     assert (scores.astype(np.float32) == scores).all()
     assert np.abs(scores - predictor.expected(features)).max() < 1e-7
-    kept = with_sample(predictor, scores, list(range(12_000)))
+    kept = with_sample(predictor, scores, list(range(12_000)), features)
     assert kept.sample.shape == (10_000, 2) and kept.sample_tokens is not None
     assert (kept.sample_tokens[0], kept.sample_tokens[-1]) == (0, 11_999)
     assert (kept.sample == scores[kept.sample_tokens.astype(int)]).all()
-    small = with_sample(predictor, scores[:3], [1, 2, 3])
+    small = with_sample(predictor, scores[:3], [1, 2, 3], features.rows(np.arange(3)))
     assert small.sample_tokens is not None and small.sample_tokens.tolist() == [1, 2, 3]
 
 

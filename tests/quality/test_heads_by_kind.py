@@ -16,11 +16,13 @@ from archroute_edge.quality import (
     Prompt,
     PromptFeatures,
     TrainedByKind,
+    expected_of_sample,
     held_out_parts,
     kinds_of,
     load_predictor,
     save_predictor,
     train_heads_by_kind,
+    with_sample,
 )
 from archroute_edge.quality._ridges import USUAL_RIDGES
 from archroute_edge.quality._splits import Split
@@ -117,7 +119,7 @@ def test_no_score_says_anything_of_its_own_part(contrary: Outcomes) -> None:
         for changed in (scores, np.where(is_held[:, None], 1.0 - scores, scores)):
             prompts = _Prompts(replace(outcomes, scores=changed), features, read)
             predictor, held_out = fitting.by_kind(prompts, kinds, dict.fromkeys(kinds, USUAL_RIDGES), [part])
-            assert predictor.sample == pytest.approx(held_out, abs=1e-7)
+            assert predictor.sample == pytest.approx(held_out, abs=1e-6)
             expected.append(held_out[part.test])
         assert expected[0] == pytest.approx(expected[1], abs=1e-6)
 
@@ -204,6 +206,19 @@ def test_it_comes_back_to_the_last_bit(mixture: HeadsByKind, tmp_path: Path) -> 
     again = tmp_path / "again.safetensors"
     save_predictor(found, again)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_other_prompts_become_its_sample(mixture: HeadsByKind, tmp_path: Path) -> None:
+    """As ``archroute quality calibrate -o`` does; the file is read again, and a model can be added."""
+    path = tmp_path / "by_kind.safetensors"
+    save_predictor(mixture, path)
+    opened = load_predictor(path)
+    scores = expected_of_sample(opened, PROMPTS)
+    save_predictor(with_sample(opened, scores, [1.0] * len(PROMPTS), PROMPTS), path)
+    found = load_predictor(path)
+    assert (found.sample == scores).all()
+    grown = found.with_model("new", *graded(mixture, ["numbers easy 1", "letters hard 2"]))
+    assert (grown.sample[:, :-1] == scores).all() and np.isfinite(grown.sample).all()
 
 
 def graded(mixture: HeadsByKind, texts: list[str]) -> tuple[Outcomes, PromptFeatures]:
