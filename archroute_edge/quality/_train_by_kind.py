@@ -67,6 +67,7 @@ def train_heads_by_kind(
     encoder: str | None = None,
     seed: int = 0,
     parts: Sequence[Split] = (),
+    ridges: Ridges | None = None,
     word_bits: int = WORD_BITS,
     on_progress: Progress = lambda step, done, total: None,
 ) -> TrainedByKind:
@@ -78,6 +79,7 @@ def train_heads_by_kind(
         encoder: identity of the encoder that made the vectors; None if there are none.
         seed: which prompts become the predictor's sample, and which of known categories are held out together.
         parts: as :func:`train_heads` has them; without, all kinds are learned together.
+        ridges: use these instead of choosing, for all kinds.
         word_bits: words fall into two to the power of this cells.
         on_progress: called with a step, and how much of it is done and is in all.
 
@@ -88,30 +90,30 @@ def train_heads_by_kind(
     check_outcomes(outcomes, features, encoder)
     prompts = _Prompts(outcomes, features, read_texts(features, word_bits, on_progress))
     fitting = _Fitting(encoder, seed, word_bits, on_progress)
-    together = fitting.fit(prompts, None, parts)
+    together = fitting.fit(prompts, ridges, parts)
     plain = TrainedByKind(together.predictor, together.held_out, {"": together.ridges}, together)
     kinds = kinds_of(outcomes)
     if together.held_out is None or len(kinds) < 2:
         return plain
-    ridges, gains = {}, {}
+    chosen, gains = {}, {}
     known = fitting.known_scores(prompts, together.ridges)
     for name, rows in kinds.items():
         some = prompts.rows(rows)
-        ridges[name] = fitting.fit(some, None, held_out_parts(some.outcomes, seed)).ridges
+        chosen[name] = ridges or fitting.fit(some, None, held_out_parts(some.outcomes, seed)).ridges
         columns = some.columns_in(outcomes.models)
-        gains[name] = _gains(some.outcomes.scores, known[np.ix_(rows, columns)], fitting.known_scores(some, ridges[name]))
+        gains[name] = _gains(some.outcomes.scores, known[np.ix_(rows, columns)], fitting.known_scores(some, chosen[name]))
     compared: list[Gains] = [gains]
     are_new = bool(known_kind_parts(outcomes, parts, seed))
     # Unless the gate has new categories to place, all is known by now.
     if not are_new and not are_better(compared):
         return plain
-    predictor, held_out = fitting.by_kind(prompts, kinds, ridges, parts)
+    predictor, held_out = fitting.by_kind(prompts, kinds, chosen, parts)
     if are_new:
         scores = np.where(held_out_scored(outcomes, parts), outcomes.scores, np.nan)
         compared.append({name: _gains(scores[rows], together.held_out[rows], held_out[rows]) for name, rows in kinds.items()})
         if not are_better(compared):
             return plain
-    return TrainedByKind(predictor, held_out, ridges, together)
+    return TrainedByKind(predictor, held_out, chosen, together)
 
 
 def kinds_of(outcomes: Outcomes) -> dict[str, Rows]:

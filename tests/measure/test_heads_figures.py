@@ -67,7 +67,7 @@ def test_one_predictor_of_all_sets(small_sets: Path) -> None:
 
 
 def test_categories_are_judged_in_some_sets(small_sets: Path) -> None:
-    line, *_ = lines_of(small_sets, "together", "--split", "categories", "--parts", "1")
+    line, *_ = lines_of(small_sets, "together", "--split", "categories", "--parts", "1", "--usual-ridges")
     alone, _ = lines_of(small_sets, "pairs", "--split", "categories", "--parts", "1")
     assert line["set"] == "letters" and line["prompts"] == 60
     assert [line[key] for key in ("prompts", "bag of words")] == [alone[key] for key in ("prompts", "bag of words")]

@@ -15,6 +15,7 @@ from archroute_edge.quality import (
     Outcomes,
     Prompt,
     PromptFeatures,
+    Ridges,
     TrainedByKind,
     expected_of_sample,
     held_out_parts,
@@ -93,6 +94,13 @@ def test_what_is_contrary_in_another_set_is_learned_apart(trained: TrainedByKind
     first, second, _ = mixture.expected(PROMPTS)[:4].T
     assert (first - second > 0.2).tolist() == [False, True, True, False]
     assert (second - first > 0.2).tolist() == [True, False, False, True]
+
+
+def test_ridges_may_be_given(contrary: Outcomes) -> None:
+    ridges = Ridges(shared=1.0, own=4.0, text=0.5, words=4.0)
+    parts = held_out_parts(contrary, 0)
+    found = train_heads_by_kind(contrary, features_of(contrary), parts=parts, ridges=ridges, word_bits=BITS)
+    assert found.ridges == dict.fromkeys(KINDS, ridges) and found.together.ridges == ridges
 
 
 def test_what_is_held_out_was_not_seen(trained: TrainedByKind, contrary: Outcomes) -> None:

@@ -1,7 +1,7 @@
 """How well the policy ``heads`` orders prompts that it has not seen, beside a bag of words: the figures of docs/quality.md.
 
     python -m tools.measure.heads_figures OUTCOMES pairs --split prompts|categories [--parts N]
-    python -m tools.measure.heads_figures OUTCOMES together --split prompts|categories [--parts N]
+    python -m tools.measure.heads_figures OUTCOMES together --split prompts|categories [--parts N] [--usual-ridges]
     python -m tools.measure.heads_figures OUTCOMES tiers TIERS SET...
     python -m tools.measure.heads_figures OUTCOMES added
     python -m tools.measure.heads_figures OUTCOMES time PREDICTOR
@@ -72,6 +72,7 @@ from archroute_edge.quality import (
 )
 from archroute_edge.quality._frontier import PricedChoices, against_singles
 from archroute_edge.quality._metrics import PairOrder
+from archroute_edge.quality._ridges import USUAL_RIDGES
 
 Split = Literal["prompts", "categories"]
 MIXTRAL, GPT_4 = "Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
@@ -336,8 +337,9 @@ def pairs(source: Source, split: Split, parts: int, only: tuple[str, ...]) -> No
 @main.command()
 @split_option
 @parts_option
+@click.option("--usual-ridges", is_flag=True, help="Take the usual ridges instead of choosing: a few minutes, not an hour.")
 @click.pass_obj
-def together(source: Source, split: Split, parts: int) -> None:
+def together(source: Source, split: Split, parts: int, usual_ridges: bool) -> None:
     """APGR of pairs of models by one predictor of all sets."""
     sets = {name: columns_of(read_set(source.folder, name), name) for name in PAIRS}
     judged = [name for name in sets if split == "prompts" or name in BY_CATEGORY]
@@ -355,7 +357,14 @@ def together(source: Source, split: Split, parts: int) -> None:
         for rest, test in parts_of(numbers, texts)[:parts]:
             learned, read = outcomes.rows(rest), features.rows(rest)
             held_out = held_out_parts(learned, 0)
-            trained = train_heads_by_kind(learned, read, encoder=source.identity, parts=held_out, on_progress=line)
+            trained = train_heads_by_kind(
+                learned,
+                read,
+                encoder=source.identity,
+                parts=held_out,
+                ridges=USUAL_RIDGES if usual_ridges else None,
+                on_progress=line,
+            )
             are_apart.append(isinstance(trained.predictor, HeadsByKind))
             asked = features.rows(test)
             expected["train"][test] = trained.predictor.expected(asked)
