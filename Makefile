@@ -95,7 +95,7 @@ model: $(BIN)/python
 PREDICTOR_SETS = mmlupro routellm_mmlu zeroeval routellm_gsm8k arenahard
 predictor: $(BIN)/python
 	@$(call install,quality)
-	@$(BIN)/archroute quality train --tiers training/quality/tiers.json --encoder none -o models/quality.safetensors \
+	@$(BIN)/archroute quality train --tiers training/quality/tiers.json --encoder none --together -o models/quality.safetensors \
 		--licence "outcomes Apache-2.0, questions MIT and Apache-2.0" $(foreach set,$(PREDICTOR_SETS), \
 		$(call quoted,$(OUTCOMES)/prompts_$(set).jsonl.gz) $(call quoted,$(OUTCOMES)/outcomes_$(set).csv.gz))
 

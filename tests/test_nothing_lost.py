@@ -72,7 +72,7 @@ COMMANDS = {
     """,
     "archroute quality score": "FILE PREDICTOR --encoder",
     "archroute quality train": """
-        OUTCOMES --battles --encoder --grades --json --licence --output --policy --seed --targets --tiers
+        OUTCOMES --battles --encoder --grades --json --licence --output --policy --seed --targets --tiers --together
         --vectors -o
     """,
     "archroute quantize": "LEVEL SOURCE --dry-run --imatrix --json --output --threads -o",

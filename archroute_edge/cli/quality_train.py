@@ -55,6 +55,7 @@ VECTORS = "vectors"
 )
 @file_option("--vectors", "Take the encoder's vectors from FILE, and put there those that it lacks.")
 @option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="N", help="Seed of everything random.")
+@option("--together", is_flag=True, help="Learn all sets together, even if each does better with heads of its own.")
 @option("--licence", default="", metavar="TEXT", help="Licences of the outcomes, kept in the file.")
 @json_option
 def train(
@@ -68,6 +69,7 @@ def train(
     encoder: str,
     vectors: Path | None,
     seed: int,
+    together: bool,
     licence: str,
     as_json: bool,
 ) -> None:
@@ -86,6 +88,8 @@ def train(
     _check_says_something(outcomes, battles, policy, targets, tiers, encoder)
     if vectors is not None and (policy == "causal" or encoder == NO_ENCODER):
         raise SettingsError("--vectors keeps an encoder's vectors, and none are read; leave it out")
+    if together and policy != "heads":
+        raise SettingsError(f"--together is about heads, and {policy} learns all sets together; leave it out")
     if grades and not outcomes:
         raise SettingsError("--grades are of prompts in OUTCOMES; name those")
     found = read_given(outcomes, grades, tiers) if outcomes else None
@@ -100,7 +104,7 @@ def train(
     path, identity = open_encoder(encoder, policy)
     with ProgressLine() as line:
         features = quality.features_of(source.prompts, path, lambda done, total: line(VECTORS, done, total), vectors)
-        trained = quality.PolicyTraining(policy, identity, seed).train(found, fought, features, line)
+        trained = quality.PolicyTraining(policy, identity, seed, together).train(found, fought, features, line)
         check = None
         if found is not None and trained.held_out is not None:
             check = quality.check_pair(found, features.texts, trained.held_out, trained.parts, line)
@@ -138,7 +142,7 @@ class _Summary:
         models = f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
         lines = [f"{self.policy}: {models} learned from {self.prompts:,} prompts in {seconds:.0f} s"]
         if self.ridges is not None and len(self.ridges) > 1:
-            lines.append("each set of prompts has heads of its own, which did better than those of all sets together")
+            lines.append("each set of prompts has heads of its own as well, which did better than those of all sets alone")
         for kind, ridges in (self.ridges or {}).items():
             shown = {name: "no weights" if value is None else f"{value:g}" for name, value in ridges.items()}
             of_kind = f" of {kind}" if kind else ""

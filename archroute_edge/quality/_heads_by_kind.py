@@ -2,14 +2,17 @@
 
 A model that solves equations well may know little law, and what is hard in one set of prompts is not what is hard in another.
 So each kind has heads of its own, its experts, and a gate says how likely a prompt is of each kind: a mixture of experts
-(Jacobs et al. 1991, "Adaptive mixtures of local experts"). A model counts where it has outcomes: its expected score is the
-mean over the kinds whose experts know it, weighed by these chances.
+(Jacobs et al. 1991, "Adaptive mixtures of local experts"). Experts know little of prompts that are of no kind, so heads of all
+kinds together have a share as well.
+
+Only differences between models on a prompt decide, and a kind's experts may find it harder than others do. So a model that they
+do not know moves with those that they know: from what the heads of all kinds expect of it, by as much as these on average.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +26,25 @@ from archroute_edge.quality._text_features import ReadText, read_text
 MOST_KINDS: Final = 32
 """A predictor's time for a prompt, and its file, grow with them."""
 
-# With fewer graded prompts of a kind, a new model is placed by all of them.
-_FEWEST_GRADED: Final = 20
+_LARGEST_SHARE: Final = 1e3
+
+
+class Views(NamedTuple):
+    """What the parts of a mixture say of n prompts.
+
+    Attributes:
+        chances: (n, kinds) by the gate.
+        by_all: (n, k) expected scores by the heads of all kinds.
+        by_experts: (n, models of the kind) for each kind; NaN does not count.
+    """
+
+    chances: Scores
+    by_all: Scores
+    by_experts: tuple[Scores, ...]
+
+    def rows(self, which: npt.NDArray[np.intp]) -> Views:
+        """Of some of the prompts."""
+        return Views(self.chances[which], self.by_all[which], tuple(each[which] for each in self.by_experts))
 
 
 class HeadsByKind(Predictor):
@@ -34,18 +54,24 @@ class HeadsByKind(Predictor):
         models: k names.
         encoder: identity of the encoder; None if no vectors are read.
         gate: heads whose models are the kinds: the chance that a prompt is of each.
-        experts: the heads of each kind, of some of the models. They have as many cells of words as the gate, and samples of the
-            same prompts.
+        of_all: heads of all kinds and models.
+        experts: the heads of each kind, of some of the models.
+        share: the weight of ``of_all`` beside the chances; positive.
+
+    All heads have as many cells of words, and samples of the same prompts.
     """
 
     policy: ClassVar[Policy] = "heads"
 
-    def __init__(self, models: tuple[str, ...], encoder: str | None, gate: Heads, experts: Sequence[Heads]) -> None:
-        self.gate, self.experts = gate, tuple(experts)
-        self._columns = [np.array([models.index(name) for name in each.models], np.intp) for each in experts]
+    def __init__(
+        self, models: tuple[str, ...], encoder: str | None, gate: Heads, of_all: Heads, experts: Sequence[Heads], share: float
+    ) -> None:
         super().__init__(models, encoder, np.empty(0))
+        self.gate, self.of_all, self.experts, self.share = gate, of_all, tuple(experts), share
+        self._columns = [np.array([models.index(name) for name in each.models], np.intp) for each in experts]
         # With the digits that a file keeps.
-        self.sample = self.mean(gate.sample, [each.sample for each in experts]).astype(np.float32).astype(np.float64)
+        views = Views(gate.sample, of_all.sample, tuple(each.sample for each in experts))
+        self.sample = self.mean(views).astype(np.float32).astype(np.float64)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -54,68 +80,65 @@ class HeadsByKind(Predictor):
 
     def expected(self, features: PromptFeatures) -> Scores:
         """As :meth:`Predictor.expected` says; prompt by prompt, and each is read once."""
-        return self.mean(*self._of_kinds(features))
+        return self.mean(self._views(features))
 
-    def _of_kinds(self, features: PromptFeatures) -> tuple[Scores, list[Scores]]:
+    def _views(self, features: PromptFeatures) -> Views:
         bits = self.gate.scaling.word_bits
-        return self.of_kinds([read_text(text, bits) for text in features.texts], self.gate.vectors_of(features))
+        return self.views([read_text(text, bits) for text in features.texts], self.gate.vectors_of(features))
 
-    def of_kinds(self, read: Sequence[ReadText], vectors: npt.NDArray[np.float32] | None) -> tuple[Scores, list[Scores]]:
-        """(n, kinds) chances, and (n, models of the kind) expected scores of each kind, for texts that were read already."""
-        chances_of, *expected = (chances(heads.logits_of(read, vectors)) for heads in (self.gate, *self.experts))
-        return chances_of, expected
+    def views(self, read: Sequence[ReadText], vectors: npt.NDArray[np.float32] | None) -> Views:
+        """What the parts say of texts that were read already."""
+        chances_of, by_all, *by_experts = (chances(heads.logits_of(read, vectors)) for _, heads in self._parts())
+        return Views(chances_of, by_all, tuple(by_experts))
 
-    def mean(self, chances_of: Scores, expected: Sequence[Scores]) -> Scores:
-        """(n, k) from the chances of the kinds and what each kind's experts expect of their models."""
-        total = np.zeros((len(chances_of), len(self.models)))
-        shares = np.zeros_like(total)
-        for chance, scores, columns in zip(chances_of.T, expected, self._columns, strict=True):
-            total[:, columns] += chance[:, None] * scores
-            shares[:, columns] += chance[:, None]
+    def mean(self, views: Views) -> Scores:
+        """(n, k) the mean of what the parts expect."""
+        total = self.share * views.by_all
+        shares = np.full((len(total), 1), self.share, np.float64)
+        for chance, moved in zip(views.chances.T, self._moved(views), strict=True):
+            total += chance[:, None] * moved
+            shares += chance[:, None]
         found: Scores = np.clip(total / shares, 0.0, 1.0)
         return found
 
-    def with_model(self, model: str, graded: Outcomes, features: PromptFeatures) -> HeadsByKind:
-        """As :meth:`Predictor.with_model` says; a head more in each kind that enough of the graded prompts are of.
+    def _moved(self, views: Views) -> Iterator[Scores]:
+        """For each kind (n, k) what its experts expect of their models, and of the others what moves with these."""
+        for scores, columns in zip(views.by_experts, self._columns, strict=True):
+            known = ~np.isnan(scores)
+            by_all = views.by_all[:, columns]
+            # Contiguous, or the order of the sum depends on the number of prompts.
+            moves = np.ascontiguousarray(np.where(known, scores - by_all, 0.0))
+            move = (moves.sum(axis=1) / np.maximum(known.sum(axis=1), 1))[:, None]
+            found = views.by_all + move
+            found[:, columns] = np.where(known, scores, by_all + move)
+            yield found
 
-        If no kind has enough, all of them place it in the kind that they are most likely of.
-        """
-        if model in self.models:
-            raise QualityError(f"the predictor has the model {model!r} already; take another name, or train again")
-        if len(graded.prompts) != len(features):
-            raise QualityError(f"{len(graded.prompts)} prompts are graded, and {len(features)} have features")
-        scores = graded.columns((model,)).scores[:, 0]
-        chances_of = self.gate.expected(features)
-        kind = np.where(np.isnan(scores), -1, chances_of.argmax(axis=1))
-        counts = [int((kind == number).sum()) for number in range(len(self.experts))]
-        known = ~np.isnan(scores)
-        chosen = {n: np.flatnonzero(kind == n) for n, count in enumerate(counts) if count >= _FEWEST_GRADED}
-        if not chosen:
-            number = int(chances_of[known].sum(axis=0).argmax()) if known.any() else 0
-            chosen = {number: np.arange(len(scores))}
-        experts = [
-            expert.with_model(model, graded.rows(chosen[number]), features.rows(chosen[number])) if number in chosen else expert
-            for number, expert in enumerate(self.experts)
-        ]
-        found = HeadsByKind((*self.models, model), self.encoder, self.gate, experts)
+    def with_model(self, model: str, graded: Outcomes, features: PromptFeatures) -> HeadsByKind:
+        """As :meth:`Predictor.with_model` says; a head more of all kinds, which the kinds' experts only move."""
+        of_all = self.of_all.with_model(model, graded, features)
+        found = HeadsByKind((*self.models, model), self.encoder, self.gate, of_all, self.experts, self.share)
         found.sample[:, :-1] = self.sample
         return found
 
     def replace_sample(self, scores: Scores, features: PromptFeatures) -> None:
-        """As :meth:`Predictor.replace_sample` says; a model that is added later needs what each kind expects of the prompts."""
-        found = self.with_samples(*self._of_kinds(features))
-        self.gate, self.experts, self.sample = found.gate, found.experts, scores
+        """As :meth:`Predictor.replace_sample` says; a model that is added later needs what each part expects of the prompts."""
+        found = self.with_samples(self._views(features))
+        self.gate, self.of_all, self.experts, self.sample = found.gate, found.of_all, found.experts, scores
 
-    def with_samples(self, chances_of: Scores, expected: Sequence[Scores]) -> HeadsByKind:
-        """This one with another sample, of which each kind has that chance and expects that."""
-        gate, *experts = (
+    def with_samples(self, views: Views) -> HeadsByKind:
+        """This one with another sample, of which the parts say that."""
+        # What does not count becomes what changes no mean.
+        by_experts = [
+            np.clip(moved[:, columns], 0.0, 1.0) for moved, columns in zip(self._moved(views), self._columns, strict=True)
+        ]
+        gate, of_all, *experts = (
             Heads(heads.models, heads.encoder, sample, heads.scaling, heads.weights)
-            for heads, sample in zip((self.gate, *self.experts), (chances_of, *expected), strict=True)
+            for (_, heads), sample in zip(self._parts(), (views.chances, views.by_all, *by_experts), strict=True)
         )
-        return HeadsByKind(self.models, self.encoder, gate, experts)
+        return HeadsByKind(self.models, self.encoder, gate, of_all, experts, self.share)
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """As :meth:`Predictor.tensors` says: those of the gate and of each expert, with their samples."""
+        """As :meth:`Predictor.tensors` says: those of all parts, with their samples."""
         return {
             f"{part}.{name}": tensor
             for part, heads in self._parts()
@@ -126,12 +149,14 @@ class HeadsByKind(Predictor):
         """As :meth:`Predictor.settings` says."""
         return {
             "kinds": list(self.kinds),
+            "share": self.share,
             "models_by_kind": [[self.models.index(name) for name in each.models] for each in self.experts],
             "parts": {part: heads.settings() for part, heads in self._parts()},
         }
 
     def _parts(self) -> list[tuple[str, Heads]]:
-        return [("gate", self.gate), *((f"expert{number}", expert) for number, expert in enumerate(self.experts))]
+        experts = ((f"expert{number}", expert) for number, expert in enumerate(self.experts))
+        return [("gate", self.gate), ("all", self.of_all), *experts]
 
     @classmethod
     def restore(
@@ -146,8 +171,11 @@ class HeadsByKind(Predictor):
         kinds, members, parts = settings.get("kinds"), settings.get("models_by_kind"), settings.get("parts")
         if not isinstance(kinds, list) or not _are_names(kinds) or not isinstance(members, list) or len(members) != len(kinds):
             raise QualityError(f"must name 2 to {MOST_KINDS} kinds of prompt and the models of each; the file is damaged")
+        share = settings.get("share")
+        if not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share <= _LARGEST_SHARE:
+            raise QualityError(f"its share must be above 0 and at most {_LARGEST_SHARE:g}; the file is damaged")
         are_usable = all(_are_numbers(each, len(models)) for each in members)
-        if not are_usable or {number for each in members for number in each} != {*range(len(models))}:
+        if not are_usable:
             raise QualityError("its models are not those of its kinds of prompt; the file is damaged")
 
         def part(name: str, columns: tuple[str, ...]) -> Heads:
@@ -160,13 +188,11 @@ class HeadsByKind(Predictor):
             some = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
             return Heads.restore(columns, encoder, own.astype(np.float64), some, about)
 
-        gate = part("gate", tuple(kinds))
-        if not (gate.sample > 0).all():
-            raise QualityError("the sample of its gate has a chance of 0; the file is damaged")
+        gate, of_all = part("gate", tuple(kinds)), part("all", models)
         experts = [part(f"expert{number}", tuple(models[m] for m in each)) for number, each in enumerate(members)]
-        if {each.scaling.word_bits for each in experts} != {gate.scaling.word_bits}:
-            raise QualityError("its gate and its experts have tables of words of other sizes; the file is damaged")
-        found = cls(models, encoder, gate, experts)
+        if len({each.scaling.word_bits for each in (gate, of_all, *experts)}) > 1:
+            raise QualityError("its parts have tables of words of other sizes; the file is damaged")
+        found = cls(models, encoder, gate, of_all, experts, float(share))
         found.sample = sample
         return found
 

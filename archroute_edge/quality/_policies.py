@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
 from archroute_edge.quality._predictor import Policy, Predictor, PromptFeatures
 from archroute_edge.quality._splits import Split, battles_of, category_of, folds
 from archroute_edge.quality._training import N_PARTS, Progress, held_out_parts, held_out_scored, held_out_scores
+
+if TYPE_CHECKING:
+    from archroute_edge.quality._train_by_kind import TrainedByKind
 
 _SCORED_OF_A_PART: Final = 400
 
@@ -27,11 +30,13 @@ class PolicyTraining:
         policy: which one.
         encoder: identity of the model that is read beside the texts; None if none is.
         seed: of what is left to chance.
+        together: heads learn all sets of outcomes together, even if each does better with heads of its own.
     """
 
     policy: Policy
     encoder: str | None = None
     seed: int = 0
+    together: bool = False
 
     def train(
         self, outcomes: Outcomes | None, battles: Battles | None, features: PromptFeatures, on_progress: Progress
@@ -52,12 +57,8 @@ class PolicyTraining:
         ridges: Mapping[str, Ridges] | None = None
         expected: Scores | None = None
         if self.policy == "heads":
-            from archroute_edge.quality._train_by_kind import train_heads_by_kind
-
             assert outcomes is not None
-            trained = train_heads_by_kind(
-                outcomes, features, encoder=self.encoder, seed=self.seed, parts=parts, on_progress=on_progress
-            )
+            trained = self._heads(outcomes, features, parts, on_progress)
             predictor: Predictor = trained.predictor
             ridges, expected = trained.ridges, trained.held_out
         else:
@@ -93,11 +94,7 @@ class PolicyTraining:
             SettingsError: SciPy is missing.
         """
         if self.policy == "heads":
-            from archroute_edge.quality._train_by_kind import train_heads_by_kind
-
-            found = train_heads_by_kind(
-                outcomes, features, encoder=self.encoder, seed=self.seed, parts=parts, on_progress=on_progress
-            ).held_out
+            found = self._heads(outcomes, features, parts, on_progress).held_out
             assert found is not None
         else:
             found = held_out_scores(
@@ -110,6 +107,21 @@ class PolicyTraining:
             )
         # Heads say something of what they were trained on, too.
         return np.where(held_out_scored(outcomes, parts), found, np.nan)
+
+    def _heads(
+        self, outcomes: Outcomes, features: PromptFeatures, parts: Sequence[Split], on_progress: Progress
+    ) -> TrainedByKind:
+        from archroute_edge.quality._train_by_kind import train_heads_by_kind
+
+        return train_heads_by_kind(
+            outcomes,
+            features,
+            encoder=self.encoder,
+            seed=self.seed,
+            parts=parts,
+            are_together=self.together,
+            on_progress=on_progress,
+        )
 
     def _without_parts(
         self, outcomes: Outcomes | None, battles: Battles | None, features: PromptFeatures, on_progress: Progress

@@ -1,4 +1,4 @@
-"""Training ``heads`` of each kind of prompt, where they do better than heads of all kinds together.
+"""Training ``heads`` of each kind of prompt beside those of all kinds, if they do better than those alone.
 
 The sets that outcomes are from are the kinds. Both ways to learn are compared, kind by kind, on prompts that are held out:
 first on prompts of known categories, whose kinds are taken as known, then on whole categories, which the gate has to place. As
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.quality._bag_of_words import require_scipy
-from archroute_edge.quality._heads import WORD_BITS, Heads
-from archroute_edge.quality._heads_by_kind import MOST_KINDS, HeadsByKind
+from archroute_edge.quality._heads import WORD_BITS, Heads, chances
+from archroute_edge.quality._heads_by_kind import MOST_KINDS, HeadsByKind, Views
 from archroute_edge.quality._heads_fit import Ridges
 from archroute_edge.quality._outcomes import Outcomes, Scores
 from archroute_edge.quality._predictor import PromptFeatures
@@ -32,8 +32,8 @@ FEWEST_OF_A_KIND: Final = 200
 """Prompts of a set with fewer are one kind together."""
 
 GATE_RIDGES: Final = Ridges(shared=4.0, own=1.0, text=2.0, words=4.0)
-# A chance that counts for nothing beside any that a gate gives.
-_HARDLY: Final = 1e-30
+# Of heads of all kinds, beside chances whose sum is about 1.
+_SHARES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 _THE_REST: Final = "the rest"
 _UNNAMED: Final = "unnamed"
 # Of the standard error, as with ridges.
@@ -68,6 +68,7 @@ def train_heads_by_kind(
     seed: int = 0,
     parts: Sequence[Split] = (),
     ridges: Ridges | None = None,
+    are_together: bool = False,
     word_bits: int = WORD_BITS,
     on_progress: Progress = lambda step, done, total: None,
 ) -> TrainedByKind:
@@ -80,6 +81,7 @@ def train_heads_by_kind(
         seed: which prompts become the predictor's sample, and which of known categories are held out together.
         parts: as :func:`train_heads` has them; without, all kinds are learned together.
         ridges: use these instead of choosing, for all kinds.
+        are_together: all kinds are learned together, whichever way is better.
         word_bits: words fall into two to the power of this cells.
         on_progress: called with a step, and how much of it is done and is in all.
 
@@ -93,26 +95,36 @@ def train_heads_by_kind(
     together = fitting.fit(prompts, ridges, parts)
     plain = TrainedByKind(together.predictor, together.held_out, {"": together.ridges}, together)
     kinds = kinds_of(outcomes)
-    if together.held_out is None or len(kinds) < 2:
+    if together.held_out is None or len(kinds) < 2 or are_together:
         return plain
-    chosen, gains = {}, {}
+    chosen: dict[str, Ridges] = {}
+    compared: dict[float, list[dict[str, npt.NDArray[np.float64]]]] = {share: [{}] for share in _SHARES}
     known = fitting.known_scores(prompts, together.ridges)
     for name, rows in kinds.items():
         some = prompts.rows(rows)
         chosen[name] = ridges or fitting.fit(some, None, held_out_parts(some.outcomes, seed)).ridges
-        columns = some.columns_in(outcomes.models)
-        gains[name] = _gains(some.outcomes.scores, known[np.ix_(rows, columns)], fitting.known_scores(some, chosen[name]))
-    compared: list[Gains] = [gains]
+        by_all, by_expert = known[np.ix_(rows, some.columns_in(outcomes.models))], fitting.known_scores(some, chosen[name])
+        for share, (gains,) in compared.items():
+            gains[name] = _gains(some.outcomes.scores, by_all, (share * by_all + by_expert) / (share + 1.0))
     are_new = bool(known_kind_parts(outcomes, parts, seed))
     # Unless the gate has new categories to place, all is known by now.
-    if not are_new and not are_better(compared):
+    if not are_new and chosen_share(compared) is None:
         return plain
-    predictor, held_out = fitting.by_kind(prompts, kinds, chosen, parts)
+    predictor, views = fitting.by_kind(prompts, kinds, chosen, parts, together)
     if are_new:
         scores = np.where(held_out_scored(outcomes, parts), outcomes.scores, np.nan)
-        compared.append({name: _gains(scores[rows], together.held_out[rows], held_out[rows]) for name, rows in kinds.items()})
-        if not are_better(compared):
-            return plain
+        for share, ways in compared.items():
+            predictor.share = share
+            mean = predictor.mean(views)
+            ways.append({name: _gains(scores[rows], views.by_all[rows], mean[rows]) for name, rows in kinds.items()})
+    found = chosen_share(compared)
+    if found is None:
+        return plain
+    predictor.share = found
+    sampled = sample_rows(len(prompts.read), seed)
+    held_out = predictor.mean(views)
+    predictor = predictor.with_samples(views.rows(sampled))
+    predictor.sample_tokens = tokens_of(outcomes, sampled)
     return TrainedByKind(predictor, held_out, chosen, together)
 
 
@@ -191,8 +203,10 @@ class _Fitting:
         assert found is not None
         return np.where(held_out_scored(prompts.outcomes, parts), found, np.nan)
 
-    def mixture(self, prompts: _Prompts, kinds: Mapping[str, Rows], ridges: Mapping[str, Ridges]) -> HeadsByKind:
-        """The gate and the heads of each kind, with the ridges of each; the sample is of the first prompt alone."""
+    def gate_and_experts(
+        self, prompts: _Prompts, kinds: Mapping[str, Rows], ridges: Mapping[str, Ridges]
+    ) -> tuple[Heads, list[Heads]]:
+        """The gate and the heads of each kind, with the ridges of each."""
         outcomes = prompts.outcomes
         # A prompt without scores is of no kind, and the gate does not learn from it.
         is_of = np.full((len(outcomes.prompts), len(kinds)), np.nan)
@@ -201,47 +215,49 @@ class _Fitting:
             is_of[rows, number] = 1.0
         of_gate = _Prompts(Outcomes(outcomes.prompts, tuple(kinds), is_of), prompts.features, prompts.read)
         gate = self.fit(of_gate, GATE_RIDGES).predictor
-        experts = [self.fit(prompts.rows(rows), ridges[name]).predictor for name, rows in kinds.items()]
-        first = prompts.features.rows(np.arange(1))
-        for heads in (gate, *experts):
-            heads.sample = heads.expected(first)
-        return HeadsByKind(outcomes.models, self.encoder, gate, experts)
+        return gate, [self.fit(prompts.rows(rows), ridges[name]).predictor for name, rows in kinds.items()]
 
     def by_kind(
-        self, prompts: _Prompts, kinds: Mapping[str, Rows], ridges: Mapping[str, Ridges], parts: Sequence[Split]
-    ) -> tuple[HeadsByKind, Scores]:
-        """The mixture of all outcomes, and (n, k) what it expects of prompts if it is fitted without their part.
+        self,
+        prompts: _Prompts,
+        kinds: Mapping[str, Rows],
+        ridges: Mapping[str, Ridges],
+        parts: Sequence[Split],
+        together: Trained,
+    ) -> tuple[HeadsByKind, Views]:
+        """The mixture of all outcomes, and what its parts expect of prompts if they are fitted without the prompts' part.
 
-        A model whose outcomes are all in one part is expected there what it is after training on all.
+        The predictor's sample is of the first prompt alone. Heads of all kinds were fitted in this way already.
         """
         step = "fitting without a part of the prompts"
-        predictor = self.mixture(prompts, kinds, ridges)
-        chances, expected = predictor.of_kinds(prompts.read, prompts.features.vectors)
+        gate, experts = self.gate_and_experts(prompts, kinds, ridges)
+        one = prompts.features.rows(np.arange(1))
+        of_all, gate, *experts = (
+            Heads(heads.models, heads.encoder, heads.expected(one), heads.scaling, heads.weights)
+            for heads in (together.predictor, gate, *experts)
+        )
+        predictor = HeadsByKind(prompts.outcomes.models, self.encoder, gate, of_all, experts, 1.0)
+        assert together.held_out is not None
+        views = predictor.views(prompts.read, prompts.features.vectors)._replace(by_all=together.held_out)
         for number, (rest, part) in enumerate(parts):
             self.on_progress(step, number, len(parts))
+            # A kind may be in this part alone, and so may a kind's outcomes of a model: nothing is known of it then.
+            views.chances[part] = 0.0
+            for by_expert in views.by_experts:
+                by_expert[part] = np.nan
             left = {name: np.flatnonzero(np.isin(rest, rows)) for name, rows in kinds.items()}
             left = {name: rows for name, rows in left.items() if len(rows)}
             if not left:
                 continue
-            less = self.mixture(prompts.rows(rest), left, ridges)
-            of_part = prompts.rows(part)
-            less_chances, less_expected = less.of_kinds(of_part.read, of_part.features.vectors)
-            mean = less.mean(less_chances, less_expected)
-            columns = _places(less.kinds, predictor.kinds)
-            # A kind may be in this part alone: the gate knows nothing of it then.
-            chances[part] = _HARDLY
-            chances[np.ix_(part, columns)] = less_chances
-            for heads, scores in zip(predictor.experts, expected, strict=True):
-                # So may a kind's outcomes of a model. With the mean of the other kinds it changes no mean.
-                known = [name for name in heads.models if name in less.models]
-                scores[np.ix_(part, _places(known, heads.models))] = mean[:, _places(known, less.models)]
-            for column, heads, scores in zip(columns, less.experts, less_expected, strict=True):
-                expected[column][np.ix_(part, _places(heads.models, predictor.experts[column].models))] = scores
+            less, less_experts = self.gate_and_experts(prompts.rows(rest), left, ridges)
+            read, vectors = [prompts.read[row] for row in part], less.vectors_of(prompts.features.rows(part))
+            columns = _places(left, [*kinds])
+            views.chances[np.ix_(part, columns)] = chances(less.logits_of(read, vectors))
+            for column, heads in zip(columns, less_experts, strict=True):
+                place = _places(heads.models, experts[column].models)
+                views.by_experts[column][np.ix_(part, place)] = chances(heads.logits_of(read, vectors))
         self.on_progress(step, len(parts), len(parts))
-        sampled = sample_rows(len(prompts.read), self.seed)
-        found = predictor.with_samples(chances[sampled], [scores[sampled] for scores in expected])
-        found.sample_tokens = tokens_of(prompts.outcomes, sampled)
-        return found, predictor.mean(chances, expected)
+        return predictor, views
 
 
 def _places(names: Iterable[str], among: Sequence[str]) -> Rows:
@@ -262,15 +278,40 @@ def _gains(scores: Scores, together: Scores, apart: Scores) -> npt.NDArray[np.fl
     return gains / usual.mean() if usual.any() else np.zeros_like(gains)
 
 
-def are_better(compared: Sequence[Gains]) -> bool:
-    """Whether the mean gain, over the kinds and then over ways to hold prompts out, is beyond half a standard error.
+def chosen_share(compared: Mapping[float, Sequence[Gains]]) -> float | None:
+    """The largest share of heads of all kinds whose gain is within half a standard error of the best; None if that is all.
+
+    A share that loses more than half a standard error in one way to hold prompts out is not taken.
+
+    Args:
+        compared: for each share the gains by kind, for each way to hold prompts out.
+    """
+    nothing = [{name: np.zeros_like(gains) for name, gains in way.items()} for way in next(iter(compared.values()))]
+    every: dict[float, Sequence[Gains]] = {math.inf: nothing}
+    for share, ways in compared.items():
+        if not any(_is_better([none], [way]) for none, way in zip(nothing, ways, strict=True)):
+            every[share] = ways
+    best = max(every.values(), key=lambda ways: _mean_and_error(ways)[0])
+    found = max(share for share, ways in every.items() if not _is_better(best, ways))
+    return found if math.isfinite(found) else None
+
+
+def _is_better(one: Sequence[Gains], other: Sequence[Gains]) -> bool:
+    """Whether ``one`` gains more than ``other``, beyond half a standard error."""
+    pairs = zip(one, other, strict=True)
+    mean, error = _mean_and_error([{name: more[name] - gains for name, gains in less.items()} for more, less in pairs])
+    return mean > _NOISE * error
+
+
+def _mean_and_error(ways: Sequence[Gains]) -> tuple[float, float]:
+    """The mean gain, over the kinds and then over ways to hold prompts out, and its standard error.
 
     A kind of which nothing could be compared does not count. The ways share prompts, so their errors do not cancel out.
     """
-    means, errors = [], []
-    for gains in compared:
-        of_kinds = [each for each in gains.values() if len(each)]
-        if of_kinds:
-            means.append(float(np.mean([each.mean() for each in of_kinds])))
-            errors.append(math.sqrt(sum(float(each.var()) / len(each) for each in of_kinds)) / len(of_kinds))
-    return bool(means) and float(np.mean(means)) > _NOISE * float(np.mean(errors))
+    means, errors = [0.0], [0.0]
+    of_ways = [[gains for gains in way.values() if len(gains)] for way in ways]
+    for kinds in filter(None, of_ways):
+        means.append(float(np.mean([gains.mean() for gains in kinds])))
+        errors.append(math.sqrt(sum(float(gains.var()) / len(gains) for gains in kinds)) / len(kinds))
+    n_ways = max(len(means) - 1, 1)
+    return sum(means) / n_ways, sum(errors) / n_ways

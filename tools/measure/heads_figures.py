@@ -2,7 +2,7 @@
 
     python -m tools.measure.heads_figures OUTCOMES pairs --split prompts|categories [--parts N]
     python -m tools.measure.heads_figures OUTCOMES together --split prompts|categories [--parts N] [--usual-ridges]
-    python -m tools.measure.heads_figures OUTCOMES tiers TIERS SET...
+    python -m tools.measure.heads_figures OUTCOMES tiers TIERS SET... [--apart]
     python -m tools.measure.heads_figures OUTCOMES added
     python -m tools.measure.heads_figures OUTCOMES time PREDICTOR
 
@@ -20,7 +20,7 @@ these do better. Beside it stand heads of all sets together, and the bag of word
 Prompts like a judged one are left out in all sets; a set whose categories are not judged is learned as a whole. Everything is
 chosen for each part, without its prompts.
 
-``tiers``: heads as ``archroute quality train --tiers`` trains them, on the categories that it leaves out.
+``tiers``: heads as ``archroute quality train --tiers --together`` trains them, on the categories that it leaves out.
 
 Both also print how far the quality of the best expected score less rate times cost lies above the best mixture of two models, a
 mean over budgets, with an interval of 95 %. Prices are of about 2024, US dollars for a million tokens of prompt and of answer.
@@ -383,14 +383,15 @@ def together(source: Source, split: Split, parts: int, usual_ridges: bool) -> No
 @main.command()
 @click.argument("tiers_file", metavar="TIERS", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("names", metavar="SET...", nargs=-1, required=True)
+@click.option("--apart", is_flag=True, help="Let each set have heads of its own if that is better.")
 @click.pass_obj
-def tiers(source: Source, tiers_file: Path, names: tuple[str, ...]) -> None:
+def tiers(source: Source, tiers_file: Path, names: tuple[str, ...], apart: bool) -> None:
     """APGR of tiers on categories that were left out, by set."""
     files = [str(source.folder / each) for name in names for each in (f"prompts_{name}.jsonl.gz", f"outcomes_{name}.csv.gz")]
     outcomes = merge_tiers(read_outcomes(files), json.loads(tiers_file.read_text("utf-8")))
     features = source.features(outcomes.prompts)
     with ProgressLine() as line:
-        trained = PolicyTraining("heads", source.identity).train(outcomes, None, features, line)
+        trained = PolicyTraining("heads", source.identity, together=not apart).train(outcomes, None, features, line)
         line.clear()
     assert trained.held_out is not None
     groups = np.array([prompt.group for prompt in outcomes.prompts])
