@@ -11,6 +11,7 @@ import pytest
 
 from archroute_edge.quality import (
     Heads,
+    HeadsByKind,
     Novelty,
     PromptFeatures,
     Ridges,
@@ -22,6 +23,7 @@ from archroute_edge.quality import (
 )
 from tests.cli.conftest import Run, one_line
 from tests.quality.difficulty import MadeUp, make
+from tests.quality.test_heads_by_kind import KINDS, outcomes_of
 
 TRAIN = ("quality", "train")
 
@@ -143,6 +145,24 @@ def test_vectors_are_the_encoders(run: Run, folder: Path, tmp_path: Path, random
     scored = run("quality", "score", str(path), prompts, "--encoder", str(random_encoder))
     assert scored.exit_code == 0, scored.output
     assert {*json.loads(scored.stdout)["scores"]} == {"model 0", "model 2"}
+
+
+def test_sets_have_heads_of_their_own(run: Run, tmp_path: Path) -> None:
+    """If what is easy differs among them; not with --together."""
+    made = outcomes_of(contrary=True)
+    for group in KINDS:
+        chosen = [number for number, prompt in enumerate(made.prompts) if prompt.group == group]
+        lines = [{"id": str(n), "text": made.prompts[n].messages, "category": made.prompts[n].category} for n in chosen]
+        (tmp_path / f"prompts_{group}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        rows = [f"{n},{made.scores[n, 0]:g},{made.scores[n, 1]:g}" for n in chosen]
+        (tmp_path / f"outcomes_{group}.csv").write_text("\n".join(["id,first,second", *rows]) + "\n", encoding="utf-8")
+    path = tmp_path / "p.safetensors"
+    _, said, *ridges, _, _, _ = run(*TRAIN, str(tmp_path), "-o", str(path), "--encoder", "none").stdout.splitlines()
+    assert said == "each set of prompts has heads of its own as well, which did better than those of all sets alone"
+    assert [line.partition(":")[0] for line in ridges] == ["ridges of letters", "ridges of numbers"]
+    assert isinstance(load_predictor(path), HeadsByKind)
+    run(*TRAIN, str(tmp_path), "-o", str(path), "--encoder", "none", "--together")
+    assert isinstance(load_predictor(path), Heads)
 
 
 @pytest.mark.parametrize("policy", ["factorization", "similarity", "classifier"])
