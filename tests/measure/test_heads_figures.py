@@ -54,12 +54,13 @@ def test_a_predictor_for_each_set(small_sets: Path) -> None:
 
 def test_one_predictor_of_all_sets(small_sets: Path) -> None:
     """What is easy in one set is hard in the other one, so heads of all sets together know nothing."""
-    *of_sets, over_together, over_words = lines_of(small_sets, "together", "--split", "prompts", "--parts", "1")
+    *of_sets, over_together, over_alone, over_words = lines_of(small_sets, "together", "--split", "prompts", "--parts", "1")
     assert [line["set"] for line in of_sets] == ["letters", "numbers"]
     for line in of_sets:
         assert line["apart"] == [True]
         assert float(str(line["train"])) > float(str(line["together"])) + 0.1
-    assert over_together["over"] == "together" and over_words["over"] == "bag of words"
+        assert float(str(line["set alone"])) > 0.6
+    assert [line["over"] for line in (over_together, over_alone, over_words)] == ["together", "set alone", "bag of words"]
     alone = lines_of(small_sets, "pairs", "--split", "prompts", "--parts", "1")
     # The same prompts are judged, by the same bag of words.
     for key in ("prompts", "bag of words"):

@@ -15,10 +15,10 @@ twelve words in a row with one of them are left out as well, unless more than si
 ``archroute quality train`` chooses them, once for a set and a split, without the first fifth. The bag of words learns from the
 same prompts.
 
-``together``: one predictor learns all these sets, as ``archroute quality train`` does: with heads of each set of their own if
-these do better. Beside it stand heads of all sets together, and the bag of words of the set alone. The parts are the same.
-Prompts like a judged one are left out in all sets; a set whose categories are not judged is learned as a whole. Everything is
-chosen for each part, without its prompts.
+``together``: one predictor learns all these sets, as ``archroute quality train`` does: with heads of each set as well if that
+is better. Beside it stand heads of all sets together, its heads of the set alone, if it has any, and the bag of words of the
+set alone. The parts are the same. Prompts like a judged one are left out in all sets; a set whose categories are not judged is
+learned as a whole. Everything is chosen for each part, without its prompts.
 
 ``tiers``: heads as ``archroute quality train --tiers --together`` trains them, on the categories that it leaves out.
 
@@ -350,7 +350,7 @@ def together(source: Source, split: Split, parts: int, usual_ridges: bool) -> No
     for name in judged:
         rows = np.flatnonzero(groups == name)
         numbers[rows] = part_numbers(sets[name], features.rows(rows).texts, split)
-    ways = ("train", "together", "bag of words")
+    ways = ("train", "together", "set alone", "bag of words")
     expected = {way: np.full(outcomes.scores.shape, np.nan) for way in ways}
     are_apart = []
     with ProgressLine() as line:
@@ -372,6 +372,10 @@ def together(source: Source, split: Split, parts: int, usual_ridges: bool) -> No
             for name in judged:
                 of_set = [rows[groups[rows] == name] for rows in (rest, test)]
                 expected["bag of words"][of_set[1]] = of_words(outcomes, texts, name, *of_set)
+                if isinstance(trained.predictor, HeadsByKind) and name in trained.predictor.kinds:
+                    expert = trained.predictor.experts[trained.predictor.kinds.index(name)]
+                    place = np.array([outcomes.models.index(model) for model in expert.models], np.intp)
+                    expected["set alone"][np.ix_(of_set[1], place)] = expert.expected(features.rows(of_set[1]))
         line.clear()
     leads = Leads()
     for name in judged:
