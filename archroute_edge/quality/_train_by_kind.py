@@ -279,21 +279,20 @@ def _gains(scores: Scores, together: Scores, apart: Scores) -> npt.NDArray[np.fl
 
 
 def chosen_share(compared: Mapping[float, Sequence[Gains]]) -> float | None:
-    """The largest share of heads of all kinds whose gain is within half a standard error of the best; None if that is all.
+    """The share of heads of all kinds that gains most; None if none gains more than half a standard error.
 
-    A share that loses more than half a standard error in one way to hold prompts out is not taken.
+    A share that loses more than that in one way to hold prompts out is not taken.
 
     Args:
         compared: for each share the gains by kind, for each way to hold prompts out.
     """
     nothing = [{name: np.zeros_like(gains) for name, gains in way.items()} for way in next(iter(compared.values()))]
-    every: dict[float, Sequence[Gains]] = {math.inf: nothing}
-    for share, ways in compared.items():
-        if not any(_is_better([none], [way]) for none, way in zip(nothing, ways, strict=True)):
-            every[share] = ways
-    best = max(every.values(), key=lambda ways: _mean_and_error(ways)[0])
-    found = max(share for share, ways in every.items() if not _is_better(best, ways))
-    return found if math.isfinite(found) else None
+    good = [
+        share
+        for share, ways in compared.items()
+        if _is_better(ways, nothing) and not any(_is_better([none], [way]) for none, way in zip(nothing, ways, strict=True))
+    ]
+    return max(good, key=lambda share: _mean_and_error(compared[share])[0], default=None)
 
 
 def _is_better(one: Sequence[Gains], other: Sequence[Gains]) -> bool:

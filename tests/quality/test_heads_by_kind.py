@@ -147,7 +147,7 @@ def gains(mean: float, noise: float = 0.0) -> dict[str, npt.NDArray[np.float64]]
         ({1.0: [gains(0.02)], 2.0: [gains(0.01)]}, 1.0),
         ({1.0: [gains(-0.02)], 2.0: [gains(-0.01)]}, None),
         ({1.0: [gains(0.02, noise=0.05)], 2.0: [gains(0.01, noise=0.025)]}, None),
-        ({1.0: [gains(0.02, noise=0.03)], 2.0: [gains(0.016, noise=0.02)]}, 2.0),
+        ({1.0: [gains(0.016, noise=0.03)], 2.0: [gains(0.02, noise=0.02)]}, 2.0),
         # Categories that are known, and new ones: both count the same, and neither may do worse.
         ({1.0: [gains(0.03), gains(0.01)], 2.0: [gains(0.01), gains(0.02)]}, 1.0),
         ({1.0: [gains(0.05), gains(-0.01)], 2.0: [gains(0.01), gains(0.0)]}, 2.0),
