@@ -159,7 +159,9 @@ def _of_new_categories(
 
     from archroute_edge import quality
 
-    training = quality.PolicyTraining(predictor.policy, predictor.encoder)
+    # As the file was made: with heads of each set, or with those of all sets alone.
+    together = not isinstance(predictor, quality.HeadsByKind)
+    training = quality.PolicyTraining(predictor.policy, predictor.encoder, together=together)
     found = training.expected_of_new_categories(outcomes, features, parts, on_progress)
     # What no other category tells anything about is no outcome to judge by.
     judged = quality.Outcomes(outcomes.prompts, outcomes.models, np.where(np.isnan(found), np.nan, outcomes.scores))

@@ -118,7 +118,9 @@ def train(
             kind: {name: ridge if isfinite(ridge) else None for name, ridge in asdict(each).items()}
             for kind, each in trained.ridges.items()
         }
-    summary = _Summary(str(output), policy, trained.predictor.models, len(source.prompts), ridges, check, output.stat().st_size)
+    predictor = trained.predictor
+    share = predictor.share if isinstance(predictor, quality.HeadsByKind) else None
+    summary = _Summary(str(output), policy, predictor.models, len(source.prompts), ridges, share, check, output.stat().st_size)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
     else:
@@ -127,13 +129,18 @@ def train(
 
 @dataclass(frozen=True)
 class _Summary:
-    """What was learned; ``ridges`` are by kind of prompt, with an empty name if all kinds were learned together."""
+    """What was learned.
+
+    ``ridges`` are by set of prompts, those of all sets under an empty name. ``share`` is the weight of the heads of all sets
+    beside those of each; None if each has none.
+    """
 
     file: str
     policy: str
     models: tuple[str, ...]
     prompts: int
     ridges: Mapping[str, Mapping[str, float | None]] | None
+    share: float | None
     held_out: PairCheck | None
     bytes: int
 
@@ -141,11 +148,12 @@ class _Summary:
         """For people."""
         models = f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
         lines = [f"{self.policy}: {models} learned from {self.prompts:,} prompts in {seconds:.0f} s"]
-        if self.ridges is not None and len(self.ridges) > 1:
+        if self.share is not None:
             lines.append("each set of prompts has heads of its own as well, which did better than those of all sets alone")
+            lines.append(f"the heads of all sets have a share of {self.share:g} beside them")
         for kind, ridges in (self.ridges or {}).items():
             shown = {name: "no weights" if value is None else f"{value:g}" for name, value in ridges.items()}
-            of_kind = f" of {kind}" if kind else ""
+            of_kind = f" of {kind}" if kind else "" if self.share is None else " of all sets"
             lines.append(f"ridges{of_kind}: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
         check = self.held_out
         if check is None:

@@ -165,7 +165,7 @@ class TrainedPolicy:
         predictor: trained on everything.
         parts: what was held out in turn.
         held_out: (n, k) what is expected of these; None if none was held out.
-        ridges: of heads, those that were chosen, by kind of prompt; of all kinds together under the empty name.
+        ridges: of heads, by kind of prompt; of all kinds together under the empty name.
     """
 
     predictor: Predictor

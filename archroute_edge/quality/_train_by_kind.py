@@ -50,7 +50,7 @@ class TrainedByKind:
     Attributes:
         predictor: trained on all outcomes.
         held_out: (n, k) expected scores, each by heads that were fitted without its part; None if none was held out.
-        ridges: those that were chosen, by kind of prompt; of all kinds together under the empty name.
+        ridges: those of the heads that the predictor has, by kind of prompt; of all kinds together under the empty name.
         together: heads of all kinds together, whether they were taken or not.
     """
 
@@ -125,7 +125,7 @@ def train_heads_by_kind(
     held_out = predictor.mean(views)
     predictor = predictor.with_samples(views.rows(sampled))
     predictor.sample_tokens = tokens_of(outcomes, sampled)
-    return TrainedByKind(predictor, held_out, chosen, together)
+    return TrainedByKind(predictor, held_out, {"": together.ridges, **chosen}, together)
 
 
 def kinds_of(outcomes: Outcomes) -> dict[str, Rows]:

@@ -68,17 +68,14 @@ class DecidedAhead:
         question.answer.give(partial(question.result, [verdict]))
         return True
 
-    def keep_if_expected(self, question: Question, warms: Iterable[WarmUp], epoch: int) -> None:
-        """Keep the verdict on the conversation of ``question`` if one of ``warms`` is to decide on just that: it need not.
-
-        ``epoch`` is the decider's from before it decided.
-        """
+    def keep_if_expected(self, question: Question, warms: Iterable[WarmUp]) -> None:
+        """Keep the verdict on the conversation of ``question`` if one of ``warms`` is to decide on just that: it need not."""
         is_single = len(question.conversations) == 1 and not question.tables
         if is_single and any(each.whole and each.is_about(question) for each in warms):
-            self.keep(question, question.verdicts[0], epoch)
+            self.keep(question, question.verdicts[0], question.epoch)
 
     def keep(self, asked: Question | WarmUp, verdict: Verdict, epoch: int) -> None:
-        """Keep the verdict on the single conversation of ``asked``, unless the decider's epoch is no more ``epoch``."""
+        """Keep the verdict on the single conversation of ``asked``, unless the decider's epoch is no longer ``epoch``."""
         if verdict.reason not in _PASSING:
             # What it took was taken before the question.
             tokens = TokenCounts(verdict.tokens.prompt, verdict.tokens.prompt, 0, 0, 0)

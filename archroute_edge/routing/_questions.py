@@ -97,6 +97,8 @@ class Question(Asked):
     verdicts: list[Verdict] = field(default_factory=list)
     waited_s: float | None = None
     """From the question until its first evaluation."""
+    epoch: int = 0
+    """The decider's when its last evaluation began."""
     n_interruptions: int = 0
     n_works: int = 0
     """How often it has waited for unfinished work."""

@@ -245,10 +245,10 @@ class Scheduler:
         first, began = batch[0], time.monotonic()
         for each in batch:
             each.waited_s = began - each.started if each.waited_s is None else each.waited_s
+            each.epoch = self.decider.epoch
         # Of a long list no more than is decided at once: other callers have their turn in between.
         most = self.decider.list_size if first.account is None else self.decider.batch_size
         sizes = [min(each.n_left, most) for each in batch]
-        epoch = self.decider.epoch
         turn.stop.has_deadline = len(batch) == 1 and first.deadline is not None and first.n_works < _MOST_WORKS
         try:
             with self._evaluators.one_more(), first.stopping(turn.stop):
@@ -273,11 +273,9 @@ class Scheduler:
         else:
             if not program_ends():
                 sizes = [len(verdicts)] if first.tables else sizes
-                self._hand_out(batch, sizes, verdicts, (time.monotonic() - began) / sum(sizes), epoch)
+                self._hand_out(batch, sizes, verdicts, (time.monotonic() - began) / sum(sizes))
 
-    def _hand_out(
-        self, batch: Sequence[Question], sizes: Sequence[int], verdicts: list[Verdict], took_s: float, epoch: int
-    ) -> None:
+    def _hand_out(self, batch: Sequence[Question], sizes: Sequence[int], verdicts: list[Verdict], took_s: float) -> None:
         """Give each question of a turn its verdicts; one that has more conversations waits again."""
         for question, size in zip(batch, sizes, strict=True):
             question.add(verdicts[:size])
@@ -290,7 +288,7 @@ class Scheduler:
             warms = [*self._warms, *self._works.warms]
         for each in batch:
             if not each.n_left:
-                self._ahead.keep_if_expected(each, warms, epoch)
+                self._ahead.keep_if_expected(each, warms)
                 each.answer.give(partial(each.result, each.verdicts))
 
     def _put_back(self, questions: Sequence[Question]) -> None:

@@ -157,12 +157,19 @@ def test_sets_have_heads_of_their_own(run: Run, tmp_path: Path) -> None:
         rows = [f"{n},{made.scores[n, 0]:g},{made.scores[n, 1]:g}" for n in chosen]
         (tmp_path / f"outcomes_{group}.csv").write_text("\n".join(["id,first,second", *rows]) + "\n", encoding="utf-8")
     path = tmp_path / "p.safetensors"
-    _, said, *ridges, _, _, _ = run(*TRAIN, str(tmp_path), "-o", str(path), "--encoder", "none").stdout.splitlines()
+    _, said, share, *ridges, _, _, _ = run(*TRAIN, str(tmp_path), "-o", str(path), "--encoder", "none").stdout.splitlines()
     assert said == "each set of prompts has heads of its own as well, which did better than those of all sets alone"
-    assert [line.partition(":")[0] for line in ridges] == ["ridges of letters", "ridges of numbers"]
+    assert share == "the heads of all sets have a share of 0.25 beside them"
+    assert [line.partition(":")[0] for line in ridges] == [f"ridges of {name}" for name in ("all sets", "letters", "numbers")]
     assert isinstance(load_predictor(path), HeadsByKind)
+    judge = ("quality", "eval", str(path), str(tmp_path), "--weak", "second", "--strong", "first", "--resamples", "0")
+    of_sets = run(*judge, "--retrain", "--json").stdout
     run(*TRAIN, str(tmp_path), "-o", str(path), "--encoder", "none", "--together")
     assert isinstance(load_predictor(path), Heads)
+    # Trained anew as the file was.
+    of_all = run(*judge, "--retrain", "--json").stdout
+    brier = [json.loads(report)["models"][0]["brier"] for report in (of_sets, of_all)]
+    assert brier[0] < brier[1] - 0.05
 
 
 @pytest.mark.parametrize("policy", ["factorization", "similarity", "classifier"])

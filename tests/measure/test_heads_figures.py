@@ -57,7 +57,7 @@ def test_one_predictor_of_all_sets(small_sets: Path) -> None:
     *of_sets, over_together, over_alone, over_words = lines_of(small_sets, "together", "--split", "prompts", "--parts", "1")
     assert [line["set"] for line in of_sets] == ["letters", "numbers"]
     for line in of_sets:
-        assert line["apart"] == [True]
+        assert line["shares"] == [0.25]
         assert float(str(line["train"])) > float(str(line["together"])) + 0.1
         assert float(str(line["set alone"])) > 0.6
     assert [line["over"] for line in (over_together, over_alone, over_words)] == ["together", "set alone", "bag of words"]

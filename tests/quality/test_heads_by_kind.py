@@ -90,7 +90,7 @@ PROMPTS = PromptFeatures(
 
 def test_what_is_contrary_in_another_set_is_learned_apart(trained: TrainedByKind, mixture: HeadsByKind) -> None:
     """Heads of both sets together cannot say that "easy" is good for one model here and for the other one there."""
-    assert mixture.kinds == KINDS and {*trained.ridges} == {*KINDS}
+    assert mixture.kinds == KINDS and {*trained.ridges} == {"", *KINDS}
     assert [each.models for each in mixture.experts] == [("first", "second"), ("first", "second", "third")]
     first, second, _ = mixture.expected(PROMPTS)[:4].T
     assert (first - second > 0.2).tolist() == [False, True, True, False]
@@ -101,7 +101,7 @@ def test_ridges_may_be_given(contrary: Outcomes) -> None:
     ridges = Ridges(shared=1.0, own=4.0, text=0.5, words=4.0)
     parts = held_out_parts(contrary, 0)
     found = train_heads_by_kind(contrary, features_of(contrary), parts=parts, ridges=ridges, word_bits=BITS)
-    assert found.ridges == dict.fromkeys(KINDS, ridges) and found.together.ridges == ridges
+    assert found.ridges == dict.fromkeys(["", *KINDS], ridges) and found.together.ridges == ridges
 
 
 def test_what_is_held_out_was_not_seen(trained: TrainedByKind, contrary: Outcomes) -> None:

@@ -65,9 +65,10 @@ class TestTheVerdict:
         ahead.warm_up(warming, Cancellation())
         assert ahead.find(question) is None
         question.verdicts = [verdict_of("fix it")]
-        ahead.keep_if_expected(question, [warming], epoch=0)
+        ahead.keep_if_expected(question, [warming])
         assert ahead.find(question) is None
-        ahead.keep_if_expected(question, [warming], epoch=1)
+        question.epoch = 1
+        ahead.keep_if_expected(question, [warming])
         assert ahead.find(question) is not None
 
     @pytest.mark.parametrize("direct", [False, True])

@@ -352,7 +352,7 @@ def together(source: Source, split: Split, parts: int, usual_ridges: bool) -> No
         numbers[rows] = part_numbers(sets[name], features.rows(rows).texts, split)
     ways = ("train", "together", "set alone", "bag of words")
     expected = {way: np.full(outcomes.scores.shape, np.nan) for way in ways}
-    are_apart = []
+    shares: list[float | None] = []
     with ProgressLine() as line:
         for rest, test in parts_of(numbers, texts)[:parts]:
             learned, read = outcomes.rows(rest), features.rows(rest)
@@ -365,7 +365,7 @@ def together(source: Source, split: Split, parts: int, usual_ridges: bool) -> No
                 ridges=USUAL_RIDGES if usual_ridges else None,
                 on_progress=line,
             )
-            are_apart.append(isinstance(trained.predictor, HeadsByKind))
+            shares.append(trained.predictor.share if isinstance(trained.predictor, HeadsByKind) else None)
             asked = features.rows(test)
             expected["train"][test] = trained.predictor.expected(asked)
             expected["together"][test] = trained.together.predictor.expected(asked)
@@ -380,7 +380,7 @@ def together(source: Source, split: Split, parts: int, usual_ridges: bool) -> No
     leads = Leads()
     for name in judged:
         rows = np.flatnonzero(groups == name)
-        leads.show(outcomes.rows(rows), name, {way: scores[rows] for way, scores in expected.items()}, {"apart": are_apart})
+        leads.show(outcomes.rows(rows), name, {way: scores[rows] for way, scores in expected.items()}, {"shares": shares})
     leads.close()
 
 

@@ -30,6 +30,8 @@ _LAYER_NAMES: Final = {
     "ffn_down": "output.dense",
     "layer_output_norm": "output.LayerNorm",
 }
+# A checkpoint may have a pooler beside these, which nothing reads.
+_READ: Final = ("embeddings.", "encoder.")
 _TOPICS: Final = "archroute.encoder.other_topics"
 
 
@@ -51,12 +53,16 @@ def checkpoint_from_gguf(path: Path, base: Path, folder: Path) -> None:
     weights = load_file(base / "model.safetensors")
     if values.get("general.architecture") != "bert" or _TOPICS not in values:
         raise ValueError("it was not trained by training.mini")
+    missing = {name for name in weights if name.startswith(_READ)}
     for tensor in reader.tensors:
         name = _checkpoint_name(tensor.name)
         found = torch.tensor(dequantize(tensor.data, tensor.tensor_type))
         if name not in weights or found.numel() != weights[name].numel():
             raise ValueError(f"its tensor {tensor.name} is none of the base's; the base or its vocabulary is another one")
         weights[name] = found.float().reshape(weights[name].shape)
+        missing.discard(name)
+    if missing:
+        raise ValueError(f"it lacks {len(missing)} tensors of the base, such as {min(missing)}")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(base, partial)

@@ -1,4 +1,4 @@
-"""The messages from which the hubness of routes is computed: one of every kind that was trained on.
+"""The messages from which the hubness of routes is computed: one of every kind that a training may see.
 
 The encoder's decider uses them (`archroute_edge.deciders`). Their vectors are kept beside the checkpoint as 8-bit integers; the
 conversion writes them into the GGUF.

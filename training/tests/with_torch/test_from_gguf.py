@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from gguf import GGUFReader
+from safetensors.torch import load_file, save_file
 
 from archroute_edge.models import BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL, find_model
 from training.mini.commands import main as mini
@@ -96,6 +98,19 @@ def test_an_encoder_comes_back_from_its_gguf(start: Path, tmp_path: Path) -> Non
     assert [(t.name, t.tensor_type, t.data.tobytes()) for t in first] == [
         (t.name, t.tensor_type, t.data.tobytes()) for t in second
     ]
+
+
+def test_a_tensor_that_is_missing_is_told(start: Path, tmp_path: Path) -> None:
+    """The base's own would stand in its place otherwise."""
+    folder = packaged(start, torch.zeros(N_TOPICS, Encoder(start).width), tmp_path / "packaged")
+    file = tmp_path / "m.gguf"
+    assert CliRunner().invoke(mini, ["export", str(folder), "-o", str(file)]).exit_code == 0
+    larger = tmp_path / "larger"
+    shutil.copytree(start, larger)
+    weights = load_file(start / "model.safetensors") | {"encoder.layer.9.output.dense.bias": torch.zeros(4)}
+    save_file(weights, larger / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 tensors of the base, such as encoder\.layer\.9"):
+        encoder_from_gguf(file, larger, tmp_path / "weights")
 
 
 def test_another_model_is_no_encoder_of_ours(start: Path, tmp_path: Path) -> None:
