@@ -89,7 +89,7 @@ def train(
     if vectors is not None and (policy == "causal" or encoder == NO_ENCODER):
         raise SettingsError("--vectors keeps an encoder's vectors, and none are read; leave it out")
     if together and policy != "heads":
-        raise SettingsError(f"--together is about heads, and {policy} learns all sets together; leave it out")
+        raise SettingsError(f"--together is for heads, and {policy} learns all sets together anyway; leave it out")
     if grades and not outcomes:
         raise SettingsError("--grades are of prompts in OUTCOMES; name those")
     found = read_given(outcomes, grades, tiers) if outcomes else None

@@ -117,6 +117,7 @@ class HeadsByKind(Predictor):
         """As :meth:`Predictor.with_model` says; a head more of all kinds, which the kinds' experts only move."""
         of_all = self.of_all.with_model(model, graded, features)
         found = HeadsByKind((*self.models, model), self.encoder, self.gate, of_all, self.experts, self.share)
+        # Bit for bit, also where `calibrate` has put another sample in its place.
         found.sample[:, :-1] = self.sample
         return found
 

@@ -197,7 +197,7 @@ def test_the_other_policies_learn_from_battles(
     ("arguments", "said"),
     [
         ((), "there is nothing to learn from; name OUTCOMES, or battles with --battles"),
-        (("FOLDER", "--together", "--policy", "similarity"), "--together is about heads, and similarity learns all sets"),
+        (("FOLDER", "--together", "--policy", "similarity"), "--together is for heads, and similarity learns all sets"),
         (("--battles", "b.jsonl"), "heads learns from scores and not from battles"),
         (("FOLDER", "--policy", "similarity", "--encoder", "none"), "similarity learns from an encoder's vectors"),
         (("FOLDER", "--targets", "model 0,model 9"), "no outcomes of a model 'model 9'; there are those of model 0, model 1"),

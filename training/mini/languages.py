@@ -80,14 +80,12 @@ def load_languages(data: Path, kinds: dict[str, Kind], held_out: frozenset[str])
         language = by_code[path.stem]
         language.closings, language.chatter, language.replies = content["closings"], content["chatter"], content["replies"]
         for identity, words in content["kinds"].items():
-            if identity not in kinds:
-                raise ValueError(f"{path.name}: there is no kind {identity!r}; check its id")
+            _check_kind(identity, kinds, path)
             language.routes[identity] = (words["name"], words["about"])
             language.requests[identity] = list(words["ask"])
     for path in sorted(NARROW_FOLDER.glob("*.yaml")):
         for identity, by_language in read_yaml(path).items():
-            if identity not in kinds:
-                raise ValueError(f"{path.name}: there is no kind {identity!r}; check its id")
+            _check_kind(identity, kinds, path)
             for code, asked in by_language.items():
                 by_code[code].requests.setdefault(identity, []).extend(asked)
     translations, held = _read_xsid(data, by_code, kinds)
@@ -96,6 +94,11 @@ def load_languages(data: Path, kinds: dict[str, Kind], held_out: frozenset[str])
         if len(texts["eng"]) <= _LONGEST_SENTENCE:
             (held if held_back(texts["eng"]) else translations).append(texts)
     return Languages(dict(by_code), kinds, translations, held, held_out)
+
+
+def _check_kind(identity: str, kinds: dict[str, Kind], path: Path) -> None:
+    if identity not in kinds:
+        raise ValueError(f"{path.name}: there is no kind {identity!r}; check its id")
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
