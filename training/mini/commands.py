@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,8 +22,6 @@ _GGUF = click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=Fal
 _STEPS = click.option("--steps", type=click.IntRange(1), help="Steps of a training, instead of the recipe's.")
 _MINUTES = click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Minutes of a training, instead of steps.")
 _RESUME = click.option("--resume", is_flag=True, help="Go on from the state beside the checkpoint.")
-
-_TOKENS = ["--token-embedding-type", "q4_0"]
 
 
 @click.group()
@@ -150,11 +149,17 @@ def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: 
 @click.argument("checkpoint", type=_FOLDER)
 @_GGUF
 def export(checkpoint: Path, out: Path) -> None:
-    """Convert a packaged checkpoint to GGUF: the layers in Q8_0, the token vectors in Q4_0, as they were published."""
-    command = [sys.executable, "-m", "tools.convert", str(checkpoint), "--outtype", "f32", "-o", str(out), "--name", "mini"]
-    done = subprocess.run([*command, "--license", "cc-by-sa-4.0", "--quantize", "Q8_0", *_TOKENS], check=False)
-    if done.returncode:
-        raise click.ClickException(f"tools.convert failed on {checkpoint} (exit code {done.returncode})")
+    """Convert a packaged checkpoint to GGUF: what is as it was published in Q4_0, a few matrices in F16, the others in Q8_0."""
+    from training.mini.tensor_types import HALVES, write_small
+
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
+        whole = Path(scratch) / "f32.gguf"
+        command = [sys.executable, "-m", "tools.convert", str(checkpoint), "--outtype", "f32", "-o", str(whole), "--name", "mini"]
+        done = subprocess.run([*command, "--license", "cc-by-sa-4.0"], check=False, stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise click.ClickException(f"tools.convert failed on {checkpoint} (exit code {done.returncode})")
+        write_small(whole, out, HALVES)
+    click.echo(f"{out}  {out.stat().st_size / 1e6:.1f} MB")
 
 
 @main.command()

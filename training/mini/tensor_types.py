@@ -1,0 +1,57 @@
+"""The types of the bundled file's tensors: each matrix in the smallest that keeps it well enough."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Final
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
+
+from archroute_edge.system import replaced_when_whole
+
+HALVES: Final[frozenset[str]] = frozenset()
+"""The matrices whose rounding to Q8_0 moves the vectors most, as many as the size of the bundled file allows."""
+_WRITTEN_ANEW: Final = ("general.architecture", "general.file_type", "general.quantization_version")
+# As in tools.convert: llama.cpp adds them to F32 activations.
+_ADDED: Final = ("position_embd.weight", "token_types.weight")
+
+
+def write_small(source: Path, target: Path, halves: Collection[str]) -> None:
+    """Write the F32 GGUF ``source`` with smaller matrices.
+
+    Q4_0 or Q8_0 where that loses nothing, as of what was published so and not trained; of the others F16 for those in
+    ``halves``, Q8_0 for the rest.
+
+    Args:
+        target: appears when it is whole, and replaces an old one.
+        halves: names of matrices, all of which need not be there.
+    """
+    reader = GGUFReader(source)
+    with replaced_when_whole(target) as partial:
+        writer = GGUFWriter(partial, reader.fields["general.architecture"].contents())
+        for name, field in reader.fields.items():
+            if name not in _WRITTEN_ANEW and not name.startswith("GGUF."):
+                inner = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
+                writer.add_key_value(name, field.contents(), field.types[0], inner)
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+        for tensor in reader.tensors:
+            kind = _type_of(tensor.name, tensor.data, halves)
+            writer.add_tensor(tensor.name, gguf.quantize(tensor.data, kind), raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def _type_of(name: str, values: npt.NDArray[Any], halves: Collection[str]) -> GGMLQuantizationType:
+    if values.ndim < 2 or name in _ADDED:
+        return GGMLQuantizationType.F32
+    for kind in (GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q8_0):
+        if np.array_equal(gguf.dequantize(gguf.quantize(values, kind), kind), values):
+            return kind
+    return GGMLQuantizationType.F16 if name in halves else GGMLQuantizationType.Q8_0
