@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -44,8 +43,6 @@ class CascadeDecider(Decider):
     ) -> None:
         self.model = encoder.model
         self._encoder = encoder
-        # Held while the encoder computes: at deadlines it is asked from another thread, beside the language model.
-        self._encoder_is_used = threading.Lock()
         self._calibration = calibration
         self._open_model = open_model
         self.switch_over = switch_over
@@ -66,10 +63,8 @@ class CascadeDecider(Decider):
             ModelError: the language model is needed and cannot be loaded.
         """
         cancellation = cancellation or Cancellation()
-        with self._encoder_is_used:
-            found = self._encoder.decide_many(
-                table, conversations, scores=scores or self._calibration is not None, keep=keep, cancellation=cancellation
-            )
+        wanted = scores or self._calibration is not None
+        found = self._encoder.decide_many(table, conversations, scores=wanted, keep=keep, cancellation=cancellation)
         return self._complete(found, [(table, turns) for turns in conversations], scores, keep, cancellation)
 
     def decide_by_tables(
@@ -87,10 +82,8 @@ class CascadeDecider(Decider):
             ModelError: the language model is needed and cannot be loaded.
         """
         cancellation = cancellation or Cancellation()
-        with self._encoder_is_used:
-            found = self._encoder.decide_by_tables(
-                tables, turns, scores=scores or self._calibration is not None, keep=keep, cancellation=cancellation
-            )
+        wanted = scores or self._calibration is not None
+        found = self._encoder.decide_by_tables(tables, turns, scores=wanted, keep=keep, cancellation=cancellation)
         return self._complete(found, [(table, turns) for table in tables], scores, keep, cancellation)
 
     def _complete(
@@ -127,7 +120,7 @@ class CascadeDecider(Decider):
             except UnfinishedError as exc:
                 # The encoder can decide on this table without it.
                 work = exc.work and replace(exc.work, table=None)
-                raise UnfinishedError(work, replace(first, reason="deadline"), resume) from None
+                raise UnfinishedError(work, at_deadline(verdicts, unsure[number:]), resume) from None
             except DecisionCancelledError:
                 if not cancellation.timed_out:
                     raise
@@ -180,16 +173,12 @@ class CascadeDecider(Decider):
         """The encoder's verdicts: all of them, or none."""
         none = [None] * len(tables)
         wanted = scores or self._calibration is not None
-        if not self._encoder_is_used.acquire(timeout=-1 if time_limit is None else max(0.0, time_limit)):
+        # Many may come at once: even to begin takes time.
+        if time_limit is not None and time_limit <= 0.0:
             return none
-        try:
-            with suppress(DecisionCancelledError), Cancellation().until(time_limit) as limit:
-                found = self._encoder.decide_by_tables(tables, turns, scores=wanted, keep=False, cancellation=limit)
-                return [replace(self._calibrated(verdict, scores), reason="deadline") for verdict in found]
-        except UnfinishedError:
-            pass
-        finally:
-            self._encoder_is_used.release()
+        with suppress(DecisionCancelledError, UnfinishedError), Cancellation().until(time_limit) as limit:
+            found = self._encoder.decide_by_tables(tables, turns, scores=wanted, keep=False, cancellation=limit)
+            return [replace(self._calibrated(verdict, scores), reason="deadline") for verdict in found]
         return none
 
     def check_table(self, table: RouteTable) -> None:
@@ -199,8 +188,7 @@ class CascadeDecider(Decider):
 
     def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
         """Warm the encoder, and the language model if it has been needed before."""
-        with self._encoder_is_used:
-            warmed = self._encoder.warm(table, turns, cancellation=cancellation)
+        warmed = self._encoder.warm(table, turns, cancellation=cancellation)
         if self._second is None:
             return warmed
         second = self._second.warm(table, turns, cancellation=cancellation)
@@ -211,7 +199,7 @@ class CascadeDecider(Decider):
     ) -> Verdict:
         """As :meth:`Decider.decide_ahead` says; the language model is asked, and loaded, only if the encoder is unsure."""
         cancellation = cancellation or Cancellation()
-        with stopped_for_others(cancellation) as flag, self._encoder_is_used:
+        with stopped_for_others(cancellation) as flag:
             found = self._encoder.decide(table, turns, scores=scores or self._calibration is not None, cancellation=flag)
         warmed = Warmup(0, 0, 0.0)
         if self._second is not None and self._calibrated(found, scores).confidence < self.switch_over:
@@ -231,8 +219,7 @@ class CascadeDecider(Decider):
 
     def close(self) -> None:
         """Free both models."""
-        with self._encoder_is_used:
-            self._encoder.close()
+        self._encoder.close()
         if self._second is not None:
             self._second.close()
 
@@ -243,6 +230,11 @@ def both(first: Verdict, second: Verdict, seconds: float) -> Verdict:
     timings = replace(Timings(**_sums(first.timings, second.timings)), total_ms=total_ms)
     tokens = TokenCounts(**_sums(first.tokens, second.tokens))
     return replace(second, tokens=tokens, timings=timings, vector=first.vector)
+
+
+def at_deadline(verdicts: Sequence[Verdict], unsure: Sequence[int]) -> list[Verdict]:
+    """``verdicts``, with what stands for those that are ``unsure`` if there is no time for a second model."""
+    return [replace(each, reason="deadline") if index in unsure else each for index, each in enumerate(verdicts)]
 
 
 def alone(first: Verdict, reason: Reason, seconds: float) -> Verdict:

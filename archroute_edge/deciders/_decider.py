@@ -41,12 +41,15 @@ class UnfinishedError(Exception):
 
     Args:
         work: to be done before they are asked for again; None if others are to have their turn.
-        found: what stands if there is no time for that.
+        found: the verdicts of this turn, from its first one on, that stand if there is no time for that.
         resume: goes on with the decisions, instead of beginning again.
     """
 
     def __init__(
-        self, work: Work | None, found: Verdict | None = None, resume: Callable[[Cancellation], list[Verdict]] | None = None
+        self,
+        work: Work | None,
+        found: Sequence[Verdict] = (),
+        resume: Callable[[Cancellation], list[Verdict]] | None = None,
     ) -> None:
         super().__init__(work)
         self.work = work

@@ -6,12 +6,11 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import groupby
 
 from archroute_edge.conversation import Turn
 from archroute_edge.deciders._calibration import Calibration
-from archroute_edge.deciders._cascade import CascadeDecider, alone, both
+from archroute_edge.deciders._cascade import CascadeDecider, alone, at_deadline, both
 from archroute_edge.deciders._decider import UnfinishedError, Work
 from archroute_edge.deciders._encoder import EncoderDecider
 from archroute_edge.deciders._remote import KEPT_S, RemoteDecider
@@ -81,8 +80,8 @@ class RemoteCascadeDecider(CascadeDecider):
                     verdicts[index] = both(first, second, seconds)
             return verdicts
 
-        stands = replace(verdicts[unsure[0]], reason="deadline")
-        raise UnfinishedError(Work(object(), ask, is_apart=True, is_for_these_alone=True), stands, resume)
+        work = Work(object(), ask, is_apart=True, is_for_these_alone=True)
+        raise UnfinishedError(work, at_deadline(verdicts, unsure), resume)
 
     def _note(self, error: RemoteError | None) -> None:
         """Say in the log that the server gives no answers, or that it does again."""

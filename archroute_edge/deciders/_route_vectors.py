@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ class _Begun:
 
 
 class RouteVectors:
-    """The vectors of route tables: computed once, kept in memory, and on disk beside the saved prefixes.
+    """The vectors of route tables: computed once, kept in memory, and on disk beside the saved prefixes. From any thread.
 
     Args:
         engine: computes those that are not known.
@@ -63,6 +64,8 @@ class RouteVectors:
         # By digests: tables come with requests, and their texts can be far larger than their vectors.
         self._known: OrderedDict[bytes, TableVectors] = OrderedDict()
         self._begun: OrderedDict[bytes, _Begun] = OrderedDict()
+        # Held while what is known changes, and while vectors are computed.
+        self._changing, self._computing = threading.Lock(), threading.Lock()
 
     def is_known(self, table: RouteTable) -> bool:
         """Whether the vectors of ``table`` are in memory."""
@@ -77,24 +80,38 @@ class RouteVectors:
             DecisionCancelledError: ``cancellation`` was set, or asked to give way; what is finished is kept for the next time.
             EngineError: llama.cpp failed.
         """
-        digest = _digest(table)
-        found, n_evaluations = self._known.get(digest), 0
+        digest, cancellation = _digest(table), cancellation or Cancellation()
+        found, n_evaluations = self._find(digest), 0
         if found is None:
-            begun = self._begun.setdefault(digest, _Begun())
-            self._begun.move_to_end(digest)
-            encoded, ordered, n_evaluations = self._compute(begun, table, cancellation or Cancellation())
-            if keep and n_evaluations and self._saved is not None:
-                self._saved.store(_key(encoded), ordered.astype("<f4").tobytes())
-            vectors = np.empty_like(ordered)
-            vectors[_rows_by_tokens(begun.encoded)] = ordered
-            del self._begun[digest]
-            off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
-            found = self._known[digest] = TableVectors(
-                vectors, off, route_nearness(vectors), sum(len(text.tokens) for text in encoded)
-            )
+            with cancellation.holding(self._computing):
+                # Another thread may have been after the same.
+                found = self._find(digest)
+                if found is None:
+                    found, n_evaluations = self._make(digest, table, keep, cancellation)
+        return found, n_evaluations
+
+    def _find(self, digest: bytes) -> TableVectors | None:
+        with self._changing:
+            found = self._known.get(digest)
+            if found is not None:
+                self._known.move_to_end(digest)
+            return found
+
+    def _make(self, digest: bytes, table: RouteTable, keep: bool, cancellation: Cancellation) -> tuple[TableVectors, int]:
+        begun = self._begun.setdefault(digest, _Begun())
+        self._begun.move_to_end(digest)
+        encoded, ordered, n_evaluations = self._compute(begun, table, cancellation)
+        if keep and n_evaluations and self._saved is not None:
+            self._saved.store(_key(encoded), ordered.astype("<f4").tobytes())
+        vectors = np.empty_like(ordered)
+        vectors[_rows_by_tokens(begun.encoded)] = ordered
+        del self._begun[digest]
+        off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
+        found = TableVectors(vectors, off, route_nearness(vectors), sum(len(text.tokens) for text in encoded))
+        with self._changing:
+            self._known[digest] = found
             if len(self._known) > _MOST_TABLES:
                 self._known.popitem(last=False)
-        self._known.move_to_end(digest)
         return found, n_evaluations
 
     def _compute(

@@ -126,6 +126,19 @@ class Cancellation:
             seconds = min(2 * seconds, _LOOK_EVERY_S)
 
     @contextmanager
+    def holding(self, lock: threading.Lock) -> Iterator[None]:
+        """Hold ``lock`` while the block lasts.
+
+        Raises:
+            DecisionCancelledError: the flag was set before it was free.
+        """
+        self.wait_until(lambda seconds: lock.acquire(timeout=seconds))
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
     def setting(self, flag: Cancellation) -> Iterator[None]:
         """Set ``flag`` with this one while the block lasts."""
         self._derived.add(flag)

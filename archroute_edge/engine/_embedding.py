@@ -6,7 +6,9 @@ made for. So texts are cut here, and batches are filled below that bound.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -51,7 +53,7 @@ def batches(texts: Sequence[EncodedText]) -> Iterator[Sequence[EncodedText]]:
 
 
 class EmbeddingEngine(LlamaContext):
-    """Turns texts into vectors with a loaded encoder. Encoding texts is thread-safe; :meth:`embed` is not.
+    """Turns texts into vectors with a loaded encoder. From any thread; evaluations take turns.
 
     Args:
         model: a sentence encoder; it stays open when the engine is closed.
@@ -72,6 +74,7 @@ class EmbeddingEngine(LlamaContext):
         params = context_params(N_UBATCH, N_UBATCH, N_TEXTS)
         params.embeddings = True
         super().__init__(model, params, n_threads, "for embeddings")
+        self._evaluating, self._next = threading.Lock(), threading.Lock()
         self._few: LlamaContext | None = None
         if model.n_gpu_layers == 0:
             few = context_params(_FEWEST_TILED, _FEWEST_TILED, N_TEXTS)
@@ -107,7 +110,21 @@ class EmbeddingEngine(LlamaContext):
         # The process dies of more; nothing above lets that happen.
         assert n_tokens <= N_UBATCH and len(texts) <= N_TEXTS and max(lengths) <= self._most_tokens
         context: LlamaContext = self if self._few is None or n_tokens >= _FEWEST_TILED else self._few
-        handle = context._open()
+        with self._turn(cancellation):
+            return self._evaluate_in(context, texts, lengths, cancellation)
+
+    @contextmanager
+    def _turn(self, cancellation: Cancellation) -> Iterator[None]:
+        """A turn to evaluate. Whoever waits has the next one: a thread with many evaluations would else keep all others out."""
+        with ExitStack() as evaluating:
+            with cancellation.holding(self._next):
+                evaluating.enter_context(cancellation.holding(self._evaluating))
+            yield
+
+    def _evaluate_in(
+        self, context: LlamaContext, texts: Sequence[Sequence[int]], lengths: Sequence[int], cancellation: Cancellation
+    ) -> Vectors:
+        handle, n_tokens = context._open(), sum(lengths)
         llama_cpp.llama_set_abort_callback(handle, ABORT_CALLBACK, cancellation.address)
         status = context._run(
             llama_cpp.llama_encode,
@@ -134,7 +151,7 @@ class EmbeddingEngine(LlamaContext):
         return unit
 
     def close(self) -> None:
-        """Free the contexts; the model stays."""
+        """Free the contexts, which no thread may be using; the model stays."""
         if self._few is not None:
             self._few.close()
         super().close()

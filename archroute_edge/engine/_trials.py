@@ -10,8 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -78,18 +78,9 @@ class TrialLock:
     def __exit__(self, *_exc: object) -> None:
         self._lock.release()
 
-    @contextmanager
-    def taken(self, cancellation: Cancellation) -> Iterator[None]:
-        """Hold it while the block lasts.
-
-        Raises:
-            DecisionCancelledError: ``cancellation`` was set before it was free.
-        """
-        cancellation.wait_until(lambda seconds: self._lock.acquire(timeout=seconds))
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def taken(self, cancellation: Cancellation) -> AbstractContextManager[None]:
+        """Hold it while a block lasts, as :meth:`Cancellation.holding` says."""
+        return cancellation.holding(self._lock)
 
 
 def run_trial(module: str, task: Mapping[str, Any], cancellation: Cancellation | None = None) -> TrialRun | None:

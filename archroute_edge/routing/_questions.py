@@ -102,8 +102,8 @@ class Question(Asked):
     n_interruptions: int = 0
     n_works: int = 0
     """How often it has waited for unfinished work."""
-    found: Verdict | None = None
-    """What stands if there is no time for more."""
+    found: Sequence[Verdict] = ()
+    """What stands for the next ones if there is no time for more."""
 
     @property
     def n_left(self) -> int:
@@ -133,8 +133,9 @@ class Question(Asked):
 
     def add(self, verdicts: Sequence[Verdict]) -> None:
         """Take the verdicts of a turn."""
+        # First: whoever looks at a deadline reads the verdicts before it.
+        self.found, self.resume = (), None
         self.verdicts += verdicts
-        self.resume = self.found = None
         if self.tables and self.n_left:
             # What others ask about it now is whether they need the same.
             self.table = self.tables[len(self.verdicts)]
@@ -211,10 +212,9 @@ def decide(decider: Decider, batch: Sequence[Question], sizes: Sequence[int], st
 def decide_at_deadline(decider: Decider, question: Question, evaluators: Evaluators) -> object:
     """The answer of a question that still waits at its deadline, or that the owner has not answered by itself."""
     tables, turns = question.tables or (question.table,), question.conversations[0]
-    # The owner may add one meanwhile.
+    # The owner may add some meanwhile.
     verdicts: list[Verdict | None] = list(question.verdicts)
-    if question.found is not None and not question.tables:
-        verdicts.append(question.found)
+    verdicts += question.found
     if left := tables[len(verdicts) :]:
         left_s = question.ends_in() + _STAND_IN_S
         with evaluators.one_more():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
 import pytest
 
-from archroute_edge.engine import N_TEXTS, EmbeddingEngine, EncodedText, LoadedModel
+from archroute_edge.engine import N_TEXTS, Cancellation, EmbeddingEngine, EncodedText, LoadedModel, Vectors
 from archroute_edge.engine._embedding import N_UBATCH
-from archroute_edge.errors import EngineError, ModelFileError
+from archroute_edge.errors import DecisionCancelledError, EngineError, ModelFileError
 from tests.convert import numpy_bert
 from tests.engine.gguf_file import ARRAY, BOOL, INT32, UINT32, GGUFFile, read_gguf
 from tests.engine.mutants import lay_out
@@ -46,6 +49,34 @@ def test_vectors_of_many_texts_equal_the_formulas(tmp_path: Path, pooling: str) 
         assert list(encoding.tokens) == checkpoint.tokenizer.encode(text).ids
         expected = numpy_bert.sentence_vector(checkpoint.config, checkpoint.weights, list(encoding.tokens), pooling)
         assert np.abs(vector - expected).max() < 2e-3, text
+
+
+def test_two_threads_take_turns(engine: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llama.cpp ends the process if two use a context at once; a thread with much to do keeps no other out."""
+    many, few = [[engine.encode(text) for text in texts(number * N_TEXTS)] for number in (12, 3)]
+    expected = engine.embed(few)
+    evaluate, order = engine._evaluate_in, []
+
+    def noted(*arguments: Any) -> Vectors:
+        order.append(threading.current_thread().name)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(engine, "_evaluate_in", noted)
+    thread = threading.Thread(target=lambda: [engine.embed(many) for _ in range(3)], name="busy")
+    thread.start()
+    while not order:
+        time.sleep(0.001)
+    assert (engine.embed(few) * expected).sum(axis=1) == pytest.approx(np.ones(len(few)), abs=1e-5)
+    thread.join()
+    own = [number for number, name in enumerate(order) if name != "busy"]
+    assert len(order) - own[-1] > engine.n_evaluations(many)
+
+
+def test_whoever_waits_for_a_turn_can_be_stopped(engine: EmbeddingEngine) -> None:
+    text = engine.encode("please fix this bug")
+    with engine._turn(Cancellation()), Cancellation().until(0.05) as flag, pytest.raises(DecisionCancelledError):
+        engine.embed([text], flag)
+    assert engine.embed([text]).shape == (1, engine.width)
 
 
 def test_company_changes_nothing(engine: EmbeddingEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -127,6 +128,47 @@ def test_it_counts_the_texts_of_all_its_tables() -> None:
     """What waits is bounded in bytes."""
     large = RouteTable([Route("a", "x" * 100_000)])
     assert ask("many", large, tables=[large] * 5, keep=False).n_bytes > 500_000
+
+
+def test_at_its_deadline_a_cascade_has_what_its_encoder_has_decided(
+    random_encoder: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is evaluated again, beside whatever uses the encoder then."""
+    model, name = f"{random_encoder}+{random_model}", random_encoder.name
+    with Router(TABLES[0], model=random_encoder, prefix_cache=False) as encoder:
+        confidences = [encoder.route(MESSAGE, routes=table).confidence for table in TABLES]
+    threshold = sorted(confidences)[1]
+    with Router(TABLES[0], model=model, prefix_cache=False, threads=1, switch_over=threshold) as router:
+        for table in TABLES:
+            router.warm(routes=table)
+        loaded = threading.Event()
+        monkeypatch.setattr(router.decider, "_open_second", lambda *_: loaded.wait(PATIENCE_S))
+        monkeypatch.setattr(router.decider, "stand_in_by_tables", lambda tables, *_, **__: [None] * len(tables))
+        with RoutingService(router.with_config(router.config)) as service:
+            found = service.submit_by_tables(MESSAGE, TABLES, deadline=0.3).result(PATIENCE_S)
+        loaded.set()
+    assert [each.decided_by for each in found] == [name] * 3
+    reasons = [None if confidence >= threshold else "deadline" for confidence in confidences]
+    assert [each.reason for each in found] == reasons
+
+
+def test_what_a_cascade_is_asked_at_deadlines_waits_for_what_runs(
+    random_encoder: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors of a table are computed past deadlines: llama.cpp would end the process if the encoder were used twice."""
+    model = f"{random_encoder}+{random_model}"
+    large = RouteTable([Route(f"r{number}", "translate a text into another language " * 12) for number in range(60)])
+    with Router(TABLES[0], model=model, prefix_cache=False, threads=1, switch_over=1.0) as router:
+        router.warm(routes=TABLES[0])
+        working = threading.Thread(target=lambda: router.decider._encoder._routes.of(large, keep=False))  # type: ignore[attr-defined]
+        working.start()
+        turns = [Turn("user", MESSAGE * 30)]
+        n_answers = 0
+        while working.is_alive():
+            answer = router.decider.stand_in(TABLES[0], turns, time_limit=0.5)
+            n_answers += answer is not None
+        working.join()
+    assert n_answers > 1
 
 
 def test_at_its_deadline_a_cascade_has_its_encoders_answers(random_encoder: Path, random_model: Path) -> None:
