@@ -143,7 +143,7 @@ def held_out_scored(outcomes: Outcomes, parts: Sequence[Split]) -> npt.NDArray[n
 
 
 def held_out_scores(
-    train: Callable[[Outcomes, PromptFeatures], Predictor],
+    train: Callable[[Outcomes, PromptFeatures], Predictor | None],
     outcomes: Outcomes,
     features: PromptFeatures,
     parts: Sequence[Split],
@@ -153,7 +153,7 @@ def held_out_scores(
     """(n, k) expected scores by predictors trained without a prompt's part; NaN for those that are not scored.
 
     Args:
-        train: trains a predictor.
+        train: trains a predictor on models that all have outcomes; None if these prompts teach nothing.
         outcomes: n prompts.
         features: of the same.
         parts: to hold out in turn.
@@ -165,7 +165,9 @@ def held_out_scores(
         on_progress("training without a part of the prompts", number, len(parts))
         rest = outcomes.rows(part.train)
         known = [name for name, column in zip(rest.models, rest.scores.T, strict=True) if not np.isnan(column).all()]
-        predictor = train(rest.columns(known), features.rows(part.train))
+        predictor = train(rest.columns(known), features.rows(part.train)) if known else None
+        if predictor is None:
+            continue
         step = max(1, len(part.test) // most)
         rows = part.test[::step]
         columns = np.array([outcomes.models.index(name) for name in predictor.models], np.intp)
