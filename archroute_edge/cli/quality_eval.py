@@ -181,10 +181,10 @@ def _costs(prices: Mapping[str, Price], outcomes: Outcomes) -> dict[str, npt.NDA
     """US dollars of each request, by model."""
     import numpy as np
 
-    from archroute_edge.quality import read_prompt
+    from archroute_edge.quality import prompt_tokens
     from archroute_edge.targets import RequestFacts, price_of_request
 
-    facts = [RequestFacts.of(read_prompt(prompt)) for prompt in outcomes.prompts]
+    facts = [RequestFacts(prompt_tokens(prompt)) for prompt in outcomes.prompts]
     return {model: np.array([price_of_request(price, each) for each in facts]) for model, price in prices.items()}
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         model_identity,
         open_reader,
         plain_features,
+        prompt_tokens,
         read_prompt,
     )
     from archroute_edge.quality._figures import quality_tables, report_to_dict
@@ -83,7 +84,7 @@ else:
             "_factorization": "Factorization train_factorization",
             "_features": (
                 "ModelReader VectorMaker check_encoder encoder_identity features_of find_encoder kind_of_model last_text "
-                "model_identity open_reader plain_features read_prompt"
+                "model_identity open_reader plain_features prompt_tokens read_prompt"
             ),
             "_figures": "quality_tables report_to_dict",
             "_graded": "read_graded",

@@ -18,7 +18,7 @@ from archroute_edge.errors import ConversationError
 from archroute_edge.quality._graded import Graded
 from archroute_edge.quality._lines import LARGEST_FILE, Line, read_objects
 from archroute_edge.quality._outcomes import Prompt
-from archroute_edge.quality._prompts_reading import group_of, turns_as_messages
+from archroute_edge.quality._prompts_reading import group_of, tokens_of_all, turns_as_messages
 
 _LIKE: Final = '{"id": "...", "request": "...", "outcomes": [...]}'
 
@@ -69,7 +69,7 @@ def _prompt(line: Line, name: str, group: str) -> Prompt | None:
     except ConversationError:
         return None
     route = line.name("route", "a route's name") if line.fields.get("route") is not None else None
-    return Prompt(name, turns_as_messages(turns), route, group) if turns else None
+    return Prompt(name, turns_as_messages(turns), route, group, tokens_of_all(turns)) if turns else None
 
 
 def _grades(line: Line) -> dict[str, list[float]]:

@@ -106,6 +106,17 @@ def test_vectors_are_kept_for_the_next_training(run: Run, folder: Path, tmp_path
     assert refused.exit_code == 2 and "--vectors keeps an encoder's vectors, and none are read" in refused.stderr
 
 
+def test_the_sample_has_the_tokens_of_all_messages(run: Run, tmp_path: Path) -> None:
+    """A request costs its system prompt, too."""
+    system = {"role": "system", "content": "s" * 3000}
+    lines = [{"messages": [system, {"role": "user", "content": f"number {n:05}"}], "scores": {"m": n % 2}} for n in range(4)]
+    path = tmp_path / "p.safetensors"
+    result = run(*TRAIN, write_lines(tmp_path / "graded.jsonl", *lines), "-o", str(path), "--encoder", "none")
+    assert result.exit_code == 0, result.output
+    tokens = load_predictor(path).sample_tokens
+    assert tokens is not None and tokens.tolist() == [1004] * 4
+
+
 def test_targets_and_licence_are_kept(run: Run, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     result = run(*TRAIN, str(folder), "-o", str(path), "--encoder", "none", "--licence", "CC0", "--targets", "model 2,model 0")
