@@ -54,6 +54,17 @@ def test_one_category_cannot_be_left_out() -> None:
         new_category_parts(outcomes)
 
 
+@pytest.mark.parametrize("policy", ["heads", "similarity", "factorization", "classifier", "causal"])
+def test_the_sample_has_the_prompts_lengths(policy: Policy) -> None:
+    """A share or a budget would price each at 1,000 tokens."""
+    outcomes, _ = made_up_outcomes(N)
+    vectors = unit(np.random.default_rng(0).standard_normal((N, 8)))
+    features = PromptFeatures(features_of(outcomes).texts, vectors, levels(outcomes).levels)
+    trained = PolicyTraining(policy, "ab" * 32).train(outcomes, None, features, lambda step, done, total: None)
+    tokens = trained.predictor.sample_tokens
+    assert tokens is not None and tokens.tolist() == [len(text) // 3 for text in features.texts]
+
+
 def test_every_policy_holds_prompts_out() -> None:
     outcomes, _ = made_up_outcomes(N)
     vectors = np.random.default_rng(0).standard_normal((N, 8)).astype(np.float32)
