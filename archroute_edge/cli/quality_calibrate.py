@@ -111,7 +111,7 @@ def calibrate_quality(
     print_tables([_table(report)])
     click.echo(f"rate {report.chosen.rate:g}")
     if output is not None:
-        click.echo(str(output))
+        click.echo(click.format_filename(output))
 
 
 def _prices(stated: Sequence[str], predictor: Predictor) -> dict[str, Price]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archroute_edge.cli.help import option
 from archroute_edge.cli.labelled import file_option
 from archroute_edge.config import parse_json
+from archroute_edge.conversation import replace_surrogates
 from archroute_edge.errors import ConversationError, SettingsError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def read_tiers(path: Path) -> dict[str, list[str]]:
         raise SettingsError(str(exc)) from exc
     if not isinstance(tiers, dict) or not tiers or not all(map(_is_names, tiers.values())) or not all(map(str.strip, tiers)):
         raise SettingsError(f'{path}: expected tiers with their models, such as {{"small": ["model-a", "model-b"]}}')
-    return tiers
+    return {replace_surrogates(tier): [*map(replace_surrogates, models)] for tier, models in tiers.items()}
 
 
 def _is_names(value: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from archroute_edge.config import shorten
+from archroute_edge.conversation import replace_surrogates
 from archroute_edge.errors import QualityError
 from archroute_edge.quality._lines import (
     LARGEST_FILE,
@@ -160,10 +161,12 @@ def read_graded(path: Path | str, model: str, grades: Sequence[Path | str] = ())
         grades: tables of grades; they replace those of ``path``.
 
     Raises:
-        QualityError: a file cannot be read or is wrong at some line, or no answer is graded.
+        QualityError: a file cannot be read or is wrong at some line, no answer is graded, or ``model`` is no name.
     """
     from archroute_edge.quality._record_outcomes import nothing_in, read_record
 
+    if problem := problem_of_name(model):
+        raise QualityError(f"the new model's name {problem}; expected that of a model")
     if shown(path) != str(path) or is_graded_lines(Path(path)):
         found = read_graded_lines(path, model, may_lack=bool(grades))
         join_grades(grades, [found])
@@ -235,7 +238,8 @@ def _several(line: Line, scores: Any) -> dict[str, float]:
     if not isinstance(scores, Mapping):
         raise line.wrong(f"'scores' is {shorten(json.dumps(scores))}; expected an object of models and their scores")
     found = {}
-    for name, score in scores.items():
+    for key, score in scores.items():
+        name = replace_surrogates(key)
         if problem := problem_of_name(name):
             raise line.wrong(f"a model's name in 'scores' {problem}; expected that of a model")
         # Not run.

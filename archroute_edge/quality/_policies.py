@@ -13,6 +13,7 @@ from archroute_edge.quality._heads_fit import Ridges
 from archroute_edge.quality._novelty import Novelty
 from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
 from archroute_edge.quality._predictor import Policy, Predictor, PromptFeatures
+from archroute_edge.quality._predictor_file import check_models
 from archroute_edge.quality._splits import Split, battles_of, category_of, folds
 from archroute_edge.quality._training import N_PARTS, Progress, held_out_parts, held_out_scored, held_out_scores
 
@@ -53,6 +54,9 @@ class PolicyTraining:
             QualityError: nothing can be learned from these.
             SettingsError: SciPy is missing.
         """
+        learned = outcomes if battles is None else battles
+        assert learned is not None
+        check_models(learned.models)
         parts = held_out_parts(outcomes, self.seed) if outcomes is not None and battles is None else ()
         ridges: Mapping[str, Ridges] | None = None
         expected: Scores | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge.config import shorten
-from archroute_edge.conversation import Conversation, estimate_tokens, read_user_text
+from archroute_edge.conversation import Conversation, estimate_tokens, read_user_text, replace_surrogates
 from archroute_edge.errors import ConversationError, QualityError
 from archroute_edge.quality._lines import LARGEST_FILE, Line, read_objects, shown
 from archroute_edge.quality._outcomes import Prompt
@@ -60,7 +60,8 @@ def group_of(path: Path | str) -> str:
         return ""
     name = Path(path).name
     named = PROMPTS_NAME.fullmatch(name)
-    return named[1] if named else _ENDING.sub("", name)
+    # A file may be called by bytes that are not UTF-8.
+    return replace_surrogates(named[1] if named else _ENDING.sub("", name))
 
 
 def messages_of(line: Line, keys: tuple[str, ...]) -> tuple[str | tuple[dict[str, Any], ...], int]:
