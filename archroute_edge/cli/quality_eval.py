@@ -111,13 +111,13 @@ def evaluate_quality(
     opened = quality.load_predictor(predictor_file(predictor))
     if retrain and train:
         raise SettingsError("--retrain trains on OUTCOMES themselves; leave out --train")
-    found = read_given(outcomes, grades, tiers)
+    found = read_given(outcomes, grades, tiers, may_lack=True)
     if retrain:
         found = quality.choose_targets(found, [model for model in opened.models if model in found.models])
     parts = quality.new_category_parts(found) if retrain else ()
     training = None
     if train:
-        learned = read_given(train, (), tiers)
+        learned = read_given(train, (), tiers, may_lack=True)
         training = quality.YardstickTraining(learned, quality.features_of(learned.prompts, None).texts)
     pairs = list(zip(weak, strong, strict=True))
     if not pairs and not priced:

@@ -24,8 +24,14 @@ grades_option = option(
 tiers_option = file_option("--tiers", "JSON object of tiers, each a list of models; a tier counts as their mean.")
 
 
-def read_given(outcomes: Sequence[str], grades: Sequence[str], tiers: Path | None) -> Outcomes:
+def read_given(outcomes: Sequence[str], grades: Sequence[str], tiers: Path | None, *, may_lack: bool = False) -> Outcomes:
     """The outcomes of files, with the grades of tables, by tier if there are tiers.
+
+    Args:
+        outcomes: files or folders.
+        grades: tables.
+        tiers: file with the tiers.
+        may_lack: whether tiers without outcomes are left out.
 
     Raises:
         QualityError: a file cannot be read or is wrong at some line, or no model of a tier has outcomes.
@@ -34,7 +40,7 @@ def read_given(outcomes: Sequence[str], grades: Sequence[str], tiers: Path | Non
     from archroute_edge import quality
 
     found = quality.read_outcomes(outcomes, grades)
-    return found if tiers is None else quality.merge_tiers(found, read_tiers(tiers))
+    return found if tiers is None else quality.merge_tiers(found, read_tiers(tiers), may_lack=may_lack)
 
 
 def read_tiers(path: Path) -> dict[str, list[str]]:

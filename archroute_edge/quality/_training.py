@@ -69,16 +69,20 @@ def choose_targets(outcomes: Outcomes, targets: Sequence[str]) -> Outcomes:
     return _answered(outcomes.columns(targets))
 
 
-def merge_tiers(outcomes: Outcomes, tiers: Mapping[str, Sequence[str]]) -> Outcomes:
+def merge_tiers(outcomes: Outcomes, tiers: Mapping[str, Sequence[str]], *, may_lack: bool = False) -> Outcomes:
     """Outcomes of tiers: on each prompt the mean of those of a tier's models that answered it.
 
     Args:
         outcomes: of models.
         tiers: names of models by tier. One that has no outcomes is left out, as sets have different models.
+        may_lack: whether a tier is left out as well if none of its models has outcomes.
 
     Raises:
-        QualityError: no model of a tier has outcomes.
+        QualityError: no model of a tier has outcomes, or of any tier if some may lack them.
     """
+    if may_lack:
+        answered = {name for name, scores in zip(outcomes.models, outcomes.scores.T, strict=True) if not np.isnan(scores).all()}
+        tiers = {tier: models for tier, models in tiers.items() if not answered.isdisjoint(models)} or tiers
     scores = np.full((len(outcomes.prompts), len(tiers)), np.nan)
     for column, (tier, models) in enumerate(tiers.items()):
         found = outcomes.columns([name for name in models if name in outcomes.models]).scores

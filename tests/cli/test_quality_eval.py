@@ -68,6 +68,21 @@ def test_the_report_on_the_terminal_and_as_a_page(run: Run, outcomes: str, tmp_p
     assert "archroute quality eval any.safetensors" in text and text.count("<svg ") == 4
 
 
+def test_a_tier_may_have_no_outcomes(run: Run, outcomes: str, tmp_path: Path) -> None:
+    """Sets have different models, and the tiers are those of the training."""
+    tiers = tmp_path / "tiers.json"
+    options = ("--tiers", str(tiers), *FAST, "--json")
+    tiers.write_text('{"small": ["small"], "middle": ["of another set"], "large": ["large", "gone"]}', encoding="utf-8")
+    result = run("quality", "eval", "any.safetensors", outcomes, *PAIR, "--train", outcomes, *options)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["pairs"][0]["whole"]["n"] == N
+    result = run("quality", "eval", "any.safetensors", outcomes, "--weak", "middle", "--strong", "large", *options)
+    assert one_line(result) == "middle: no model of the outcomes, which has small, large"
+    tiers.write_text('{"small": ["gone"]}', encoding="utf-8")
+    result = run("quality", "eval", "any.safetensors", outcomes, *PAIR, *options)
+    assert one_line(result) == "no model of the tier 'small' has outcomes"
+
+
 def test_system_messages_cost(run: Run, outcomes: str) -> None:
     """As much as the router would pay for them."""
     path = Path(outcomes) / "prompts_made.jsonl"
