@@ -300,6 +300,17 @@ def test_gains_over_single_models_worked_out_by_hand() -> None:
     assert found["oracle/gain"][0] == pytest.approx(0.125, abs=1e-3)
 
 
+def test_the_best_model_for_all_reaches_its_own_quality() -> None:
+    """Qualities are summed in another order than means, and rounding must not keep a policy below what it is."""
+    draw = np.random.default_rng(0)
+    for n in range(20, 120):
+        # The last model is the best on every prompt.
+        scores, costs = np.sort(draw.random((n, 3)), axis=1), draw.random((n, 3)) + array(1, 2, 3)
+        sure = np.tile(array(0, 0, 1), (n, 1))
+        found = against_singles({"sure": PricedChoices(sure, scores, costs)}, scores, costs, np.ones((1, n)))
+        assert found["sure/cost_at_best"][0] == pytest.approx(1)
+
+
 def test_free_models_have_no_share_of_cost() -> None:
     scores, costs = np.array([[1.0, 0.0], [0.0, 1.0]]), np.zeros((2, 2))
     found = against_singles({"oracle": PricedChoices(scores, scores, costs)}, scores, costs, np.ones((1, 2)))
