@@ -31,7 +31,7 @@ _EXPECTED: Final = (
 
 
 def read_outcomes(paths: Sequence[Path | str], grades: Sequence[Path | str] = ()) -> Outcomes:
-    """Outcomes from sets of files, joined over all models; a model has no scores in a set that does not have it.
+    """Outcomes from sets of files, joined over all models that have scores; in a set that does not have it a model has none.
 
     Sets are joined in the order of their names, so that the order in which files are given changes nothing.
 
@@ -53,9 +53,14 @@ def read_outcomes(paths: Sequence[Path | str], grades: Sequence[Path | str] = ()
         join_grades(grades, [*joined, *files])
         whole = [each.outcomes() for each in joined]
     found = [*whole, *(each.outcomes() for each in files)]
-    models = tuple(dict.fromkeys(model for each in found for model in each.models))
+    models = tuple(dict.fromkeys(model for each in found for model in _answering(each)))
     prompts = tuple(prompt for each in found for prompt in each.prompts)
     return Outcomes(prompts, models, np.concatenate([each.columns(models).scores for each in found]))
+
+
+def _answering(outcomes: Outcomes) -> Iterator[str]:
+    """The models that have scores; a whole column may be empty."""
+    return (name for name, scores in zip(outcomes.models, outcomes.scores.T, strict=True) if not np.isnan(scores).all())
 
 
 @dataclass

@@ -118,6 +118,20 @@ def test_the_sample_has_the_tokens_of_all_messages(run: Run, tmp_path: Path) -> 
     assert tokens is not None and tokens.tolist() == [1004] * 4
 
 
+def test_a_model_without_any_outcome_is_left_out(run: Run, tmp_path: Path) -> None:
+    """A column may be empty, and stops no training of the others."""
+    lines = [{"id": str(number), "text": f"number {number}"} for number in range(4)]
+    write_lines(tmp_path / "prompts_mine.jsonl", *lines)
+    (tmp_path / "outcomes_mine.csv").write_text("id,a,empty,b\n0,1,,0\n1,0,,1\n2,1,,1\n3,0,,\n", encoding="utf-8")
+    path = tmp_path / "p.safetensors"
+    options = ("-o", str(path), "--encoder", "none")
+    result = run(*TRAIN, str(tmp_path), *options)
+    assert result.exit_code == 0, result.output
+    assert load_predictor(path).models == ("a", "b")
+    said = one_line(run(*TRAIN, str(tmp_path), *options, "--targets", "a,empty"))
+    assert said == "no outcomes of a model 'empty'; there are those of a, b"
+
+
 def test_targets_and_licence_are_kept(run: Run, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     result = run(*TRAIN, str(folder), "-o", str(path), "--encoder", "none", "--licence", "CC0", "--targets", "model 2,model 0")
