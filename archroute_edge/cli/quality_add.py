@@ -14,6 +14,7 @@ from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.quality_outcomes import grades_option
 from archroute_edge.cli.quality_predictor import predictor_file
 from archroute_edge.cli.quality_score import encoder_option
+from archroute_edge.conversation import replace_surrogates
 from archroute_edge.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def add(
         return
     if model is None or output is None:
         raise SettingsError("name the new model with --model, and the file to write with -o; or ask for --suggest N")
+    # An argument may be bytes that are not UTF-8.
+    model = replace_surrogates(model)
+    quality.check_models((model,))
     check_can_write(output)
     opened = quality.load_predictor(path)
     graded = quality.read_graded(file, model, grades)
@@ -76,7 +80,7 @@ def add(
     n_graded = int((~np.isnan(graded.columns((model,)).scores)).sum())
     if n_graded < _FEW:
         click.echo(f"{n_graded} graded prompts are few; from {_FEW} on the new model's scores are steadier", err=True)
-    click.echo(f"{output}: {len(grown.models)} models, with {model} from {n_graded} graded prompts")
+    click.echo(f"{click.format_filename(output)}: {len(grown.models)} models, with {model} from {n_graded} graded prompts")
 
 
 def _features(predictor: Predictor, prompts: list[Prompt], encoder: str | None) -> PromptFeatures:

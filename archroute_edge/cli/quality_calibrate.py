@@ -111,7 +111,7 @@ def calibrate_quality(
     print_tables([_table(report)])
     click.echo(f"rate {report.chosen.rate:g}")
     if output is not None:
-        click.echo(str(output))
+        click.echo(click.format_filename(output))
 
 
 def _prices(stated: Sequence[str], predictor: Predictor) -> dict[str, Price]:
@@ -140,7 +140,7 @@ def _of_sample(predictor: Predictor, path: Path) -> _Prompts:
 
 def _of_prompts(predictor: Predictor, file: str, encoder: str | None) -> _Prompts:
     from archroute_edge.cli.quality_encoder import encoder_of
-    from archroute_edge.quality import expected_of_sample, features_of, read_prompt, read_prompts
+    from archroute_edge.quality import expected_of_sample, features_of, prompt_tokens, read_prompts
 
     path = encoder_of(predictor, encoder)
     prompts = list(read_prompts(file))
@@ -149,7 +149,7 @@ def _of_prompts(predictor: Predictor, file: str, encoder: str | None) -> _Prompt
     with ProgressLine() as line:
         features = features_of(prompts, path, lambda done, total: line("reading the prompts", done, total))
     unlike = None if predictor.novelty is None else float(predictor.novelty.unlike(features).mean())
-    tokens: list[float | None] = [RequestFacts.of(read_prompt(prompt)).prompt_tokens for prompt in prompts]
+    tokens: list[float | None] = [prompt_tokens(prompt) for prompt in prompts]
     return _Prompts(expected_of_sample(predictor, features), tokens, unlike, features)
 
 

@@ -111,13 +111,13 @@ def evaluate_quality(
     opened = quality.load_predictor(predictor_file(predictor))
     if retrain and train:
         raise SettingsError("--retrain trains on OUTCOMES themselves; leave out --train")
-    found = read_given(outcomes, grades, tiers)
+    found = read_given(outcomes, grades, tiers, may_lack=True)
     if retrain:
         found = quality.choose_targets(found, [model for model in opened.models if model in found.models])
     parts = quality.new_category_parts(found) if retrain else ()
     training = None
     if train:
-        learned = read_given(train, (), tiers)
+        learned = read_given(train, (), tiers, may_lack=True)
         training = quality.YardstickTraining(learned, quality.features_of(learned.prompts, None).texts)
     pairs = list(zip(weak, strong, strict=True))
     if not pairs and not priced:
@@ -181,10 +181,10 @@ def _costs(prices: Mapping[str, Price], outcomes: Outcomes) -> dict[str, npt.NDA
     """US dollars of each request, by model."""
     import numpy as np
 
-    from archroute_edge.quality import read_prompt
+    from archroute_edge.quality import prompt_tokens
     from archroute_edge.targets import RequestFacts, price_of_request
 
-    facts = [RequestFacts.of(read_prompt(prompt)) for prompt in outcomes.prompts]
+    facts = [RequestFacts(prompt_tokens(prompt)) for prompt in outcomes.prompts]
     return {model: np.array([price_of_request(price, each) for each in facts]) for model, price in prices.items()}
 
 

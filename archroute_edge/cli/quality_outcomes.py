@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archroute_edge.cli.help import option
 from archroute_edge.cli.labelled import file_option
 from archroute_edge.config import parse_json
+from archroute_edge.conversation import replace_surrogates
 from archroute_edge.errors import ConversationError, SettingsError
 
 if TYPE_CHECKING:
@@ -23,8 +24,14 @@ grades_option = option(
 tiers_option = file_option("--tiers", "JSON object of tiers, each a list of models; a tier counts as their mean.")
 
 
-def read_given(outcomes: Sequence[str], grades: Sequence[str], tiers: Path | None) -> Outcomes:
+def read_given(outcomes: Sequence[str], grades: Sequence[str], tiers: Path | None, *, may_lack: bool = False) -> Outcomes:
     """The outcomes of files, with the grades of tables, by tier if there are tiers.
+
+    Args:
+        outcomes: files or folders.
+        grades: tables.
+        tiers: file with the tiers.
+        may_lack: whether tiers without outcomes are left out.
 
     Raises:
         QualityError: a file cannot be read or is wrong at some line, or no model of a tier has outcomes.
@@ -33,7 +40,7 @@ def read_given(outcomes: Sequence[str], grades: Sequence[str], tiers: Path | Non
     from archroute_edge import quality
 
     found = quality.read_outcomes(outcomes, grades)
-    return found if tiers is None else quality.merge_tiers(found, read_tiers(tiers))
+    return found if tiers is None else quality.merge_tiers(found, read_tiers(tiers), may_lack=may_lack)
 
 
 def read_tiers(path: Path) -> dict[str, list[str]]:
@@ -50,7 +57,7 @@ def read_tiers(path: Path) -> dict[str, list[str]]:
         raise SettingsError(str(exc)) from exc
     if not isinstance(tiers, dict) or not tiers or not all(map(_is_names, tiers.values())) or not all(map(str.strip, tiers)):
         raise SettingsError(f'{path}: expected tiers with their models, such as {{"small": ["model-a", "model-b"]}}')
-    return tiers
+    return {replace_surrogates(tier): [*map(replace_surrogates, models)] for tier, models in tiers.items()}
 
 
 def _is_names(value: Any) -> bool:

@@ -166,7 +166,7 @@ class _Summary:
             how = "whole categories at a time" if check.by == "category" else "a fifth of the prompts at a time"
             lines.append(f"held out, {how}: {check.prompts:,} prompts that {check.weak} and {check.strong} answered")
             lines.append(f"  APGR {check.apgr:.3f}; bag of words {check.words_apgr:.3f}; random 0.500")
-        return "\n".join([*lines, f"{self.file}: {self.bytes / 1e6:.2f} MB"])
+        return "\n".join([*lines, f"{click.format_filename(self.file)}: {self.bytes / 1e6:.2f} MB"])
 
 
 def open_encoder(name: str, policy: Policy) -> tuple[Path | None, str | None]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         model_identity,
         open_reader,
         plain_features,
+        prompt_tokens,
         read_prompt,
     )
     from archroute_edge.quality._figures import quality_tables, report_to_dict
@@ -47,7 +48,14 @@ if TYPE_CHECKING:
     from archroute_edge.quality._page import quality_page
     from archroute_edge.quality._policies import PolicyTraining, TrainedPolicy, new_category_parts
     from archroute_edge.quality._predictor import Policy, Predictor, PromptFeatures, Vectors
-    from archroute_edge.quality._predictor_file import MOST_BYTES, embed_predictor, load_predictor, read_about, save_predictor
+    from archroute_edge.quality._predictor_file import (
+        MOST_BYTES,
+        check_models,
+        embed_predictor,
+        load_predictor,
+        read_about,
+        save_predictor,
+    )
     from archroute_edge.quality._prices import OperatingPoint, Trade
     from archroute_edge.quality._prompts_reading import read_prompts
     from archroute_edge.quality._reading import read_outcomes
@@ -83,7 +91,7 @@ else:
             "_factorization": "Factorization train_factorization",
             "_features": (
                 "ModelReader VectorMaker check_encoder encoder_identity features_of find_encoder kind_of_model last_text "
-                "model_identity open_reader plain_features read_prompt"
+                "model_identity open_reader plain_features prompt_tokens read_prompt"
             ),
             "_figures": "quality_tables report_to_dict",
             "_graded": "read_graded",
@@ -96,7 +104,7 @@ else:
             "_page": "quality_page",
             "_policies": "PolicyTraining TrainedPolicy new_category_parts",
             "_predictor": "Policy Predictor PromptFeatures Vectors",
-            "_predictor_file": "MOST_BYTES embed_predictor load_predictor read_about save_predictor",
+            "_predictor_file": "MOST_BYTES check_models embed_predictor load_predictor read_about save_predictor",
             "_prices": "OperatingPoint Trade",
             "_prompts_reading": "read_prompts",
             "_reading": "read_outcomes",

@@ -89,11 +89,11 @@ class _Known:
             return self._number((prompt.group, prompt.id), prompt)
         if name is None and all(key not in line.fields for key in _OWN_PROMPT):
             raise line.wrong("no prompt; expected 'id', 'prompt', 'text' or 'messages'")
-        messages = messages_of(line, _OWN_PROMPT)
+        messages, tokens = messages_of(line, _OWN_PROMPT)
         text = messages if isinstance(messages, str) else tuple((each["role"], each["content"]) for each in messages)
         if name is not None and self._own_ids.setdefault(name, text) != text:
             raise line.wrong(f"the id {shorten(name)} is that of another prompt on a line before; expected one for each prompt")
-        return self._number(text, Prompt(name or str(line.number), messages, group=self._group))
+        return self._number(text, Prompt(name or str(line.number), messages, group=self._group, tokens=tokens))
 
     def _number(self, key: object, prompt: Prompt) -> int:
         number = self._numbers.setdefault(key, len(self.used))

@@ -37,6 +37,7 @@ from archroute_edge.quality._strengths import (
     tensor,
     vectors_of,
 )
+from archroute_edge.quality._train import tokens_of
 
 RIDGES: Final = (256.0, 64.0, 16.0, 4.0)
 """Of the last layer's weights, the most restraining first; the best on thirds that are held out is taken."""
@@ -185,6 +186,7 @@ def train_classifier(
     few = asked[np.sort(np.random.default_rng(seed).permutation(len(asked))[:_N_SAMPLE])]
     found = Classifier(battles.models, encoder, np.empty((0, k)), layer, calibration)
     found.sample = found.scores_of(strengths[few])
+    found.sample_tokens = tokens_of(battles, few)
     return found
 
 

@@ -31,6 +31,7 @@ from archroute_edge.quality._strengths import (
     tensor,
     vectors_of,
 )
+from archroute_edge.quality._train import tokens_of
 
 _MOST_ROUNDS = 100
 _FEWEST_HELD_OUT, _UNJUDGED_ROUNDS = 10, 10
@@ -151,4 +152,6 @@ def train_factorization(
         strengths[turn[asked] % _FOLDS == fold] = others.strengths(vectors[ours])
     calibration = None if outcomes is None else fit_calibration(strengths, scores[asked])
     few = np.sort(np.random.default_rng(seed).permutation(len(asked))[:_N_SAMPLE])
-    return Factorization(battles.models, encoder, expected_scores(strengths[few], calibration), weights, calibration)
+    found = Factorization(battles.models, encoder, expected_scores(strengths[few], calibration), weights, calibration)
+    found.sample_tokens = tokens_of(battles, asked[few])
+    return found

@@ -17,6 +17,7 @@ from archroute_edge.errors import ConversationError, ModelError, QualityError
 from archroute_edge.quality._kept_vectors import KeptVectors
 from archroute_edge.quality._outcomes import Prompt
 from archroute_edge.quality._predictor import PromptFeatures, Vectors
+from archroute_edge.quality._prompts_reading import tokens_of_all
 
 if TYPE_CHECKING:
     from archroute_edge.engine import Cancellation, ModelKind
@@ -130,6 +131,15 @@ def read_prompt(prompt: Prompt) -> Conversation:
         return read_user_text(prompt.messages if isinstance(prompt.messages, str) else list(prompt.messages))
     except ConversationError as exc:
         raise QualityError(f"prompt {prompt.id!r}: {exc}") from exc
+
+
+def prompt_tokens(prompt: Prompt) -> int:
+    """About how many tokens the request has, as targets count them: those of all messages.
+
+    Raises:
+        QualityError: it has no text of a user.
+    """
+    return tokens_of_all(read_prompt(prompt)) if prompt.tokens is None else prompt.tokens
 
 
 def last_text(conversation: Conversation) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.quality._metrics import Floats
+from archroute_edge.quality._splits import SMALLEST_DIFFERENCE
 
 N_BUDGETS: Final = 201
 """Budgets, at equal distances, that a mean over budgets is taken at."""
@@ -30,15 +31,15 @@ class Frontier:
         return np.interp(budgets, self.costs, self.qualities)
 
     def cost_of(self, quality: float) -> float | None:
-        """The least cost that reaches a quality; None if no point does."""
-        reached = self.qualities >= quality
+        """The least cost that reaches a quality, but for what rounding may take off it; None if no point does."""
+        reached = self.qualities >= quality - SMALLEST_DIFFERENCE
         if not reached.any():
             return None
         place = int(reached.argmax())
         if place == 0:
             return float(self.costs[0])
         low, high = self.qualities[place - 1], self.qualities[place]
-        part = (quality - low) / (high - low)
+        part = min((quality - low) / (high - low), 1.0)
         return float(self.costs[place - 1] + part * (self.costs[place] - self.costs[place - 1]))
 
 

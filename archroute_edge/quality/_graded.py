@@ -6,14 +6,16 @@ A table of grades is a file in CSV with the columns ``id`` (of a prompt), ``mode
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from archroute_edge.config import shorten
+from archroute_edge.conversation import replace_surrogates
 from archroute_edge.errors import QualityError
 from archroute_edge.quality._lines import (
     LARGEST_FILE,
@@ -29,6 +31,8 @@ from archroute_edge.quality._outcomes import Outcomes, Prompt
 from archroute_edge.quality._prompts_reading import group_of, read_prompt_line
 
 _LIKE: Final = '{"id": "...", "text": "...", "scores": {"model-a": 1, "model-b": 0.5}}'
+_LIKE_EITHER: Final = f"{_LIKE}, or what archroute log export --outcomes writes,"
+_NO_GRADES: Final = f"there are no graded prompts; expected {_LIKE} on each line, or a table of grades beside it"
 _COLUMNS: Final = ("id", "model", "score")
 
 
@@ -48,11 +52,13 @@ class Graded:
 
     Attributes:
         path: the file, for messages.
+        is_record: whether it is an export of the record.
         prompts: by id; None if the text is not known.
         grades: by id and model; several count as their mean.
     """
 
     path: str
+    is_record: bool = False
     prompts: dict[str, Prompt | None] = field(default_factory=dict)
     grades: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
@@ -64,11 +70,8 @@ class Graded:
         """As :meth:`Gradable.grade` says."""
         self.grades[name][model] = [score]
 
-    def outcomes(self, nothing: str) -> Outcomes:
+    def outcomes(self) -> Outcomes:
         """The prompts that have a text and a grade.
-
-        Args:
-            nothing: what is wrong if there is none.
 
         Raises:
             QualityError: there is none.
@@ -77,10 +80,20 @@ class Graded:
             (prompt, self.grades[name]) for name, prompt in self.prompts.items() if prompt is not None and self.grades[name]
         ]
         if not kept:
-            raise QualityError(f"{self.path} line 1: {nothing}")
+            raise QualityError(f"{self.path} line 1: {self._why_none()}")
         models = tuple(dict.fromkeys(model for _, scores in kept for model in scores))
         means = [[np.mean(scores[model]) if model in scores else np.nan for model in models] for _, scores in kept]
         return Outcomes(tuple(prompt for prompt, _ in kept), models, np.array(means, np.float64))
+
+    def _why_none(self) -> str:
+        """Why no outcome is left, and what to do."""
+        if not self.is_record:
+            return _NO_GRADES
+        if all(prompt is None for prompt in self.prompts.values()):
+            return "no request has its text; record texts with archroute serve --record=content, and export again"
+        if not any(self.grades.values()):
+            return "no answer has a grade; grade answers with archroute log grade, or in a table of id,model,score"
+        return "no request has both its text and a grade; grade answers of requests whose texts were recorded"
 
 
 class GradedSet:
@@ -108,33 +121,38 @@ class GradedSet:
         return found
 
 
-def is_graded_lines(path: Path) -> bool:
-    """Whether a file of JSON lines has prompts of its own, and is no export of the record. Its first line says so.
+def read_graded_file(path: Path | str, model: str | None = None, *, may_lack: bool = False) -> Graded:
+    """Prompts with grades: lines that have a prompt and its grades, or an export of the record, as the first line tells.
 
-    Raises:
-        QualityError: it cannot be read.
-    """
-    first = next(read_objects(path, _LIKE, LARGEST_FILE), None)
-    return first is None or not any(key in first.fields for key in ("outcomes", "request", "winner"))
-
-
-def read_graded_lines(path: Path | str, model: str | None = None, *, may_lack: bool = False) -> Graded:
-    """Prompts with ``scores`` of models by name, or with ``model`` and ``score``, from 0 to 1; else as prompts are read.
-
-    A prompt may stand on several lines, if it is the same each time and has grades of other models.
+    A line has ``scores`` of models by name, or ``model`` and ``score``, from 0 to 1; else it is as prompts are read. A prompt
+    may stand on several lines, if it is the same each time and has grades of other models.
 
     Args:
-        path: of the file, plain or packed with gzip; ``-`` is standard input.
+        path: of the file, plain or packed with gzip, which is opened once and so may be a pipe; ``-`` is standard input.
         model: whose ``score`` it is if a line does not tell.
         may_lack: whether a line may have no grade, since they stand elsewhere.
 
     Raises:
-        QualityError: the file cannot be read, or a line is no graded prompt.
+        QualityError: the file cannot be read, or a line is no graded prompt or request of the record.
     """
+    from archroute_edge.quality._record_outcomes import read_record
+
+    lines = read_objects(path, _LIKE_EITHER, LARGEST_FILE)
+    first = next(lines, None)
+    if first is None:
+        return Graded(shown(path))
+    every = chain([first], lines)
+    # In the record, texts stand in the request.
+    if {"text", "messages"}.isdisjoint(first.fields) and not {"outcomes", "request", "winner"}.isdisjoint(first.fields):
+        return read_record(path, every)
+    return _read_lines(path, every, model, may_lack)
+
+
+def _read_lines(path: Path | str, every: Iterable[Line], model: str | None, may_lack: bool) -> Graded:
     found = Graded(shown(path))
     group = group_of(path)
     lines: dict[str, int] = {}
-    for line in read_objects(path, _LIKE, LARGEST_FILE):
+    for line in every:
         name = line.id() or str(line.number)
         prompt = read_prompt_line(line, name, group)
         scores = _scores(line, model, may_lack)
@@ -155,26 +173,18 @@ def read_graded(path: Path | str, model: str, grades: Sequence[Path | str] = ())
     """Prompts with grades of one model's answers, and of others' if they are there.
 
     Args:
-        path: lines as :func:`read_graded_lines` reads them, or an export of the record; ``-`` is standard input.
+        path: as :func:`read_graded_file` reads it; ``-`` is standard input.
         model: whose ``score`` it is if a line does not tell.
         grades: tables of grades; they replace those of ``path``.
 
     Raises:
-        QualityError: a file cannot be read or is wrong at some line, or no answer is graded.
+        QualityError: a file cannot be read or is wrong at some line, no answer is graded, or ``model`` is no name.
     """
-    from archroute_edge.quality._record_outcomes import nothing_in, read_record
-
-    if shown(path) != str(path) or is_graded_lines(Path(path)):
-        found = read_graded_lines(path, model, may_lack=bool(grades))
-        join_grades(grades, [found])
-        return found.outcomes(NO_GRADES)
-    found = read_record(path)
+    if problem := problem_of_name(model):
+        raise QualityError(f"the new model's name {problem}; expected that of a model")
+    found = read_graded_file(path, model, may_lack=bool(grades))
     join_grades(grades, [found])
-    return found.outcomes(nothing_in(found))
-
-
-NO_GRADES: Final = f"there are no graded prompts; expected {_LIKE} on each line, or a table of grades beside it"
-"""What is wrong with a file of prompts none of which is graded."""
+    return found.outcomes()
 
 
 def join_grades(tables: Sequence[Path | str], sources: Sequence[Gradable]) -> None:
@@ -217,6 +227,8 @@ def _join_table(table: Path | str, sources: Sequence[Gradable]) -> None:
 def _scores(line: Line, model: str | None, may_lack: bool) -> dict[str, float]:
     """The grades of a line, by model."""
     several, one = line.fields.get("scores"), line.fields.get("score")
+    if several is None and one is None and {"model_a", "winner"}.issubset(line.fields):
+        raise line.wrong(f"a battle, which is no outcome; expected {_LIKE}")
     if several is not None and one is not None:
         raise line.wrong("both 'score' and 'scores'; expected either")
     if several is not None:
@@ -235,7 +247,8 @@ def _several(line: Line, scores: Any) -> dict[str, float]:
     if not isinstance(scores, Mapping):
         raise line.wrong(f"'scores' is {shorten(json.dumps(scores))}; expected an object of models and their scores")
     found = {}
-    for name, score in scores.items():
+    for key, score in scores.items():
+        name = replace_surrogates(key)
         if problem := problem_of_name(name):
             raise line.wrong(f"a model's name in 'scores' {problem}; expected that of a model")
         # Not run.

@@ -69,14 +69,15 @@ class KeptVectors:
     def _read(self) -> dict[bytes, Vectors]:
         try:
             with self._path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                encoder, keys, vectors = (arrays[name] for name in ("encoder", "keys", "vectors"))
+                encoder, keys, vectors = (np.asarray(arrays[name]) for name in ("encoder", "keys", "vectors"))
         except OSError as exc:
             raise QualityError(f"{self._path}: cannot be read ({exc.strerror or exc})") from exc
-        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as exc:
+        # An array alone is no context: a TypeError, and an AttributeError in Python 3.10.
+        except (ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as exc:
             raise QualityError(f"{self._path}: no file of kept vectors; name another file") from exc
         if str(encoder) != self._encoder:
             raise QualityError(f"{self._path}: has the vectors of another encoder; name another file")
-        shaped = keys.shape == (len(vectors), _KEY_BYTES) and keys.dtype == np.uint8 and vectors.ndim == 2
+        shaped = vectors.ndim == 2 and keys.shape == (len(vectors), _KEY_BYTES) and keys.dtype == np.uint8
         if not shaped or vectors.dtype != np.float32 or not np.isfinite(vectors).all():
             raise QualityError(f"{self._path}: is damaged; remove it, or name another file")
         return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}

@@ -76,9 +76,18 @@ class Novelty:
         return cls(centroids, nearness, means, spreads, distance)
 
     def unlike(self, features: PromptFeatures) -> npt.NDArray[np.bool_]:
-        """(n,) whether each prompt is unlike those of the training."""
+        """(n,) whether each prompt is unlike those of the training.
+
+        Raises:
+            QualityError: the prompts' vectors have another width than those of the training.
+        """
         beyond: npt.NDArray[np.bool_] = _distances(_forms(features.texts), self.means, self.spreads) > self.distance * 1.001
         if self.centroids is not None and features.vectors is not None:
+            width, given = self.centroids.shape[1], features.vectors.shape[1]
+            if width != given:
+                raise QualityError(
+                    f"{_TENSOR} are of vectors of {width} numbers, and those given have {given}; the file is damaged"
+                )
             beyond |= _nearness(features.vectors, self.centroids) < self.nearness - 1e-3
         return beyond
 

@@ -21,12 +21,14 @@ class Prompt:
         messages: a text, or a list of messages, as :class:`archroute_edge.Router` takes them.
         category: the subject or task, if the file tells.
         group: the set that it comes from, the file's name without ``prompts_`` and endings.
+        tokens: about how many the request has, system and tool messages among them; None: those of ``messages``.
     """
 
     id: str
     messages: str | tuple[dict[str, Any], ...]
     category: str | None = None
     group: str = ""
+    tokens: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

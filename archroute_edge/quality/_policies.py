@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from archroute_edge.quality._heads_fit import Ridges
 from archroute_edge.quality._novelty import Novelty
 from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
 from archroute_edge.quality._predictor import Policy, Predictor, PromptFeatures
+from archroute_edge.quality._predictor_file import check_models
 from archroute_edge.quality._splits import Split, battles_of, category_of, folds
 from archroute_edge.quality._training import N_PARTS, Progress, held_out_parts, held_out_scored, held_out_scores
 
@@ -53,6 +54,9 @@ class PolicyTraining:
             QualityError: nothing can be learned from these.
             SettingsError: SciPy is missing.
         """
+        learned = outcomes if battles is None else battles
+        assert learned is not None
+        check_models(learned.models)
         parts = held_out_parts(outcomes, self.seed) if outcomes is not None and battles is None else ()
         ridges: Mapping[str, Ridges] | None = None
         expected: Scores | None = None
@@ -62,10 +66,10 @@ class PolicyTraining:
             predictor: Predictor = trained.predictor
             ridges, expected = trained.ridges, trained.held_out
         else:
-            predictor = self._without_parts(outcomes, battles, features, on_progress)
+            predictor = self._of_all(outcomes, battles, features, on_progress)
             if outcomes is not None and parts:
                 expected = held_out_scores(
-                    lambda some, of_these: self._without_parts(some, None, of_these, on_progress),
+                    lambda some, of_these: self._of_a_part(some, of_these, on_progress),
                     outcomes,
                     features,
                     parts,
@@ -80,8 +84,8 @@ class PolicyTraining:
     ) -> Scores:
         """(n, k) what is expected of prompts by predictors that were trained without the categories of their part.
 
-        NaN where a model has no outcomes elsewhere. What heads are held back by is chosen on the same parts
-        and on prompts of known categories.
+        NaN where a model has no outcomes elsewhere, or if battles are learned from no battle. What heads are held back by is
+        chosen on the same parts and on prompts of known categories.
 
         Args:
             outcomes: n prompts.
@@ -98,7 +102,7 @@ class PolicyTraining:
             assert found is not None
         else:
             found = held_out_scores(
-                lambda some, of_these: self._without_parts(some, None, of_these, on_progress),
+                lambda some, of_these: self._of_a_part(some, of_these, on_progress),
                 outcomes,
                 features,
                 parts,
@@ -123,7 +127,20 @@ class PolicyTraining:
             on_progress=on_progress,
         )
 
-    def _without_parts(
+    def _of_a_part(self, outcomes: Outcomes, features: PromptFeatures, on_progress: Progress) -> Predictor | None:
+        """A predictor of the models that some of the prompts tell anything about; None if there are none."""
+        if self.policy == "causal":
+            return self._of_all(outcomes, None, features, on_progress)
+        battles = battles_of(outcomes, self.seed)
+        fought = np.unique((battles.first, battles.second))
+        if not len(fought):
+            return None
+        models = tuple(battles.models[number] for number in fought)
+        first, second = (np.searchsorted(fought, each) for each in (battles.first, battles.second))
+        battles = replace(battles, models=models, first=first, second=second)
+        return self._of_all(outcomes.columns(models), battles, features, on_progress)
+
+    def _of_all(
         self, outcomes: Outcomes | None, battles: Battles | None, features: PromptFeatures, on_progress: Progress
     ) -> Predictor:
         if self.policy == "causal":

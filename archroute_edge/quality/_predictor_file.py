@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.config import parse_json
+from archroute_edge.config import parse_json, shorten
+from archroute_edge.conversation import replace_surrogates
 from archroute_edge.errors import ConversationError, QualityError
 from archroute_edge.quality._embedded import MAGIC, read_embedded, write_embedded
 from archroute_edge.quality._novelty import Novelty
@@ -43,8 +44,28 @@ _AGAIN: Final = "train it again with archroute quality train"
 Tensors = dict[str, npt.NDArray[Any]]
 
 
+def check_models(models: Sequence[str]) -> None:
+    """Make sure, before a long training, that a file can hold a predictor of models of these names.
+
+    Raises:
+        QualityError: they are too many, two have the same name, or a name is blank or too long.
+    """
+    if len(models) > MOST_MODELS:
+        raise QualityError(f"{len(models):,} models are more than the {MOST_MODELS:,} that a predictor may have")
+    names: set[str] = set()
+    for name in map(replace_surrogates, models):
+        if not name.strip() or len(name) > _LONGEST_NAME:
+            problem = f"has {len(name)} characters; {_LONGEST_NAME} are the most" if name.strip() else "is blank"
+            raise QualityError(f"the name of the model {shorten(name)} {problem}")
+        if name in names:
+            raise QualityError(f"two models are called {shorten(name)}; a predictor has each once")
+        names.add(name)
+
+
 def save_predictor(predictor: Predictor, path: str | Path, *, trained_on: str = "", licence: str = "") -> None:
     """Write a predictor; one that stands in the model that it reads, with a copy of that. The file appears whole or not at all.
+
+    Lone surrogates in texts become U+FFFD.
 
     Args:
         predictor: what to write.
@@ -53,9 +74,10 @@ def save_predictor(predictor: Predictor, path: str | Path, *, trained_on: str = 
         licence: the licences of the outcomes, for people.
 
     Raises:
-        QualityError: it cannot be written, or would be larger than can be read.
+        QualityError: it cannot be written, or could not be read: it would be too large, or its models' names are none.
     """
     target = Path(path)
+    check_models(predictor.models)
     settings = predictor.settings()
     tensors = {**predictor.tensors(), "sample": np.asarray(predictor.sample, np.float32)}
     if predictor.sample_tokens is not None:
@@ -73,7 +95,7 @@ def save_predictor(predictor: Predictor, path: str | Path, *, trained_on: str = 
         "trained_on": trained_on,
         "licence": licence,
     }
-    raw = _packed(texts, tensors)
+    raw = _packed({name: replace_surrogates(text) for name, text in texts.items()}, tensors)
     if len(raw) > MOST_BYTES:
         raise QualityError(f"{target}: would have {len(raw):,} bytes, more than the {MOST_BYTES:,} that a predictor may have")
     if predictor.model_file is not None:

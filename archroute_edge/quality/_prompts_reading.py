@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge.config import shorten
-from archroute_edge.conversation import Conversation, read_user_text
+from archroute_edge.conversation import Conversation, estimate_tokens, read_user_text, replace_surrogates
 from archroute_edge.errors import ConversationError, QualityError
 from archroute_edge.quality._lines import LARGEST_FILE, Line, read_objects, shown
 from archroute_edge.quality._outcomes import Prompt
@@ -60,11 +60,12 @@ def group_of(path: Path | str) -> str:
         return ""
     name = Path(path).name
     named = PROMPTS_NAME.fullmatch(name)
-    return named[1] if named else _ENDING.sub("", name)
+    # A file may be called by bytes that are not UTF-8.
+    return replace_surrogates(named[1] if named else _ENDING.sub("", name))
 
 
-def messages_of(line: Line, keys: tuple[str, ...]) -> str | tuple[dict[str, Any], ...]:
-    """The prompt that stands under one of ``keys``: a text, or the turns of messages.
+def messages_of(line: Line, keys: tuple[str, ...]) -> tuple[str | tuple[dict[str, Any], ...], int]:
+    """The prompt that stands under one of ``keys``, a text or the turns of messages, and the tokens of all messages.
 
     Raises:
         QualityError: there is none, more than one, or it has no user text.
@@ -82,12 +83,17 @@ def messages_of(line: Line, keys: tuple[str, ...]) -> str | tuple[dict[str, Any]
         turns = read_user_text(value)
     except ConversationError as exc:
         raise line.wrong(str(exc)) from exc
-    return turns[0].content if isinstance(value, str) else turns_as_messages(turns)
+    return turns[0].content if isinstance(value, str) else turns_as_messages(turns), tokens_of_all(turns)
 
 
 def turns_as_messages(turns: Conversation) -> tuple[dict[str, Any], ...]:
     """A conversation as messages that are read as the same conversation."""
     return tuple({"role": turn.role, "content": turn.content} for turn in turns)
+
+
+def tokens_of_all(conversation: Conversation) -> int:
+    """About how many tokens the messages have that a conversation was read from, as targets count them."""
+    return estimate_tokens(text for _, text in conversation.texts)
 
 
 def read_prompt_line(line: Line, name: str, group: str) -> Prompt:
@@ -97,7 +103,8 @@ def read_prompt_line(line: Line, name: str, group: str) -> Prompt:
         QualityError: it is none.
     """
     category = line.name("category", "a text") if line.fields.get("category") is not None else None
-    return Prompt(name, messages_of(line, ("text", "messages")), category, group)
+    messages, tokens = messages_of(line, ("text", "messages"))
+    return Prompt(name, messages, category, group, tokens)
 
 
 class _Ids:

@@ -13,11 +13,10 @@ import numpy as np
 
 from archroute_edge.config import shorten
 from archroute_edge.errors import QualityError
-from archroute_edge.quality._graded import NO_GRADES, GradedSet, is_graded_lines, join_grades, read_graded_lines
+from archroute_edge.quality._graded import GradedSet, join_grades, read_graded_file
 from archroute_edge.quality._lines import problem_of_name, read_rows, read_score, wrong
 from archroute_edge.quality._outcomes import Outcomes, Prompt, Scores
 from archroute_edge.quality._prompts_reading import PROMPTS_NAME, read_numbered_prompts
-from archroute_edge.quality._record_outcomes import nothing_in, read_record
 
 MAX_MODELS: Final = 1000
 """Most models of a set."""
@@ -32,7 +31,7 @@ _EXPECTED: Final = (
 
 
 def read_outcomes(paths: Sequence[Path | str], grades: Sequence[Path | str] = ()) -> Outcomes:
-    """Outcomes from sets of files, joined over all models; a model has no scores in a set that does not have it.
+    """Outcomes from sets of files, joined over all models that have scores; in a set that does not have it a model has none.
 
     Sets are joined in the order of their names, so that the order in which files are given changes nothing.
 
@@ -48,18 +47,20 @@ def read_outcomes(paths: Sequence[Path | str], grades: Sequence[Path | str] = ()
     """
     sets, others = _find(paths)
     whole = [_read_set(each) for _, each in sorted(sets.items())]
-    lines = [(path, is_graded_lines(path)) for path in sorted(others)]
-    files = [read_graded_lines(path, may_lack=bool(grades)) if is_graded else read_record(path) for path, is_graded in lines]
+    files = [read_graded_file(path, may_lack=bool(grades)) for path in sorted(others)]
     if grades:
         joined = [GradedSet(each) for each in whole]
         join_grades(grades, [*joined, *files])
         whole = [each.outcomes() for each in joined]
-    found = [*whole]
-    for each, (_, is_graded) in zip(files, lines, strict=True):
-        found.append(each.outcomes(NO_GRADES if is_graded else nothing_in(each)))
-    models = tuple(dict.fromkeys(model for each in found for model in each.models))
+    found = [*whole, *(each.outcomes() for each in files)]
+    models = tuple(dict.fromkeys(model for each in found for model in _answering(each)))
     prompts = tuple(prompt for each in found for prompt in each.prompts)
     return Outcomes(prompts, models, np.concatenate([each.columns(models).scores for each in found]))
+
+
+def _answering(outcomes: Outcomes) -> Iterator[str]:
+    """The models that have scores; a whole column may be empty."""
+    return (name for name, scores in zip(outcomes.models, outcomes.scores.T, strict=True) if not np.isnan(scores).all())
 
 
 @dataclass

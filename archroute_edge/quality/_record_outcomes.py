@@ -8,7 +8,7 @@ their categories. Grades may also come from a file beside the export.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,37 +16,32 @@ from archroute_edge.config import shorten
 from archroute_edge.conversation import read_messages
 from archroute_edge.errors import ConversationError
 from archroute_edge.quality._graded import Graded
-from archroute_edge.quality._lines import LARGEST_FILE, Line, read_objects
+from archroute_edge.quality._lines import Line, shown
 from archroute_edge.quality._outcomes import Prompt
-from archroute_edge.quality._prompts_reading import group_of, turns_as_messages
+from archroute_edge.quality._prompts_reading import group_of, tokens_of_all, turns_as_messages
 
 _LIKE: Final = '{"id": "...", "request": "...", "outcomes": [...]}'
 
 
-def read_record(path: Path | str) -> Graded:
+def read_record(path: Path | str, lines: Iterable[Line]) -> Graded:
     """The requests of an export of the record, also those without a text or a grade.
+
+    Args:
+        path: of the file; ``-`` is standard input.
+        lines: of the file.
 
     Raises:
         QualityError: the file cannot be read or is wrong at some line.
     """
-    found = Graded(str(path))
+    found = Graded(shown(path), is_record=True)
     group = group_of(path)
-    for line in read_objects(path, _LIKE, LARGEST_FILE):
+    for line in lines:
         name = line.name("id", f"a request of the record: {_LIKE}")
         if name in found.prompts:
             raise line.wrong(f"the request {shorten(name)} stands on a line before, too; expected each once")
         found.prompts[name] = _prompt(line, name, group)
         found.grades[name] = _grades(line)
     return found
-
-
-def nothing_in(found: Graded) -> str:
-    """Why no outcome is left of an export, and what to do; only for one of which none is."""
-    if all(prompt is None for prompt in found.prompts.values()):
-        return "no request has its text; record texts with archroute serve --record=content, and export again"
-    if not any(found.grades.values()):
-        return "no answer has a grade; grade answers with archroute log grade, or in a table of id,model,score"
-    return "no request has both its text and a grade; grade answers of requests whose texts were recorded"
 
 
 def _prompt(line: Line, name: str, group: str) -> Prompt | None:
@@ -69,7 +64,7 @@ def _prompt(line: Line, name: str, group: str) -> Prompt | None:
     except ConversationError:
         return None
     route = line.name("route", "a route's name") if line.fields.get("route") is not None else None
-    return Prompt(name, turns_as_messages(turns), route, group) if turns else None
+    return Prompt(name, turns_as_messages(turns), route, group, tokens_of_all(turns)) if turns else None
 
 
 def _grades(line: Line) -> dict[str, list[float]]:

@@ -34,6 +34,7 @@ from archroute_edge.quality._strengths import (
     tensor,
     vectors_of,
 )
+from archroute_edge.quality._train import tokens_of
 
 _RIDGE = 0.5
 """Of a strength's square, beside comparisons that weigh 1 on average: a standard normal prior."""
@@ -286,7 +287,9 @@ def train_similarity(
     on_progress(len(chosen), len(chosen))
     calibration = None if outcomes is None else fit_calibration(strengths, scores[chosen])
     few = np.sort(np.random.default_rng(seed).permutation(len(chosen))[:N_SAMPLE])
-    return Similarity(battles.models, encoder, expected_scores(strengths[few], calibration), bare._wins, calibration)
+    found = Similarity(battles.models, encoder, expected_scores(strengths[few], calibration), bare._wins, calibration)
+    found.sample_tokens = tokens_of(battles, chosen[few])
+    return found
 
 
 def _battle_weights(cosines: Vectors, left_out: npt.NDArray[np.bool_] | None = None) -> Scores:

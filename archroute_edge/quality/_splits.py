@@ -13,6 +13,7 @@ import numpy.typing as npt
 from archroute_edge.config import shorten
 from archroute_edge.conversation import read_messages
 from archroute_edge.errors import QualityError
+from archroute_edge.quality._features import last_text
 from archroute_edge.quality._outcomes import Battles, Outcomes, Prompt
 
 SMALLEST_DIFFERENCE: Final = 1e-9
@@ -58,8 +59,8 @@ def split_by_category(outcomes: Outcomes, held_out: Collection[str]) -> Split:
 def folds(outcomes: Outcomes, n: int, by: By = "prompt", seed: int = 0) -> tuple[Split, ...]:
     """Cross-validation: n parts, each of which is tested by once.
 
-    Prompts of the same text (but for case and blanks) never stand on both sides, whichever sets they are in. Parts do not
-    depend on the order of the prompts.
+    Prompts of the same text (but for case and blanks; of conversations the user's last) never stand on both sides, whichever
+    sets they are in. Parts do not depend on the order of the prompts.
 
     Args:
         outcomes: n prompts or more.
@@ -138,12 +139,9 @@ def _split(is_tested: list[bool], texts: list[str]) -> Split:
 
 
 def texts_of(outcomes: Outcomes) -> list[str]:
-    """What prompts are compared by: the conversation's words, but for case and blanks."""
-    found = []
-    for prompt in outcomes.prompts:
-        turns = read_messages(prompt.messages)
-        found.append("\n".join(" ".join(turn.content.casefold().split()) for turn in turns))
-    return found
+    """What prompts are compared by: the user's last words, but for case and blanks, since no others are learned from."""
+    said = (read_messages(prompt.messages) for prompt in outcomes.prompts)
+    return [" ".join(last_text(turns).casefold().split()) if turns else "" for turns in said]
 
 
 def _chance(seed: int, text: str) -> bytes:

@@ -148,22 +148,32 @@ def same_prompts(prompts: Sequence[Prompt]) -> npt.NDArray[np.intp]:
 
 
 def scores_on(prompts: Sequence[Prompt], models: tuple[str, ...], outcomes: Outcomes | None) -> Scores:
-    """(n, k) outcomes on these prompts, found by what they say; NaN where there is none.
+    """(n, k) outcomes on these prompts; NaN where there is none.
+
+    Outcomes of these very prompts are taken row by row, and others are found by what the prompts say: the mean of a model's.
 
     Raises:
         QualityError: there are outcomes, and none of them is of these prompts and models.
     """
-    scores = np.full((len(prompts), len(models)), np.nan)
     if outcomes is None:
-        return scores
-    columns = outcomes.columns(models).scores
-    rows = {_said(prompt): row for row, prompt in enumerate(outcomes.prompts)}
-    for number, prompt in enumerate(prompts):
-        if (row := rows.get(_said(prompt))) is not None:
-            scores[number] = columns[row]
+        return np.full((len(prompts), len(models)), np.nan)
+    scores = outcomes.columns(models).scores
+    if outcomes.prompts is not prompts:
+        scores = _means_on(prompts, outcomes.prompts, scores)
     if np.isnan(scores).all():
         raise QualityError("no outcome is of a prompt and a model of the battles; give battles on the prompts of the outcomes")
     return scores
+
+
+def _means_on(prompts: Sequence[Prompt], known: Sequence[Prompt], columns: Scores) -> Scores:
+    """(n, k) means of the rows whose prompts say the same."""
+    same = same_prompts((*prompts, *known))
+    sums, counts = np.zeros((2, int(same.max()) + 1, columns.shape[1]))
+    is_known = ~np.isnan(columns)
+    np.add.at(sums, same[len(prompts) :], np.where(is_known, columns, 0.0))
+    np.add.at(counts, same[len(prompts) :], is_known)
+    means: Scores = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return means[same[: len(prompts)]]
 
 
 def _said(prompt: Prompt) -> str:

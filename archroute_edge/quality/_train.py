@@ -9,13 +9,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.conversation import estimate_tokens
 from archroute_edge.errors import QualityError
 from archroute_edge.quality._bag_of_words import require_scipy
-from archroute_edge.quality._features import read_prompt
+from archroute_edge.quality._features import prompt_tokens
 from archroute_edge.quality._heads import WORD_BITS, Heads, chances
 from archroute_edge.quality._heads_fit import Ridges, fit_heads
-from archroute_edge.quality._outcomes import Outcomes, Scores
+from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
 from archroute_edge.quality._predictor import PromptFeatures
 from archroute_edge.quality._ridges import USUAL_RIDGES, RidgeSearch
 from archroute_edge.quality._splits import Split
@@ -111,10 +110,9 @@ def sample_rows(n: int, seed: int) -> npt.NDArray[np.intp]:
     return np.sort(np.random.default_rng(seed).choice(np.arange(n), _MOST_SAMPLED, replace=False))
 
 
-def tokens_of(outcomes: Outcomes, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+def tokens_of(learned: Outcomes | Battles, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
     """About how many tokens some of the prompts have, as targets count them: those of all messages."""
-    prompts = [read_prompt(outcomes.prompts[row]) for row in rows]
-    return np.array([estimate_tokens(text for _, text in prompt.texts) for prompt in prompts], np.float64)
+    return np.array([prompt_tokens(learned.prompts[row]) for row in rows], np.float64)
 
 
 def check_outcomes(outcomes: Outcomes, features: PromptFeatures, encoder: str | None) -> None:

@@ -69,16 +69,20 @@ def choose_targets(outcomes: Outcomes, targets: Sequence[str]) -> Outcomes:
     return _answered(outcomes.columns(targets))
 
 
-def merge_tiers(outcomes: Outcomes, tiers: Mapping[str, Sequence[str]]) -> Outcomes:
+def merge_tiers(outcomes: Outcomes, tiers: Mapping[str, Sequence[str]], *, may_lack: bool = False) -> Outcomes:
     """Outcomes of tiers: on each prompt the mean of those of a tier's models that answered it.
 
     Args:
         outcomes: of models.
         tiers: names of models by tier. One that has no outcomes is left out, as sets have different models.
+        may_lack: whether a tier is left out as well if none of its models has outcomes.
 
     Raises:
-        QualityError: no model of a tier has outcomes.
+        QualityError: no model of a tier has outcomes, or of any tier if some may lack them.
     """
+    if may_lack:
+        answered = {name for name, scores in zip(outcomes.models, outcomes.scores.T, strict=True) if not np.isnan(scores).all()}
+        tiers = {tier: models for tier, models in tiers.items() if not answered.isdisjoint(models)} or tiers
     scores = np.full((len(outcomes.prompts), len(tiers)), np.nan)
     for column, (tier, models) in enumerate(tiers.items()):
         found = outcomes.columns([name for name in models if name in outcomes.models]).scores
@@ -143,7 +147,7 @@ def held_out_scored(outcomes: Outcomes, parts: Sequence[Split]) -> npt.NDArray[n
 
 
 def held_out_scores(
-    train: Callable[[Outcomes, PromptFeatures], Predictor],
+    train: Callable[[Outcomes, PromptFeatures], Predictor | None],
     outcomes: Outcomes,
     features: PromptFeatures,
     parts: Sequence[Split],
@@ -153,7 +157,7 @@ def held_out_scores(
     """(n, k) expected scores by predictors trained without a prompt's part; NaN for those that are not scored.
 
     Args:
-        train: trains a predictor.
+        train: trains a predictor on models that all have outcomes; None if these prompts teach nothing.
         outcomes: n prompts.
         features: of the same.
         parts: to hold out in turn.
@@ -165,7 +169,9 @@ def held_out_scores(
         on_progress("training without a part of the prompts", number, len(parts))
         rest = outcomes.rows(part.train)
         known = [name for name, column in zip(rest.models, rest.scores.T, strict=True) if not np.isnan(column).all()]
-        predictor = train(rest.columns(known), features.rows(part.train))
+        predictor = train(rest.columns(known), features.rows(part.train)) if known else None
+        if predictor is None:
+            continue
         step = max(1, len(part.test) // most)
         rows = part.test[::step]
         columns = np.array([outcomes.models.index(name) for name in predictor.models], np.intp)

@@ -133,7 +133,8 @@ class _Request:
     def _arranged(self, group: Group) -> tuple[list[str], ModelReason]:
         """Models, and why the first is the first."""
         drawn = shares(group.names, group.weights, group.rule.ramp, self.now)
-        if group.policy in ("cheapest", "fastest", "quality") and not drawn:
+        # What a route prefers ranks its own models, not the default that stands in for them.
+        if group.policy in ("cheapest", "fastest", "quality") and not drawn and not group.is_default:
             return self._ranked(group)
         first = self.draws.order(group.place, drawn)
         members = dict(zip(group.names, group.members, strict=True))

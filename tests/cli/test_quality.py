@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,31 @@ def test_vectors_are_kept_for_the_next_training(run: Run, folder: Path, tmp_path
     assert refused.exit_code == 2 and "--vectors keeps an encoder's vectors, and none are read" in refused.stderr
 
 
+def test_the_sample_has_the_tokens_of_all_messages(run: Run, tmp_path: Path) -> None:
+    """A request costs its system prompt, too."""
+    system = {"role": "system", "content": "s" * 3000}
+    lines = [{"messages": [system, {"role": "user", "content": f"number {n:05}"}], "scores": {"m": n % 2}} for n in range(4)]
+    path = tmp_path / "p.safetensors"
+    result = run(*TRAIN, write_lines(tmp_path / "graded.jsonl", *lines), "-o", str(path), "--encoder", "none")
+    assert result.exit_code == 0, result.output
+    tokens = load_predictor(path).sample_tokens
+    assert tokens is not None and tokens.tolist() == [1004] * 4
+
+
+def test_a_model_without_any_outcome_is_left_out(run: Run, tmp_path: Path) -> None:
+    """A column may be empty, and stops no training of the others."""
+    lines = [{"id": str(number), "text": f"number {number}"} for number in range(4)]
+    write_lines(tmp_path / "prompts_mine.jsonl", *lines)
+    (tmp_path / "outcomes_mine.csv").write_text("id,a,empty,b\n0,1,,0\n1,0,,1\n2,1,,1\n3,0,,\n", encoding="utf-8")
+    path = tmp_path / "p.safetensors"
+    options = ("-o", str(path), "--encoder", "none")
+    result = run(*TRAIN, str(tmp_path), *options)
+    assert result.exit_code == 0, result.output
+    assert load_predictor(path).models == ("a", "b")
+    said = one_line(run(*TRAIN, str(tmp_path), *options, "--targets", "a,empty"))
+    assert said == "no outcomes of a model 'empty'; there are those of a, b"
+
+
 def test_targets_and_licence_are_kept(run: Run, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     result = run(*TRAIN, str(folder), "-o", str(path), "--encoder", "none", "--licence", "CC0", "--targets", "model 2,model 0")
@@ -129,6 +155,33 @@ def test_tiers_are_means_of_their_models(run: Run, folder: Path, tmp_path: Path)
     tiers.write_text('{"small": []}', encoding="utf-8")
     said = one_line(run(*TRAIN, str(folder), "-o", str(path), "--encoder", "none", "--tiers", str(tiers)))
     assert "expected tiers with their models" in said
+
+
+def test_half_characters_are_no_trouble(run: Run, tmp_path: Path) -> None:
+    """In names of models, sets and tiers, and in arguments: a training must not fail when it is done."""
+    half = "caf\udce9"
+    lines = [{"text": f"number {n}", "scores": {half: n % 2, "b": 1}} for n in range(4)]
+    graded = tmp_path / f"{half}.jsonl" if sys.platform == "linux" else tmp_path / "graded.jsonl"
+    write_lines(graded, *lines)
+    path, tiers = tmp_path / "p.safetensors", tmp_path / "tiers.json"
+    options = ("-o", str(path), "--encoder", "none")
+    result = run(*TRAIN, str(graded), *options, "--licence", half)
+    assert result.exit_code == 0, result.output
+    assert load_predictor(path).models == ("caf\ufffd", "b") and read_about(path)["licence"] == "caf\ufffd"
+    tiers.write_text(json.dumps({half: [half], "b": ["b"]}), encoding="utf-8")
+    result = run(*TRAIN, str(graded), *options, "--tiers", str(tiers))
+    assert result.exit_code == 0, result.output
+    new = write_lines(tmp_path / "new.jsonl", {"text": "number 1", "score": 1}, {"text": "number 2", "score": 0})
+    result = run("quality", "add", str(path), new, "--model", f"new {half}", "-o", str(path))
+    assert result.exit_code == 0, result.output
+    assert load_predictor(path).models == ("caf\ufffd", "b", "new caf\ufffd")
+
+
+def test_a_name_that_no_file_can_hold_is_told_before_training(run: Run, tmp_path: Path) -> None:
+    lines = [{"text": f"number {n}", "scores": {"x" * 201: n % 2}} for n in range(4)]
+    graded, path = write_lines(tmp_path / "graded.jsonl", *lines), tmp_path / "p.safetensors"
+    said = one_line(run(*TRAIN, graded, "-o", str(path), "--encoder", "none"))
+    assert said.endswith(" has 201 characters; 200 are the most") and not path.exists()
 
 
 def test_vectors_are_the_encoders(run: Run, folder: Path, tmp_path: Path, random_encoder: Path) -> None:
@@ -311,6 +364,9 @@ def test_grades_are_learned_from(run: Run, folder: Path, tmp_path: Path) -> None
         ((), "name the new model with --model, and the file to write with -o"),
         (("--model", "x"), "name the new model with --model, and the file to write with -o"),
         (("--model", "x", "--suggest", "3"), "--suggest prints prompts to grade; leave out --model, --grades and -o"),
+        (("--model", "", "-o", "OUT"), "the name of the model '' is blank"),
+        (("--model", "x" * 201, "-o", "OUT"), "has 201 characters; 200 are the most"),
+        (("--model", " a", "-o", "OUT"), "the new model's name is ' a', with blanks around it"),
         (("--model", "model 0", "-o", "OUT"), "the predictor has the model 'model 0' already"),
     ],
 )

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import archroute_edge.quality
+from archroute_edge.conversation import read_messages
 from archroute_edge.quality import Novelty, Predictor, PromptFeatures
+from archroute_edge.targets import RequestFacts
 from tests.cli.conftest import Run, run
 from tests.fake_predictor import FakePredictor, harder_when_longer
 
@@ -113,6 +115,25 @@ def test_the_written_predictor_has_the_prompts_as_its_sample(run: Run, use: Use,
     use(predictor)
     again = found(run, "--share", "0.3", *PRICES)
     assert (again["rate"], again["n_prompts"]) == (report["rate"], 10)
+
+
+def test_system_and_tool_messages_cost_what_the_router_pays_for_them(run: Run, use: Use, tmp_path: Path) -> None:
+    """No predictor reads them, but the price of a request has them."""
+    saved = use(FakePredictor(expect=harder_when_longer))
+    messages = [
+        {"role": "system", "content": "s" * 30_000},
+        {"role": "user", "content": "hi there"},
+        {"role": "tool", "content": "t" * 300},
+        {"role": "user", "content": "x" * 100},
+    ]
+    stdin = json.dumps({"messages": messages}) + "\n" + json.dumps({"text": "hi there"}) + "\n"
+    path = str(tmp_path / "mine.safetensors")
+    report = found(run, "-", "--cost-per-1k", "50", *PRICES, "-o", path, stdin=stdin)
+    ((predictor, _, _),) = saved
+    assert predictor.sample_tokens is not None
+    assert predictor.sample_tokens.tolist() == [RequestFacts.of(read_messages(messages)).prompt_tokens, 2]
+    costs = [(tokens * 2 + 500 * 16) / 1e3 for tokens in predictor.sample_tokens]
+    assert report["alone"]["large"]["cost_per_1k"] == pytest.approx(np.mean(costs))
 
 
 def test_prompts_unlike_those_of_the_training_are_told(run: Run, use: Use, prompts: str) -> None:

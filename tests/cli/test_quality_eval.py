@@ -68,6 +68,34 @@ def test_the_report_on_the_terminal_and_as_a_page(run: Run, outcomes: str, tmp_p
     assert "archroute quality eval any.safetensors" in text and text.count("<svg ") == 4
 
 
+def test_a_tier_may_have_no_outcomes(run: Run, outcomes: str, tmp_path: Path) -> None:
+    """Sets have different models, and the tiers are those of the training."""
+    tiers = tmp_path / "tiers.json"
+    options = ("--tiers", str(tiers), *FAST, "--json")
+    tiers.write_text('{"small": ["small"], "middle": ["of another set"], "large": ["large", "gone"]}', encoding="utf-8")
+    result = run("quality", "eval", "any.safetensors", outcomes, *PAIR, "--train", outcomes, *options)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["pairs"][0]["whole"]["n"] == N
+    result = run("quality", "eval", "any.safetensors", outcomes, "--weak", "middle", "--strong", "large", *options)
+    assert one_line(result) == "middle: no model of the outcomes, which has small, large"
+    tiers.write_text('{"small": ["gone"]}', encoding="utf-8")
+    result = run("quality", "eval", "any.safetensors", outcomes, *PAIR, *options)
+    assert one_line(result) == "no model of the tier 'small' has outcomes"
+
+
+def test_system_messages_cost(run: Run, outcomes: str) -> None:
+    """As much as the router would pay for them."""
+    path = Path(outcomes) / "prompts_made.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    system = {"role": "system", "content": "s" * 30_000}
+    for line in lines:
+        line["messages"] = [system, {"role": "user", "content": line.pop("text")}]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    options = ("--price", "small=1,0", "--price", "large=2,0", *FAST, "--json")
+    (small, _) = json.loads(run("quality", "eval", "any.safetensors", outcomes, *options).stdout)["priced"]["models"]
+    assert small["cost_per_1k"] == pytest.approx(10, rel=0.02)
+
+
 def test_training_outcomes_are_read(run: Run, outcomes: str, tmp_path: Path) -> None:
     training = write_outcomes(tmp_path / "training", made_up_outcomes(N, seed=1, subjects=("law",))[0])
     result = run("quality", "eval", "any.safetensors", outcomes, *PAIR, *FAST, "--train", training, "--json")

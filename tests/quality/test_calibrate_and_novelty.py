@@ -151,3 +151,12 @@ def test_damaged_settings_are_refused(known: Novelty, change: dict[str, Any], me
 def test_damaged_centroids_are_refused(known: Novelty) -> None:
     with pytest.raises(QualityError, match="rows and columns"):
         Novelty.restore({"novelty.centroids": np.zeros(5, np.float16)}, known.settings())
+
+
+def test_centroids_of_another_width_than_the_vectors_are_told(known: Novelty) -> None:
+    """A file may come from anywhere."""
+    assert known.centroids is not None
+    width = known.centroids.shape[1]
+    damaged = Novelty.restore({"novelty.centroids": np.ones((2, width + 1), np.float16)}, known.settings())
+    with pytest.raises(QualityError, match=f"vectors of {width + 1} numbers, and those given have {width}"):
+        damaged.unlike(PromptFeatures(("hello",), np.ones((1, width), np.float32)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import subprocess
 import sys
@@ -180,10 +181,13 @@ def test_a_file_of_other_vectors_is_refused(random_encoder: Path, tmp_path: Path
     with pytest.raises(QualityError, match="has the vectors of another encoder; name another file"):
         features_of(prompts, random_encoder, kept=file)
     identity = np.array(encoder_identity(random_encoder))
-    np.savez(file, encoder=identity, keys=np.zeros((1, 16), np.uint8), vectors=np.full((1, 4), np.nan, np.float32))
-    with pytest.raises(QualityError, match="is damaged; remove it"):
-        features_of(prompts, random_encoder, kept=file)
-    for content in (b"", b"{}", file.read_bytes()[:-200]):
+    for vectors in (np.full((1, 4), np.nan, np.float32), np.float32(1), np.ones(1, np.float32), np.ones((2, 4), np.float32)):
+        np.savez(file, encoder=identity, keys=np.zeros((1, 16), np.uint8), vectors=vectors)
+        with pytest.raises(QualityError, match="is damaged; remove it"):
+            features_of(prompts, random_encoder, kept=file)
+    array = io.BytesIO()
+    np.save(array, np.ones((1, 4), np.float32))
+    for content in (b"", b"{}", file.read_bytes()[:-200], array.getvalue()):
         file.write_bytes(content)
         with pytest.raises(QualityError, match=r"kept\.npz: no file of kept vectors; name another file"):
             features_of(prompts, random_encoder, kept=file)

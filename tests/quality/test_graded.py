@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ class TestLines:
         )
         read = read_outcomes([path])
         assert (read.models, rows_of(read)) == (("small", "large"), [[0, 1], [0.25, None]])
+
+    @pytest.mark.parametrize("key", ["request", "outcomes", "winner"])
+    def test_other_keys_are_ignored(self, tmp_path: Path, key: str) -> None:
+        """Those of exports, too."""
+        read = read_outcomes([lines(tmp_path, ONE | {key: "r", "scores": {"small": 1}}, TWO | {"scores": {"small": 0}})])
+        assert rows_of(read) == [[1], [0]]
 
     def test_beside_sets(self, tmp_path: Path) -> None:
         graded = lines(tmp_path, ONE | {"scores": {"large": 0.75}})
@@ -122,6 +129,15 @@ class TestOneModel:
         request = json.dumps({"messages": [{"role": "user", "content": "four"}]})
         path = lines(tmp_path, {"id": "r", "request": request, "outcomes": [{"model": "new", "score": 0.25}]})
         assert rows_of(read_graded(path, "new")) == [[0.25]]
+
+    @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no path here")
+    def test_a_pipe(self) -> None:
+        """As the shell makes one of <(zcat graded.jsonl.gz): what was read of it is gone."""
+        reading, writing = os.pipe()
+        with os.fdopen(reading), os.fdopen(writing, "w") as file:
+            file.write(json.dumps(ONE | {"score": 1}) + "\n")
+            file.close()
+            assert rows_of(read_graded(f"/dev/fd/{reading}", "new")) == [[1]]
 
     @pytest.mark.parametrize("score", [None, True, "1", -0.5, 1.5, 10**400])
     def test_a_wrong_grade(self, tmp_path: Path, score: object) -> None:

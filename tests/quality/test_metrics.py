@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from archroute_edge.quality._metrics import (
     N_BINS,
     Calibration,
     Estimate,
+    Floats,
     PairFigures,
     PairOrder,
     bootstrapped,
@@ -247,15 +249,19 @@ CHOICES = st.integers(1, 8).flatmap(
 )
 
 
+def chosen_at(rate: float, expected: Floats, costs: Floats) -> npt.NDArray[np.intp]:
+    """The choices of the formula: of equal ones the cheapest, then the first."""
+    value = expected - rate * costs
+    found: npt.NDArray[np.intp] = np.where(value >= value.max(axis=1, keepdims=True) - 1e-12, costs, np.inf).argmin(axis=1)
+    return found
+
+
 @given(CHOICES, st.sampled_from([0.001, 0.013, 0.07, 0.11, 0.3, 1.7, 50]))
 def test_the_steps_are_the_choices_of_the_formula(drawn: Any, rate: float) -> None:
     """Best expected score less rate times cost: the list of steps must tell every rate what the formula does."""
     expected, scores, costs = (np.array(each, np.float64) for each in drawn)
     choices = PricedChoices(expected, scores, costs)
-    rows = np.arange(len(expected))
-    value = expected - rate * costs
-    # Of equal ones the cheapest, then the first.
-    chosen = np.where(value >= value.max(axis=1, keepdims=True) - 1e-12, costs, np.inf).argmin(axis=1)
+    rows, chosen = np.arange(len(expected)), chosen_at(rate, expected, costs)
     frontier = choices.frontier(np.ones(len(expected)))
     place = int((choices.rates <= rate + 1e-12).sum())
     assert frontier.costs[::-1][place] == pytest.approx(costs[rows, chosen].mean())
@@ -263,12 +269,20 @@ def test_the_steps_are_the_choices_of_the_formula(drawn: Any, rate: float) -> No
 
 
 @given(CHOICES)
-def test_a_higher_rate_never_costs_more(drawn: Any) -> None:
+def test_every_rate_is_one_at_which_prompts_move_to_a_cheaper_model(drawn: Any) -> None:
+    """Between neighbours the choices of the formula stay, and those beyond cost less."""
     expected, scores, costs = (np.array(each, np.float64) for each in drawn)
     choices = PricedChoices(expected, scores, costs)
     frontier = choices.frontier(np.ones(len(expected)))
-    assert (np.diff(frontier.costs) >= 0).all()
+    ends = np.concatenate([[0], choices.rates, [choices.rates.max(initial=0) + 1]])
+    # Rates that only rounding tells apart have nothing between them.
+    between = [(low + high) / 2 for low, high in itertools.pairwise(ends) if high - low > 1e-9]
+    rows = np.arange(len(expected))
+    spent = np.array([costs[rows, chosen_at(rate, expected, costs)].mean() for rate in between])
     assert (np.diff(choices.rates) > 0).all()
+    assert (np.diff(spent) < 0).all()
+    places = [int((choices.rates <= rate).sum()) for rate in between]
+    np.testing.assert_allclose(frontier.costs[::-1][places], spent, atol=1e-12)
     assert frontier.costs[0] == pytest.approx(costs.min(axis=1).mean())
     assert frontier.costs[-1] <= costs.max(axis=1).mean() + 1e-9
 
@@ -298,6 +312,17 @@ def test_gains_over_single_models_worked_out_by_hand() -> None:
     assert found["oracle/cost_at_best"][0] == pytest.approx(2 / 3)
     # Mixtures go from 0.5 to 1 over costs 1 to 3, the oracle over costs 1 to 2: a triangle between them, less rounding.
     assert found["oracle/gain"][0] == pytest.approx(0.125, abs=1e-3)
+
+
+def test_the_best_model_for_all_reaches_its_own_quality() -> None:
+    """Qualities are summed in another order than means, and rounding must not keep a policy below what it is."""
+    draw = np.random.default_rng(0)
+    for n in range(20, 120):
+        # The last model is the best on every prompt.
+        scores, costs = np.sort(draw.random((n, 3)), axis=1), draw.random((n, 3)) + array(1, 2, 3)
+        sure = np.tile(array(0, 0, 1), (n, 1))
+        found = against_singles({"sure": PricedChoices(sure, scores, costs)}, scores, costs, np.ones((1, n)))
+        assert found["sure/cost_at_best"][0] == pytest.approx(1)
 
 
 def test_free_models_have_no_share_of_cost() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from archroute_edge.errors import QualityError
-from archroute_edge.quality import Outcomes, PolicyTraining, PromptFeatures, Scores, new_category_parts
+from archroute_edge.quality import Outcomes, Policy, PolicyTraining, PromptFeatures, Scores, new_category_parts
+from tests.quality.battles import unit
 from tests.quality.made_up import SUBJECTS, features_of, made_up_outcomes
 
 N = 60
@@ -53,6 +54,17 @@ def test_one_category_cannot_be_left_out() -> None:
         new_category_parts(outcomes)
 
 
+@pytest.mark.parametrize("policy", ["heads", "similarity", "factorization", "classifier", "causal"])
+def test_the_sample_has_the_prompts_lengths(policy: Policy) -> None:
+    """A share or a budget would price each at 1,000 tokens."""
+    outcomes, _ = made_up_outcomes(N)
+    vectors = unit(np.random.default_rng(0).standard_normal((N, 8)))
+    features = PromptFeatures(features_of(outcomes).texts, vectors, levels(outcomes).levels)
+    trained = PolicyTraining(policy, "ab" * 32).train(outcomes, None, features, lambda step, done, total: None)
+    tokens = trained.predictor.sample_tokens
+    assert tokens is not None and tokens.tolist() == [len(text) // 3 for text in features.texts]
+
+
 def test_every_policy_holds_prompts_out() -> None:
     outcomes, _ = made_up_outcomes(N)
     vectors = np.random.default_rng(0).standard_normal((N, 8)).astype(np.float32)
@@ -64,3 +76,34 @@ def test_every_policy_holds_prompts_out() -> None:
         assert found.predictor.policy == policy and found.predictor.encoder == "ab" * 32
         assert found.held_out is not None and not np.isnan(found.held_out).all()
         assert found.ridges is None and found.predictor.novelty is not None
+
+
+@pytest.mark.parametrize("policy", ["similarity", "factorization", "classifier"])
+def test_a_category_may_have_one_model_alone(policy: Policy) -> None:
+    """Held out, the other category leaves nothing to compare, which must not end a training that has succeeded."""
+    outcomes, _ = made_up_outcomes(N, subjects=("law", "physics"))
+    is_law = np.array([prompt.category == "law" for prompt in outcomes.prompts])
+    outcomes.scores[is_law, 1:] = np.nan
+    vectors = unit(np.random.default_rng(0).standard_normal((N, 8)))
+    features, training = PromptFeatures(features_of(outcomes).texts, vectors), PolicyTraining(policy, "ab" * 32)
+    trained = training.train(outcomes, None, features, lambda step, done, total: None)
+    assert trained.predictor.models == outcomes.models and trained.held_out is not None
+    parts = new_category_parts(outcomes)
+    of_new = training.expected_of_new_categories(outcomes, features, parts, lambda step, done, total: None)
+    for found in (trained.held_out, of_new):
+        assert not np.isnan(found[is_law]).any() and np.isnan(found[~is_law]).all()
+
+
+def test_a_model_is_not_judged_where_the_rest_compares_it_with_none() -> None:
+    """The others are, from the same rest."""
+    outcomes, _ = made_up_outcomes(N)
+    of = {name: np.array([prompt.category == name for prompt in outcomes.prompts]) for name in SUBJECTS}
+    # The small model answers alone on half of the physics, and beside others in law only.
+    outcomes.scores[of["history"], 0] = np.nan
+    physics = np.flatnonzero(of["physics"])
+    outcomes.scores[physics[::2], 1:] = np.nan
+    outcomes.scores[physics[1::2], 0] = np.nan
+    features = PromptFeatures(features_of(outcomes).texts, unit(np.random.default_rng(0).standard_normal((N, 8))))
+    found = of_new_categories(outcomes, features, PolicyTraining("classifier", "ab" * 32))
+    assert np.isnan(found[of["law"], 0]).all() and not np.isnan(found[of["law"], 1:]).any()
+    assert not np.isnan(found[~of["law"]]).any()

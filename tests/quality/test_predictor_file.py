@@ -240,6 +240,30 @@ def test_one_that_cannot_be_written_leaves_the_old_file(saved: Path, heads: Head
         save_predictor(heads, tmp_path / "no folder" / "p")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "the name of the model '' is blank"),
+        ("x" * 201, "has 201 characters; 200 are the most"),
+        ("model 1", "two models are called 'model 1'"),
+    ],
+)
+def test_names_that_could_not_be_read_again_are_refused(heads: Heads, tmp_path: Path, name: str, said: str) -> None:
+    named = Heads((name, *heads.models[1:]), heads.encoder, heads.sample, heads.scaling, heads.weights)
+    with pytest.raises(QualityError, match=said):
+        save_predictor(named, tmp_path / "p")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_half_characters_are_replaced(heads: Heads, tmp_path: Path) -> None:
+    """They come from names of files and arguments that are not UTF-8, and cannot be written."""
+    path = tmp_path / "p"
+    named = Heads(("\ud800", *heads.models[1:]), heads.encoder, heads.sample, heads.scaling, heads.weights)
+    save_predictor(named, path, trained_on="caf\udce9 (40 prompts)", licence="\udce9")
+    assert load_predictor(path).models[0] == "\ufffd"
+    assert (read_about(path)["trained_on"], read_about(path)["licence"]) == ("caf\ufffd (40 prompts)", "\ufffd")
+
+
 def test_one_trained_on_vectors_that_are_nearly_alike_comes_back(tmp_path: Path) -> None:
     """Scales are bounded in a file; what training makes must keep the bound."""
     made_up = make(30)

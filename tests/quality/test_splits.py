@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,25 @@ def test_texts_are_the_same_whatever_their_case_and_blanks() -> None:
     outcomes = outcomes_of(("What is  it?", "a"), ("what is it?\n", "b"), ("else", "b"), ("more", "c"))
     split = split_by_category(outcomes, ["a"])
     assert (split.train.tolist(), split.test.tolist()) == ([2, 3], [0])
+
+
+def test_conversations_that_end_alike_stay_together() -> None:
+    """Heads' words and the bag of words are of the last user message alone."""
+    texts = [f"question {number % 10}" for number in range(40)]
+    conversations = [
+        (
+            {"role": "user", "content": f"hello {number}"},
+            {"role": "assistant", "content": "hi"},
+            {"role": "user", "content": text},
+        )
+        for number, text in enumerate(texts)
+    ]
+    plain = outcomes_of(*((text, None) for text in texts))
+    made = tuple(replace(prompt, messages=each) for prompt, each in zip(plain.prompts, conversations, strict=True))
+    splits = folds(replace(plain, prompts=made), 5)
+    for split in splits:
+        assert not {texts[row] for row in split.train} & {texts[row] for row in split.test}
+    assert [each.test.tolist() for each in splits] == [each.test.tolist() for each in folds(plain, 5)]
 
 
 def test_folds_do_not_depend_on_the_order_of_prompts() -> None:

@@ -11,9 +11,11 @@ from archroute_edge.errors import QualityError
 from archroute_edge.quality import _factorization
 from archroute_edge.quality._classifier import train_classifier
 from archroute_edge.quality._factorization import train_factorization
-from archroute_edge.quality._outcomes import Battles
+from archroute_edge.quality._outcomes import Battles, Outcomes
 from archroute_edge.quality._predictor import Predictor, PromptFeatures
 from archroute_edge.quality._similarity import train_similarity
+from archroute_edge.quality._splits import battles_of
+from archroute_edge.quality._strengths import scores_on
 from tests.quality import battles as made
 
 TRAIN: dict[str, Callable[..., Predictor]] = {
@@ -174,3 +176,21 @@ def test_outcomes_of_other_prompts_are_refused(train: Callable[..., Predictor]) 
     elsewhere = type(outcomes)(made.prompts(90)[-3:], outcomes.models, outcomes.scores)
     with pytest.raises(QualityError, match="prompts of the outcomes"):
         train(made.battles(N), made.features(N), elsewhere)
+
+
+def test_sets_of_the_same_questions_teach_the_models_of_each(train: Callable[..., Predictor]) -> None:
+    """Outcomes of one set must not stand in for those of another one with the same texts and other models."""
+    one, other = made.outcomes(N, ("a", "b")), made.outcomes(N, ("c", "d"), seed=3)
+    models, both = ("a", "b", "c", "d"), (*one.prompts, *other.prompts)
+    outcomes = Outcomes(both, models, np.concatenate([each.columns(models).scores for each in (one, other)]))
+    features = made.features(N)
+    predictor = train(battles_of(outcomes), features.rows(np.tile(np.arange(N), 2)), outcomes)
+    np.testing.assert_allclose(predictor.sample.mean(axis=0), np.nanmean(outcomes.scores, axis=0), atol=0.06)
+
+
+def test_outcomes_of_other_prompts_are_found_by_their_texts() -> None:
+    """As means of a model's, if a text comes more than once."""
+    one, two, three = made.prompts(3)
+    outcomes = Outcomes((two, one, two), ("a", "b"), np.array([[1.0, np.nan], [0.0, 1.0], [0.5, 0.25]]))
+    found = scores_on((one, two, three), ("b", "a"), outcomes)
+    np.testing.assert_array_equal(found, [[1.0, 0.0], [0.25, 0.75], [np.nan, np.nan]])

@@ -243,6 +243,15 @@ def test_without_prices_cheapest_keeps_the_order_and_says_so() -> None:
     assert (order.models, order.reason) == (("a/one", "a/two", "a/three"), "no_prices")
 
 
+@pytest.mark.parametrize("policy", ["cheapest", "fastest", "quality"])
+def test_a_policy_does_not_rank_the_default_that_stands_in(policy: SelectionPolicy) -> None:
+    config = replace(parse_config(SPLIT), selection={"bare": policy})
+    order = order_targets(config, "bare", now=0)
+    assert (order.models, order.reason) == (("a/mini",), "default_model")
+    order = order_targets(replace(config, default_model=None), "bare", now=0, stand_in="a/big")
+    assert (order.models, order.reason) == (("a/big",), "no_default_model")
+
+
 def test_fastest_goes_by_latency_after_those_not_measured_yet() -> None:
     known = Known({"a/one": 300.0, "a/three": 100.0})
     order = order_targets(facts_known("fastest"), "r", now=0, knowledge=known)

@@ -19,6 +19,7 @@ from archroute_edge.quality import (
     features_of,
     fit_calibration,
     model_identity,
+    prompt_tokens,
     save_predictor,
     train_causal,
 )
@@ -51,6 +52,7 @@ def package_classifier(
     strengths = layer.strengths(features.vectors)
     calibration = fit_calibration(strengths, known.scores)
     predictor = Classifier(tuple(models), model_identity(model), calibration.expected(strengths), layer, calibration)
+    predictor.sample_tokens = np.array([prompt_tokens(prompt) for prompt in known.prompts], np.float64)
     _write(predictor, features, model, out, about, seed)
 
 

@@ -112,5 +112,6 @@ def test_an_encoder_learns_with_its_last_layer(outcomes: Path, start: Path, tmp_
     call("package", trained, outcomes, "-o", path)
     found = load_predictor(path)
     assert isinstance(found, Classifier) and found.models == ("small", "large")
+    assert found.sample_tokens is not None and len(found.sample_tokens) == len(found.sample)
     easy, hard = found.expected(features_of([Prompt("e", f"{EASY} 500"), Prompt("h", f"{HARD} 501")], path))
     assert hard[1] - hard[0] > easy[1] - easy[0]
