@@ -105,6 +105,14 @@ def test_without_a_config_the_example_routes_are_used_and_that_is_said(run: Run,
     assert "no --config given" in result.stderr
 
 
+def test_an_object_with_a_text_is_taken_as_in_a_line_of_a_batch(run: Run, model: tuple[str, ...], routes: str) -> None:
+    one, line = (
+        json.loads(run("route", *options, "--config", routes, *model, "--scores", stdin='{"messages": "fix"}').stdout)
+        for options in (("--messages", "-", "--json"), ("--batch", "-"))
+    )
+    assert one["scores"] == pytest.approx(line["scores"])
+
+
 def test_the_budget_trims_and_the_decision_says_so(run: Run, model: tuple[str, ...], routes: str) -> None:
     long = "the code " * 2000
     printed = json.loads(run("route", long, "--config", routes, *model, "--budget", "64", "--json").stdout)
