@@ -6,6 +6,7 @@ training; the budget is our own, counted in the model's tokens.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -39,6 +40,8 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 _IMAGE_PARTS = ("image_url", "input_image", "image")
 # Characters of an unknown role in an error.
 _LONGEST_SHOWN = 60
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _LONGEST_SHOWN
 _HEAD_SHARE = 0.6
 _ELLIPSIS = "…"
 # More bytes than tokens of ordinary text have; text beyond that is cut without being tokenized.
@@ -129,7 +132,7 @@ def _read_message(message: object, index: int) -> tuple[str, str]:
     if isinstance(role, Enum):
         role = role.value
     if not isinstance(role, str) or role not in (*_KEPT_ROLES, *_DROPPED_ROLES):
-        shown = repr(role)[:_LONGEST_SHOWN]
+        shown = _SHORT.repr(role)[:_LONGEST_SHOWN]
         problem = f"message {index} has the role {shown}; expected one of user, assistant, system, tool"
         raise ConversationError(problem, place=f"{index}.role")
     content = _field(message, "content")
@@ -182,13 +185,19 @@ def _text_of(content: object, index: int) -> str:
 
 def _has_image(content: object) -> bool:
     """Whether a message's content holds an image; tools answer with images, too."""
-    if not isinstance(content, Sequence) or isinstance(content, (str, bytes, bytearray)):
-        return False
-    for part in content:
-        kind = _field(part, "type")
-        # Anthropic's results of tools are parts with parts of their own.
-        if kind in _IMAGE_PARTS or (kind == "tool_result" and _has_image(_field(part, "content"))):
-            return True
+    # Not by recursion: parts may be nested deeper than the stack.
+    waiting = [content]
+    while waiting:
+        parts = waiting.pop()
+        if not isinstance(parts, Sequence) or isinstance(parts, (str, bytes, bytearray)):
+            continue
+        for part in parts:
+            kind = _field(part, "type")
+            if kind in _IMAGE_PARTS:
+                return True
+            # Anthropic's results of tools are parts with parts of their own.
+            if kind == "tool_result":
+                waiting.append(_field(part, "content"))
     return False
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from archroute_edge._unicode import normalized
 from archroute_edge.errors import RouteTableError
 
 OTHER = "other"
@@ -46,7 +46,7 @@ class Route:
         for what, text in (("name", self.name), ("description", self.description)):
             if any("\ud800" <= char <= "\udfff" for char in text):
                 raise RouteTableError(f"route {self.name!r}: the {what} holds a lone surrogate, which is not valid Unicode")
-        if unicodedata.normalize("NFC", self.name) == OTHER:
+        if normalized("NFC", self.name) == OTHER:
             raise RouteTableError(f"a route may not be called {OTHER!r}: it is the answer if no route fits")
 
 
@@ -75,7 +75,7 @@ class RouteTable:
             raise RouteTableError(f"{len(self.routes)} routes are more than the {MAX_ROUTES} that one table may hold")
         seen: dict[str, str] = {}
         for route in self.routes:
-            key = unicodedata.normalize("NFC", route.name)
+            key = normalized("NFC", route.name)
             if key in seen:
                 same = "" if seen[key] == route.name else " (they are equal after Unicode normalisation)"
                 raise RouteTableError(f"two routes are called {route.name!r}{same}; names must be distinct")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -87,6 +88,18 @@ REFUSED = [
 def test_what_is_kept(messages: Any, turns: Sequence[tuple[str, str]]) -> None:
     """The model was trained on conversations cleaned like this; a tool's output or a system prompt misleads it."""
     assert [(turn.role, turn.content) for turn in read_messages(messages)] == turns
+
+
+@pytest.mark.parametrize("innermost", [IMAGE, text("a")], ids=["image", "text"])
+def test_parts_nested_deeper_than_the_stack(innermost: Any) -> None:
+    """One such message would end an application, or a batch, with an error that says nothing about messages."""
+    part: Any = innermost
+    role: Any = "user"
+    for _ in range(2 * sys.getrecursionlimit()):
+        part, role = {"type": "tool_result", "content": [part]}, [role]
+    assert read_messages([{"role": "user", "content": [text("fix"), part]}]).has_images == (innermost is IMAGE)
+    with pytest.raises(ConversationError, match=r"message 0 has the role \[\["):
+        read_messages([{"role": role, "content": "x"}])
 
 
 @pytest.mark.parametrize(("messages", "message"), NOTHING_TO_READ)

@@ -89,6 +89,7 @@ def test_the_root_has_only_words_that_every_room_uses() -> None:
     assert {path.name for path in PACKAGE.glob("*.py")} == {
         "__init__.py",
         "_exports.py",
+        "_unicode.py",
         "conversation.py",
         "decision.py",
         "errors.py",

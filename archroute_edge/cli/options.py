@@ -203,8 +203,9 @@ def _read_messages_file(name: str) -> Messages:
     except OSError as exc:
         raise ConversationError(f"{place}: cannot be read ({exc.strerror or exc})") from exc
     document = parse_json(raw, place)
-    found = document.get("messages") if isinstance(document, dict) else document
-    if not isinstance(found, list):
+    # An object is what a line of --batch is, and a request's body, where a text stands for a user message.
+    found, kinds = (document.get("messages"), (list, str)) if isinstance(document, dict) else (document, (list,))
+    if not isinstance(found, kinds):
         raise ConversationError(f"{place}: expected a list of messages, or an object with messages")
     try:
         return read_messages(found)

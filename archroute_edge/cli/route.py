@@ -100,7 +100,8 @@ def route(
     """Find the route of a conversation and the model for it.
 
     TEXT is a user message. Prints "route -> model" on stdout; confidence, tokens and time on stderr. With --batch, the exit
-    status is 1 if a line could not be decided. --deadline does not count loading the model and evaluating the routes.
+    status is 1 if a line could not be decided. --deadline counts from when the model is loaded and the routes are evaluated;
+    a cascade's language model is loaded within it.
     """
     if batch is not None:
         if text is not None or messages is not None:
@@ -145,10 +146,10 @@ def _decide(conversation: Messages, scores: bool, deadline: float | None, option
         return router.route(conversation, scores=scores, deadline=deadline)
 
 
-def _get_ready(router: Router, deadline: float | None) -> None:
+def _get_ready(router: Router, deadline: float | None, routes: RouteTable | None = None) -> None:
     # In a process that lasts for one decision, work beyond the deadline would be lost every time.
     if deadline is not None:
-        router.warm()
+        router.warm(routes=routes)
 
 
 def summarise(decision: Decision) -> str:
@@ -218,9 +219,17 @@ def _answer(router: Router, lines: list[tuple[int, bytes]], scores: bool, deadli
         messages, table = case
         decision: Decision | dict[str, Any] | None = next(together, None) if table is None else None
         if decision is None:
-            decision = _try(partial(router.route, messages, routes=table, scores=scores, deadline=deadline), number)
+            decision = _try(partial(_decide_line, router, messages, table, scores, deadline), number)
         answers.append(decision if isinstance(decision, dict) else decision.to_dict())
     return answers
+
+
+def _decide_line(
+    router: Router, messages: Messages, table: RouteTable | None, scores: bool, deadline: float | None
+) -> Decision:
+    if table is not None:
+        _get_ready(router, deadline, table)
+    return router.route(messages, routes=table, scores=scores, deadline=deadline)
 
 
 def _try(call: Callable[[], Result], number: int) -> Result | dict[str, Any]:

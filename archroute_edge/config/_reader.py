@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from archroute_edge._unicode import normalized
 from archroute_edge.config._forward_reader import read_forward
 from archroute_edge.config._forward_schema import ForwardSettings
 from archroute_edge.config._keys import CHAT_UI_ROUTE, INLINE_ROUTE, OF_GATEWAYS, ROUTE, TOP
@@ -113,7 +113,7 @@ class _Drafts:
 
     def first(self, draft: RouteDraft) -> RouteDraft:
         """The first route of that name, which may be ``draft`` itself."""
-        return self._found.setdefault(unicodedata.normalize("NFC", draft.name), draft)
+        return self._found.setdefault(normalized("NFC", draft.name), draft)
 
     def add(self, draft: RouteDraft) -> RouteDraft:
         """Add a route.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from archroute_edge.conversation import TrimmedConversation, Turn
 from archroute_edge.deciders._decider import Decider, UnfinishedError, Work
 from archroute_edge.deciders._encoder_scale import read_encoder_scale, read_hubness
-from archroute_edge.deciders._encoder_text import conversation_window, window_text
+from archroute_edge.deciders._encoder_text import conversation_window, route_text, window_text
 from archroute_edge.deciders._route_vectors import RouteVectors, TableVectors
 from archroute_edge.decision import Timings, TokenCounts, Verdict, Warmup
 from archroute_edge.decoding import SavedStates
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 TRAINED_TOKENS: Final = 256
 """Tokens of a text that are read. Encoders are trained on no longer ones, and time grows faster than length."""
+_ROUNDING: Final = 0.01
+"""The probabilities of two routes with one text differ by less: an evaluation rounds each of its texts in another way."""
 
 
 class EncoderDecider(Decider):
@@ -167,7 +169,7 @@ class EncoderDecider(Decider):
         vector: Vectors,
     ) -> Verdict:
         """What the probabilities of a table's routes and of ``other`` come to."""
-        names, best = (*table.names, OTHER), int(row.argmax())
+        names, best = (*table.names, OTHER), _best(table, row)
         return Verdict(
             route=names[best],
             confidence=float(row[best]),
@@ -204,3 +206,13 @@ class EncoderDecider(Decider):
         """Free context and model."""
         self._engine.close()
         self.model.close()
+
+
+def _best(table: RouteTable, row: npt.NDArray[np.float64]) -> int:
+    """The index of the most probable answer. The name decides between routes that read alike, never their order."""
+    best = int(row.argmax())
+    near: list[int] = np.flatnonzero(row[: len(table)] >= row[best] - _ROUNDING).tolist()
+    if best == len(table) or len(near) == 1:
+        return best
+    text = route_text(table.routes[best])
+    return min((each for each in near if route_text(table.routes[each]) == text), key=lambda each: table.routes[each].name)

@@ -71,7 +71,8 @@ def conversation_window(turns: Sequence[Turn]) -> TrimmedConversation:
     last = max(index for index, turn in enumerate(turns) if turn.role == "user")
     asked = [index for index in range(last) if turns[index].role == "user"][-EARLIER_MESSAGES:]
     answered = [index for index in range(last) if turns[index].role != "user"][-1:]
-    read = [turns[index] for index in sorted((*asked, *answered, last))]
+    # Long white space around a message would leave no words within reach of its ends.
+    read = [replace(turns[index], content=turns[index].content.strip()) for index in sorted((*asked, *answered, last))]
     kept = [replace(turn, content=shorten(turn.content, EARLIER_WORDS)) for turn in read[:-1]]
     kept.append(replace(read[-1], content=shorten(read[-1].content, LAST_WORDS)))
     cut = sum(one.content is not other.content for one, other in zip(kept, read, strict=True))

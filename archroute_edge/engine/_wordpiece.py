@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from archroute_edge._unicode import normalized
 from archroute_edge.engine._gguf_header import GGUFHeader
 from archroute_edge.engine._model_check import control_tokens
 from archroute_edge.engine._tokens import read_tokens
@@ -65,7 +66,7 @@ class WordPieceTokenizer:
     def _normalise(self, text: str) -> str:
         cleaned = "".join(map(_clean, text))
         if self._strip_accents:
-            decomposed = unicodedata.normalize("NFD", cleaned)
+            decomposed = normalized("NFD", cleaned)
             cleaned = "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
         # A character at a time: a sigma at a word's end is no exception here.
         return "".join(map(str.lower, cleaned)) if self._lowercase else cleaned

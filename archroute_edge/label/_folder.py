@@ -8,14 +8,17 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from archroute_edge.config import RoutingConfig
+from archroute_edge.config import QualityPolicy, RoutingConfig
 from archroute_edge.errors import LabelError
 from archroute_edge.label._files import InputFile
 from archroute_edge.label._labeller import Label
 from archroute_edge.label._rows import Fields, column_of, open_parquet
+from archroute_edge.system import bundled_folder, file_digest
+from archroute_edge.targets import BUNDLED_PREDICTOR
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,10 +28,23 @@ _WAIT_S: Final = 5.0
 
 
 def config_digest(config: RoutingConfig) -> str:
-    """A SHA-256 (hex) of what a configuration says about labels: routes, models, and how traffic is shared."""
+    """A SHA-256 (hex) of what a configuration says about labels: routes, models, predictors, and how traffic is shared."""
     forward = config.forward
-    deciding = (config.table.routes, config.default_model, config.aliases, config.selection, forward.models, forward.routes)
+    quality = {name: _deciding(policy) for name, policy in config.quality.items()}
+    routes = (config.table.routes, config.default_model, config.aliases, config.selection, quality)
+    deciding = (*routes, forward.models, forward.routes, forward.aliases)
     return hashlib.sha256(repr(deciding).encode()).hexdigest()
+
+
+def _deciding(policy: QualityPolicy) -> tuple[QualityPolicy, str | None]:
+    """A policy and the SHA-256 of its predictor, which may stand elsewhere on another machine; without places and times."""
+    path = bundled_folder() / BUNDLED_PREDICTOR if policy.predictor is None else policy.predictor
+    try:
+        predictor = file_digest(path, like="0" * 64)
+    except (OSError, ValueError):
+        # The router says what is wrong with it.
+        predictor = None
+    return replace(policy, predictor=None, line=None, modified=None), predictor
 
 
 class LabelFolder:

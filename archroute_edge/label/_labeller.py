@@ -85,11 +85,3 @@ def _read(row: Row) -> Conversation | str:
         return read_messages(row.messages)
     except ConversationError as exc:
         return f"row {row.number}: {exc}"
-    except RecursionError:
-        # Where the reader of the row had more room than there is here.
-        return too_deep(row.number)
-
-
-def too_deep(number: int) -> str:
-    """What is wrong with a row whose messages cannot be walked through."""
-    return f"row {number}: nested too deep"

@@ -23,7 +23,7 @@ from archroute_edge.errors import ArchRouteError, ConversationError, LabelError,
 from archroute_edge.label._claims import Claims
 from archroute_edge.label._files import InputFile
 from archroute_edge.label._folder import LabelFolder, label_schema, label_table
-from archroute_edge.label._labeller import Labeller, too_deep
+from archroute_edge.label._labeller import Labeller
 from archroute_edge.label._rows import Fields, Row, read_rows
 from archroute_edge.label._run import Summary
 from archroute_edge.routing import Router
@@ -276,7 +276,7 @@ def _row_of(values: Mapping[str, Any]) -> Row:
     try:
         return Row(number, name, None if text is None else json.loads(text), error)
     except RecursionError:
-        return Row(number, name, error=too_deep(number))
+        return Row(number, name, error=_too_deep(number))
 
 
 def _messages_of(row: Row) -> tuple[str | None, str | None]:
@@ -286,7 +286,7 @@ def _messages_of(row: Row) -> tuple[str | None, str | None]:
     try:
         return json.dumps(row.messages), row.error
     except RecursionError:
-        return None, too_deep(row.number)
+        return None, _too_deep(row.number)
     except TypeError:
         # JSON has no form for bytes or times. It does not matter where nobody reads them.
         try:
@@ -294,6 +294,10 @@ def _messages_of(row: Row) -> tuple[str | None, str | None]:
         except ConversationError as exc:
             return None, f"row {row.number}: {exc}"
         return json.dumps(row.messages, default=str), row.error
+
+
+def _too_deep(number: int) -> str:
+    return f"row {number}: nested too deep"
 
 
 def _unicode(text: str | None) -> str | None:

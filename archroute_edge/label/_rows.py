@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -12,10 +13,13 @@ from archroute_edge.config import parse_json
 from archroute_edge.errors import ConversationError, LabelError, SettingsError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 LONGEST_LINE: Final = 64 << 20
 """Bytes of a line of JSON; a longer one is an error in its place and is not held in memory."""
+PIECE_BYTES: Final = 4 << 20
+"""A piece ends with the row that makes it this long, in bytes of the file; in Parquet, of the rows as they are read."""
 _MISSING: Final = object()
 
 
@@ -58,7 +62,7 @@ class Piece:
 
 
 def read_rows(path: Path, fields: Fields, *, is_parquet: bool, at_once: int) -> Iterator[Piece]:
-    """The rows of a file, ``at_once`` in a piece at most. Blank lines are none.
+    """The rows of a file, ``at_once`` in a piece at most, and fewer if they are long. Blank lines are none.
 
     Raises:
         LabelError: the file cannot be read.
@@ -71,14 +75,16 @@ def _read_lines(path: Path, fields: Fields, at_once: int) -> Iterator[Piece]:
         with path.open("rb") as file:
             size = path.stat().st_size or 1
             rows: list[Row] = []
+            n_bytes = 0
             for number, line in _lines(file):
                 if line is None:
                     rows.append(Row(number, error=f"line {number}: longer than {LONGEST_LINE >> 20} MiB"))
                 elif line.strip():
                     rows.append(_row_of_line(line, number, fields))
-                if len(rows) == at_once:
+                    n_bytes += len(line)
+                if len(rows) == at_once or n_bytes >= PIECE_BYTES:
                     yield Piece(rows, min(1.0, file.tell() / size))
-                    rows = []
+                    rows, n_bytes = [], 0
             yield Piece(rows, 1.0)
     except OSError as exc:
         raise LabelError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
@@ -140,7 +146,8 @@ def _read_parquet(path: Path, fields: Fields, at_once: int) -> Iterator[Piece]:
                 names = ", ".join(file.schema_arrow.names[:20])
                 raise LabelError(f"{path}: no column {fields.messages!r}; it has {names}: name one with --field")
             number, n_rows = 0, file.metadata.num_rows or 1
-            for batch in file.iter_batches(batch_size=at_once, columns=[each for each in columns if each]):
+            batches = file.iter_batches(batch_size=at_once, columns=[each for each in columns if each])
+            for batch in chain.from_iterable(map(_short_batches, batches)):
                 rows = []
                 for value in batch.to_pylist():
                     number += 1
@@ -150,6 +157,12 @@ def _read_parquet(path: Path, fields: Fields, at_once: int) -> Iterator[Piece]:
                 yield Piece(rows, number / n_rows)
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as exc:
         raise LabelError(f"{path}: cannot be read as Parquet ({' '.join(str(exc).split())[:200]})") from exc
+
+
+def _short_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The rows of a batch in batches of about :data:`PIECE_BYTES`, since Python's objects take many times their bytes."""
+    n_rows = max(1, batch.num_rows * PIECE_BYTES // max(1, batch.nbytes))
+    return (batch.slice(first, n_rows) for first in range(0, batch.num_rows, n_rows))
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:

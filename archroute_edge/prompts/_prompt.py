@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -111,7 +110,7 @@ def _nfc_turn(turn: Turn) -> Turn:
 
 
 def _nfc_table(table: RouteTable) -> RouteTable:
-    if all(unicodedata.is_normalized("NFC", route.name + "\n" + route.description) for route in table):
+    if all(to_nfc(text) == text for route in table for text in (route.name, route.description)):
         return table
     return RouteTable(Route(to_nfc(route.name), to_nfc(route.description)) for route in table)
 

@@ -8,10 +8,10 @@ Sources: ``card`` is the prompt of the Arch-Router-1.5B model card (https://hugg
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from archroute_edge._unicode import normalized
 from archroute_edge.conversation import Turn
 from archroute_edge.errors import PromptFormatError
 from archroute_edge.prompts._grammar import Answer
@@ -68,7 +68,7 @@ class PromptFormat:
 
 def to_nfc(text: str) -> str:
     """``text`` with composed characters, as some tokenizers normalise it."""
-    return unicodedata.normalize("NFC", text)
+    return normalized("NFC", text)
 
 
 def _records(table: RouteTable) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from archroute_edge.config import Advice, RoutingConfig, is_router_name, shorten
-from archroute_edge.deciders import find_models
+from archroute_edge.deciders import find_models, route_text
 from archroute_edge.engine import EmbeddingEngine, LoadedModel, Vectors, inner_products
 from archroute_edge.errors import ArchRouteError
 from archroute_edge.models import BUNDLED_ENCODER
@@ -76,9 +76,13 @@ def advice(config: RoutingConfig, embed: Embed | None = None) -> list[Advice]:
         ConfigError: a predictor that it names cannot be used.
     """
     found = [*config.reading_notes, *about_quality(config, QualityPolicies(config))]
+    first = _first_by_text(config.table)
     for route in config.table:
         line = config.route_lines.get(route.name)
         found.extend(Advice(message, route.name, line) for message in _about(route, config))
+        if (like := first[route_text(route)]) is not route:
+            message = f"reads like {shorten(like.name)} to an encoder, which cannot tell the two apart; say what does"
+            found.append(Advice(message, route.name, line))
     try:
         if embed is not None:
             found.extend(_compared(config, embed))
@@ -121,6 +125,14 @@ def _about_policy(route: Route, config: RoutingConfig) -> Iterator[str]:
         yield f"prefers {policy!r}, which has no effect here; its models are tried in the order of the file"
 
 
+def _first_by_text(table: RouteTable) -> dict[str, Route]:
+    """The first route of each text that an encoder reads."""
+    first: dict[str, Route] = {}
+    for route in table:
+        first.setdefault(route_text(route), route)
+    return first
+
+
 def _n_words(text: str) -> int:
     # Chinese and Japanese have no blanks between words.
     n_wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
@@ -129,7 +141,7 @@ def _n_words(text: str) -> int:
 
 def _compared(config: RoutingConfig, embed: Embed) -> Iterator[Advice]:
     """One for each route that is described like an earlier one, however many of those there are, or called like another."""
-    routes = [route for route in config.table if route.description.strip()]
+    routes = [route for route in _first_by_text(config.table).values() if route.description.strip()]
     if not routes:
         return
     called = [" ".join(_WORD.findall(route.name)) or route.name for route in routes]

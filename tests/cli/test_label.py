@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from archroute_edge.label import Summary
+from archroute_edge.quality import load_predictor, save_predictor
+from archroute_edge.system import bundled_folder
+from archroute_edge.targets import BUNDLED_PREDICTOR
 from tests.cli.conftest import PROGRAM, Run, one_line
 from tests.label.conftest import line, names, read_lines, write_lines
 
@@ -64,6 +67,42 @@ def test_another_configuration_needs_another_folder(
     assert "which differs in budget;" in said
     # How fast it goes decides about nothing.
     assert run("label", str(path), "-o", str(labels), "--config", routes, *model, "--threads", "2").exit_code == 0
+
+
+SHARED = """\
+default_model: split
+model_aliases: {split: {targets: [{model: small/a, weight: 1}, {model: big/b, weight: 1}]}}
+routing_preferences:
+  - name: questions
+    description: questions of any kind
+    models: [small/a, big/b]
+    selection_policy: {prefer: quality, PREDICTOR, scored_as: {small/a: small, big/b: frontier}, BUDGET}
+archroute:
+  models: {small/a: {price: {input: 0, output: 0}}, big/b: {price: {input: 3, output: 15}}}
+  aliases: {split: {ramp: {model: big/b, from: SHARE, to: 100%, start: "2030-01-01T00:00:00Z", over: 24h}}}
+"""
+
+
+def test_what_shares_traffic_decides_about_labels(run: Run, tmp_path: Path, random_encoder: Path, labels: Path) -> None:
+    """Half of the labels would be of five dear calls in a hundred, and half of ninety-five."""
+    path = write_lines(tmp_path / "a.jsonl", [line("fix my code")])
+    predictor, routes = tmp_path / "predictor.safetensors", tmp_path / "routes.yaml"
+
+    def label(budget: str = "share: 5%", share: str = "5%", comment: str = "") -> int:
+        text = SHARED.replace("BUDGET", budget).replace("SHARE", share).replace("PREDICTOR", f"predictor: {predictor}")
+        routes.write_text(comment + text, encoding="utf-8")
+        result = run("label", str(path), "-o", str(labels), "--config", str(routes), "--model", str(random_encoder))
+        assert result.exit_code == 0 or "which differs in routes" in result.stderr
+        return result.exit_code
+
+    predictor.write_bytes((bundled_folder() / BUNDLED_PREDICTOR).read_bytes())
+    assert label() == 0
+    assert label("share: 95%") == label("rate: 1") == label(share="95%") == 2
+    # A comment moves all lines, and a copy of the predictor is the same one.
+    predictor = predictor.rename(tmp_path / "moved.safetensors")
+    assert label(comment="# ours\n") == 0
+    save_predictor(load_predictor(predictor), predictor, trained_on="others")
+    assert label() == 2
 
 
 @pytest.mark.parametrize(

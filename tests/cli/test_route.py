@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from archroute_edge import Router
 from archroute_edge.config import load_config
+from archroute_edge.deciders._route_vectors import RouteVectors
+from archroute_edge.routes import RouteTable
 from tests.cli.conftest import Run
 from tests.gate import Gate
 
@@ -101,6 +105,14 @@ def test_without_a_config_the_example_routes_are_used_and_that_is_said(run: Run,
     assert "no --config given" in result.stderr
 
 
+def test_an_object_with_a_text_is_taken_as_in_a_line_of_a_batch(run: Run, model: tuple[str, ...], routes: str) -> None:
+    one, line = (
+        json.loads(run("route", *options, "--config", routes, *model, "--scores", stdin='{"messages": "fix"}').stdout)
+        for options in (("--messages", "-", "--json"), ("--batch", "-"))
+    )
+    assert one["scores"] == pytest.approx(line["scores"])
+
+
 def test_the_budget_trims_and_the_decision_says_so(run: Run, model: tuple[str, ...], routes: str) -> None:
     long = "the code " * 2000
     printed = json.loads(run("route", long, "--config", routes, *model, "--budget", "64", "--json").stdout)
@@ -142,6 +154,25 @@ def test_a_deadline_that_is_not_kept(
     batch.write_text('{"messages": "fix my code"}\n' * 2)
     result = run("route", "--batch", str(batch), "--config", routes, *model, "--deadline", "0.05")
     assert [json.loads(line)["reason"] for line in result.stdout.splitlines()] == ["deadline"] * 2
+
+
+def test_a_lines_own_routes_are_evaluated_before_its_deadline_is_counted(
+    run: Run, random_encoder: Path, routes: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each line with routes of its own would else get the default model."""
+    vectors = RouteVectors.of
+
+    def slow(self: RouteVectors, table: RouteTable, **options: Any) -> Any:
+        if not self.is_known(table):
+            time.sleep(1)
+        return vectors(self, table, **options)
+
+    monkeypatch.setattr(RouteVectors, "of", slow)
+    batch = tmp_path / "batch.jsonl"
+    lines = [{"messages": "fix my code", "routes": [{"name": name}]} for name in ("poems", "songs")]
+    batch.write_text("\n".join(map(json.dumps, lines)))
+    result = run("route", "--batch", str(batch), "--config", routes, "--model", str(random_encoder), "--deadline", "0.5")
+    assert [json.loads(line)["decided_by"] for line in result.stdout.splitlines()] == ["random-encoder.gguf"] * 2
 
 
 @pytest.mark.parametrize("deadline", ["0", "-1", "soon", "1e9"])

@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,22 @@ def test_the_order_of_the_routes_changes_no_score() -> None:
         with Router(table, model="mini", prefix_cache=False) as router:
             found.append(router.route(message, scores=True).scores)
     assert found[1] == pytest.approx(found[0], abs=1e-12) and found[2] == pytest.approx(found[0], abs=1e-12)
+
+
+def test_the_order_of_routes_that_read_alike_changes_nothing(random_encoder: Path) -> None:
+    """An encoder reads names as words, so their texts are one, and their vectors differ by rounding at most."""
+    names = ["fix bugs", "fix-bugs", "fix_bugs"]
+    others = [
+        Route("cook_dinner", "cook a dinner"),
+        Route("Cook-dinner", "cook a dinner, book a table for two"),
+        Route("trips"),
+    ]
+    for model in (random_encoder, "mini"):
+        with Router(ROUTES, model=model, prefix_cache=False) as router:
+            for order in permutations(names):
+                for n_others in range(len(others)):
+                    routes = [*(Route(name, "fix bugs in code") for name in order), *others[:n_others]]
+                    assert router.route("fix bugs in this code", routes=routes[::-1]).route == "fix bugs"
 
 
 def test_tokens_are_those_of_message_and_routes(random_encoder: Path) -> None:

@@ -62,6 +62,14 @@ def test_long_messages_lose_their_middle() -> None:
     assert (last[0], last[-1], last.count("…")) == ("0", "4999", 1)
 
 
+def test_white_space_around_a_message_hides_nothing() -> None:
+    """An encoder would read an ellipsis alone, of what a program pasted with empty lines around it."""
+    turns = [Turn("assistant", " \n" * 20_000 + "In which language?"), Turn("user", "\n" * 20_000 + "to Greek" + "\t" * 20_000)]
+    window = conversation_window(turns)
+    assert [turn.content for turn in window.turns] == ["In which language?", "to Greek"]
+    assert not window.trimmed
+
+
 @pytest.mark.parametrize("text", ["中" * 50_000, "x" * 50_000, "a b " * 500_000, " " * 100_000 + "a", "\u0e01" * 30_000])
 def test_what_is_kept_is_bounded_for_any_text(text: str) -> None:
     """Scripts without spaces, one endless word, mere white space."""

@@ -65,6 +65,20 @@ def test_a_line_without_an_end_is_not_held_in_memory(tmp_path: Path, monkeypatch
     ]
 
 
+def test_a_piece_of_long_rows_has_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty-four lines of 64 MiB at once would take the memory that the model needs."""
+    monkeypatch.setattr(rows_module, "PIECE_BYTES", 1000)
+    texts = ["x" * length for length in (600, 600, 600, 2000, 1, 1)]
+    path = write(tmp_path / "a.jsonl", "\n".join(map(line, texts)).encode())
+    table = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"messages": texts}), table)
+    for file, lengths in ((path, [2, 2, 2]), (table, [1] * 6)):
+        pieces = [*read_rows(file, Fields(), is_parquet=file is table, at_once=64)]
+        assert [len(piece.rows) for piece in pieces] == lengths
+        assert [row.number for piece in pieces for row in piece.rows] == [1, 2, 3, 4, 5, 6]
+        assert pieces[-1].share == 1.0
+
+
 def test_fields_inside_objects(tmp_path: Path) -> None:
     """A line of OpenAI's batches, for instance."""
     first = {"custom_id": "a", "body": {"messages": "hello"}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,7 +19,7 @@ from archroute_edge.config import RoutingConfig
 from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http._app import ServerApp
-from archroute_edge.server.http._choice_questions import MAX_QUESTIONS, plain_text
+from archroute_edge.server.http._choice_questions import MAX_QUESTIONS, plain_text, read_system_one
 from tests.server.conftest import Client, StuckService
 from tests.server.test_guard import App
 
@@ -110,6 +111,15 @@ def test_any_length_of_labels(mini: Client, client: Client) -> None:
         assert set(one(each, {label: None, label + "of tests": None})["probabilities"]) == {label, label + "of tests"}
     entry = mini.app.recent.look().entries[-1]
     assert entry.route is not None and len(entry.route) <= 256
+
+
+def test_labels_that_only_the_order_of_their_accents_tells_apart() -> None:
+    """Each is compared with all before it, and Python's own normalization takes a time that grows with their square."""
+    labels = ["e" + "\u0301" * number + "\u0323" * 1000 + "\u0301" * (1000 - number) for number in range(200)]
+    began = time.process_time()
+    asked = read_system_one({"state": BUG, "questions": {"q": {"type": "choice", "criteria": dict.fromkeys(labels)}}})
+    assert time.process_time() - began < 5
+    assert asked.questions[0].answers == (labels[0], *(f"{label} ({number})" for number, label in enumerate(labels[1:], 2)))
 
 
 def test_a_state_may_be_anything(mini: Client) -> None:

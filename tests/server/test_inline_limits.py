@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -55,6 +56,14 @@ def test_over_stdio_as_well(stuck: StuckService, message: str) -> None:
     error = json.loads(sent[0])["error"]
     assert (error["code"], error["data"]["type"]) == (-32602, "RouteTableError")
     assert message in error["message"]
+
+
+def test_a_name_of_a_hundred_thousand_accents_holds_up_no_one(client: Client) -> None:
+    """Python's own normalization sorts them in quadratic time, in which no other thread runs."""
+    began = time.process_time()
+    routes = [{"name": "a" + "\u0301\u0323" * 100_000}]
+    assert client.post("/v1/route", {"messages": "x", "routes": routes}).status_code == 400
+    assert time.process_time() - began < 10
 
 
 def test_what_is_as_large_as_it_may_be_is_taken() -> None:

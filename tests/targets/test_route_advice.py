@@ -108,6 +108,15 @@ def test_overlapping_descriptions_name_both_routes(embed: Embed, routes: dict[st
     assert f"is described much like {first!r}" in only.message
 
 
+def test_routes_that_an_encoder_cannot_tell_apart(embed: Embed) -> None:
+    """It reads names as words, so these have one text, and their names alone decide between them."""
+    described = "finding and fixing errors in code"
+    found = advice_on({"bug_fixing": described, "bug-fixing": described, "small_talk": "", "small/talk": ""}, embed)
+    said = {item.route: item.message for item in found if "like" in item.message}
+    message = "reads like {!r} to an encoder, which cannot tell the two apart; say what does"
+    assert said == {"bug-fixing": message.format("bug_fixing"), "small/talk": message.format("small_talk")}
+
+
 def test_many_routes_described_alike_are_named_once_each(embed: Embed) -> None:
     """Of 256 routes alike there are 32,640 pairs, and nobody reads so many lines."""
     found = advice_on({f"invoices_{number}": "questions about invoices, payments and refunds" for number in range(5)}, embed)

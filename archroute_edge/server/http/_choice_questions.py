@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from archroute_edge._unicode import normalized
 from archroute_edge.config import Keys, Node, Place, Source
 from archroute_edge.conversation import Conversation, read_messages
 from archroute_edge.errors import ArchRouteError, ConversationError, RequestError, RouteTableError
@@ -205,10 +205,10 @@ def _question(name: str | None, options: list[_Option]) -> ChoiceQuestion:
         if any(type(value) is type(earlier) and value == earlier for _, earlier, _ in options[: len(answers)]):
             raise node.error_inside(f"two options are {answer[:80]!r}; they must be distinct")
         # True and "true" are two options, and so are texts that only Unicode calls equal.
-        number = 2
-        while unicodedata.normalize("NFC", answer) in taken:
-            answer, number = f"{value} ({number})", number + 1
-        taken.add(unicodedata.normalize("NFC", answer))
+        key, composed, number = normalized("NFC", answer), normalized("NFC", str(value)), 2
+        while key in taken:
+            answer, key, number = f"{value} ({number})", f"{composed} ({number})", number + 1
+        taken.add(key)
         answers.append(answer)
         try:
             routes.append(Route(answer, text))

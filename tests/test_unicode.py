@@ -1,0 +1,54 @@
+"""Names are compared in a normal form, whose time a request must not be able to square."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+import unicodedata
+from typing import Literal
+
+import pytest
+
+from archroute_edge._unicode import normalized
+
+FORMS: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
+CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
+MARKS = [character for character in CHARACTERS if unicodedata.combining(character)]
+COMPOSED = [character for character in CHARACTERS if len(unicodedata.normalize("NFD", character)) > 1]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_normal_form_is_unicodes(form: Literal["NFC", "NFD"]) -> None:
+    """Two names that only one of both forms calls equal would be one answer to a model."""
+    rng = random.Random(f"normal form {form}")
+    for _ in range(500):
+        pools = [
+            MARKS,
+            MARKS,
+            COMPOSED,
+            rng.sample(CHARACTERS, 9),
+            ["\u0f71", "\u0f73", "\u0344"],
+            ["e", "\uac00", "\u11a8", " "],
+        ]
+        text = (
+            "e"
+            + "".join(rng.choices(MARKS, k=rng.choice((0, 100))))
+            + "".join(rng.choice(rng.choice(pools)) for _ in range(200))
+        )
+        assert normalized(form, text) == unicodedata.normalize(form, text)
+
+
+def test_no_letter_is_a_mark_or_begins_with_one() -> None:
+    """A later Unicode might have one; runs of marks would then be overlooked."""
+    letters = (character for character in CHARACTERS if character.isalnum())
+    assert not [each for each in letters if unicodedata.combining(unicodedata.normalize("NFD", each)[0])]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_marks_in_any_order_take_linear_time(form: Literal["NFC", "NFD"]) -> None:
+    """Four megabytes of them in a request would hold a server up for hours."""
+    began = time.process_time()
+    normalized(form, "a" + "\u0301\u0323" * 200_000)
+    normalized(form, "a" + "\u0f73" * 200_000)
+    assert time.process_time() - began < 10
