@@ -154,8 +154,9 @@ def export(checkpoint: Path, out: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
         whole = Path(scratch) / "f32.gguf"
-        command = [sys.executable, "-m", "tools.convert", str(checkpoint), "--outtype", "f32", "-o", str(whole), "--name", "mini"]
-        done = subprocess.run([*command, "--license", "cc-by-sa-4.0"], check=False, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "tools.convert", str(checkpoint), "--outtype", "f32", "-o", str(whole)]
+        about = ["--name", "mini", "--license", "cc-by-sa-4.0"]
+        done = subprocess.run([*command, *about], check=False, stdout=subprocess.DEVNULL)
         if done.returncode:
             raise click.ClickException(f"tools.convert failed on {checkpoint} (exit code {done.returncode})")
         write_small(whole, out, HALVES)
