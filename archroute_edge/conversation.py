@@ -41,7 +41,8 @@ _IMAGE_PARTS = ("image_url", "input_image", "image")
 # Characters of an unknown role in an error.
 _LONGEST_SHOWN = 60
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _LONGEST_SHOWN
+# It leaves out the middle, and what is shown is the beginning.
+_SHORT.maxstring = 4 * _LONGEST_SHOWN
 _HEAD_SHARE = 0.6
 _ELLIPSIS = "…"
 # More bytes than tokens of ordinary text have; text beyond that is cut without being tokenized.
