@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from archroute_edge.conversation import Turn
 from archroute_edge.decision import Verdict, Warmup
 from archroute_edge.engine import Cancellation
+from archroute_edge.errors import RemoteError
 from archroute_edge.routes import RouteTable
 
 if TYPE_CHECKING:
@@ -94,6 +95,18 @@ class Decider(ABC):
             ContextOverflowError: the table does not fit into the context.
             EngineError: llama.cpp failed; the next decision can go on.
         """
+
+    def decide_each(
+        self,
+        table: RouteTable,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> Sequence[Verdict | RemoteError]:
+        """As :meth:`decide_many`, with an error in the place of each verdict that a server did not give."""
+        return self.decide_many(table, conversations, scores=scores, keep=keep, cancellation=cancellation)
 
     def decide(
         self,

@@ -15,7 +15,7 @@ from archroute_edge.conversation import Turn
 from archroute_edge.deciders import Decider, UnfinishedError
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation, lead
-from archroute_edge.errors import ArchRouteError
+from archroute_edge.errors import ArchRouteError, RemoteError
 from archroute_edge.routes import RouteTable
 from archroute_edge.routing._answer import Answer
 from archroute_edge.routing._queues import Evaluators, FairQueue
@@ -193,11 +193,13 @@ def companions(queue: FairQueue[Question], first: Question, most: int) -> list[Q
     return found
 
 
-def decide(decider: Decider, batch: Sequence[Question], sizes: Sequence[int], stop: Cancellation) -> list[Verdict]:
-    """The verdicts of a turn: on so many conversations of each question, or on one conversation by several tables.
+def decide(
+    decider: Decider, batch: Sequence[Question], sizes: Sequence[int], stop: Cancellation
+) -> Sequence[Verdict | RemoteError]:
+    """What is found in a turn: on so many conversations of each question, or on one conversation by several tables.
 
     Raises:
-        UnfinishedError, ArchRouteError: as :meth:`Decider.decide_many`.
+        UnfinishedError, ArchRouteError: as :meth:`Decider.decide_each`.
     """
     first = batch[0]
     if first.resume is not None:
@@ -206,7 +208,31 @@ def decide(decider: Decider, batch: Sequence[Question], sizes: Sequence[int], st
         tables, turns = first.tables[len(first.verdicts) :], first.conversations[0]
         return decider.decide_by_tables(tables, turns, scores=first.scores, keep=first.keep, cancellation=stop)
     conversations = [turns for each, size in zip(batch, sizes, strict=True) for turns in each.next(size)]
-    return decider.decide_many(first.table, conversations, scores=first.scores, keep=first.keep, cancellation=stop)
+    return decider.decide_each(first.table, conversations, scores=first.scores, keep=first.keep, cancellation=stop)
+
+
+def share_out(
+    batch: Sequence[Question], sizes: Sequence[int], found: Sequence[Verdict | RemoteError], took_s: float
+) -> dict[Question, RemoteError]:
+    """Give each question of a turn its verdicts; those that have an error among them get none of them.
+
+    Args:
+        batch: the questions.
+        sizes: how many conversations of each, or tables, were decided.
+        found: by :func:`decide`.
+        took_s: seconds that one of them took.
+    """
+    failed = {}
+    for question, size in zip(batch, sizes, strict=True):
+        own, found = found[:size], found[size:]
+        verdicts = [each for each in own if isinstance(each, Verdict)]
+        if errors := [each for each in own if isinstance(each, RemoteError)]:
+            failed[question] = errors[0]
+            continue
+        question.add(verdicts)
+        if question.account is not None:
+            question.account.note_time(took_s)
+    return failed
 
 
 def decide_at_deadline(decider: Decider, question: Question, evaluators: Evaluators) -> object:

@@ -14,17 +14,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from archroute_edge.deciders import Decider, UnfinishedError
-from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation
-from archroute_edge.errors import DecisionCancelledError, EngineError, ServiceClosedError
+from archroute_edge.errors import DecisionCancelledError, EngineError, RemoteError, ServiceClosedError
 from archroute_edge.routing._decided_ahead import DecidedAhead
 from archroute_edge.routing._doing import Doing, Pending, Works
-from archroute_edge.routing._questions import Question, WarmUp, companions, decide, decide_at_deadline
+from archroute_edge.routing._questions import Question, WarmUp, companions, decide, decide_at_deadline, share_out
 from archroute_edge.routing._queues import AlarmClock, Evaluators, FairQueue, OwnThreads
 from archroute_edge.system import OwnProcess, program_ends, stop_at_the_end
 
@@ -253,7 +252,7 @@ class Scheduler:
         try:
             with self._evaluators.one_more(), first.stopping(turn.stop):
                 turn.stop.check()
-                verdicts = decide(self.decider, batch, sizes, turn.stop)
+                found = decide(self.decider, batch, sizes, turn.stop)
         except UnfinishedError as exc:
             self._wait_for_work(first, exc)
         except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits
@@ -272,22 +271,19 @@ class Scheduler:
                     each.answer.fail(exc)
         else:
             if not program_ends():
-                sizes = [len(verdicts)] if first.tables else sizes
-                self._hand_out(batch, sizes, verdicts, (time.monotonic() - began) / sum(sizes))
+                sizes = [len(found)] if first.tables else sizes
+                self._hand_out(batch, share_out(batch, sizes, found, (time.monotonic() - began) / sum(sizes)))
 
-    def _hand_out(self, batch: Sequence[Question], sizes: Sequence[int], verdicts: list[Verdict], took_s: float) -> None:
-        """Give each question of a turn its verdicts; one that has more conversations waits again."""
-        for question, size in zip(batch, sizes, strict=True):
-            question.add(verdicts[:size])
-            verdicts = verdicts[size:]
-            if question.account is not None:
-                question.account.note_time(took_s)
+    def _hand_out(self, batch: Sequence[Question], failed: Mapping[Question, RemoteError]) -> None:
+        """Answer the questions of a turn; one that has more conversations waits again."""
         # At once: a question that is called off, or whose service is closed, is found here or there.
-        self._put_back([each for each in batch if each.n_left])
+        self._put_back([each for each in batch if each.n_left and each not in failed])
         with self._lock:
             warms = [*self._warms, *self._works.warms]
         for each in batch:
-            if not each.n_left:
+            if each in failed:
+                each.answer.fail(failed[each])
+            elif not each.n_left:
                 self._ahead.keep_if_expected(each, warms)
                 each.answer.give(partial(each.result, each.verdicts))
 

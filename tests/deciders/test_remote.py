@@ -12,7 +12,7 @@ import string
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -421,6 +421,31 @@ def test_a_passing_failure_is_tried_again(vllm: RemoteModelServer, fault: str | 
         right = router.route("hello")
         vllm.fault, vllm.n_faults = fault, 2
         assert router.route("hello").confidence == right.confidence
+
+
+def test_a_request_that_is_refused_fails_its_own_question_alone(vllm: RemoteModelServer) -> None:
+    """Would break if one caller's message, which the server does not take, was the error of all who wait beside it."""
+    with RoutingService(opened(vllm, concurrency=8)) as service:
+        service.submit("hello").result(30)
+        most = max(len(body["prompt"]) for body in vllm.bodies) + 20
+        vllm.fault = lambda body: 400 if len(body["prompt"]) > most else "stuck"
+        vllm.arrived.clear()
+        busy = service.submit("busy", caller="busy")
+        assert vllm.arrived.wait(30)
+        refused = "a long message " * 30
+        fine = [service.submit(text, caller=text) for text in ("one", "two")]
+        failing: list[Future[Any]] = [
+            service.submit(refused, caller="three"),
+            service.submit_many(["four", refused, "five"], caller="four"),
+        ]
+        fine_list = service.submit_many(["six", "seven"], caller="five")
+        vllm.let_go()
+        assert [each.result(30).reason for each in (busy, *fine)] == [None] * 3
+        assert [each.reason for each in fine_list.result(30)] == [None] * 2
+        for future in failing:
+            with pytest.raises(RemoteError, match="HTTP 400"):
+                future.result(30)
+        assert service.stats().decided == 6
 
 
 @pytest.mark.parametrize("is_cascade", [False, True])
