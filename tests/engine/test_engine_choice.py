@@ -321,6 +321,51 @@ def test_what_was_not_tried_is_tried_again(untried: None, monkeypatch: pytest.Mo
     assert soundness() is None
 
 
+def test_a_library_that_the_environment_names_is_another_build(
+    header: Any, large: None, tried_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if one that was never tried ran in this process, by the verdict on the package's own."""
+    runs = [TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)]
+    monkeypatch.setattr(engine_choice, "run_trial", lambda *_arguments, **_settings: runs.pop())
+    assert choose_engine(header, n_threads=1).engine == "ik"
+    forget()
+    assert choose_engine(header, n_threads=1).engine == "ik"
+    for name in ("libllama.so", "libother.so"):
+        (tmp_path / name).write_bytes(b"another")
+    for number, name in enumerate(("libllama.so", "libother.so")):
+        monkeypatch.setenv("IK_LLAMA_CPP_LIB_PATH", str(tmp_path / name))
+        runs.append(TrialRun({"python": {}}, -4 - number))
+        forget()
+        assert choose_engine(header, n_threads=1).engine == "llama.cpp"
+        assert runs == []
+
+
+@pytest.mark.parametrize("what", ["no file", "no library that it needs"])
+def test_a_build_that_can_no_longer_be_loaded_is_left_alone(
+    header: Any, large: None, tried_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Would break if a machine whose verdicts are kept made no router any more, and doctor had no report for it."""
+    run = TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_choice, "run_trial", lambda *_arguments: run)
+        assert choose_engine(header, n_threads=1).engine == "ik"
+    forget()
+    if what == "no file":
+        said = f"{tmp_path / 'libllama.so'}: no such file, though IK_LLAMA_CPP_LIB_PATH names it"
+        monkeypatch.setenv("IK_LLAMA_CPP_LIB_PATH", str(tmp_path / "libllama.so"))
+        with pytest.raises(EngineError, match="no such file"):
+            choose_engine(header, "ik", n_threads=1)
+    else:
+        said = "ik-llama-cpp-python cannot be loaded (OSError: libgomp.so.1: no such file); install it again"
+
+        def cannot_be_loaded() -> Any:
+            raise EngineError(said)
+
+        monkeypatch.setattr(ik_binding, "binding", cannot_be_loaded)
+    assert (choose_engine(header, n_threads=1).engine, choose_engine(header, n_threads=1).reason) == ("llama.cpp", said)
+    assert ik_status().refused == said
+
+
 def test_a_version_that_was_not_tested_is_refused(header: Any, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ik_binding, "version", lambda _package: "0.2.0")
     assert "0.2.0 was not tested" in choose_engine(header, n_threads=1).reason
