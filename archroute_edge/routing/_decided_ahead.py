@@ -45,7 +45,8 @@ class DecidedAhead:
         """
         if not warm.whole:
             return self._decider.warm(warm.table, warm.turns, cancellation=stop)
-        started, epoch = time.monotonic(), self._decider.epoch
+        started = time.monotonic()
+        warm.begin(self._decider.epoch)
         verdict = self.find(warm)
         if verdict is None:
             if warm.resume is not None:
@@ -54,7 +55,7 @@ class DecidedAhead:
             else:
                 (turns,) = warm.conversations
                 verdict = self._decider.decide_ahead(warm.table, turns, scores=warm.scores, cancellation=stop)
-            self.keep(warm, verdict, epoch)
+            self.keep(warm, verdict, warm.epoch)
         return Warmup(verdict.tokens.prompt, verdict.tokens.evaluated, 1000 * (time.monotonic() - started))
 
     def answer(self, question: Question) -> bool:

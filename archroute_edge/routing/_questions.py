@@ -48,11 +48,18 @@ class Asked:
     is_running: bool = field(default=False, kw_only=True)
     resume: Callable[[Cancellation], list[Verdict]] | None = field(default=None, kw_only=True)
     """Goes on with it, when the work that it waited for is done."""
+    epoch: int = field(default=0, kw_only=True)
+    """The decider's when it was last begun. What it goes on with may be a reply from before a failure."""
 
     @property
     def lane(self) -> Hashable:
         """Who it takes turns for."""
         return self.account, self.caller
+
+    def begin(self, epoch: int) -> None:
+        """Note the decider's epoch, unless it goes on with what was begun."""
+        if self.resume is None:
+            self.epoch = epoch
 
     def forget(self) -> None:
         """Tell the account that there is an answer, or that it is not wanted."""
@@ -97,8 +104,6 @@ class Question(Asked):
     verdicts: list[Verdict] = field(default_factory=list)
     waited_s: float | None = None
     """From the question until its first evaluation."""
-    epoch: int = 0
-    """The decider's when its last evaluation began."""
     n_interruptions: int = 0
     n_works: int = 0
     """How often it has waited for unfinished work."""

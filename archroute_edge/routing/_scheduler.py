@@ -244,7 +244,7 @@ class Scheduler:
         first, began = batch[0], time.monotonic()
         for each in batch:
             each.waited_s = began - each.started if each.waited_s is None else each.waited_s
-            each.epoch = self.decider.epoch
+            each.begin(self.decider.epoch)
         # Of a long list no more than is decided at once: other callers have their turn in between.
         most = self.decider.list_size if first.account is None else self.decider.batch_size
         sizes = [min(each.n_left, most) for each in batch]

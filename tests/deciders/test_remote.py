@@ -477,6 +477,25 @@ def test_what_was_decided_ahead_is_forgotten_when_another_model_may_be_there(
             vllm.close()
 
 
+def test_what_was_asked_before_a_failure_is_not_kept_after_it(vllm: RemoteModelServer) -> None:
+    """Would break if a reply that comes beside another's failure was the answer of the model that is there afterwards."""
+    model = f"mini+{address(vllm)}"
+    with RoutingService(Router(ROUTES, model=model, switch_over=1.0)) as service:
+        service.submit("good morning").result(30)
+        vllm.fault = "stuck"
+        vllm.arrived.clear()
+        warming = service.warm("hello", whole=True)
+        assert vllm.arrived.wait(30)
+        vllm.fault = 404
+        assert service.submit("another text", caller="other").result(30).reason == "unreachable"
+        vllm.fault = None
+        vllm.let_go()
+        warming.result(30)
+        n_asked = len(vllm.bodies)
+        assert service.submit("hello").result(30).reason is None
+        assert len(vllm.bodies) > n_asked
+
+
 def test_what_was_decided_ahead_is_kept_for_a_minute(vllm: RemoteModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break if a server whose model changes without a sign had the former one's answers for longer."""
     with opened(vllm) as router:

@@ -272,6 +272,11 @@ class NeedsWork(FakeDecider):
         super().__init__()
         self.done = threading.Event()
         self.error: BaseException | None = None
+        self.n_breaks = 0
+
+    @property
+    def epoch(self) -> int:
+        return self.n_breaks
 
     def decide_many(self, table: RouteTable, conversations: Sequence[Sequence[Turn]], **settings: Any) -> list[Verdict]:
         text = conversations[0][-1].content
@@ -326,6 +331,23 @@ class TestWork:
         assert len([name for name in our_threads() if "apart" in name]) <= 2
         done.set()
         assert result(newer).tokens == 1
+
+    def test_its_verdict_is_not_kept_after_a_break(
+        self, scheduler: Scheduler, decider: NeedsWork, done: threading.Event
+    ) -> None:
+        """Whoever asked for it. Would break if a former model's answer, here before the break, was taken for the next one's."""
+        question, warming = ask("fix it"), typed("fix it")
+        scheduler.submit(question)
+        until(lambda: len(decider.log) == 1)
+        scheduler.submit(warming)
+        until(lambda: len(decider.log) == 2)
+        decider.n_breaks += 1
+        done.set()
+        result(question)
+        result(warming)
+        again = ask("fix it")
+        scheduler.submit(again)
+        assert result(again)[0].tokens.evaluated == 1
 
     def test_its_error_is_the_warm_ups(self, scheduler: Scheduler, decider: NeedsWork, done: threading.Event) -> None:
         decider.error = EngineError("no answer")
