@@ -136,14 +136,23 @@ class Decider(ABC):
         return [self.decide(tables[0], turns, scores=scores, keep=keep, cancellation=cancellation)]
 
     @abstractmethod
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(
+        self, table: RouteTable, turns: Sequence[Turn] | None, *, keep: bool = True, cancellation: Cancellation | None = None
+    ) -> Warmup:
         """Work out ahead of time what a decision on ``table``, or on a conversation that ends in ``turns``, begins with.
 
-        The last turn may be unfinished. What is finished when ``cancellation`` is set is kept.
+        The last turn may be unfinished. What is finished when ``cancellation`` is set stays in memory. ``keep`` is as for
+        :meth:`decide_many`.
         """
 
     def decide_ahead(
-        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+        self,
+        table: RouteTable,
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
     ) -> Verdict:
         """The verdict on a conversation that may go on, before it is asked for.
 
@@ -156,7 +165,7 @@ class Decider(ABC):
             ArchRouteError: as :meth:`decide_many`.
         """
         with stopped_for_others(cancellation) as flag:
-            return self.decide(table, turns, scores=scores, cancellation=flag)
+            return self.decide(table, turns, scores=scores, keep=keep, cancellation=flag)
 
     def stand_in(
         self, _table: RouteTable, _turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None

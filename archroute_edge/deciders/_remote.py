@@ -158,7 +158,9 @@ class RemoteDecider(Decider):
             prompt_format=self.prompt.format.name,
         )
 
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(
+        self, table: RouteTable, turns: Sequence[Turn] | None, *, keep: bool = True, cancellation: Cancellation | None = None
+    ) -> Warmup:
         """As :meth:`Decider.warm` says: the server keeps what it has evaluated, if its own cache does.
 
         Raises:

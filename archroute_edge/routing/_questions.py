@@ -90,7 +90,8 @@ class Question(Asked):
             None is the fallback at the deadline.
         tables: if it is about several tables, all of them: each is held against the one conversation.
         scores: whether all probabilities are wanted.
-        keep: whether the table's prefix or vectors are worth saving on disk.
+        keep: whether the table's prefix or vectors are worth saving on disk. Routes that come with a message are not: many such
+            would push out what is.
         deadline: seconds from ``started``; None is no deadline. Only for a single conversation.
     """
 
@@ -117,11 +118,8 @@ class Question(Asked):
 
     @cached_property
     def n_bytes(self) -> int:
-        """What it takes in memory, roughly; one emoji makes every letter of its text four bytes long."""
-        size = sys.getsizeof
-        texts = sum(size(turn.content) for turns in self.conversations for turn in turns)
-        tables = () if self.keep else self.tables or (self.table,)
-        return texts + sum(size(route.name) + size(route.description) for table in tables for route in table)
+        """What it takes in memory, roughly."""
+        return _n_bytes(self.conversations, () if self.keep else self.tables or (self.table,))
 
     def next(self, size: int) -> Sequence[Sequence[Turn]]:
         """The next conversations that are not decided, at most so many."""
@@ -260,6 +258,8 @@ class WarmUp(Asked):
     """A warm-up, perhaps with a caller that waits."""
 
     turns: Sequence[Turn] | None
+    keep: bool = True
+    """As of a question."""
     whole: bool = field(default=False, kw_only=True)
     """Whether the conversation is decided as if it ended here, for a question that asks just that."""
     scores: bool = field(default=False, kw_only=True)
@@ -274,7 +274,7 @@ class WarmUp(Asked):
     @cached_property
     def n_bytes(self) -> int:
         """What it takes in memory, roughly."""
-        return sum(sys.getsizeof(turn.content) for turn in self.turns or ())
+        return _n_bytes(self.conversations, () if self.keep else (self.table,))
 
     @property
     def conversations(self) -> Sequence[Sequence[Turn]]:
@@ -302,6 +302,13 @@ class WarmUp(Asked):
             return False
         earlier = self.turns[:-1]
         return any(len(turns) == len(self.turns) and _same(earlier, turns[:-1]) for turns in asked.conversations)
+
+
+def _n_bytes(conversations: Sequence[Sequence[Turn]], tables: Sequence[RouteTable]) -> int:
+    # One emoji makes every letter of its text four bytes long.
+    size = sys.getsizeof
+    texts = sum(size(turn.content) for turns in conversations for turn in turns)
+    return texts + sum(size(route.name) + size(route.description) for table in tables for route in table)
 
 
 def _same(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:

@@ -241,7 +241,6 @@ class Router:
             [turns for turns in conversations if turns],
             partial(decisions_on, config, self._calibration, quality, conversations, facts, keys, scores, is_many),
             scores or self._calibration is not None,
-            # Routes that come with one message are not saved: many such would push out what is worth keeping.
             routes is None,
             deadline,
             time.monotonic() if started is None else started,
@@ -394,8 +393,8 @@ class Router:
         table = self.config.table if routes is None else as_table(routes)
         turns = None if messages is None else read_messages(messages) or None
         with_scores = scores or self._calibration is not None
-        whole = whole and turns is not None
-        return WarmUp(table, caller, turns, whole=whole, scores=with_scores, account=account, cancellation=cancellation)
+        keep, whole = routes is None, whole and turns is not None
+        return WarmUp(table, caller, turns, keep, whole=whole, scores=with_scores, account=account, cancellation=cancellation)
 
     @property
     def model_file(self) -> ModelFile:
