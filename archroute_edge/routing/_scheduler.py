@@ -75,15 +75,15 @@ class Scheduler:
             self._check_still_open(asked)
             waiting = (*self._warms, *self._works.warms)
             outdated = [each for each in waiting if each.is_outdated_by(asked) and not each.is_about(asked)]
+            if self._turn is not None:
+                self._turn.note_newer(asked)
             if isinstance(asked, WarmUp):
                 self._warms.put(asked.lane, asked)
-                if self._turn is not None:
-                    self._turn.note_newer(asked)
             else:
                 self._questions.put(asked.lane, asked)
                 if is_known:
                     # The owner may be busy with a long decision.
-                    self._clock.ring(0.0, asked, partial(self._ahead.answer, asked))
+                    self._clock.ring(0.0, asked, partial(self._answer_ahead, asked))
                 elif self._turn is not None:
                     self._turn.make_room(asked)
                 if asked.deadline is not None:
@@ -96,6 +96,13 @@ class Scheduler:
             # Without the lock: those who wait for it are told in this thread.
             each.answer.fail(full) if full is not None else each.answer.cancel()
 
+    def _answer_ahead(self, question: Question) -> None:
+        """Answer with the verdict that is kept; if it has just ended, make room as for any other question."""
+        if not self._ahead.answer(question):
+            with self._lock:
+                if self._turn is not None and not (question.is_running or question.answer.done()):
+                    self._turn.make_room(question)
+
     def ask(self, question: Question) -> None:
         """As :meth:`submit`, but decide in the calling thread if nothing else is being done: waking another takes longer."""
         self._check_open(question)
@@ -107,7 +114,6 @@ class Scheduler:
                 self._check_still_open(question)
                 if self._turn is None and not self._questions and question.deadline is None and not program_ends():
                     turn = self._turn = Doing(questions=[question])
-                    question.is_running = True
             if turn is not None:
                 self._decide(turn)
         finally:
@@ -219,8 +225,6 @@ class Scheduler:
                     continue
                 if (first := self._questions.take()) is not None:
                     self._turn = Doing(questions=[first, *companions(self._questions, first, self.decider.batch_size)])
-                    for each in self._turn.questions:
-                        each.is_running = True
                     if len(self._questions):
                         self._turn.stop.give_way()
                     return partial(self._decide, self._turn)
@@ -232,7 +236,6 @@ class Scheduler:
                     return None
                 if not is_closing and (warm := self._warms.take()) is not None:
                     self._turn = Doing(warm=warm)
-                    warm.is_running = True
                     return partial(self._warm, self._turn, warm)
                 self._owner_wakes.wait()
         return None

@@ -154,6 +154,34 @@ class TestOrder:
             assert result(warming).tokens == 1
         assert len(decider.log) == (2 if caller is None else 3)
 
+    def test_a_question_that_is_answered_without_the_model_stops_it(self, scheduler: Scheduler, decider: FakeDecider) -> None:
+        """Would break if what was typed on, and taken back, was decided all the same, and others waited for that."""
+        scheduler.submit(kept := typed("fix it"))
+        result(kept)
+        decider.close_gate()
+        scheduler.submit(newer := typed("fix it now"))
+        decider.wait_for_arrival()
+        scheduler.submit(question := ask("fix it"))
+        assert result(question)[0].tokens.evaluated == 0
+        with pytest.raises(CancelledError):
+            result(newer)
+
+    def test_a_question_whose_verdict_has_just_ended_does_not_wait_for_it(
+        self, scheduler: Scheduler, decider: FakeDecider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Found when the question comes, and a moment later too old to answer it."""
+        scheduler.submit(kept := typed("fix it"))
+        result(kept)
+        decider.close_gate()
+        scheduler.submit(warming := typed("a poem", caller="other"))
+        decider.wait_for_arrival()
+        monkeypatch.setattr(scheduler._ahead, "answer", lambda _question: False)
+        scheduler.submit(question := ask("fix it"))
+        until(lambda: decider.log.count(("decide", "fix it")) == 2)
+        assert not warming.answer.done()
+        decider.opened.set()
+        assert result(question)[0].tokens.evaluated == 1
+
     @pytest.mark.parametrize("caller", ["another", None])
     def test_the_same_question_waits_for_it(self, scheduler: Scheduler, decider: FakeDecider, caller: str | None) -> None:
         """Would break if pressing Enter threw away what the pause before it had begun."""
