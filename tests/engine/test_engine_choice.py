@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -309,6 +310,48 @@ def test_a_build_that_does_not_survive_a_child(
         choose_engine(header, "ik", n_threads=1)
     assert said in str(caught.value)
     assert said in str(ik_status().refused)
+
+
+NO_NUMBERS = "IkEngine._evaluate_piece = lambda self, piece: np.full((1, self._n_vocab), np.nan, np.float32)"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "is_kept"),
+    [
+        (NO_NUMBERS, "it fails where llama.cpp does not: .* logits that are not numbers", True),
+        ('IkWeights.__init__ = refusing("unknown type of tensor")', "llama.cpp does not: .*unknown type", True),
+        ('IkWeights.__init__ = refusing("unable to allocate CPU buffer")', "it was not tried .*allocate", False),
+        ('binding.binding = refusing("libgomp.so.1: no such file")', "it was not tried .*libgomp", False),
+    ],
+    ids=["no numbers", "no model", "no memory", "no library"],
+)
+def test_a_build_that_fails_is_ruled_out_once(
+    untried: None, tried_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str, is_kept: bool
+) -> None:
+    """In a real child. Would break if each process that loads a model tried it again, unless another cause may pass."""
+    (tmp_path / "failing.py").write_text(f"""
+import numpy as np
+from archroute_edge.engine import _engine_trial_worker as worker
+from archroute_edge.engine import _ik_binding as binding
+from archroute_edge.engine._ik_engine import IkEngine
+from archroute_edge.engine._ik_weights import IkWeights
+from archroute_edge.engine._kernel_trial_worker import serve
+from archroute_edge.errors import ModelLoadError
+def refusing(why):
+    def refuse(*_arguments):
+        raise ModelLoadError(why)
+    return refuse
+{fault}
+serve(worker.run)
+""")
+    for path in cache_folder().glob("ik-*"):
+        path.unlink()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(engine_choice, "_WORKER", "failing")
+    found = soundness()
+    assert found is not None
+    assert re.search(said, found)
+    assert len(list(cache_folder().glob("ik-*"))) == is_kept
 
 
 def test_what_was_not_tried_is_tried_again(untried: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
