@@ -111,10 +111,11 @@ def choose_engine(
     unsound = soundness(cancellation)
     if unsound is not None:
         return EngineChoice("llama.cpp", f"ik_llama.cpp was ruled out: {unsound}")
-    fingerprint = model_fingerprint(header)
+    # llama.cpp is slower without its kernels for repacked weights.
+    about = model_fingerprint(header), n_threads, backend.build().kernels
     choice = _once(
-        (header.path, fingerprint, n_threads),
-        lambda: kept_in("engine", fingerprint, n_threads, ik_libraries(), libraries()),
+        (header.path, *about),
+        lambda: kept_in("engine", *about, ik_libraries(), libraries()),
         _kept_choice,
         partial(_measure, header.path, n_threads),
         cancellation,

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ from archroute_edge.engine import (
     model_fingerprint,
     soundness,
 )
+from archroute_edge.engine import _backend as backend
 from archroute_edge.engine import _engine_choice as engine_choice
 from archroute_edge.engine import _ik_binding as ik_binding
 from archroute_edge.engine._engine_choice import try_engine
@@ -142,6 +144,21 @@ def test_the_faster_one_is_found_by_a_measurement_and_kept(
     assert [task["n_threads"] for task in started] == [2, 1]
 
 
+@pytest.mark.parametrize("is_another_process", [False, True])
+def test_a_measurement_is_about_the_kernels_of_llama_cpp(
+    header: Any, large: None, tried_kernels: None, monkeypatch: pytest.MonkeyPatch, is_another_process: bool
+) -> None:
+    """Would break if one load with ARCHROUTE_CPU_KERNELS=plain, to try something, made ik_llama.cpp the faster one for good."""
+    build = backend.build()
+    for kernels, gain in (("plain", 1.7), ("repack", 0.9)):
+        run = TrialRun({"python": {}, "measured": {"gain": gain}}, 0)
+        monkeypatch.setattr(engine_choice, "run_trial", lambda *_arguments, run=run: run)
+        monkeypatch.setattr(backend, "build", lambda kernels=kernels: replace(build, kernels=kernels))
+        assert choose_engine(header, n_threads=1).gain == gain
+        if is_another_process:
+            forget()
+
+
 def test_a_real_measurement_comes_to_an_end(header: Any, large: None) -> None:
     choice = choose_engine(header, n_threads=1)
     assert choice.gain is not None
@@ -214,7 +231,7 @@ def test_nobody_waits_for_another_models_measurement(
         choose_engine(header, n_threads=2)
         choose_engine(header, n_threads=3)
     # Of these verdicts one is another process's.
-    del engine_choice._verdicts[header.path, model_fingerprint(header), 3]
+    del engine_choice._verdicts[header.path, model_fingerprint(header), 3, backend.build().kernels]
     flag = Cancellation()
     with ThreadPoolExecutor() as pool:
         measured = pool.submit(choose_engine, header, n_threads=1, cancellation=flag)
