@@ -169,7 +169,9 @@ class FakeDecider(Decider):
                     flag.check()
         self.unready.discard(name)
 
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(
+        self, table: RouteTable, turns: Sequence[Turn] | None, *, keep: bool = True, cancellation: Cancellation | None = None
+    ) -> Warmup:
         self._pass("warm", turns[-1].content if turns else table.names[0], cancellation)
         return Warmup(1, 1, 0.0)
 

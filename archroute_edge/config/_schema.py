@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -133,3 +133,7 @@ class RoutingConfig:
     ignored_keys: tuple[IgnoredKey, ...] = ()
     format: ConfigFormat = "own"
     forward: ForwardSettings = field(default_factory=ForwardSettings)
+
+    def with_routes(self, table: RouteTable) -> RoutingConfig:
+        """This with other routes, which share no traffic and have no policies, whatever they are called."""
+        return replace(self, table=table, selection={}, quality={}, forward=replace(self.forward, routes={}))

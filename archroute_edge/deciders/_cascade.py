@@ -136,9 +136,8 @@ class CascadeDecider(Decider):
     ) -> Verdict:
         if self._second is None:
             # Beside decisions that the encoder is sure of: loading takes seconds.
-            raise UnfinishedError(
-                Work("language model", partial(self._open_second, table, cancellation.has_deadline), is_apart=True)
-            )
+            open_second = partial(self._open_second, table, keep, cancellation.has_deadline)
+            raise UnfinishedError(Work("language model", open_second, is_apart=True))
         return self._second.decide(table, turns, scores=scores, keep=keep, cancellation=cancellation)
 
     def _calibrated(self, verdict: Verdict, scores: bool) -> Verdict:
@@ -149,13 +148,13 @@ class CascadeDecider(Decider):
         kept = answer.scores if scores else None
         return replace(verdict, route=answer.route, confidence=answer.confidence, scores=kept, reason=answer.reason)
 
-    def _open_second(self, table: RouteTable, has_deadline: bool, cancellation: Cancellation) -> None:
+    def _open_second(self, table: RouteTable, keep: bool, has_deadline: bool, cancellation: Cancellation) -> None:
         """Open the language model; if decisions may leave before they are done, also get it ready for ``table``."""
         assert self._open_model is not None
         second = self._open_model(table, cancellation)
         try:
             if has_deadline:
-                second.warm(table, None, cancellation=cancellation)
+                second.warm(table, None, keep=keep, cancellation=cancellation)
         except BaseException:
             second.close()
             raise
@@ -186,26 +185,35 @@ class CascadeDecider(Decider):
         if self._second is not None:
             self._second.check_table(table)
 
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(
+        self, table: RouteTable, turns: Sequence[Turn] | None, *, keep: bool = True, cancellation: Cancellation | None = None
+    ) -> Warmup:
         """Warm the encoder, and the language model if it has been needed before."""
-        warmed = self._encoder.warm(table, turns, cancellation=cancellation)
+        warmed = self._encoder.warm(table, turns, keep=keep, cancellation=cancellation)
         if self._second is None:
             return warmed
-        second = self._second.warm(table, turns, cancellation=cancellation)
+        second = self._second.warm(table, turns, keep=keep, cancellation=cancellation)
         return Warmup(warmed.tokens + second.tokens, warmed.evaluated + second.evaluated, warmed.total_ms + second.total_ms)
 
     def decide_ahead(
-        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+        self,
+        table: RouteTable,
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
     ) -> Verdict:
         """As :meth:`Decider.decide_ahead` says; the language model is asked, and loaded, only if the encoder is unsure."""
         cancellation = cancellation or Cancellation()
         with stopped_for_others(cancellation) as flag:
-            found = self._encoder.decide(table, turns, scores=scores or self._calibration is not None, cancellation=flag)
+            wanted = scores or self._calibration is not None
+            found = self._encoder.decide(table, turns, scores=wanted, keep=keep, cancellation=flag)
         warmed = Warmup(0, 0, 0.0)
         if self._second is not None and self._calibrated(found, scores).confidence < self.switch_over:
-            warmed = self._second.warm(table, turns, cancellation=cancellation)
+            warmed = self._second.warm(table, turns, keep=keep, cancellation=cancellation)
         with stopped_for_others(cancellation) as flag:
-            return after_warm_up(warmed, self._complete([found], [(table, turns)], scores, True, flag)[0])
+            return after_warm_up(warmed, self._complete([found], [(table, turns)], scores, keep, flag)[0])
 
     @property
     def n_ctx(self) -> int:

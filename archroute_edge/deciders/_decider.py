@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from archroute_edge.conversation import Turn
 from archroute_edge.decision import Verdict, Warmup
 from archroute_edge.engine import Cancellation
+from archroute_edge.errors import RemoteError
 from archroute_edge.routes import RouteTable
 
 if TYPE_CHECKING:
@@ -95,6 +96,18 @@ class Decider(ABC):
             EngineError: llama.cpp failed; the next decision can go on.
         """
 
+    def decide_each(
+        self,
+        table: RouteTable,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
+    ) -> Sequence[Verdict | RemoteError]:
+        """As :meth:`decide_many`, with an error in the place of each verdict that a server did not give."""
+        return self.decide_many(table, conversations, scores=scores, keep=keep, cancellation=cancellation)
+
     def decide(
         self,
         table: RouteTable,
@@ -123,14 +136,23 @@ class Decider(ABC):
         return [self.decide(tables[0], turns, scores=scores, keep=keep, cancellation=cancellation)]
 
     @abstractmethod
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(
+        self, table: RouteTable, turns: Sequence[Turn] | None, *, keep: bool = True, cancellation: Cancellation | None = None
+    ) -> Warmup:
         """Work out ahead of time what a decision on ``table``, or on a conversation that ends in ``turns``, begins with.
 
-        The last turn may be unfinished. What is finished when ``cancellation`` is set is kept.
+        The last turn may be unfinished. What is finished when ``cancellation`` is set stays in memory. ``keep`` is as for
+        :meth:`decide_many`.
         """
 
     def decide_ahead(
-        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+        self,
+        table: RouteTable,
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
     ) -> Verdict:
         """The verdict on a conversation that may go on, before it is asked for.
 
@@ -143,7 +165,7 @@ class Decider(ABC):
             ArchRouteError: as :meth:`decide_many`.
         """
         with stopped_for_others(cancellation) as flag:
-            return self.decide(table, turns, scores=scores, cancellation=flag)
+            return self.decide(table, turns, scores=scores, keep=keep, cancellation=flag)
 
     def stand_in(
         self, _table: RouteTable, _turns: Sequence[Turn], *, scores: bool = False, time_limit: float | None = None

@@ -196,10 +196,12 @@ class EncoderDecider(Decider):
         shares: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
         return shares
 
-    def warm(self, table: RouteTable, _turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(
+        self, table: RouteTable, _turns: Sequence[Turn] | None, *, keep: bool = True, cancellation: Cancellation | None = None
+    ) -> Warmup:
         """Get the vectors of ``table`` ready. Nothing of a conversation can be worked out before it is whole."""
         started = time.perf_counter()
-        routes, n_evaluations = self._routes.of(table, keep=True, cancellation=cancellation)
+        routes, n_evaluations = self._routes.of(table, keep=keep, cancellation=cancellation)
         return Warmup(routes.n_tokens, routes.n_tokens if n_evaluations else 0, 1000 * (time.perf_counter() - started))
 
     def close(self) -> None:

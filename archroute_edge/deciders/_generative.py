@@ -129,13 +129,15 @@ class GenerativeDecider(Decider):
         with self._context.engine.stopped_by(cancellation):
             return len(prefix), self._context.cache.make_resident(prefix, keep=keep)
 
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(
+        self, table: RouteTable, turns: Sequence[Turn] | None, *, keep: bool = True, cancellation: Cancellation | None = None
+    ) -> Warmup:
         """As :meth:`Decider.warm` says: only what stays the same while the last turn grows is evaluated."""
         started = time.perf_counter()
         cancellation = cancellation or Cancellation()
         cancellation.check()
         if turns is None:
-            n_tokens, n_evaluated = self._pin(table, True, cancellation)
+            n_tokens, n_evaluated = self._pin(table, keep, cancellation)
         else:
             static = self._context.prepare(table).static
             with self._context.engine.stopped_by(cancellation):
@@ -143,19 +145,25 @@ class GenerativeDecider(Decider):
                 prompt = self.prompt.tokens(table, kept)
                 longer = self.prompt.tokens(table, [*kept[:-1], replace(kept[-1], content=kept[-1].content + " go on")])
                 beginning = prompt[: max(common_prefix_length(prompt, longer), 1)]
-                with self._context.cache.working(beginning, replace(static, n_closing=0)) as (work, _):
+                with self._context.cache.working(beginning, replace(static, n_closing=0), keep=keep) as (work, _):
                     work.extend(beginning[work.n_tokens :])
                 n_tokens, n_evaluated = len(beginning), work.n_evaluated
         return Warmup(n_tokens, n_evaluated, 1000 * (time.perf_counter() - started))
 
     def decide_ahead(
-        self, table: RouteTable, turns: Sequence[Turn], *, scores: bool = False, cancellation: Cancellation | None = None
+        self,
+        table: RouteTable,
+        turns: Sequence[Turn],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
     ) -> Verdict:
         """As :meth:`Decider.decide_ahead` says: what stays the same while the last turn grows is an evaluation of its own."""
         cancellation = cancellation or Cancellation()
-        warmed = self.warm(table, turns, cancellation=cancellation)
+        warmed = self.warm(table, turns, keep=keep, cancellation=cancellation)
         with stopped_for_others(cancellation) as flag:
-            return after_warm_up(warmed, self.decide(table, turns, scores=scores, cancellation=flag))
+            return after_warm_up(warmed, self.decide(table, turns, scores=scores, keep=keep, cancellation=flag))
 
     def check_table(self, table: RouteTable) -> None:
         """As :meth:`Decider.check_table` says: whether prompts for ``table`` can fit into the context, or a larger one."""

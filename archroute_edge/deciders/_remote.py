@@ -102,16 +102,23 @@ class RemoteDecider(Decider):
         Raises:
             RemoteError: the server gave no answer to one of them.
         """
-        found = self.decide_each(table, conversations, scores=scores, cancellation=cancellation or Cancellation())
+        found = self.decide_each(table, conversations, scores=scores, keep=keep, cancellation=cancellation)
         for each in found:
             if isinstance(each, RemoteError):
                 raise each
         return [each for each in found if isinstance(each, Verdict)]
 
     def decide_each(
-        self, table: RouteTable, conversations: Sequence[Sequence[Turn]], *, scores: bool, cancellation: Cancellation
+        self,
+        table: RouteTable,
+        conversations: Sequence[Sequence[Turn]],
+        *,
+        scores: bool = False,
+        keep: bool = True,
+        cancellation: Cancellation | None = None,
     ) -> list[Verdict | RemoteError]:
-        """The verdict on each conversation, or why there is none. From any thread."""
+        """As :meth:`Decider.decide_each` says. From any thread."""
+        cancellation = cancellation or Cancellation()
         found: list[Verdict | RemoteError] = []
         for start in range(0, len(conversations), self.list_size):
             prompts = [self._prompt(table, turns, cancellation) for turns in conversations[start : start + self.list_size]]
@@ -151,7 +158,9 @@ class RemoteDecider(Decider):
             prompt_format=self.prompt.format.name,
         )
 
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(
+        self, table: RouteTable, turns: Sequence[Turn] | None, *, keep: bool = True, cancellation: Cancellation | None = None
+    ) -> Warmup:
         """As :meth:`Decider.warm` says: the server keeps what it has evaluated, if its own cache does.
 
         Raises:

@@ -95,11 +95,13 @@ class RemoteCascadeDecider(CascadeDecider):
         """Ask the remote model."""
         self._remote.check_table(table)
 
-    def warm(self, table: RouteTable, turns: Sequence[Turn] | None, *, cancellation: Cancellation | None = None) -> Warmup:
+    def warm(
+        self, table: RouteTable, turns: Sequence[Turn] | None, *, keep: bool = True, cancellation: Cancellation | None = None
+    ) -> Warmup:
         """Warm the encoder, and the remote model if its server is there."""
-        warmed = super().warm(table, turns, cancellation=cancellation)
+        warmed = super().warm(table, turns, keep=keep, cancellation=cancellation)
         with suppress(RemoteError):
-            second = self._remote.warm(table, turns, cancellation=cancellation)
+            second = self._remote.warm(table, turns, keep=keep, cancellation=cancellation)
             total_ms = warmed.total_ms + second.total_ms
             return Warmup(warmed.tokens + second.tokens, warmed.evaluated + second.evaluated, total_ms)
         return warmed

@@ -20,7 +20,7 @@ from archroute_edge.engine._cancellation import Cancellation
 from archroute_edge.engine._cpu import libraries
 from archroute_edge.engine._engine_names import EngineName, WantedEngine
 from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, TENSOR_TYPES, GGUFHeader
-from archroute_edge.engine._ik_binding import ik_libraries, refusal
+from archroute_edge.engine._ik_binding import ik_libraries, loading_problem, refusal
 from archroute_edge.engine._model_check import model_fingerprint
 from archroute_edge.engine._trials import TrialLock, TrialRun, keep, kept_in, run_trial
 from archroute_edge.errors import EngineError, SettingsError
@@ -111,14 +111,18 @@ def choose_engine(
     unsound = soundness(cancellation)
     if unsound is not None:
         return EngineChoice("llama.cpp", f"ik_llama.cpp was ruled out: {unsound}")
-    fingerprint = model_fingerprint(header)
-    return _once(
-        (header.path, fingerprint, n_threads),
-        lambda: kept_in("engine", fingerprint, n_threads, ik_libraries(), libraries()),
+    # llama.cpp is slower without its kernels for repacked weights.
+    about = model_fingerprint(header), n_threads, backend.build().kernels
+    choice = _once(
+        (header.path, *about),
+        lambda: kept_in("engine", *about, ik_libraries(), libraries()),
         _kept_choice,
         partial(_measure, header.path, n_threads),
         cancellation,
     )
+    # An earlier process may have come to it, which could load what it needs.
+    problem = loading_problem() if choice.engine == "ik" else None
+    return choice if problem is None else EngineChoice("llama.cpp", problem, choice.gain)
 
 
 def _unfit(header: GGUFHeader, kv_type: str, flash_attention: bool | None) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import shlex
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -22,6 +23,8 @@ from archroute_edge.errors import EngineError
 
 PACKAGE: Final = "ik-llama-cpp-python"
 _MODULE: Final = "ik_llama_cpp"
+_LIBRARY: Final = "IK_LLAMA_CPP_LIB_PATH"
+"""The environment's variable by which the package loads another library than its own."""
 TESTED_VERSION: Final = "0.1.5"
 """The one version whose ABI is known here."""
 
@@ -130,13 +133,28 @@ def refusal() -> str | None:
         return "ik_llama.cpp is not installed; install archroute-edge[ik]"
     if found != TESTED_VERSION:
         return f"{PACKAGE} {found} was not tested; install {PACKAGE}=={TESTED_VERSION}"
+    named = _named_library()
+    if named is not None and not named.is_file():
+        return f"{named}: no such file, though {_LIBRARY} names it"
     return None
 
 
+def _named_library() -> Path | None:
+    """The library that the environment names; None if it leaves that to the package."""
+    named = os.environ.get(_LIBRARY)
+    return Path(named) if named else None
+
+
 def ik_libraries() -> tuple[tuple[str, int, int], ...]:
-    """Its libraries: (file name, size in bytes, modification time in ns)."""
-    folder = folder_in_package(_MODULE)
-    return libraries(folder) if folder is not None else ()
+    """Its libraries: (file name, size in bytes, modification time in ns). One that the environment names stands last again."""
+    named = _named_library()
+    if named is None:
+        folder = folder_in_package(_MODULE)
+        return libraries(folder) if folder is not None else ()
+    file = named.resolve()
+    # Beside it may lie another one, and what it loads itself.
+    beside = libraries(file.parent)
+    return (*beside, *(each for each in beside if each[0] == file.name))
 
 
 @functools.cache
@@ -160,6 +178,15 @@ def binding() -> Any:
     except (ImportError, OSError, AttributeError) as exc:
         raise EngineError(f"{PACKAGE} cannot be loaded ({type(exc).__name__}: {exc}); install it again") from exc
     return api
+
+
+def loading_problem() -> str | None:
+    """Why it cannot be loaded into this process; None if it is."""
+    try:
+        binding()
+    except EngineError as exc:
+        return str(exc)
+    return None
 
 
 def _check_layout(api: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from archroute_edge.engine._cpu import cpu
 from archroute_edge.engine._engine_choice import soundness
-from archroute_edge.engine._ik_binding import binding, build_command, ik_version, refusal
+from archroute_edge.engine._ik_binding import binding, build_command, ik_version, loading_problem, refusal
 
 # Names in llama_print_system_info, and what Linux calls the CPU's own.
 _FASTER: Final = {"AVX_VNNI": "avx_vnni", "AVX512": "avx512f", "AVX512_VNNI": "avx512_vnni", "AVX512_BF16": "avx512_bf16"}
@@ -44,7 +44,7 @@ def ik_status() -> IkStatus:
     version = ik_version()
     if version is None:
         return IkStatus(None, None)
-    refused = refusal() or soundness()
+    refused = refusal() or soundness() or loading_problem()
     if refused is not None:
         return IkStatus(version, refused)
     features = binding().llama_print_system_info().decode("utf-8", "replace").strip()

@@ -44,8 +44,9 @@ class DecidedAhead:
             UnfinishedError, ArchRouteError: as :meth:`Decider.warm` and :meth:`Decider.decide_ahead`.
         """
         if not warm.whole:
-            return self._decider.warm(warm.table, warm.turns, cancellation=stop)
-        started, epoch = time.monotonic(), self._decider.epoch
+            return self._decider.warm(warm.table, warm.turns, keep=warm.keep, cancellation=stop)
+        started = time.monotonic()
+        warm.begin(self._decider.epoch)
         verdict = self.find(warm)
         if verdict is None:
             if warm.resume is not None:
@@ -53,8 +54,8 @@ class DecidedAhead:
                     (verdict,) = warm.resume(flag)
             else:
                 (turns,) = warm.conversations
-                verdict = self._decider.decide_ahead(warm.table, turns, scores=warm.scores, cancellation=stop)
-            self.keep(warm, verdict, epoch)
+                verdict = self._decider.decide_ahead(warm.table, turns, scores=warm.scores, keep=warm.keep, cancellation=stop)
+            self.keep(warm, verdict, warm.epoch)
         return Warmup(verdict.tokens.prompt, verdict.tokens.evaluated, 1000 * (time.monotonic() - started))
 
     def answer(self, question: Question) -> bool:

@@ -27,6 +27,10 @@ class Doing:
     is_interrupted: bool = False
     """Whether the questions begin anew, since another caller's comes first."""
 
+    def __post_init__(self) -> None:
+        for each in (*self.questions, *filter(None, [self.warm])):
+            each.is_running = True
+
     def make_room(self, question: Question) -> None:
         """Let ``question`` have its turn soon."""
         self.note_newer(question)

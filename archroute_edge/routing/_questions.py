@@ -15,7 +15,7 @@ from archroute_edge.conversation import Turn
 from archroute_edge.deciders import Decider, UnfinishedError
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation, lead
-from archroute_edge.errors import ArchRouteError
+from archroute_edge.errors import ArchRouteError, RemoteError
 from archroute_edge.routes import RouteTable
 from archroute_edge.routing._answer import Answer
 from archroute_edge.routing._queues import Evaluators, FairQueue
@@ -48,11 +48,18 @@ class Asked:
     is_running: bool = field(default=False, kw_only=True)
     resume: Callable[[Cancellation], list[Verdict]] | None = field(default=None, kw_only=True)
     """Goes on with it, when the work that it waited for is done."""
+    epoch: int = field(default=0, kw_only=True)
+    """The decider's when it was last begun. What it goes on with may be a reply from before a failure."""
 
     @property
     def lane(self) -> Hashable:
         """Who it takes turns for."""
         return self.account, self.caller
+
+    def begin(self, epoch: int) -> None:
+        """Note the decider's epoch, unless it goes on with what was begun."""
+        if self.resume is None:
+            self.epoch = epoch
 
     def forget(self) -> None:
         """Tell the account that there is an answer, or that it is not wanted."""
@@ -83,7 +90,8 @@ class Question(Asked):
             None is the fallback at the deadline.
         tables: if it is about several tables, all of them: each is held against the one conversation.
         scores: whether all probabilities are wanted.
-        keep: whether the table's prefix or vectors are worth saving on disk.
+        keep: whether the table's prefix or vectors are worth saving on disk. Routes that come with a message are not: many such
+            would push out what is.
         deadline: seconds from ``started``; None is no deadline. Only for a single conversation.
     """
 
@@ -97,8 +105,6 @@ class Question(Asked):
     verdicts: list[Verdict] = field(default_factory=list)
     waited_s: float | None = None
     """From the question until its first evaluation."""
-    epoch: int = 0
-    """The decider's when its last evaluation began."""
     n_interruptions: int = 0
     n_works: int = 0
     """How often it has waited for unfinished work."""
@@ -112,11 +118,8 @@ class Question(Asked):
 
     @cached_property
     def n_bytes(self) -> int:
-        """What it takes in memory, roughly; one emoji makes every letter of its text four bytes long."""
-        size = sys.getsizeof
-        texts = sum(size(turn.content) for turns in self.conversations for turn in turns)
-        tables = () if self.keep else self.tables or (self.table,)
-        return texts + sum(size(route.name) + size(route.description) for table in tables for route in table)
+        """What it takes in memory, roughly."""
+        return _n_bytes(self.conversations, () if self.keep else self.tables or (self.table,))
 
     def next(self, size: int) -> Sequence[Sequence[Turn]]:
         """The next conversations that are not decided, at most so many."""
@@ -193,11 +196,13 @@ def companions(queue: FairQueue[Question], first: Question, most: int) -> list[Q
     return found
 
 
-def decide(decider: Decider, batch: Sequence[Question], sizes: Sequence[int], stop: Cancellation) -> list[Verdict]:
-    """The verdicts of a turn: on so many conversations of each question, or on one conversation by several tables.
+def decide(
+    decider: Decider, batch: Sequence[Question], sizes: Sequence[int], stop: Cancellation
+) -> Sequence[Verdict | RemoteError]:
+    """What is found in a turn: on so many conversations of each question, or on one conversation by several tables.
 
     Raises:
-        UnfinishedError, ArchRouteError: as :meth:`Decider.decide_many`.
+        UnfinishedError, ArchRouteError: as :meth:`Decider.decide_each`.
     """
     first = batch[0]
     if first.resume is not None:
@@ -206,7 +211,31 @@ def decide(decider: Decider, batch: Sequence[Question], sizes: Sequence[int], st
         tables, turns = first.tables[len(first.verdicts) :], first.conversations[0]
         return decider.decide_by_tables(tables, turns, scores=first.scores, keep=first.keep, cancellation=stop)
     conversations = [turns for each, size in zip(batch, sizes, strict=True) for turns in each.next(size)]
-    return decider.decide_many(first.table, conversations, scores=first.scores, keep=first.keep, cancellation=stop)
+    return decider.decide_each(first.table, conversations, scores=first.scores, keep=first.keep, cancellation=stop)
+
+
+def share_out(
+    batch: Sequence[Question], sizes: Sequence[int], found: Sequence[Verdict | RemoteError], took_s: float
+) -> dict[Question, RemoteError]:
+    """Give each question of a turn its verdicts; those that have an error among them get none of them.
+
+    Args:
+        batch: the questions.
+        sizes: how many conversations of each, or tables, were decided.
+        found: by :func:`decide`.
+        took_s: seconds that one of them took.
+    """
+    failed = {}
+    for question, size in zip(batch, sizes, strict=True):
+        own, found = found[:size], found[size:]
+        verdicts = [each for each in own if isinstance(each, Verdict)]
+        if errors := [each for each in own if isinstance(each, RemoteError)]:
+            failed[question] = errors[0]
+            continue
+        question.add(verdicts)
+        if question.account is not None:
+            question.account.note_time(took_s)
+    return failed
 
 
 def decide_at_deadline(decider: Decider, question: Question, evaluators: Evaluators) -> object:
@@ -229,6 +258,8 @@ class WarmUp(Asked):
     """A warm-up, perhaps with a caller that waits."""
 
     turns: Sequence[Turn] | None
+    keep: bool = True
+    """As of a question."""
     whole: bool = field(default=False, kw_only=True)
     """Whether the conversation is decided as if it ended here, for a question that asks just that."""
     scores: bool = field(default=False, kw_only=True)
@@ -243,7 +274,7 @@ class WarmUp(Asked):
     @cached_property
     def n_bytes(self) -> int:
         """What it takes in memory, roughly."""
-        return sum(sys.getsizeof(turn.content) for turn in self.turns or ())
+        return _n_bytes(self.conversations, () if self.keep else (self.table,))
 
     @property
     def conversations(self) -> Sequence[Sequence[Turn]]:
@@ -271,6 +302,13 @@ class WarmUp(Asked):
             return False
         earlier = self.turns[:-1]
         return any(len(turns) == len(self.turns) and _same(earlier, turns[:-1]) for turns in asked.conversations)
+
+
+def _n_bytes(conversations: Sequence[Sequence[Turn]], tables: Sequence[RouteTable]) -> int:
+    # One emoji makes every letter of its text four bytes long.
+    size = sys.getsizeof
+    texts = sum(size(turn.content) for turns in conversations for turn in turns)
+    return texts + sum(size(route.name) + size(route.description) for table in tables for route in table)
 
 
 def _same(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -157,13 +156,18 @@ class Router:
             ContextOverflowError: its routes do not fit into the context.
             EngineError: this router has been closed.
         """
-        self._decider.check_table(config.table)
-        quality = self._open_quality(QualityPolicies(config), self._decider, self._quality)
+        decider = self._decider
+        # First: this router may be closed meanwhile, and the model stays until the new one is closed, too.
         self.scheduler.share()
         other = copy(self)
-        other.config = config
-        other._quality = quality
         other._hold(self.scheduler)
+        try:
+            decider.check_table(config.table)
+            other.config = config
+            other._quality = self._open_quality(QualityPolicies(config), decider, self._quality)
+        except BaseException:
+            other.close()
+            raise
         return other
 
     @quiet_at_the_end()
@@ -227,7 +231,7 @@ class Router:
             RouteTableError: ``routes`` cannot be used together.
         """
         self._check_open()
-        config = self.config if routes is None else _with_routes(self.config, as_table(routes))
+        config = self.config if routes is None else self.config.with_routes(as_table(routes))
         # Facts only count where something is stated of models.
         facts = [RequestFacts.of(each) if config.forward.models else RequestFacts() for each in conversations]
         quality = self._quality if routes is None else None
@@ -237,7 +241,6 @@ class Router:
             [turns for turns in conversations if turns],
             partial(decisions_on, config, self._calibration, quality, conversations, facts, keys, scores, is_many),
             scores or self._calibration is not None,
-            # Routes that come with one message are not saved: many such would push out what is worth keeping.
             routes is None,
             deadline,
             time.monotonic() if started is None else started,
@@ -390,8 +393,8 @@ class Router:
         table = self.config.table if routes is None else as_table(routes)
         turns = None if messages is None else read_messages(messages) or None
         with_scores = scores or self._calibration is not None
-        whole = whole and turns is not None
-        return WarmUp(table, caller, turns, whole=whole, scores=with_scores, account=account, cancellation=cancellation)
+        keep, whole = routes is None, whole and turns is not None
+        return WarmUp(table, caller, turns, keep, whole=whole, scores=with_scores, account=account, cancellation=cancellation)
 
     @property
     def model_file(self) -> ModelFile:
@@ -443,8 +446,3 @@ class Router:
         self, _kind: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _with_routes(config: RoutingConfig, table: RouteTable) -> RoutingConfig:
-    """The configuration with other routes, which share no traffic and have no policies, whatever they are called."""
-    return replace(config, table=table, selection={}, quality={}, forward=replace(config.forward, routes={}))

@@ -14,17 +14,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from archroute_edge.deciders import Decider, UnfinishedError
-from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation
-from archroute_edge.errors import DecisionCancelledError, EngineError, ServiceClosedError
+from archroute_edge.errors import DecisionCancelledError, EngineError, RemoteError, ServiceClosedError
 from archroute_edge.routing._decided_ahead import DecidedAhead
 from archroute_edge.routing._doing import Doing, Pending, Works
-from archroute_edge.routing._questions import Question, WarmUp, companions, decide, decide_at_deadline
+from archroute_edge.routing._questions import Question, WarmUp, companions, decide, decide_at_deadline, share_out
 from archroute_edge.routing._queues import AlarmClock, Evaluators, FairQueue, OwnThreads
 from archroute_edge.system import OwnProcess, program_ends, stop_at_the_end
 
@@ -76,15 +75,15 @@ class Scheduler:
             self._check_still_open(asked)
             waiting = (*self._warms, *self._works.warms)
             outdated = [each for each in waiting if each.is_outdated_by(asked) and not each.is_about(asked)]
+            if self._turn is not None:
+                self._turn.note_newer(asked)
             if isinstance(asked, WarmUp):
                 self._warms.put(asked.lane, asked)
-                if self._turn is not None:
-                    self._turn.note_newer(asked)
             else:
                 self._questions.put(asked.lane, asked)
                 if is_known:
                     # The owner may be busy with a long decision.
-                    self._clock.ring(0.0, asked, partial(self._ahead.answer, asked))
+                    self._clock.ring(0.0, asked, partial(self._answer_ahead, asked))
                 elif self._turn is not None:
                     self._turn.make_room(asked)
                 if asked.deadline is not None:
@@ -97,6 +96,13 @@ class Scheduler:
             # Without the lock: those who wait for it are told in this thread.
             each.answer.fail(full) if full is not None else each.answer.cancel()
 
+    def _answer_ahead(self, question: Question) -> None:
+        """Answer with the verdict that is kept; if it has just ended, make room as for any other question."""
+        if not self._ahead.answer(question):
+            with self._lock:
+                if self._turn is not None and not (question.is_running or question.answer.done()):
+                    self._turn.make_room(question)
+
     def ask(self, question: Question) -> None:
         """As :meth:`submit`, but decide in the calling thread if nothing else is being done: waking another takes longer."""
         self._check_open(question)
@@ -108,7 +114,6 @@ class Scheduler:
                 self._check_still_open(question)
                 if self._turn is None and not self._questions and question.deadline is None and not program_ends():
                     turn = self._turn = Doing(questions=[question])
-                    question.is_running = True
             if turn is not None:
                 self._decide(turn)
         finally:
@@ -220,8 +225,6 @@ class Scheduler:
                     continue
                 if (first := self._questions.take()) is not None:
                     self._turn = Doing(questions=[first, *companions(self._questions, first, self.decider.batch_size)])
-                    for each in self._turn.questions:
-                        each.is_running = True
                     if len(self._questions):
                         self._turn.stop.give_way()
                     return partial(self._decide, self._turn)
@@ -233,7 +236,6 @@ class Scheduler:
                     return None
                 if not is_closing and (warm := self._warms.take()) is not None:
                     self._turn = Doing(warm=warm)
-                    warm.is_running = True
                     return partial(self._warm, self._turn, warm)
                 self._owner_wakes.wait()
         return None
@@ -245,7 +247,7 @@ class Scheduler:
         first, began = batch[0], time.monotonic()
         for each in batch:
             each.waited_s = began - each.started if each.waited_s is None else each.waited_s
-            each.epoch = self.decider.epoch
+            each.begin(self.decider.epoch)
         # Of a long list no more than is decided at once: other callers have their turn in between.
         most = self.decider.list_size if first.account is None else self.decider.batch_size
         sizes = [min(each.n_left, most) for each in batch]
@@ -253,7 +255,7 @@ class Scheduler:
         try:
             with self._evaluators.one_more(), first.stopping(turn.stop):
                 turn.stop.check()
-                verdicts = decide(self.decider, batch, sizes, turn.stop)
+                found = decide(self.decider, batch, sizes, turn.stop)
         except UnfinishedError as exc:
             self._wait_for_work(first, exc)
         except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits
@@ -272,22 +274,19 @@ class Scheduler:
                     each.answer.fail(exc)
         else:
             if not program_ends():
-                sizes = [len(verdicts)] if first.tables else sizes
-                self._hand_out(batch, sizes, verdicts, (time.monotonic() - began) / sum(sizes))
+                sizes = [len(found)] if first.tables else sizes
+                self._hand_out(batch, share_out(batch, sizes, found, (time.monotonic() - began) / sum(sizes)))
 
-    def _hand_out(self, batch: Sequence[Question], sizes: Sequence[int], verdicts: list[Verdict], took_s: float) -> None:
-        """Give each question of a turn its verdicts; one that has more conversations waits again."""
-        for question, size in zip(batch, sizes, strict=True):
-            question.add(verdicts[:size])
-            verdicts = verdicts[size:]
-            if question.account is not None:
-                question.account.note_time(took_s)
+    def _hand_out(self, batch: Sequence[Question], failed: Mapping[Question, RemoteError]) -> None:
+        """Answer the questions of a turn; one that has more conversations waits again."""
         # At once: a question that is called off, or whose service is closed, is found here or there.
-        self._put_back([each for each in batch if each.n_left])
+        self._put_back([each for each in batch if each.n_left and each not in failed])
         with self._lock:
             warms = [*self._warms, *self._works.warms]
         for each in batch:
-            if not each.n_left:
+            if each in failed:
+                each.answer.fail(failed[each])
+            elif not each.n_left:
                 self._ahead.keep_if_expected(each, warms)
                 each.answer.give(partial(each.result, each.verdicts))
 

@@ -18,6 +18,7 @@ from archroute_edge.routes import Route, RouteTable
 from archroute_edge.routing._account import Account
 from archroute_edge.routing._questions import Question, WarmUp
 from archroute_edge.routing._router import Router
+from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_keys
 from archroute_edge.system import quiet_at_the_end
 
@@ -64,7 +65,8 @@ class RoutingService:
         if isinstance(queue_limit, bool) or queue_limit < 1:
             raise SettingsError(f"queue_limit is {queue_limit!r}; it must be at least 1")
         self._router = router
-        self._retired: list[Router] = []
+        self._retired: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+        """Those of former routers. A thread of its own holds each until it has closed its decider."""
         self._account = Account(queue_limit)
         self._dropped = weakref.finalize(self, _warn_of_drop, self._account)
         self._dropped.atexit = False
@@ -232,7 +234,7 @@ class RoutingService:
         self._account.check_open()
         if router is not self._router:
             old, self._router = self._router, router
-            self._retired.append(old)
+            self._retired.add(old.scheduler)
             old.close(wait=False)
             self.warm()
 
@@ -270,8 +272,9 @@ class RoutingService:
         # A callback cannot wait for what its own thread has to do.
         may_wait = not self._router.scheduler.is_own_thread
         self._account.close(drain=drain, timeout=timeout if may_wait or not drain else 0.0, fail=may_wait or not drain)
-        for each in (*self._retired, self._router):
-            each.close(wait=may_wait)
+        self._router.close(wait=may_wait)
+        for scheduler in list(self._retired) if may_wait else ():
+            scheduler.join()
 
     def __enter__(self) -> RoutingService:
         return self

@@ -12,7 +12,7 @@ import string
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -423,6 +423,31 @@ def test_a_passing_failure_is_tried_again(vllm: RemoteModelServer, fault: str | 
         assert router.route("hello").confidence == right.confidence
 
 
+def test_a_request_that_is_refused_fails_its_own_question_alone(vllm: RemoteModelServer) -> None:
+    """Would break if one caller's message, which the server does not take, was the error of all who wait beside it."""
+    with RoutingService(opened(vllm, concurrency=8)) as service:
+        service.submit("hello").result(30)
+        most = max(len(body["prompt"]) for body in vllm.bodies) + 20
+        vllm.fault = lambda body: 400 if len(body["prompt"]) > most else "stuck"
+        vllm.arrived.clear()
+        busy = service.submit("busy", caller="busy")
+        assert vllm.arrived.wait(30)
+        refused = "a long message " * 30
+        fine = [service.submit(text, caller=text) for text in ("one", "two")]
+        failing: list[Future[Any]] = [
+            service.submit(refused, caller="three"),
+            service.submit_many(["four", refused, "five"], caller="four"),
+        ]
+        fine_list = service.submit_many(["six", "seven"], caller="five")
+        vllm.let_go()
+        assert [each.result(30).reason for each in (busy, *fine)] == [None] * 3
+        assert [each.reason for each in fine_list.result(30)] == [None] * 2
+        for future in failing:
+            with pytest.raises(RemoteError, match="HTTP 400"):
+                future.result(30)
+        assert service.stats().decided == 6
+
+
 @pytest.mark.parametrize("is_cascade", [False, True])
 @pytest.mark.parametrize("sign", ["none", 429, 503, "cut", "gone"])
 def test_what_was_decided_ahead_is_forgotten_when_another_model_may_be_there(
@@ -450,6 +475,25 @@ def test_what_was_decided_ahead_is_forgotten_when_another_model_may_be_there(
         assert (answer.tokens.evaluated > 0, len(vllm.bodies) > n_asked) == (is_asked_again, is_asked_again)
         if sign == "gone":
             vllm.close()
+
+
+def test_what_was_asked_before_a_failure_is_not_kept_after_it(vllm: RemoteModelServer) -> None:
+    """Would break if a reply that comes beside another's failure was the answer of the model that is there afterwards."""
+    model = f"mini+{address(vllm)}"
+    with RoutingService(Router(ROUTES, model=model, switch_over=1.0)) as service:
+        service.submit("good morning").result(30)
+        vllm.fault = "stuck"
+        vllm.arrived.clear()
+        warming = service.warm("hello", whole=True)
+        assert vllm.arrived.wait(30)
+        vllm.fault = 404
+        assert service.submit("another text", caller="other").result(30).reason == "unreachable"
+        vllm.fault = None
+        vllm.let_go()
+        warming.result(30)
+        n_asked = len(vllm.bodies)
+        assert service.submit("hello").result(30).reason is None
+        assert len(vllm.bodies) > n_asked
 
 
 def test_what_was_decided_ahead_is_kept_for_a_minute(vllm: RemoteModelServer, monkeypatch: pytest.MonkeyPatch) -> None:

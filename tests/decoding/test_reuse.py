@@ -60,9 +60,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 def make_router(request: pytest.FixtureRequest, kind: str, random_model: Path, bundled_model: Path) -> Callable[..., Router]:
     path = random_model if kind == "random" else bundled_model
 
-    def make(**settings: object) -> Router:
+    def make(table: int = 0, **settings: object) -> Router:
         settings = {"prefix_cache": False, "threads": 1, "engine": request.param, **settings}
-        return Router(TABLES[0], model=path, prompt_format="card", **settings)  # type: ignore[arg-type]
+        return Router(TABLES[table], model=path, prompt_format="card", **settings)  # type: ignore[arg-type]
 
     return make
 
@@ -143,8 +143,8 @@ def test_a_prefix_from_disk_decides_as_one_just_evaluated(
 ) -> None:
     """Would break if a saved prefix were loaded for the wrong tokens, or at the wrong positions."""
     for table in range(3):
-        with make_router(prefix_cache=tmp_path) as router:
-            router.warm(routes=TABLES[table])
+        with make_router(table, prefix_cache=tmp_path) as router:
+            router.warm()
     for table, talk, n_turns in (case for case in cases if case[2] == 1):
         with make_router(prefix_cache=tmp_path) as router:
             loaded = router.route(messages_of(CONVERSATIONS[talk], n_turns), routes=TABLES[table], scores=True)

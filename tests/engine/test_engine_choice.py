@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +29,7 @@ from archroute_edge.engine import (
     model_fingerprint,
     soundness,
 )
+from archroute_edge.engine import _backend as backend
 from archroute_edge.engine import _engine_choice as engine_choice
 from archroute_edge.engine import _ik_binding as ik_binding
 from archroute_edge.engine._engine_choice import try_engine
@@ -141,6 +144,21 @@ def test_the_faster_one_is_found_by_a_measurement_and_kept(
     assert [task["n_threads"] for task in started] == [2, 1]
 
 
+@pytest.mark.parametrize("is_another_process", [False, True])
+def test_a_measurement_is_about_the_kernels_of_llama_cpp(
+    header: Any, large: None, tried_kernels: None, monkeypatch: pytest.MonkeyPatch, is_another_process: bool
+) -> None:
+    """Would break if one load with ARCHROUTE_CPU_KERNELS=plain, to try something, made ik_llama.cpp the faster one for good."""
+    build = backend.build()
+    for kernels, gain in (("plain", 1.7), ("repack", 0.9)):
+        run = TrialRun({"python": {}, "measured": {"gain": gain}}, 0)
+        monkeypatch.setattr(engine_choice, "run_trial", lambda *_arguments, run=run: run)
+        monkeypatch.setattr(backend, "build", lambda kernels=kernels: replace(build, kernels=kernels))
+        assert choose_engine(header, n_threads=1).gain == gain
+        if is_another_process:
+            forget()
+
+
 def test_a_real_measurement_comes_to_an_end(header: Any, large: None) -> None:
     choice = choose_engine(header, n_threads=1)
     assert choice.gain is not None
@@ -213,7 +231,7 @@ def test_nobody_waits_for_another_models_measurement(
         choose_engine(header, n_threads=2)
         choose_engine(header, n_threads=3)
     # Of these verdicts one is another process's.
-    del engine_choice._verdicts[header.path, model_fingerprint(header), 3]
+    del engine_choice._verdicts[header.path, model_fingerprint(header), 3, backend.build().kernels]
     flag = Cancellation()
     with ThreadPoolExecutor() as pool:
         measured = pool.submit(choose_engine, header, n_threads=1, cancellation=flag)
@@ -311,6 +329,48 @@ def test_a_build_that_does_not_survive_a_child(
     assert said in str(ik_status().refused)
 
 
+NO_NUMBERS = "IkEngine._evaluate_piece = lambda self, piece: np.full((1, self._n_vocab), np.nan, np.float32)"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "is_kept"),
+    [
+        (NO_NUMBERS, "it fails where llama.cpp does not: .* logits that are not numbers", True),
+        ('IkWeights.__init__ = refusing("unknown type of tensor")', "llama.cpp does not: .*unknown type", True),
+        ('IkWeights.__init__ = refusing("unable to allocate CPU buffer")', "it was not tried .*allocate", False),
+        ('binding.binding = refusing("libgomp.so.1: no such file")', "it was not tried .*libgomp", False),
+    ],
+    ids=["no numbers", "no model", "no memory", "no library"],
+)
+def test_a_build_that_fails_is_ruled_out_once(
+    untried: None, tried_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str, is_kept: bool
+) -> None:
+    """In a real child. Would break if each process that loads a model tried it again, unless another cause may pass."""
+    (tmp_path / "failing.py").write_text(f"""
+import numpy as np
+from archroute_edge.engine import _engine_trial_worker as worker
+from archroute_edge.engine import _ik_binding as binding
+from archroute_edge.engine._ik_engine import IkEngine
+from archroute_edge.engine._ik_weights import IkWeights
+from archroute_edge.engine._kernel_trial_worker import serve
+from archroute_edge.errors import ModelLoadError
+def refusing(why):
+    def refuse(*_arguments):
+        raise ModelLoadError(why)
+    return refuse
+{fault}
+serve(worker.run)
+""")
+    for path in cache_folder().glob("ik-*"):
+        path.unlink()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(engine_choice, "_WORKER", "failing")
+    found = soundness()
+    assert found is not None
+    assert re.search(said, found)
+    assert len(list(cache_folder().glob("ik-*"))) == is_kept
+
+
 def test_what_was_not_tried_is_tried_again(untried: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Would break if a machine that could start no child once, or had too little memory, did without it for ever."""
     monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path / "cache"))
@@ -319,6 +379,51 @@ def test_what_was_not_tried_is_tried_again(untried: None, monkeypatch: pytest.Mo
     forget()
     monkeypatch.setattr(engine_choice, "try_engine", lambda _start: None)
     assert soundness() is None
+
+
+def test_a_library_that_the_environment_names_is_another_build(
+    header: Any, large: None, tried_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if one that was never tried ran in this process, by the verdict on the package's own."""
+    runs = [TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)]
+    monkeypatch.setattr(engine_choice, "run_trial", lambda *_arguments, **_settings: runs.pop())
+    assert choose_engine(header, n_threads=1).engine == "ik"
+    forget()
+    assert choose_engine(header, n_threads=1).engine == "ik"
+    for name in ("libllama.so", "libother.so"):
+        (tmp_path / name).write_bytes(b"another")
+    for number, name in enumerate(("libllama.so", "libother.so")):
+        monkeypatch.setenv("IK_LLAMA_CPP_LIB_PATH", str(tmp_path / name))
+        runs.append(TrialRun({"python": {}}, -4 - number))
+        forget()
+        assert choose_engine(header, n_threads=1).engine == "llama.cpp"
+        assert runs == []
+
+
+@pytest.mark.parametrize("what", ["no file", "no library that it needs"])
+def test_a_build_that_can_no_longer_be_loaded_is_left_alone(
+    header: Any, large: None, tried_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Would break if a machine whose verdicts are kept made no router any more, and doctor had no report for it."""
+    run = TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_choice, "run_trial", lambda *_arguments: run)
+        assert choose_engine(header, n_threads=1).engine == "ik"
+    forget()
+    if what == "no file":
+        said = f"{tmp_path / 'libllama.so'}: no such file, though IK_LLAMA_CPP_LIB_PATH names it"
+        monkeypatch.setenv("IK_LLAMA_CPP_LIB_PATH", str(tmp_path / "libllama.so"))
+        with pytest.raises(EngineError, match="no such file"):
+            choose_engine(header, "ik", n_threads=1)
+    else:
+        said = "ik-llama-cpp-python cannot be loaded (OSError: libgomp.so.1: no such file); install it again"
+
+        def cannot_be_loaded() -> Any:
+            raise EngineError(said)
+
+        monkeypatch.setattr(ik_binding, "binding", cannot_be_loaded)
+    assert (choose_engine(header, n_threads=1).engine, choose_engine(header, n_threads=1).reason) == ("llama.cpp", said)
+    assert ik_status().refused == said
 
 
 def test_a_version_that_was_not_tested_is_refused(header: Any, large: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from archroute_edge import OTHER, Cancellation, Decision, Route, Router
 from archroute_edge.config import RoutingConfig
+from archroute_edge.deciders import GenerativeDecider
 from archroute_edge.deciders import _open_decider as opening
 from archroute_edge.engine import BatchToken, EmbeddingEngine, LlamaEngine, LoadedModel, Logits, Vectors
-from archroute_edge.errors import DecisionCancelledError, EngineError, ModelLoadError, SettingsError
+from archroute_edge.errors import ContextOverflowError, DecisionCancelledError, EngineError, ModelLoadError, SettingsError
 from archroute_edge.routes import RouteTable
 from tests.gate import PATIENCE_S, Gate, our_threads
 
@@ -260,3 +261,28 @@ def test_routers_share_a_model(random_model: Path) -> None:
     other.close()
     with pytest.raises(EngineError):
         other.decider  # noqa: B018
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_router_may_be_closed_while_another_is_made_from_it(
+    random_model: Path, monkeypatch: pytest.MonkeyPatch, fits: bool
+) -> None:
+    """Would break if the end of a server freed the model that a new configuration is being checked with: a crash."""
+    router = Router(config=CONFIG, model=random_model, prefix_cache=False)
+    assert router.route("fix it", deadline=PATIENCE_S).reason is None
+    model, check = router.decider.model, GenerativeDecider.check_table
+
+    def close_and_check(decider: GenerativeDecider, table: RouteTable) -> None:
+        router.close()
+        check(decider, table)
+
+    monkeypatch.setattr(GenerativeDecider, "check_table", close_and_check)
+    if fits:
+        with router.with_config(RoutingConfig(RouteTable(OTHERS))) as other:
+            assert set(other.route("a recipe", scores=True).scores or ()) == {"cooking", "travel", OTHER}
+    else:
+        with pytest.raises(ContextOverflowError):
+            router.with_config(RoutingConfig(RouteTable([Route("long", LONG * 30)])))
+    assert not our_threads()
+    with pytest.raises(EngineError, match="closed"):
+        model.vocabulary.tokenize("it is freed with the last router")

@@ -154,6 +154,34 @@ class TestOrder:
             assert result(warming).tokens == 1
         assert len(decider.log) == (2 if caller is None else 3)
 
+    def test_a_question_that_is_answered_without_the_model_stops_it(self, scheduler: Scheduler, decider: FakeDecider) -> None:
+        """Would break if what was typed on, and taken back, was decided all the same, and others waited for that."""
+        scheduler.submit(kept := typed("fix it"))
+        result(kept)
+        decider.close_gate()
+        scheduler.submit(newer := typed("fix it now"))
+        decider.wait_for_arrival()
+        scheduler.submit(question := ask("fix it"))
+        assert result(question)[0].tokens.evaluated == 0
+        with pytest.raises(CancelledError):
+            result(newer)
+
+    def test_a_question_whose_verdict_has_just_ended_does_not_wait_for_it(
+        self, scheduler: Scheduler, decider: FakeDecider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Found when the question comes, and a moment later too old to answer it."""
+        scheduler.submit(kept := typed("fix it"))
+        result(kept)
+        decider.close_gate()
+        scheduler.submit(warming := typed("a poem", caller="other"))
+        decider.wait_for_arrival()
+        monkeypatch.setattr(scheduler._ahead, "answer", lambda _question: False)
+        scheduler.submit(question := ask("fix it"))
+        until(lambda: decider.log.count(("decide", "fix it")) == 2)
+        assert not warming.answer.done()
+        decider.opened.set()
+        assert result(question)[0].tokens.evaluated == 1
+
     @pytest.mark.parametrize("caller", ["another", None])
     def test_the_same_question_waits_for_it(self, scheduler: Scheduler, decider: FakeDecider, caller: str | None) -> None:
         """Would break if pressing Enter threw away what the pause before it had begun."""
@@ -272,6 +300,11 @@ class NeedsWork(FakeDecider):
         super().__init__()
         self.done = threading.Event()
         self.error: BaseException | None = None
+        self.n_breaks = 0
+
+    @property
+    def epoch(self) -> int:
+        return self.n_breaks
 
     def decide_many(self, table: RouteTable, conversations: Sequence[Sequence[Turn]], **settings: Any) -> list[Verdict]:
         text = conversations[0][-1].content
@@ -326,6 +359,23 @@ class TestWork:
         assert len([name for name in our_threads() if "apart" in name]) <= 2
         done.set()
         assert result(newer).tokens == 1
+
+    def test_its_verdict_is_not_kept_after_a_break(
+        self, scheduler: Scheduler, decider: NeedsWork, done: threading.Event
+    ) -> None:
+        """Whoever asked for it. Would break if a former model's answer, here before the break, was taken for the next one's."""
+        question, warming = ask("fix it"), typed("fix it")
+        scheduler.submit(question)
+        until(lambda: len(decider.log) == 1)
+        scheduler.submit(warming)
+        until(lambda: len(decider.log) == 2)
+        decider.n_breaks += 1
+        done.set()
+        result(question)
+        result(warming)
+        again = ask("fix it")
+        scheduler.submit(again)
+        assert result(again)[0].tokens.evaluated == 1
 
     def test_its_error_is_the_warm_ups(self, scheduler: Scheduler, decider: NeedsWork, done: threading.Event) -> None:
         decider.error = EngineError("no answer")

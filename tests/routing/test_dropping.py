@@ -15,7 +15,7 @@ import pytest
 
 from archroute_edge import AsyncRouter, Router, RoutingService
 from tests.gate import PATIENCE_S, Gate, our_threads
-from tests.routing.conftest import CONFIG, MESSAGES
+from tests.routing.conftest import CONFIG, MESSAGES, until
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,17 @@ def test_a_dropped_service_is_freed(settings: dict[str, Any]) -> None:
     wait_for_threads()
     assert decider() is None
     assert kept[0].result(0).route
+
+
+def test_a_replaced_router_is_freed(settings: dict[str, Any], random_encoder: Path) -> None:
+    """Would break if a service that gets a new model each night kept all the former ones."""
+    with RoutingService(Router(**settings)) as service:
+        assert service.submit("fix it", deadline=PATIENCE_S).result(PATIENCE_S).reason is None
+        decider, router = weakref.ref(service.router.decider), weakref.ref(service.router)
+        service.replace(Router(config=CONFIG, model=random_encoder, prefix_cache=False))
+        assert service.submit("fix it").result(PATIENCE_S).reason is None
+        until(lambda: decider() is None and router() is None)
+    assert not our_threads()
 
 
 def test_a_cell_that_is_run_again_and_again(random_encoder: Path) -> None:

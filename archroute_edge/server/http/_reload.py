@@ -84,10 +84,10 @@ class ConfigReload:
                 try:
                     if self._forward_by is not None:
                         self._forward_by(config)
+                    service.replace(router)
                 except ArchRouteError:
                     router.close(wait=False)
                     raise
-                service.replace(router)
         except ArchRouteError as exc:
             logger.error("the configuration stays as it was: %s", exc)
             self._serving.metrics.reloaded(taken=False)
