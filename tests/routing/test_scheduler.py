@@ -427,6 +427,18 @@ class TestBounds:
         scheduler.submit(newer)
         assert [each.answer.cancelled() for each in [*warms, newer]] == [True, False, True, False]
 
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_routes_that_come_with_warm_ups_are_text_that_waits(
+        self, scheduler: Scheduler, busy: Question, monkeypatch: pytest.MonkeyPatch, keep: bool
+    ) -> None:
+        """Would break if a MiB of routes from each client waited beside 32 MiB of text; the router's own are there anyway."""
+        monkeypatch.setattr(_account, "MOST_WAITING_BYTES", 10_000)
+        account, large = Account(99), RouteTable([Route("large", "x" * 4000)])
+        warms = [warm(None, large, keep=keep, caller=number, account=account) for number in range(3)]
+        for each in warms:
+            scheduler.submit(each)
+        assert [each.answer.cancelled() for each in warms] == [not keep, False, False]
+
 
 class TestTheEnd:
     def test_closing_answers_what_waits(self, decider: FakeDecider) -> None:
