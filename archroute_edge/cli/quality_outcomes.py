@@ -57,7 +57,10 @@ def read_tiers(path: Path) -> dict[str, list[str]]:
         raise SettingsError(str(exc)) from exc
     if not isinstance(tiers, dict) or not tiers or not all(map(_is_names, tiers.values())) or not all(map(str.strip, tiers)):
         raise SettingsError(f'{path}: expected tiers with their models, such as {{"small": ["model-a", "model-b"]}}')
-    return {replace_surrogates(tier): [*map(replace_surrogates, models)] for tier, models in tiers.items()}
+    readable = {replace_surrogates(tier): [*map(replace_surrogates, models)] for tier, models in tiers.items()}
+    if len(readable) < len(tiers):
+        raise SettingsError(f"{path}: the names of two tiers differ only in halves of surrogate pairs, which are no text")
+    return readable
 
 
 def _is_names(value: Any) -> bool:

@@ -114,7 +114,7 @@ class CascadeDecider(Decider):
             first = verdicts[index]
             resume = partial(self._ask_second, verdicts, unsure[number:], began, asked, scores, keep)
             if number and cancellation.gives_way:
-                raise UnfinishedError(None, resume=resume)
+                raise UnfinishedError(None, at_deadline(verdicts, unsure[number:]), resume)
             try:
                 second = self._second_of(*asked[index], scores, keep, cancellation)
             except UnfinishedError as exc:

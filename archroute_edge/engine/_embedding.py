@@ -115,7 +115,7 @@ class EmbeddingEngine(LlamaContext):
 
     @contextmanager
     def _turn(self, cancellation: Cancellation) -> Iterator[None]:
-        """A turn to evaluate. Whoever waits has the next one: a thread with many evaluations would else keep all others out."""
+        """A turn to evaluate. A thread that waits has the next one, so that one with many evaluations keeps none out."""
         with ExitStack() as evaluating:
             with cancellation.holding(self._next):
                 evaluating.enter_context(cancellation.holding(self._evaluating))

@@ -100,7 +100,7 @@ def choose_engine(
             raise SettingsError(f"{header.path}: {against}; leave the engine out, or name llama.cpp")
         unsound = soundness(cancellation)
         if unsound is not None:
-            raise EngineError(f"ik_llama.cpp cannot be used here: {unsound}; name another engine, or install it again")
+            raise EngineError(f"ik_llama.cpp cannot be used here: {unsound}; name another engine")
         return EngineChoice("ik", "asked for")
     if missing is not None or against is not None:
         return EngineChoice("llama.cpp", missing or against or "")

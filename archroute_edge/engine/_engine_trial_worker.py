@@ -42,7 +42,7 @@ def compare(path: str) -> None:
     from archroute_edge.engine._ik_binding import binding
 
     expected = _logits(path, "llama.cpp")
-    # What keeps it from being loaded, such as a library that it needs, is not how it computes.
+    # A library that is missing says nothing about how it computes.
     binding()
     try:
         found = _logits(path, "ik")

@@ -146,15 +146,22 @@ def _named_library() -> Path | None:
 
 
 def ik_libraries() -> tuple[tuple[str, int, int], ...]:
-    """Its libraries: (file name, size in bytes, modification time in ns). One that the environment names stands last again."""
+    """Its libraries: (file name, size in bytes, modification time in ns).
+
+    Of one that the environment names, those beside it count as well: it may load them. It stands last again.
+    """
     named = _named_library()
     if named is None:
         folder = folder_in_package(_MODULE)
         return libraries(folder) if folder is not None else ()
     file = named.resolve()
-    # Beside it may lie another one, and what it loads itself.
-    beside = libraries(file.parent)
+    folders = dict.fromkeys((file.parent, named.absolute().parent))
+    beside = [each for folder in folders for each in libraries(folder) if _is_library(each[0]) or each[0] == file.name]
     return (*beside, *(each for each in beside if each[0] == file.name))
+
+
+def _is_library(name: str) -> bool:
+    return any(ending in name for ending in (".so", ".dylib", ".dll"))
 
 
 @functools.cache
@@ -176,7 +183,8 @@ def binding() -> Any:
             setattr(api, name, function)
         _check_layout(api)
     except (ImportError, OSError, AttributeError) as exc:
-        raise EngineError(f"{PACKAGE} cannot be loaded ({type(exc).__name__}: {exc}); install it again") from exc
+        remedy = "install it again" if _named_library() is None else f"{_LIBRARY} names its library; name another, or unset it"
+        raise EngineError(f"{PACKAGE} cannot be loaded ({type(exc).__name__}: {exc}); {remedy}") from exc
     return api
 
 

@@ -17,8 +17,8 @@ from archroute_edge.errors import LabelError
 from archroute_edge.label._files import InputFile
 from archroute_edge.label._labeller import Label
 from archroute_edge.label._rows import Fields, column_of, open_parquet
-from archroute_edge.system import bundled_folder, file_digest
-from archroute_edge.targets import BUNDLED_PREDICTOR
+from archroute_edge.system import file_digest
+from archroute_edge.targets import predictor_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,13 +38,13 @@ def config_digest(config: RoutingConfig) -> str:
 
 def _deciding(policy: QualityPolicy) -> tuple[QualityPolicy, str | None]:
     """A policy and the SHA-256 of its predictor, which may stand elsewhere on another machine; without places and times."""
-    path = bundled_folder() / BUNDLED_PREDICTOR if policy.predictor is None else policy.predictor
     try:
-        predictor = file_digest(path, like="0" * 64)
+        predictor = file_digest(predictor_path(policy), like="0" * 64)
     except (OSError, ValueError):
         # The router says what is wrong with it.
         predictor = None
-    return replace(policy, predictor=None, line=None, modified=None), predictor
+    names = dict(sorted(policy.scored_as.items()))
+    return replace(policy, predictor=None, scored_as=names, line=None, modified=None), predictor
 
 
 class LabelFolder:

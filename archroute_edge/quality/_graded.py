@@ -228,7 +228,7 @@ def _scores(line: Line, model: str | None, may_lack: bool) -> dict[str, float]:
     """The grades of a line, by model."""
     several, one = line.fields.get("scores"), line.fields.get("score")
     if several is None and one is None and {"model_a", "winner"}.issubset(line.fields):
-        raise line.wrong(f"a battle, which is no outcome; expected {_LIKE}")
+        raise line.wrong(f"a battle, which is no outcome; name battles with --battles; here {_LIKE} is expected")
     if several is not None and one is not None:
         raise line.wrong("both 'score' and 'scores'; expected either")
     if several is not None:
@@ -251,6 +251,8 @@ def _several(line: Line, scores: Any) -> dict[str, float]:
         name = replace_surrogates(key)
         if problem := problem_of_name(name):
             raise line.wrong(f"a model's name in 'scores' {problem}; expected that of a model")
+        if name in found:
+            raise line.wrong(f"two scores of {shorten(name)}; expected one")
         # Not run.
         if score is not None:
             found[name] = line.score(score, f"score of {shorten(name)}")

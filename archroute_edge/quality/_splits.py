@@ -59,8 +59,8 @@ def split_by_category(outcomes: Outcomes, held_out: Collection[str]) -> Split:
 def folds(outcomes: Outcomes, n: int, by: By = "prompt", seed: int = 0) -> tuple[Split, ...]:
     """Cross-validation: n parts, each of which is tested by once.
 
-    Prompts of the same text (but for case and blanks; of conversations the user's last) never stand on both sides, whichever
-    sets they are in. Parts do not depend on the order of the prompts.
+    Prompts whose last user messages are the same, but for case and blanks, never stand on both sides, whichever sets they are
+    in. Parts do not depend on the order of the prompts.
 
     Args:
         outcomes: n prompts or more.

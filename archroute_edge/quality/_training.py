@@ -59,14 +59,18 @@ def choose_targets(outcomes: Outcomes, targets: Sequence[str]) -> Outcomes:
         QualityError: a model has no outcomes, or is named twice.
     """
     if not targets:
-        raise QualityError(f"no outcomes of any of the models; there are those of {', '.join(outcomes.models[:_SHOWN])}")
+        raise QualityError(f"no outcomes of any of the models; there are {_those_of(outcomes)}")
     unknown = [name for name in targets if name not in outcomes.models]
     if unknown:
-        known = ", ".join(outcomes.models[:_SHOWN]) + (", ..." if len(outcomes.models) > _SHOWN else "")
-        raise QualityError(f"no outcomes of a model {unknown[0]!r}; there are those of {known}")
+        raise QualityError(f"no outcomes of a model {unknown[0]!r}; there are {_those_of(outcomes)}")
     if len({*targets}) != len(targets):
         raise QualityError("a model is named twice among the targets")
     return _answered(outcomes.columns(targets))
+
+
+def _those_of(outcomes: Outcomes) -> str:
+    shown = ", ".join(outcomes.models[:_SHOWN]) + (", ..." if len(outcomes.models) > _SHOWN else "")
+    return f"those of {shown}" if shown else "none at all"
 
 
 def merge_tiers(outcomes: Outcomes, tiers: Mapping[str, Sequence[str]], *, may_lack: bool = False) -> Outcomes:

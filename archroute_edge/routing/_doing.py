@@ -33,7 +33,6 @@ class Doing:
 
     def make_room(self, question: Question) -> None:
         """Let ``question`` have its turn soon."""
-        self.note_newer(question)
         if self.questions:
             self.stop.give_way()
             lanes = {each.lane for each in self.questions}

@@ -49,7 +49,7 @@ class Asked:
     resume: Callable[[Cancellation], list[Verdict]] | None = field(default=None, kw_only=True)
     """Goes on with it, when the work that it waited for is done."""
     epoch: int = field(default=0, kw_only=True)
-    """The decider's when it was last begun. What it goes on with may be a reply from before a failure."""
+    """The decider's when it was last begun. It may go on with a reply from before a failure."""
 
     @property
     def lane(self) -> Hashable:
@@ -136,7 +136,7 @@ class Question(Asked):
 
     def add(self, verdicts: Sequence[Verdict]) -> None:
         """Take the verdicts of a turn."""
-        # First: whoever looks at a deadline reads the verdicts before it.
+        # First: at a deadline the verdicts are read before it.
         self.found, self.resume = (), None
         self.verdicts += verdicts
         if self.tables and self.n_left:
@@ -259,7 +259,7 @@ class WarmUp(Asked):
 
     turns: Sequence[Turn] | None
     keep: bool = True
-    """As of a question."""
+    """Whether the table's prefix or vectors are worth saving on disk."""
     whole: bool = field(default=False, kw_only=True)
     """Whether the conversation is decided as if it ended here, for a question that asks just that."""
     scores: bool = field(default=False, kw_only=True)

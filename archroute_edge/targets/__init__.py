@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TargetOrder,
     )
     from archroute_edge.targets._outcome import decisions_by_tables, fallback_decision, make_decision, no_text_decision
-    from archroute_edge.targets._quality_policies import BUNDLED_PREDICTOR, Assessment, QualityPolicies
+    from archroute_edge.targets._quality_policies import BUNDLED_PREDICTOR, Assessment, QualityPolicies, predictor_path
     from archroute_edge.targets._route_advice import advice
     from archroute_edge.targets._switching import judge_switch
 else:
@@ -37,7 +37,7 @@ else:
             "_order": "order_targets",
             "_order_words": "Anchor LeftOut Place RequestFacts TargetKnowledge TargetOrder",
             "_outcome": "decisions_by_tables fallback_decision make_decision no_text_decision",
-            "_quality_policies": "BUNDLED_PREDICTOR Assessment QualityPolicies",
+            "_quality_policies": "BUNDLED_PREDICTOR Assessment QualityPolicies predictor_path",
             "_route_advice": "advice",
             "_switching": "judge_switch",
         },

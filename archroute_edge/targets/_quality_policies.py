@@ -129,7 +129,7 @@ class QualityPolicies:
         return ConfigError(f"route {shorten(route)}: {message}", path=self._config.source, line=line)
 
     def _route(self, policy: QualityPolicy, targets: tuple[str, ...]) -> RouteQuality:
-        path = bundled_folder() / BUNDLED_PREDICTOR if policy.predictor is None else policy.predictor
+        path = predictor_path(policy)
         if path not in self._loaded:
             from archroute_edge.quality import load_predictor
 
@@ -196,3 +196,8 @@ def _scored_as(target: str, policy: QualityPolicy, predictor: Predictor, path: P
     if stated is not None:
         raise QualityError(f"scored_as: {path} knows no model {shorten(stated)}; it knows {known}{more}")
     raise QualityError(f"{path} knows no model {shorten(target)}; say under scored_as which of these it is like: {known}{more}")
+
+
+def predictor_path(policy: QualityPolicy) -> Path:
+    """The file of a policy's predictor."""
+    return bundled_folder() / BUNDLED_PREDICTOR if policy.predictor is None else policy.predictor

@@ -76,7 +76,7 @@ routing_preferences:
   - name: questions
     description: questions of any kind
     models: [small/a, big/b]
-    selection_policy: {prefer: quality, PREDICTOR, scored_as: {small/a: small, big/b: frontier}, BUDGET}
+    selection_policy: {prefer: quality, PREDICTOR, scored_as: {NAMES}, BUDGET}
 archroute:
   models: {small/a: {price: {input: 0, output: 0}}, big/b: {price: {input: 3, output: 15}}}
   aliases: {split: {ramp: {model: big/b, from: SHARE, to: 100%, start: "2030-01-01T00:00:00Z", over: 24h}}}
@@ -88,9 +88,9 @@ def test_what_shares_traffic_decides_about_labels(run: Run, tmp_path: Path, rand
     path = write_lines(tmp_path / "a.jsonl", [line("fix my code")])
     predictor, routes = tmp_path / "predictor.safetensors", tmp_path / "routes.yaml"
 
-    def label(budget: str = "share: 5%", share: str = "5%", comment: str = "") -> int:
+    def label(budget: str = "share: 5%", share: str = "5%", names: str = "small/a: small, big/b: frontier") -> int:
         text = SHARED.replace("BUDGET", budget).replace("SHARE", share).replace("PREDICTOR", f"predictor: {predictor}")
-        routes.write_text(comment + text, encoding="utf-8")
+        routes.write_text(text.replace("NAMES", names), encoding="utf-8")
         result = run("label", str(path), "-o", str(labels), "--config", str(routes), "--model", str(random_encoder))
         assert result.exit_code == 0 or "which differs in routes" in result.stderr
         return result.exit_code
@@ -98,9 +98,10 @@ def test_what_shares_traffic_decides_about_labels(run: Run, tmp_path: Path, rand
     predictor.write_bytes((bundled_folder() / BUNDLED_PREDICTOR).read_bytes())
     assert label() == 0
     assert label("share: 95%") == label("rate: 1") == label(share="95%") == 2
-    # A comment moves all lines, and a copy of the predictor is the same one.
+    assert label(names="big/b: frontier, small/a: frontier") == 2
+    # The order of a mapping says nothing, nor does where the predictor stands, or the line of a route.
     predictor = predictor.rename(tmp_path / "moved.safetensors")
-    assert label(comment="# ours\n") == 0
+    assert label(names="\n      big/b: frontier, small/a: small") == 0
     save_predictor(load_predictor(predictor), predictor, trained_on="others")
     assert label() == 2
 

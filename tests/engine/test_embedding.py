@@ -72,7 +72,7 @@ def test_two_threads_take_turns(engine: EmbeddingEngine, monkeypatch: pytest.Mon
     assert len(order) - own[-1] > engine.n_evaluations(many)
 
 
-def test_whoever_waits_for_a_turn_can_be_stopped(engine: EmbeddingEngine) -> None:
+def test_a_thread_that_waits_for_its_turn_can_be_stopped(engine: EmbeddingEngine) -> None:
     text = engine.encode("please fix this bug")
     with engine._turn(Cancellation()), Cancellation().until(0.05) as flag, pytest.raises(DecisionCancelledError):
         engine.embed([text], flag)

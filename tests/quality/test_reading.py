@@ -248,7 +248,9 @@ class TestOutcomes:
         one_line(lambda: read_outcomes([tmp_path / "notes.txt"]), "notes.txt: not the name of a file of outcomes")
         one_line(lambda: read_outcomes([empty]), f"{empty}: holds no prompts_SET.jsonl")
         one_line(lambda: read_outcomes([empty / "prompts_c.jsonl", empty / "outcomes_c.csv"]), "cannot be read (No such file")
-        one_line(lambda: read_outcomes([lines(tmp_path, BATTLE)]), "lines.jsonl line 1: a battle, which is no outcome")
+        one_line(
+            lambda: read_outcomes([lines(tmp_path, BATTLE)]), "lines.jsonl line 1: a battle, which is no outcome; name battles"
+        )
 
     def test_bounds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A small packed file that holds far more than memory is refused before it is held."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from archroute_edge import OTHER, Route, Router, RouteTable
 from archroute_edge.conversation import Turn
+from archroute_edge.deciders import UnfinishedError
+from archroute_edge.decision import Verdict
+from archroute_edge.engine import Cancellation
 from archroute_edge.errors import SettingsError
 from archroute_edge.routing import RoutingService
 from archroute_edge.routing._scheduler import Scheduler
@@ -150,6 +154,28 @@ def test_at_its_deadline_a_cascade_has_what_its_encoder_has_decided(
     assert [each.decided_by for each in found] == [name] * 3
     reasons = [None if confidence >= threshold else "deadline" for confidence in confidences]
     assert [each.reason for each in found] == reasons
+
+
+def test_what_a_cascade_has_decided_stands_when_others_come_first(
+    random_encoder: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not have its turn again before the deadline."""
+    with Router(TABLES[0], model=f"{random_encoder}+{random_model}", prefix_cache=False, threads=1, switch_over=1.0) as router:
+        router.route(MESSAGE)
+        second, flag = router.decider._second, Cancellation()  # type: ignore[attr-defined]
+        decide = second.decide
+
+        def decide_and_wait(*arguments: Any, **options: Any) -> Verdict:
+            found: Verdict = decide(*arguments, **options)
+            flag.give_way()
+            return found
+
+        monkeypatch.setattr(second, "decide", decide_and_wait)
+        with pytest.raises(UnfinishedError) as caught:
+            router.decider.decide_by_tables(TABLES, [Turn("user", MESSAGE)], cancellation=flag)
+    encoder, model = random_encoder.name, random_model.name
+    found = [(each.decided_by, each.reason) for each in caught.value.found]
+    assert found == [(model, None), (encoder, "deadline"), (encoder, "deadline")]
 
 
 def test_what_a_cascade_is_asked_at_deadlines_waits_for_what_runs(

@@ -149,7 +149,7 @@ def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: 
 @click.argument("checkpoint", type=_FOLDER)
 @_GGUF
 def export(checkpoint: Path, out: Path) -> None:
-    """Convert a packaged checkpoint to GGUF: what is as it was published in Q4_0, a few matrices in F16, the others in Q8_0."""
+    """Convert a packaged checkpoint to GGUF: published matrices in Q4_0, some trained ones in F16, the others in Q8_0."""
     from training.mini.tensor_types import HALVES, write_small
 
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:

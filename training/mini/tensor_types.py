@@ -13,8 +13,8 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 
 from archroute_edge.system import replaced_when_whole
 
-HALVES: Final[frozenset[str]] = frozenset()
-"""The matrices whose rounding to Q8_0 moves the vectors most, as many as the size of the bundled file allows."""
+HALVES: Final = frozenset(f"blk.{layer}.{name}.weight" for layer in range(3, 12) for name in ("attn_v", "attn_output"))
+"""The matrices whose rounding to Q8_0 moves the vectors most for their size."""
 _WRITTEN_ANEW: Final = ("general.architecture", "general.file_type", "general.quantization_version")
 # As in tools.convert: llama.cpp adds them to F32 activations.
 _ADDED: Final = ("position_embd.weight", "token_types.weight")
@@ -23,8 +23,8 @@ _ADDED: Final = ("position_embd.weight", "token_types.weight")
 def write_small(source: Path, target: Path, halves: Collection[str]) -> None:
     """Write the F32 GGUF ``source`` with smaller matrices.
 
-    Q4_0 or Q8_0 where that loses nothing, as of what was published so and not trained; of the others F16 for those in
-    ``halves``, Q8_0 for the rest.
+    A matrix gets Q4_0 or Q8_0 if that loses nothing, as in the layers that stay as they were published. Otherwise it gets F16
+    if it is one of ``halves``, and Q8_0 if not.
 
     Args:
         target: appears when it is whole, and replaces an old one.
