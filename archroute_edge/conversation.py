@@ -186,12 +186,14 @@ def _text_of(content: object, index: int) -> str:
 
 def _has_image(content: object) -> bool:
     """Whether a message's content holds an image; tools answer with images, too."""
-    # Not by recursion: parts may be nested deeper than the stack.
-    waiting = [content]
+    # Not by recursion: parts may be nested deeper than the stack. A program's lists may also hold themselves.
+    waiting, seen = [content], dict[int, object]()
     while waiting:
         parts = waiting.pop()
-        if not isinstance(parts, Sequence) or isinstance(parts, (str, bytes, bytearray)):
+        if id(parts) in seen or not isinstance(parts, Sequence) or isinstance(parts, (str, bytes, bytearray)):
             continue
+        # Kept: another object may have the same id afterwards.
+        seen[id(parts)] = parts
         for part in parts:
             kind = _field(part, "type")
             if kind in _IMAGE_PARTS:

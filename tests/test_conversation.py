@@ -102,6 +102,13 @@ def test_parts_nested_deeper_than_the_stack(innermost: Any) -> None:
         read_messages([{"role": role, "content": "x"}])
 
 
+def test_parts_that_hold_themselves() -> None:
+    """As a program's own lists may by mistake; it would wait without end."""
+    parts: list[Any] = [text("fix")]
+    parts.append({"type": "tool_result", "content": parts})
+    assert not read_messages([{"role": "user", "content": parts}]).has_images
+
+
 @pytest.mark.parametrize(("messages", "message"), NOTHING_TO_READ)
 def test_without_user_text_there_are_no_turns(messages: Any, message: str) -> None:
     """A picture alone is a conversation, and the caller has to ask some model about it; labelled cases need text."""

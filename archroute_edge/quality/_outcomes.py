@@ -45,6 +45,11 @@ class Outcomes:
     models: tuple[str, ...]
     scores: Scores
 
+    @property
+    def scored_models(self) -> list[str]:
+        """Names of the models that have any score, in their order."""
+        return [name for name, column in zip(self.models, self.scores.T, strict=True) if not np.isnan(column).all()]
+
     def rows(self, which: Sequence[int] | npt.NDArray[np.intp]) -> Outcomes:
         """Some of the prompts, by number."""
         return Outcomes(tuple(self.prompts[row] for row in which), self.models, self.scores[np.asarray(which, np.intp)])

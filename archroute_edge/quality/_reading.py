@@ -53,14 +53,9 @@ def read_outcomes(paths: Sequence[Path | str], grades: Sequence[Path | str] = ()
         join_grades(grades, [*joined, *files])
         whole = [each.outcomes() for each in joined]
     found = [*whole, *(each.outcomes() for each in files)]
-    models = tuple(dict.fromkeys(model for each in found for model in _answering(each)))
+    models = tuple(dict.fromkeys(model for each in found for model in each.scored_models))
     prompts = tuple(prompt for each in found for prompt in each.prompts)
     return Outcomes(prompts, models, np.concatenate([each.columns(models).scores for each in found]))
-
-
-def _answering(outcomes: Outcomes) -> Iterator[str]:
-    """The models that have scores; a whole column may be empty."""
-    return (name for name, scores in zip(outcomes.models, outcomes.scores.T, strict=True) if not np.isnan(scores).all())
 
 
 @dataclass

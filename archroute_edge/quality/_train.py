@@ -127,6 +127,6 @@ def check_outcomes(outcomes: Outcomes, features: PromptFeatures, encoder: str | 
         raise QualityError(f"{len(outcomes.prompts)} prompts have outcomes, and {len(features)} have features")
     if (features.vectors is None) != (encoder is None):
         raise QualityError("vectors need the identity of their encoder, and an encoder needs vectors")
-    without = [name for name, column in zip(outcomes.models, outcomes.scores.T, strict=True) if np.isnan(column).all()]
-    if without:
+    scored = {*outcomes.scored_models}
+    if without := [name for name in outcomes.models if name not in scored]:
         raise QualityError(f"no answer of {', '.join(without[:5])} was scored; leave it out, or add outcomes")

@@ -162,8 +162,7 @@ class _Prompts:
     def rows(self, which: Rows) -> _Prompts:
         """Some of the prompts, and the models that answered any of them."""
         some = self.outcomes.rows(which)
-        known = [name for name, column in zip(some.models, some.scores.T, strict=True) if not np.isnan(column).all()]
-        return _Prompts(some.columns(known), self.features.rows(which), [self.read[row] for row in which])
+        return _Prompts(some.columns(some.scored_models), self.features.rows(which), [self.read[row] for row in which])
 
     def columns_in(self, models: Sequence[str]) -> Rows:
         """The numbers of these outcomes' models among all."""

@@ -85,7 +85,7 @@ def merge_tiers(outcomes: Outcomes, tiers: Mapping[str, Sequence[str]], *, may_l
         QualityError: no model of a tier has outcomes, or of any tier if some may lack them.
     """
     if may_lack:
-        answered = {name for name, scores in zip(outcomes.models, outcomes.scores.T, strict=True) if not np.isnan(scores).all()}
+        answered = {*outcomes.scored_models}
         tiers = {tier: models for tier, models in tiers.items() if not answered.isdisjoint(models)} or tiers
     scores = np.full((len(outcomes.prompts), len(tiers)), np.nan)
     for column, (tier, models) in enumerate(tiers.items()):
@@ -172,7 +172,7 @@ def held_out_scores(
     for number, part in enumerate(parts):
         on_progress("training without a part of the prompts", number, len(parts))
         rest = outcomes.rows(part.train)
-        known = [name for name, column in zip(rest.models, rest.scores.T, strict=True) if not np.isnan(column).all()]
+        known = rest.scored_models
         predictor = train(rest.columns(known), features.rows(part.train)) if known else None
         if predictor is None:
             continue

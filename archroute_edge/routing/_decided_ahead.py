@@ -55,7 +55,7 @@ class DecidedAhead:
             else:
                 (turns,) = warm.conversations
                 verdict = self._decider.decide_ahead(warm.table, turns, scores=warm.scores, keep=warm.keep, cancellation=stop)
-            self.keep(warm, verdict, warm.epoch)
+            self.keep(warm, verdict)
         return Warmup(verdict.tokens.prompt, verdict.tokens.evaluated, 1000 * (time.monotonic() - started))
 
     def answer(self, question: Question) -> bool:
@@ -73,10 +73,10 @@ class DecidedAhead:
         """Keep the verdict on the conversation of ``question`` if one of ``warms`` is to decide on just that: it need not."""
         is_single = len(question.conversations) == 1 and not question.tables
         if is_single and any(each.whole and each.is_about(question) for each in warms):
-            self.keep(question, question.verdicts[0], question.epoch)
+            self.keep(question, question.verdicts[0])
 
-    def keep(self, asked: Question | WarmUp, verdict: Verdict, epoch: int) -> None:
-        """Keep the verdict on the single conversation of ``asked``, unless the decider's epoch is no longer ``epoch``."""
+    def keep(self, asked: Question | WarmUp, verdict: Verdict) -> None:
+        """Keep the verdict on the single conversation of ``asked``, unless the decider has another epoch since it began."""
         if verdict.reason not in _PASSING:
             # What it took was taken before the question.
             tokens = TokenCounts(verdict.tokens.prompt, verdict.tokens.prompt, 0, 0, 0)
@@ -84,7 +84,7 @@ class DecidedAhead:
             key = _key(asked)
             with self._lock:
                 self._drop_outdated()
-                if epoch == self._epoch:
+                if asked.epoch == self._epoch:
                     self._verdicts.put(key, kept)
 
     def find(self, asked: Question | WarmUp) -> Verdict | None:

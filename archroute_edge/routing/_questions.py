@@ -258,7 +258,7 @@ class WarmUp(Asked):
     """A warm-up, perhaps with a caller that waits."""
 
     turns: Sequence[Turn] | None
-    keep: bool = True
+    keep: bool = field(default=True, kw_only=True)
     """Whether the table's prefix or vectors are worth saving on disk."""
     whole: bool = field(default=False, kw_only=True)
     """Whether the conversation is decided as if it ended here, for a question that asks just that."""

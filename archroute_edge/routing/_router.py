@@ -392,9 +392,10 @@ class Router:
         check_warm_up(messages, whole, scores)
         table = self.config.table if routes is None else as_table(routes)
         turns = None if messages is None else read_messages(messages) or None
-        with_scores = scores or self._calibration is not None
-        keep, whole = routes is None, whole and turns is not None
-        return WarmUp(table, caller, turns, keep, whole=whole, scores=with_scores, account=account, cancellation=cancellation)
+        whole, scores = whole and turns is not None, scores or self._calibration is not None
+        return WarmUp(
+            table, caller, turns, keep=routes is None, whole=whole, scores=scores, account=account, cancellation=cancellation
+        )
 
     @property
     def model_file(self) -> ModelFile:

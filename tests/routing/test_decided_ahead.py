@@ -108,12 +108,12 @@ class TestTheVerdict:
     @pytest.mark.parametrize(("reason", "is_kept"), [(None, True), ("low_confidence", True), ("unreachable", False)])
     def test_is_kept_if_it_would_be_the_same_again(self, reason: Any, is_kept: bool) -> None:
         ahead = DecidedAhead(FakeDecider())
-        ahead.keep(typed("fix it"), replace(verdict_of("fix it"), reason=reason), 0)
+        ahead.keep(typed("fix it"), replace(verdict_of("fix it"), reason=reason))
         assert (ahead.find(ask("fix it")) is not None) == is_kept
 
     def test_has_the_scores_that_are_wanted(self) -> None:
         ahead = DecidedAhead(FakeDecider())
-        ahead.keep(typed("fix it"), replace(verdict_of("fix it"), scores={"fix it": 1.0}), 0)
+        ahead.keep(typed("fix it"), replace(verdict_of("fix it"), scores={"fix it": 1.0}))
         for scores in (False, True):
             found = ahead.find(ask("fix it", scores=scores))
             assert found is not None

@@ -13,8 +13,10 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 
 from archroute_edge.system import replaced_when_whole
 
+Array = npt.NDArray[Any]
+
 HALVES: Final = frozenset(f"blk.{layer}.{name}.weight" for layer in range(3, 12) for name in ("attn_v", "attn_output"))
-"""The matrices whose rounding to Q8_0 moves the vectors most for their size."""
+"""The matrices whose rounding to Q8_0 moves the vectors most for their size, by a training's weights before its end."""
 _WRITTEN_ANEW: Final = ("general.architecture", "general.file_type", "general.quantization_version")
 # As in tools.convert: llama.cpp adds them to F32 activations.
 _ADDED: Final = ("position_embd.weight", "token_types.weight")
@@ -40,18 +42,21 @@ def write_small(source: Path, target: Path, halves: Collection[str]) -> None:
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
         for tensor in reader.tensors:
-            kind = _type_of(tensor.name, tensor.data, halves)
-            writer.add_tensor(tensor.name, gguf.quantize(tensor.data, kind), raw_dtype=kind)
+            kind, stored = _stored(tensor.name, tensor.data, halves)
+            writer.add_tensor(tensor.name, stored, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
 
 
-def _type_of(name: str, values: npt.NDArray[Any], halves: Collection[str]) -> GGMLQuantizationType:
+def _stored(name: str, values: Array, halves: Collection[str]) -> tuple[GGMLQuantizationType, Array]:
+    """The type of a tensor, and its numbers in that."""
     if values.ndim < 2 or name in _ADDED:
-        return GGMLQuantizationType.F32
-    for kind in (GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q8_0):
-        if np.array_equal(gguf.dequantize(gguf.quantize(values, kind), kind), values):
-            return kind
-    return GGMLQuantizationType.F16 if name in halves else GGMLQuantizationType.Q8_0
+        return GGMLQuantizationType.F32, values
+    small, usual, half = GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q8_0, GGMLQuantizationType.F16
+    for kind in (small, usual):
+        stored = gguf.quantize(values, kind)
+        if np.array_equal(gguf.dequantize(stored, kind), values) or (kind == usual and name not in halves):
+            return kind, stored
+    return half, gguf.quantize(values, half)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from archroute_edge.quality import Outcomes, folds, read_outcomes, split_by_category
 
 _PARTS = 5
@@ -33,5 +31,5 @@ def read_material(outcomes: Sequence[str], left_out: Sequence[str], seed: int) -
     part = folds(found, _PARTS, "prompt", seed)[0]
     trained = found.rows(part.train)
     # A model whose outcomes are all in the other part cannot be learned.
-    known = [name for name, column in zip(found.models, trained.scores.T, strict=True) if not np.isnan(column).all()]
+    known = trained.scored_models
     return Material(trained.columns(known), found.rows(part.test).columns(known))

@@ -58,8 +58,7 @@ def package_classifier(
 
 def _answered(outcomes: Outcomes) -> Outcomes:
     """Models that answered some of the prompts, and prompts that some of them answered."""
-    models = [name for name, column in zip(outcomes.models, outcomes.scores.T, strict=True) if not np.isnan(column).all()]
-    columns = outcomes.columns(models)
+    columns = outcomes.columns(outcomes.scored_models)
     return columns.rows(np.flatnonzero(~np.isnan(columns.scores).all(axis=1)))
 
 
