@@ -141,9 +141,11 @@ def read_graded_file(path: Path | str, model: str | None = None, *, may_lack: bo
     first = next(lines, None)
     if first is None:
         return Graded(shown(path))
+    if "winner" in first.fields and {"outcomes", "scores", "score"}.isdisjoint(first.fields):
+        raise first.wrong(f"a battle, which is no outcome; name its file with --battles; here lines are like {_LIKE}")
     every = chain([first], lines)
     # In the record, texts stand in the request.
-    if {"text", "messages"}.isdisjoint(first.fields) and not {"outcomes", "request", "winner"}.isdisjoint(first.fields):
+    if {"text", "messages"}.isdisjoint(first.fields) and not {"outcomes", "request"}.isdisjoint(first.fields):
         return read_record(path, every)
     return _read_lines(path, every, model, may_lack)
 
@@ -227,8 +229,6 @@ def _join_table(table: Path | str, sources: Sequence[Gradable]) -> None:
 def _scores(line: Line, model: str | None, may_lack: bool) -> dict[str, float]:
     """The grades of a line, by model."""
     several, one = line.fields.get("scores"), line.fields.get("score")
-    if several is None and one is None and {"model_a", "winner"}.issubset(line.fields):
-        raise line.wrong(f"a battle, which is no outcome; name battles with --battles; here {_LIKE} is expected")
     if several is not None and one is not None:
         raise line.wrong("both 'score' and 'scores'; expected either")
     if several is not None:

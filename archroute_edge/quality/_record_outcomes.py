@@ -70,9 +70,7 @@ def _prompt(line: Line, name: str, group: str) -> Prompt | None:
 def _grades(line: Line) -> dict[str, list[float]]:
     outcomes = line.fields.get("outcomes")
     if not isinstance(outcomes, list):
-        is_battle = "winner" in line.fields
-        found = "a battle, which is no outcome; name battles with --battles" if is_battle else "no 'outcomes'"
-        raise line.wrong(f"{found}; here {_LIKE} is expected, which archroute log export --outcomes writes")
+        raise line.wrong(f"no 'outcomes'; expected {_LIKE}, which archroute log export --outcomes writes")
     grades: dict[str, list[float]] = {}
     for number, one in enumerate(outcomes, start=1):
         if not isinstance(one, dict):

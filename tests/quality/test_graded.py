@@ -85,7 +85,7 @@ class TestLines:
     def test_battles_are_no_outcomes(self, tmp_path: Path) -> None:
         path = lines(tmp_path, ONE | {"model_a": "x", "model_b": "y", "winner": "tie"})
         one_line(
-            lambda: read_outcomes([path]), f"{path} line 1: ", "a battle, which is no outcome; name battles with --battles"
+            lambda: read_outcomes([path]), f"{path} line 1: ", "a battle, which is no outcome; name its file with --battles"
         )
 
 

@@ -249,7 +249,7 @@ class TestOutcomes:
         one_line(lambda: read_outcomes([empty]), f"{empty}: holds no prompts_SET.jsonl")
         one_line(lambda: read_outcomes([empty / "prompts_c.jsonl", empty / "outcomes_c.csv"]), "cannot be read (No such file")
         one_line(
-            lambda: read_outcomes([lines(tmp_path, BATTLE)]), "lines.jsonl line 1: a battle, which is no outcome; name battles"
+            lambda: read_outcomes([lines(tmp_path, BATTLE)]), "lines.jsonl line 1: a battle, which is no outcome; name its file"
         )
 
     def test_bounds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
