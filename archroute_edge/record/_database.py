@@ -164,14 +164,30 @@ def _connect(file: Path, mode: str) -> sqlite3.Connection:
 
 
 def _version(connection: sqlite3.Connection, file: Path) -> int:
-    application, version = (int(_one(connection, f"PRAGMA {name}")) for name in ("application_id", "user_version"))
+    with _one_state(connection):
+        application, version = (int(_one(connection, f"PRAGMA {name}")) for name in ("application_id", "user_version"))
+        n_tables = _one(connection, "SELECT count(*) FROM sqlite_master")
     if application != _APPLICATION:
-        if application or version or _one(connection, "SELECT count(*) FROM sqlite_master"):
+        if application or version or n_tables:
             raise RecordError(f"{file}: the database of another program; name another file")
         return 0
     if version > VERSION:
         raise RecordError(f"{file}: made by a later archroute-edge (version {version}, this one knows {VERSION}); update it")
     return version
+
+
+@contextmanager
+def _one_state(connection: sqlite3.Connection) -> Iterator[None]:
+    """A block that reads one state of the file: another process may be making it."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _one(connection: sqlite3.Connection, statement: str) -> int:

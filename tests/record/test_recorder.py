@@ -8,14 +8,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from archroute_edge.errors import RecordError
-from archroute_edge.record import Content, Entry, Recorder, Usage, Wanted, open_record
+from archroute_edge.record import Content, Entry, Recorder, Usage, Wanted, _database, open_record
 from tests.record.entries import entry, kept, seen, until
 
 
@@ -228,6 +228,25 @@ def test_a_file_that_can_never_be_the_record_is_refused(file: Path) -> None:
         Recorder(file / "below")
     with pytest.raises(RecordError, match="no such record"), open_record(file.with_name("none")):
         pass
+
+
+def test_a_file_that_another_process_makes_meanwhile_is_no_other_programs(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server would not start if a reader had made the file between two looks at it."""
+    read = _database._one
+    meanwhile: list[str] = []
+
+    def read_slowly(connection: sqlite3.Connection, statement: str) -> int:
+        if "user_version" in statement and not meanwhile:
+            meanwhile.append(statement)
+            with closing(sqlite3.connect(file, timeout=0.0)) as other, suppress(sqlite3.OperationalError):
+                other.execute(f"PRAGMA application_id = {_database._APPLICATION}")
+                other.execute("PRAGMA user_version = 1")
+        return read(connection, statement)
+
+    monkeypatch.setattr(_database, "_one", read_slowly)
+    record(file, entry(1))
+    assert meanwhile
+    assert len(kept(file)) == 1
 
 
 def test_a_file_of_an_earlier_version_keeps_what_it_has(file: Path) -> None:
