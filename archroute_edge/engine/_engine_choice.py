@@ -22,7 +22,7 @@ from archroute_edge.engine._engine_names import EngineName, WantedEngine
 from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, TENSOR_TYPES, GGUFHeader
 from archroute_edge.engine._ik_binding import ik_libraries, loading_problem, refusal
 from archroute_edge.engine._model_check import model_fingerprint
-from archroute_edge.engine._trials import TrialLock, TrialRun, keep, kept_in, run_trial
+from archroute_edge.engine._trials import TrialLock, TrialRun, keep, kept_in, run_trial, turn_among_processes
 from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.system import bundled_folder
 
@@ -187,7 +187,11 @@ def _once(
                 # Whoever had the turn before may have been after the same.
                 verdict = _verdicts.get(key)
                 if verdict is None:
-                    verdict = _verdicts[key] = find(path, cancellation)
+                    with turn_among_processes(path, cancellation):
+                        verdict = kept(_read(path))
+                        if verdict is None:
+                            verdict = find(path, cancellation)
+                    _verdicts[key] = verdict
         _verdicts[key] = verdict
     return verdict
 

@@ -10,8 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 TIME_LIMIT_S: Final = 120.0
 """A child that has not ended by then hangs. It takes half a second, and under an emulator a hundred times as long."""
+
+_LOCK_NAME: Final = "trials.lock"
 
 # NTSTATUS, as a process's exit code on Windows.
 _WINDOWS_DEATHS: Final = {
@@ -81,6 +83,44 @@ class TrialLock:
     def taken(self, cancellation: Cancellation) -> AbstractContextManager[None]:
         """Hold it while a block lasts, as :meth:`Cancellation.holding` says."""
         return cancellation.holding(self._lock)
+
+
+@contextmanager
+def turn_among_processes(path: Path | None, cancellation: Cancellation) -> Iterator[None]:
+    """Have no other process reach a verdict while the block lasts: two at once would spoil each other's measurements.
+
+    Whoever has waited for as long as a trial may take goes on without: the process before may be stopped. So does a process
+    whose verdicts are not kept, and one on a file system without locks.
+
+    Args:
+        path: of the verdict, or None; the lock is a file beside it.
+        cancellation: ends the wait.
+
+    Raises:
+        DecisionCancelledError: ``cancellation`` was set first.
+    """
+    if path is None:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock, ends = FileLock(path.parent / _LOCK_NAME, mode=0o600), time.monotonic() + TIME_LIMIT_S
+
+    def has_turn(seconds: float) -> bool:
+        try:
+            lock.acquire(timeout=seconds, poll_interval=seconds / 2)
+        except Timeout:
+            return time.monotonic() > ends
+        except (OSError, NotImplementedError) as exc:
+            logger.debug("no lock among processes: %s", exc)
+        return True
+
+    _make_folder(path.parent)
+    try:
+        cancellation.wait_until(has_turn)
+        yield
+    finally:
+        lock.release()
 
 
 def run_trial(module: str, task: Mapping[str, Any], cancellation: Cancellation | None = None) -> TrialRun | None:
@@ -157,12 +197,17 @@ def kept_in(what: str, *about: object) -> Path | None:
 
 def keep(path: Path, verdict: Mapping[str, Any]) -> None:
     """Keep a verdict in the file that :func:`kept_in` names; a folder that cannot be written keeps none."""
+    _make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with replaced_when_whole(path) as partial:
             partial.write_text(json.dumps(verdict), "utf-8")
     except OSError as exc:
         logger.debug("a trial is not kept: %s", exc)
+
+
+def _make_folder(folder: Path) -> None:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def _signal_name(number: int) -> str:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from archroute_edge import Router
 from archroute_edge.engine import (
@@ -32,6 +34,7 @@ from archroute_edge.engine import (
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine import _engine_choice as engine_choice
 from archroute_edge.engine import _ik_binding as ik_binding
+from archroute_edge.engine import _trials as trials
 from archroute_edge.engine._engine_choice import try_engine
 from archroute_edge.engine._trials import TrialRun
 from archroute_edge.errors import DecisionCancelledError, EngineError, SettingsError
@@ -264,6 +267,52 @@ def test_measurements_take_turns(header: Any, large: None, tried_kernels: None, 
         found = [pool.submit(choose_engine, header, n_threads=number) for number in (1, 2, 3, 1, 2, 3)]
         assert [each.result(PATIENCE_S).gain for each in found] == [2.0, 3.0, 4.0] * 2
     assert (sorted(started), most) == ([1, 2, 3], [1])
+
+
+def test_processes_take_turns(header: Any, large: None, tried_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if servers that start together measured at once, or each anew, or if one that is stopped held up the others."""
+    monkeypatch.setattr(engine_choice, "soundness", lambda _cancellation: None)
+    runs: list[int] = []
+
+    def measure(_module: str, task: Mapping[str, Any], _cancellation: Cancellation) -> TrialRun:
+        runs.append(task["n_threads"])
+        return TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)
+
+    monkeypatch.setattr(engine_choice, "run_trial", measure)
+    # Its verdict is taken from the file once this process has forgotten it, and put back when the other process is done.
+    choose_engine(header, n_threads=2)
+    forget()
+    (kept,) = cache_folder().glob("engine-*")
+    verdict = kept.read_bytes()
+    kept.unlink()
+    flag = Cancellation()
+    with ThreadPoolExecutor() as pool, FileLock(cache_folder() / trials._LOCK_NAME) as others:
+        waiting = pool.submit(choose_engine, header, n_threads=2)
+        with pytest.raises(FutureTimeoutError):
+            waiting.result(0.2)
+        stopped = pool.submit(choose_engine, header, n_threads=3, cancellation=flag)
+        flag.cancel()
+        with pytest.raises(DecisionCancelledError):
+            stopped.result(PATIENCE_S)
+        kept.write_bytes(verdict)
+        others.release()
+        assert waiting.result(PATIENCE_S).gain == 1.7
+    assert runs == [2]
+    monkeypatch.setattr(trials, "TIME_LIMIT_S", 0.1)
+    with FileLock(cache_folder() / trials._LOCK_NAME):
+        assert choose_engine(header, n_threads=4).gain == 1.7
+    assert runs == [2, 4]
+
+
+def test_without_locks_among_processes_it_is_measured(
+    header: Any, large: None, tried_kernels: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network file systems. The lock's file is a folder here, which cannot be opened."""
+    monkeypatch.setattr(engine_choice, "soundness", lambda _cancellation: None)
+    run = TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)
+    monkeypatch.setattr(engine_choice, "run_trial", lambda *_arguments: run)
+    (cache_folder() / trials._LOCK_NAME).mkdir(parents=True)
+    assert choose_engine(header, n_threads=2).gain == 1.7
 
 
 def test_closing_a_router_ends_the_measurement_of_its_second_model(
