@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from archroute_edge.gateway._reachability import (
     forwarding_notes,
     forwarding_problems,
     models_to_reach,
+    other_names,
     stand_ins,
 )
 from archroute_edge.gateway._target import Target
@@ -56,7 +57,7 @@ class Reach:
                 self._wildcards.setdefault(each.model[:-1], target)
             else:
                 self._targets.setdefault(each.model, target)
-        self._own_names = dict(_other_names(config))
+        self._own_names = other_names(config)
         self._stand_ins = [found for model in stand_ins(config) if (found := self.find(model)) is not None]
         self._client_keys = {rule.name: client_key(rule, environment, config.source) for rule in config.forward.keys}
 
@@ -102,12 +103,13 @@ class Reach:
         return next((target.model for target in self._stand_ins if operation in target.urls), first)
 
     def canonical(self, name: str) -> str:
-        """A model's own name, for any that the configuration gives it; others unchanged."""
-        return name if name in self._targets else self._own_names.get(name, name)
+        """A model's own name, for any that the configuration gives it; others unchanged, those of aliases first of all."""
+        return name if name in self._config.aliases else self._full_name(name)
 
     def find(self, model: str) -> Target | None:
         """The target of a model, by any of its names; None for one that the configuration does not have."""
-        model = self.canonical(model)
+        # Not as for a client: an alias may have a target of its own name.
+        model = self._full_name(model)
         found = self._targets.get(model)
         if found is not None:
             return found
@@ -119,6 +121,9 @@ class Reach:
         upstream_model = model.partition("/")[2]
         return replace(self._wildcards[prefix], model=model, upstream_model=upstream_model, first_byte_timeout=timeout)
 
+    def _full_name(self, model: str) -> str:
+        return model if model in self._targets else self._own_names.get(model, model)
+
 
 def _all_in_one(problems: Sequence[ConfigError]) -> ConfigError:
     """The first problem, which says how many there are."""
@@ -127,17 +132,3 @@ def _all_in_one(problems: Sequence[ConfigError]) -> ConfigError:
         return first
     more = "1 more problem" if n_more == 1 else f"{n_more} more problems"
     return ConfigError(f"{first.message} (and {more}; archroute check names them)", path=first.path, line=first.line)
-
-
-def _other_names(config: RoutingConfig) -> Iterator[tuple[str, str]]:
-    """Other names of models: those that their definitions give them, and their ids without a provider if only one has it."""
-    single = [each for each in config.models or models_to_reach(config) if not each.is_wildcard and not each.internal]
-    models: dict[str, set[str]] = {}
-    for each in single:
-        models.setdefault(each.model.partition("/")[2], set()).add(each.model)
-    for short, found in models.items():
-        if short and len(found) == 1:
-            yield short, found.pop()
-    for each in single:
-        if each.name is not None:
-            yield each.name, each.model

@@ -46,12 +46,14 @@ def forwarding_notes(config: RoutingConfig) -> tuple[Advice, ...]:
 def _notes(config: RoutingConfig) -> Iterator[Advice]:
     for model in stand_ins(config)[:1]:
         yield Advice(f"requests that fit no route go to {shorten(model)}, the first model, since there is no default model")
-    models = {each.model for each in models_to_reach(config)}
+    names = {**other_names(config), **{each.model: each.model for each in models_to_reach(config)}}
     for alias, targets in config.aliases.items():
+        hidden = names.get(alias)
         if alias == AUTO:
             yield Advice(f"the alias {AUTO!r} cannot be asked for, since the router decides on requests for that; rename it")
-        elif alias in models - {target.model for target in targets}:
-            yield Advice(f"the alias {shorten(alias)} hides the model of the same name; rename it")
+        elif hidden is not None and hidden not in {names.get(target.model, target.model) for target in targets}:
+            which = "" if hidden == alias else f", {shorten(hidden)}"
+            yield Advice(f"the alias {shorten(alias)} hides the model of the same name{which}; rename it")
     first: dict[str, ModelDefinition] = {}
     for each in config.models:
         if each.internal:
@@ -82,6 +84,16 @@ def models_to_reach(config: RoutingConfig) -> Iterator[ModelDefinition]:
         if not each.internal and each.model not in found:
             found.add(each.model)
             yield each
+
+
+def other_names(config: RoutingConfig) -> dict[str, str]:
+    """Models by other names: those that their definitions give them, and their ids without a provider if only one has it."""
+    single = [each for each in config.models or models_to_reach(config) if not each.is_wildcard and not each.internal]
+    models: dict[str, set[str]] = {}
+    for each in single:
+        models.setdefault(each.model.partition("/")[2], set()).add(each.model)
+    found = {short: full.pop() for short, full in models.items() if short and len(full) == 1}
+    return {**found, **{each.name: each.model for each in single if each.name is not None}}
 
 
 def stand_ins(config: RoutingConfig) -> tuple[str, ...]:

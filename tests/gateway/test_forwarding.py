@@ -50,6 +50,13 @@ def two(upstream: Upstream, second: Upstream, kept: Kept) -> Gateway:
     return Gateway(config, kept)
 
 
+def test_an_alias_serves_its_name_also_if_a_model_has_it(upstream: Upstream, second: Upstream, kept: Kept) -> None:
+    gateway = Gateway(configure({"p/one": upstream.url, "p/two": second.url}, aliases={"one": ["p/two"]}), kept)
+    reply = run(gateway, lambda: ask(gateway, request({**CHAT, "model": "one"})))
+    assert reply.headers["x-archroute-model"] == "p/two"
+    assert upstream.arrivals == []
+
+
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_bytes_pass_as_they_are(upstream: Upstream, kept: Kept, is_stream: bool) -> None:
     raw = b'{ "messages":[{"role":"user","content":"h\\u00e9 \xc3\xa9"}],\n "x_new": 1.10,"model" :"p/one","stream":%s }'

@@ -259,6 +259,23 @@ class TestNames:
         assert auto.startswith("the alias 'auto' cannot be asked for")
         assert hiding == "the alias 'ollama/x' hides the model of the same name; rename it"
 
+    @pytest.mark.parametrize(("name", "entry"), [("y", "model: ollama/y"), ("mine", "model: ollama/y, name: mine")])
+    def test_an_alias_comes_before_another_name_of_a_model(
+        self, caplog: pytest.LogCaptureFixture, name: str, entry: str
+    ) -> None:
+        aliases = f"model_aliases: {{{name}: {{target: ollama/x}}}}\n"
+        found = Reach(parse_config(f"model_providers: [{{model: ollama/x, default: true}}, {{{entry}}}]\n{aliases}{TAIL}"))
+        assert found.canonical(name) == name
+        assert caplog.messages == [f"the alias {name!r} hides the model of the same name, 'ollama/y'; rename it"]
+
+    def test_an_alias_may_have_its_own_name_as_a_target(self, caplog: pytest.LogCaptureFixture) -> None:
+        aliases = "model_aliases: {y: {target: y}}\n"
+        found = Reach(parse_config("model_providers: [{model: ollama/y, default: true}]\n" + aliases + TAIL))
+        target = found.find("y")
+        assert target is not None
+        assert target.model == "ollama/y"
+        assert caplog.messages == []
+
     def test_of_two_ways_to_reach_a_model_the_first_is_used(self, caplog: pytest.LogCaptureFixture) -> None:
         """archgw 0.3 has one model under several names."""
         entries = ("model: openai/x, name: a, access_key: $KEY", "model: openai/x, name: b, access_key: $OTHER_KEY")
