@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import quote
@@ -111,8 +112,9 @@ def _named_by_connection(headers: Headers) -> set[bytes]:
 
 
 def header_value(text: str) -> bytes:
-    """A text as a header's value; what is not printable ASCII is percent-encoded."""
-    return quote(text, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}").encode("ascii")
+    """A text as a header's value; what is not printable ASCII is percent-encoded, and so is a blank at either end."""
+    quoted = quote(text, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}")
+    return re.sub("^ | $", "%20", quoted).encode("ascii")
 
 
 def without(headers: Iterable[tuple[bytes, bytes]], *names: bytes) -> list[tuple[bytes, bytes]]:

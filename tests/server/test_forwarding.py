@@ -160,6 +160,15 @@ def test_a_wildcard_stands_for_every_model_of_its_provider(forwarding: Start, on
     assert one.next_arrival().json()["model"] == "any/thing:7b"
 
 
+def test_a_name_with_blanks_at_its_ends_stands_in_a_header(forwarding: Start, one: Upstream, two: Upstream) -> None:
+    """Would break if a name went into a header as it is: no header can begin or end with a blank."""
+    server = forwarding(
+        two_models(one.url, two.url).replace("one/big", "one/*", 1).replace("name: bug_fixing", 'name: " bugs "')
+    )
+    assert server.ask(model="one/x ").headers["x-archroute-model"] == "one/x%20"
+    assert server.ask().headers["x-archroute-route"] == "%20bugs%20"
+
+
 def test_a_list_of_models_names_all_that_can_be_asked_for(forwarding: Start, one: Upstream, two: Upstream) -> None:
     listed = forwarding(two_models(one.url, two.url, more=ALIASES)).client.get("/v1/models").json()
     assert {"auto", "strong.v1", "one/big", "two/small"} <= {each["id"] for each in listed["data"]}
