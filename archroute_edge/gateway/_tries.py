@@ -142,7 +142,7 @@ class Trier:
         )
         url = target.urls[operation]
         if request.query:
-            url = url.copy_with(query=request.query)
+            url = url.copy_with(query=b"&".join(each for each in (url.query, request.query) if each))
         return await self._client.send(url, headers, body, stall=self._stall)
 
     async def _began(self, target: Target, reply: UpstreamReply, started: float) -> TryResult:

@@ -80,11 +80,12 @@ def request(
     client: str | None = None,
     session: str | None = None,
     server_key_in: frozenset[bytes] = frozenset(),
+    query: bytes = b"",
 ) -> ForwardRequest:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
     parsed = json.loads(raw)
-    return ForwardRequest(operation, raw, parsed, sent, None, session, client, server_key_in, time.perf_counter())
+    return ForwardRequest(operation, raw, parsed, sent, None, session, client, server_key_in, time.perf_counter(), query)
 
 
 async def ask(gateway: Gateway, asked: ForwardRequest) -> Reply:

@@ -76,6 +76,15 @@ def test_bytes_pass_as_they_are(upstream: Upstream, kept: Kept, is_stream: bool)
     assert (entry.usage.input, entry.usage.output, entry.usage.cached) == (12, 7, 4)
 
 
+@pytest.mark.parametrize(
+    ("own", "query", "sent"), [("", b"beta=true", "?beta=true"), ("?api-version=3", b"beta=true", "?api-version=3&beta=true")]
+)
+def test_a_query_stands_behind_that_of_the_address(upstream: Upstream, kept: Kept, own: str, query: bytes, sent: str) -> None:
+    gateway = Gateway(configure({"p/one": f"{upstream.url}{own}"}), kept)
+    run(gateway, lambda: ask(gateway, request({"model": "p/one"}, "messages", query=query)))
+    assert upstream.next_arrival().path == f"/v1/messages{sent}"
+
+
 def test_a_compressed_reply_passes_as_it_is(upstream: Upstream, kept: Kept) -> None:
     gateway = Gateway(configure({"p/one": upstream.url}), kept)
     upstream.will(gzipped(b'{"x": 1}'))
