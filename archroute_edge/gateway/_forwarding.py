@@ -27,7 +27,7 @@ class Forwarding:
 
     Args:
         trier: tries one.
-        targets: at least one.
+        targets: in their order.
         deadline: as ``time.perf_counter`` has it; no try begins afterwards.
         begins: told the target when a try begins.
         failed: told of each try that failed, with its number.
@@ -51,17 +51,20 @@ class Forwarding:
         """Those that have ended; of the one that answered, until its first byte."""
         self._current: tuple[Target, float] | None = None
 
-    async def run(self) -> TryResult:
-        """The try that answered, or else the one that tells the client most. Cancelling it ends the request at the upstream."""
+    async def run(self) -> TryResult | None:
+        """The try that answered, or else the one that tells the client most; None if no time was left for any.
+
+        Cancelling it ends the request at the upstream.
+        """
         failures: list[TryResult] = []
         waits: dict[str, tuple[float, Target]] = {}
         for target in self._targets:
+            if self._left() <= 0:
+                break
             result = await self._attempt(target, waits)
             if result.began is not None or result.is_final:
                 return result
             failures.append(result)
-            if self._left() <= 0:
-                return _most_telling(failures, waits)
         waited = 0.0
         for _ in range(_MOST_WAITS):
             if not waits:
@@ -73,14 +76,14 @@ class Forwarding:
             logger.info("%s asks to wait %.1f s, and no other target is left", target.model, pause)
             await asyncio.sleep(pause)
             waited += pause
+            if self._left() <= 0:
+                break
             del waits[target.model]
             result = await self._attempt(target, waits)
             if result.began is not None or result.is_final:
                 return result
             failures.append(result)
-            if self._left() <= 0:
-                break
-        return _most_telling(failures, waits)
+        return _most_telling(failures, waits) if failures else None
 
     async def _attempt(self, target: Target, waits: dict[str, tuple[float, Target]]) -> TryResult:
         self._begins(target)

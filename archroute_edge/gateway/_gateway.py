@@ -130,7 +130,7 @@ class Gateway:
         found = [target for model in order.models if (target := now.reach.find(model)) is not None]
         targets = [target for target in found if request.operation in target.urls]
         if not targets:
-            return self._refused(account, *_no_target(request, order, found))
+            return self._refused(account, *_no_target(request, order, found), "model")
         timeout = now.config.forward.timeout
         trier = Trier(self._client, request, stall=timeout)
 
@@ -149,6 +149,8 @@ class Gateway:
             self._gone(account)
             raise
         account.tries = forwarding.tries
+        if result is None:
+            return self._refused(account, 504, f"the decision took all of the {timeout:g} s that a request may take", "timeout")
         if result.began is None:
             assert result.whole is not None
             whole = result.whole
@@ -194,9 +196,9 @@ class Gateway:
             values=None if ranked is None else {each.model: each.value for each in ranked},
         )
 
-    def _refused(self, account: Account, status: int, message: str, code: str) -> Forwarded:
+    def _refused(self, account: Account, status: int, message: str, code: str, param: str | None = None) -> Forwarded:
         """An error of ours, without a try."""
-        body = dump(error_body(account.request.operation, status, message, code, "model"))
+        body = dump(error_body(account.request.operation, status, message, code, param))
         headers = [(b"content-type", b"application/json"), *account.headers()]
         return self._answer(account, status, headers, body)
 

@@ -38,7 +38,7 @@ def request_facts(body: Mapping[str, Any]) -> RequestFacts:
     has_tools = any(isinstance(body.get(name), list) and body[name] for name in _TOOLS)
     if has_tools:
         texts += _names_and_texts([body.get(name) for name in _TOOLS])
-    answer = next((body[name] for name in _MOST if type(body.get(name)) is int), None)
+    answer = next((body[name] for name in _MOST if type(body.get(name)) is int and body[name] >= 0), None)
     return RequestFacts(estimate_tokens(texts), answer, found.has_images, has_tools)
 
 

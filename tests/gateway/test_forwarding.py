@@ -244,6 +244,15 @@ def test_what_is_too_long_is_not_waited_for(upstream: Upstream, kept: Kept, valu
     assert (reply.status, reply.headers["retry-after"]) == (429, value)
 
 
+def test_a_decision_that_took_all_the_time_blames_no_target(upstream: Upstream, kept: Kept) -> None:
+    gateway = Gateway(configure({"p/one": upstream.url}, timeout=20.0, rest_after=1), kept)
+    asked = request({"model": "p/one"})
+    reply = run(gateway, lambda: ask(gateway, replace(asked, started=asked.started - 20)))
+    assert (reply.status, reply.json()["error"]["code"], reply.headers["x-archroute-tries"]) == (504, "timeout", "0")
+    assert (upstream.arrivals, gateway.health.resting) == ([], ())
+    assert (kept[0].outcome, kept[0].status, kept[0].tries) == ("failed", 504, ())
+
+
 def test_another_target_is_not_waited_for(two: Gateway, upstream: Upstream, second: Upstream) -> None:
     upstream.will(status(429, retry_after="30"))
     assert run(two, lambda: ask(two, request(CHAT))).headers["x-archroute-model"] == "p/two"

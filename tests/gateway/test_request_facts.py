@@ -63,6 +63,9 @@ def test_tools_are_seen_and_counted() -> None:
     assert not request_facts({"tools": []}).tools
 
 
-@pytest.mark.parametrize("body", [{}, {"messages": None, "tools": 3, "max_tokens": "x"}, {"messages": [None, 1, "x", [[]]]}])
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"messages": None, "tools": 3, "max_tokens": "x"}, {"max_tokens": -(10**400)}, {"messages": [None, 1, "x", [[]]]}],
+)
 def test_odd_bodies_have_facts_too(body: dict[str, Any]) -> None:
     assert request_facts(body).answer_tokens is None
