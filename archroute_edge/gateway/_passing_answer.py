@@ -115,7 +115,6 @@ class Forwarded:
 
     async def _events(self, began: Began) -> AsyncGenerator[bytes, None]:
         borders = EventBorders()
-        is_cut = False
         problem: str | None = None
         chunk: bytes | None = began.head
         try:
@@ -123,13 +122,11 @@ class Forwarded:
                 self._ends.add(began.without_secrets(chunk))
                 whole = borders.add(chunk)
                 if whole:
-                    is_cut = False
                     yield began.without_secrets(whole)
                 if borders.is_held:
                     self._pending = asyncio.ensure_future(_next(began.chunks))
                     done, _ = await asyncio.wait({self._pending}, timeout=_HOLD_S)
                     if not done:
-                        is_cut = True
                         yield began.without_secrets(borders.flush())
                     chunk = await self._pending
                     self._pending = None
@@ -145,7 +142,7 @@ class Forwarded:
         if problem is not None and not is_whole:
             logger.warning("%s: its stream broke off: %s", began.model, problem)
             self._end("failed", "broken_stream")
-            yield (b"\n\n" if is_cut else b"") + error_event(self._operation, _BROKE, "broken_stream", tail)
+            yield (b"\n\n" if borders.is_cut else b"") + error_event(self._operation, _BROKE, "broken_stream", tail)
             return
         if borders.is_held:
             yield began.without_secrets(borders.flush())

@@ -9,6 +9,7 @@ _HEAD: Final = 8 << 10
 _TAIL: Final = 64 << 10
 _MOST_HELD: Final = 1 << 20
 _BORDERS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_LONGEST_BORDER: Final = 4
 _FIELDS: Final = (b"data", b"event")
 _LONGEST_FIELD: Final = 8
 
@@ -53,19 +54,27 @@ class EventBorders:
     """
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()
+        self.is_cut = False
+        """Whether what has been passed on ends within an event."""
 
     def add(self, chunk: bytes) -> bytes:
         """What may be passed on now that ``chunk`` has come: all whole events."""
         # An upstream's chunks are whole events nearly always.
         if not self._held and chunk.endswith((b"\n\n", b"\r\n\r\n")):
+            self.is_cut = False
             return chunk
-        text = self._held + chunk
-        end = max((found + len(each) for each in _BORDERS if (found := text.rfind(each)) >= 0), default=0)
-        if len(text) - end > _MOST_HELD:
-            end = len(text)
-        self._held = text[end:]
-        return text[:end]
+        # What is held has no border in it, but perhaps the beginning of one.
+        start = max(0, len(self._held) - _LONGEST_BORDER + 1)
+        self._held += chunk
+        end = max((found + len(each) for each in _BORDERS if (found := self._held.rfind(each, start)) >= 0), default=0)
+        self.is_cut = self.is_cut and not end
+        if len(self._held) - end > _MOST_HELD:
+            end = len(self._held)
+            self.is_cut = True
+        whole = bytes(self._held[:end])
+        del self._held[:end]
+        return whole
 
     @property
     def is_held(self) -> bool:
@@ -74,7 +83,9 @@ class EventBorders:
 
     def flush(self) -> bytes:
         """What is left."""
-        held, self._held = self._held, b""
+        held = bytes(self._held)
+        self._held.clear()
+        self.is_cut = self.is_cut or bool(held)
         return held
 
 

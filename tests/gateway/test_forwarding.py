@@ -202,6 +202,15 @@ def _holds(found: Any, expected: dict[str, Any]) -> bool:
     return all(_holds(found[key], each) if isinstance(each, dict) else found[key] == each for key, each in expected.items())
 
 
+def test_an_error_event_stands_alone_behind_half_a_huge_event(upstream: Upstream, kept: Kept) -> None:
+    half = b"data: " + b"x" * (2 << 20)
+    gateway = Gateway(configure({"p/one": upstream.url}), kept)
+    upstream.will(streamed([chat_events()[1], half], then=hangs_up))
+    reply = run(gateway, lambda: ask(gateway, request({"model": "p/one", "stream": True})))
+    assert reply.body.startswith(chat_events()[1] + half[:1000])
+    assert json.loads(reply.body.strip().rpartition(b"\n\ndata: ")[2])["error"]["code"] == "broken_stream"
+
+
 def test_half_an_event_passes_if_the_rest_does_not_come(upstream: Upstream, kept: Kept) -> None:
     event = chat_events()[1]
     gateway = Gateway(configure({"p/one": upstream.url}), kept)

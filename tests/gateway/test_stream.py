@@ -37,6 +37,21 @@ def test_an_event_passes_when_it_is_whole(border: bytes) -> None:
 def test_a_huge_event_is_not_held() -> None:
     borders = EventBorders()
     assert len(borders.add(b"data: " + b"x" * (2 << 20))) > 2 << 20
+    assert (borders.is_held, borders.is_cut) == (False, True)
+    assert borders.add(b"y\n\n") == b"y\n\n"
+    assert not borders.is_cut
+
+
+def test_a_part_of_an_event_that_passed_is_told() -> None:
+    borders = EventBorders()
+    borders.add(b"data: 1")
+    assert not borders.is_cut
+    borders.flush()
+    assert borders.is_cut
+    borders.add(b"2")
+    assert borders.is_cut
+    assert borders.add(b"\n\ndata: 3") == b"2\n\n"
+    assert not borders.is_cut
 
 
 @pytest.mark.parametrize(
