@@ -164,7 +164,8 @@ class Gateway:
         elif order.shadow is None:
             # A long answer must not hold it.
             account.request = request.without_body()
-        headers = [*reply_headers(began.reply.headers), *account.headers()]
+        # An error event may be added to a stream, and keys in one are replaced.
+        headers = [*reply_headers(began.reply.headers, keeps_length=not began.is_events), *account.headers()]
 
         def ended(outcome: Outcome, word: str | None) -> None:
             self._ended(account, began.status, outcome, word, facts)

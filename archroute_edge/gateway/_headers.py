@@ -91,11 +91,16 @@ def upstream_headers(
     return [*kept, *_ALWAYS, *(each for each in defaults if each[0] not in present), *own]
 
 
-def reply_headers(upstream: Headers) -> list[tuple[bytes, bytes]]:
-    """The headers of an upstream's reply that pass to the client."""
+def reply_headers(upstream: Headers, *, keeps_length: bool = True) -> list[tuple[bytes, bytes]]:
+    """The headers of an upstream's reply that pass to the client.
+
+    Args:
+        upstream: the reply's.
+        keeps_length: whether the client gets as many bytes as come.
+    """
     lowered = [(name.lower(), value) for name, value in upstream]
     dropped = _named_by_connection(lowered)
-    if any(name == b"transfer-encoding" for name, _ in lowered):
+    if not keeps_length or any(name == b"transfer-encoding" for name, _ in lowered):
         # The length of a reply in chunks is what comes, whatever is said beside.
         dropped.add(b"content-length")
     return [

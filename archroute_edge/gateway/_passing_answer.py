@@ -136,17 +136,18 @@ class Forwarded:
             self._pending = None
             problem = str(exc)
         tail = self._ends.tail
-        is_whole = has_ended(self._operation, tail)
-        if problem is None and not is_whole and not _is_framed(began):
+        is_error = ends_in_error(tail)
+        is_over = is_error or has_ended(self._operation, tail)
+        if problem is None and not is_over and not _is_framed(began):
             problem = "it ended without its last event"
-        if problem is not None and not is_whole:
+        if problem is not None and not is_over:
             logger.warning("%s: its stream broke off: %s", began.model, problem)
             self._end("failed", "broken_stream")
             yield (b"\n\n" if borders.is_cut else b"") + error_event(self._operation, _BROKE, "broken_stream", tail)
             return
         if borders.is_held:
             yield began.without_secrets(borders.flush())
-        if ends_in_error(tail):
+        if is_error:
             self._end("failed", "error_event")
         else:
             self._end("completed", None)

@@ -213,7 +213,7 @@ class Trier:
                 if len(body) > _LONGEST_ERROR:
                     is_readable = False
                     break
-        headers = without(reply_headers(reply.headers), b"content-length", b"content-encoding")
+        headers = without(reply_headers(reply.headers, keeps_length=False), b"content-encoding")
         if scope.cancelled_caught or not is_readable or not body:
             message = f"{target.model} answered with status {reply.status}, and nothing that can be passed on"
             body = bytearray(self._error(reply.status, message, "upstream_error"))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 
+import pytest
+
 from archroute_edge.gateway import Gateway
 from tests.gateway.conftest import KEY, Kept, ask, configure, request, run
-from tests.upstream import Upstream, refused_url, status, streamed
+from tests.upstream import Answer, Exchange, Upstream, hangs_up, plain, refused_url, status, streamed
 from tests.upstream_replies import chat_events
+
+ERROR = b'data: {"error": {"message": "overloaded", "code": 529}}\n\n'
 
 
 def test_a_compressed_stream_passes_as_it_is(upstream: Upstream, kept: Kept) -> None:
@@ -27,6 +31,31 @@ def test_keys_of_ours_never_come_out_of_a_stream(upstream: Upstream, kept: Kept)
     content = kept[0].content
     assert content is not None
     assert "wrong key [redacted]" in (content.answer or "")
+
+
+async def unframed(exchange: Exchange) -> None:
+    """A stream that ends with its connection, and with an error event of its own."""
+    await exchange.head(200, [("Content-Type", "text/event-stream"), ("Connection", "close")])
+    await exchange.send(chat_events()[1] + ERROR)
+    exchange.close()
+
+
+@pytest.mark.parametrize("answer", [unframed, streamed([chat_events()[1], ERROR], then=hangs_up)], ids=["unframed", "broken"])
+def test_an_upstreams_own_error_event_is_the_only_one(upstream: Upstream, kept: Kept, answer: Answer) -> None:
+    gateway = Gateway(configure({"p/one": upstream.url}), kept)
+    upstream.will(answer)
+    reply = run(gateway, lambda: ask(gateway, request({"model": "p/one", "stream": True})))
+    assert reply.body == chat_events()[1] + ERROR
+    assert (kept[0].outcome, kept[0].tries[0].error) == ("failed", "error_event")
+
+
+def test_the_length_of_a_stream_stays_behind(upstream: Upstream, kept: Kept) -> None:
+    """An error event may follow, and keys in one are replaced."""
+    gateway = Gateway(configure({"p/one": upstream.url}), kept)
+    upstream.will(plain(b"".join(chat_events()), content_type="text/event-stream"))
+    reply = run(gateway, lambda: ask(gateway, request({"model": "p/one", "stream": True})))
+    assert reply.body == b"".join(chat_events())
+    assert "content-length" not in reply.headers
 
 
 def test_an_error_that_says_more_than_a_refused_connection_reaches_the_client(upstream: Upstream, kept: Kept) -> None:
