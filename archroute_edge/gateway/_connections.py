@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -118,7 +119,7 @@ class _Resolver:
             headers,
             defaults,
             passthrough,
-            tuple(sorted({each.encode() for each in secrets if len(each) >= _SHORTEST_SECRET}, key=len, reverse=True)),
+            _as_quoted(secrets),
         )
 
     def _interface(self) -> Provider | None:
@@ -193,7 +194,7 @@ class _Resolver:
             lowered = name.lower()
             if lowered in _OURS:
                 raise self._error(f"the header {shorten(name)} belongs to the connection; remove it", "headers")
-            value = self._filled_in(given, "headers")
+            value = self._filled_in(given, "headers").strip()
             if not _HEADER_VALUE.fullmatch(value):
                 raise self._error(f"the header {shorten(name)} has characters that no header can hold", "headers")
             secrets += self._values_in(given)
@@ -237,6 +238,12 @@ class _Resolver:
         """The line of the first of some fields that the file has, or else of the entry itself."""
         lines = self._upstream.lines
         return next((lines[each] for each in (*at, "model") if each in lines), None)
+
+
+def _as_quoted(secrets: Iterable[str]) -> tuple[bytes, ...]:
+    """Secrets as an error may quote them, as they are or within JSON, the longest first."""
+    found = {form for each in secrets if len(each) >= _SHORTEST_SECRET for form in (each, json.dumps(each)[1:-1])}
+    return tuple(sorted((each.encode() for each in found), key=len, reverse=True))
 
 
 def _credentials(spoken: Provider, operation: Operation, key: str) -> list[tuple[bytes, bytes]]:

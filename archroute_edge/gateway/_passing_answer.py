@@ -10,6 +10,7 @@ from typing import Final
 
 from archroute_edge.gateway._error_bodies import error_event
 from archroute_edge.gateway._headers import Headers
+from archroute_edge.gateway._redaction import RedactedEvents
 from archroute_edge.gateway._stream import EventBorders, KeptEnds
 from archroute_edge.gateway._tries import Began, close_quietly
 from archroute_edge.gateway._usage import ends_in_error, has_ended
@@ -114,20 +115,22 @@ class Forwarded:
         self._end("completed", None)
 
     async def _events(self, began: Began) -> AsyncGenerator[bytes, None]:
-        borders = EventBorders()
+        borders, redaction = EventBorders(), RedactedEvents(began.secrets)
         problem: str | None = None
         chunk: bytes | None = began.head
         try:
             while chunk is not None:
-                self._ends.add(began.without_secrets(chunk))
                 whole = borders.add(chunk)
-                if whole:
-                    yield began.without_secrets(whole)
+                passed = redaction.add(whole, is_cut=borders.is_cut)
+                if passed:
+                    self._ends.add(passed)
+                    yield passed
                 if borders.is_held:
                     self._pending = asyncio.ensure_future(_next(began.chunks))
                     done, _ = await asyncio.wait({self._pending}, timeout=_HOLD_S)
-                    if not done:
-                        yield began.without_secrets(borders.flush())
+                    if not done and (passed := redaction.add(borders.flush(), is_cut=True)):
+                        self._ends.add(passed)
+                        yield passed
                     chunk = await self._pending
                     self._pending = None
                 else:
@@ -135,7 +138,9 @@ class Forwarded:
         except UpstreamError as exc:
             self._pending = None
             problem = str(exc)
-        tail = self._ends.tail
+        is_cut = borders.is_cut
+        rest = redaction.add(borders.flush(), is_cut=False)
+        tail = self._ends.tail + rest
         is_error = ends_in_error(tail)
         is_over = is_error or has_ended(self._operation, tail)
         if problem is None and not is_over and not _is_framed(began):
@@ -143,10 +148,11 @@ class Forwarded:
         if problem is not None and not is_over:
             logger.warning("%s: its stream broke off: %s", began.model, problem)
             self._end("failed", "broken_stream")
-            yield (b"\n\n" if borders.is_cut else b"") + error_event(self._operation, _BROKE, "broken_stream", tail)
+            yield (b"\n\n" if is_cut else b"") + error_event(self._operation, _BROKE, "broken_stream", self._ends.tail)
             return
-        if borders.is_held:
-            yield began.without_secrets(borders.flush())
+        if rest:
+            self._ends.add(rest)
+            yield rest
         if is_error:
             self._end("failed", "error_event")
         else:

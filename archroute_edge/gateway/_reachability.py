@@ -65,8 +65,8 @@ def _notes(config: RoutingConfig) -> Iterator[Advice]:
             where = "" if at is None else f", on line {at}"
             message = f"{shorten(each.model)} has two definitions that reach it in different ways; the first{where}, is used"
             yield Advice(message, line=line)
-        key = each.upstream.access_key
-        if key is not None and key.startswith("$") and not names_a_variable(key):
+        key = (each.upstream.access_key or "").strip()
+        if key.startswith("$") and not names_a_variable(key):
             message = f"{shorten(each.model)}: its access_key begins with '$' and names no variable, so it is sent as it stands"
             yield Advice(message, line=each.upstream.lines.get("access_key", line))
         if each.upstream.passthrough_auth and each.upstream.access_key is not None:

@@ -16,9 +16,10 @@ from archroute_edge.gateway._error_bodies import dump, error_body
 from archroute_edge.gateway._forward_request import ForwardRequest
 from archroute_edge.gateway._headers import Headers, reply_headers, upstream_headers, without
 from archroute_edge.gateway._model_span import replace_model
+from archroute_edge.gateway._redaction import redacted
 from archroute_edge.gateway._stream import FirstEvent
 from archroute_edge.gateway._target import Target
-from archroute_edge.gateway._usage import read_error_body, read_error_event, redact_errors
+from archroute_edge.gateway._usage import read_error_body, read_error_event
 from archroute_edge.http_client import OVERLOADED, UpstreamClient, UpstreamError, UpstreamReply
 from archroute_edge.record import Try
 
@@ -33,7 +34,6 @@ _ERROR_BODY_S: Final = 2.0
 _LONGEST_MESSAGE: Final = 1000
 _CLIENTS_FAULT: Final = (400, 413, 422)
 _LAST_STATUS: Final = 599
-_REDACTED: Final = b"[redacted]"
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,6 @@ class Began:
     def status(self) -> int:
         """Its HTTP status."""
         return self.reply.status
-
-    def without_secrets(self, events: bytes) -> bytes:
-        """Events of it, without keys of ours that an error among them quotes."""
-        if not any(secret in events for secret in self.secrets):
-            return events
-        return redact_errors(events, lambda event: _redacted(event, self.secrets))
 
 
 @dataclass(frozen=True)
@@ -178,8 +172,8 @@ class Trier:
         """
         named = error.get("code", error.get("status"))
         status = named if type(named) is int and 400 <= named < 600 else 502
-        message = f"{target.model} answers with an error: {error.get('message')}"[:_LONGEST_MESSAGE]
-        body = _redacted(self._error(status, message, "error_event"), target.secrets)
+        said = redacted(str(error.get("message")).encode("utf-8", "replace"), target.secrets).decode()
+        body = self._error(status, f"{target.model} answers with an error: {said}"[:_LONGEST_MESSAGE], "error_event")
         whole = Whole(status, [(b"content-type", b"application/json")], body)
         noted = self._noted(target, started, reply.status, "error_event")
         return TryResult(target, noted, whole=whole, is_final=status in _CLIENTS_FAULT)
@@ -218,8 +212,8 @@ class Trier:
             message = f"{target.model} answered with status {reply.status}, and nothing that can be passed on"
             body = bytearray(self._error(reply.status, message, "upstream_error"))
             headers = [*without(headers, b"content-type"), (b"content-type", b"application/json")]
-        headers = [(name, _redacted(value, target.secrets)) for name, value in headers]
-        return Whole(reply.status, headers, _redacted(bytes(body), target.secrets))
+        headers = [(name, redacted(value, target.secrets)) for name, value in headers]
+        return Whole(reply.status, headers, redacted(bytes(body), target.secrets))
 
     def _failed(self, target: Target, started: float, word: str, message: str, reply: UpstreamReply | None) -> TryResult:
         # No target is to blame if too much is under way here, and none would fare better.
@@ -242,12 +236,6 @@ class Trier:
 def _is_readable(reply: UpstreamReply) -> bool:
     """Whether it is not compressed."""
     return reply.header(b"content-encoding").lower() in (b"", b"identity")
-
-
-def _redacted(text: bytes, secrets: Sequence[bytes]) -> bytes:
-    for secret in secrets:
-        text = text.replace(secret, _REDACTED)
-    return text
 
 
 async def close_quietly(reply: UpstreamReply) -> None:

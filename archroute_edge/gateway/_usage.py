@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 from archroute_edge.gateway._stream import KeptEnds
@@ -23,7 +22,6 @@ _END_MARKS: Final[dict[str, re.Pattern[bytes]]] = {
     "responses": re.compile(rb'(?:^event: ?|"type"\s*:\s*")response\.(?:completed|incomplete|failed)\b', re.MULTILINE),
     "messages": re.compile(rb'(?:^event: ?|"type"\s*:\s*")message_stop\b', re.MULTILINE),
 }
-_BORDER: Final = re.compile(rb"(\n\n|\r\n\r\n|\r\r)")
 _ERROR_BODY: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*\{')
 _ANSWERS: Final = ("choices", "output", "content")
 
@@ -71,11 +69,6 @@ def read_error_body(received: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return None if any(found.get(each) for each in _ANSWERS) else found["error"]
-
-
-def redact_errors(events: bytes, redact: Callable[[bytes], bytes]) -> bytes:
-    """Events of a stream, with ``redact`` done to those that are errors; all other bytes stay."""
-    return b"".join(redact(each) if read_error_event(each) is not None else each for each in _BORDER.split(events))
 
 
 def _events(text: bytes) -> list[bytes]:

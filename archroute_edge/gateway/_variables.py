@@ -69,9 +69,10 @@ def names_a_variable(text: str) -> bool:
 
 
 def fill_in_key(text: str, environment: Mapping[str, str]) -> str:
-    """A key: the value of the variable that it names, or the key itself, which may have a ``$`` in it.
+    """A key: the value of the variable that it names, or the key itself, which may have a ``$`` in it, but no blanks around it.
 
     Raises:
         MissingVariableError: the variable is not set, or empty.
     """
+    text = text.strip()
     return fill_in(text, environment) if names_a_variable(text) else text

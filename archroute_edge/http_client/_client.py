@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ _MOST_IDLE: Final = 32
 # Servers that close idle connections do so after 5 seconds or more; a request must not meet that.
 _IDLE_S: Final = 4.0
 _CONNECT_S: Final = 10.0
+_QUOTED: Final = re.compile(r""":? *(?:\bbytearray\()?\bb['"].*""", re.DOTALL)
+_LONGEST_MESSAGE: Final = 160
 
 OVERLOADED: Final = "overloaded"
 """The word for too many requests at once."""
@@ -177,9 +180,9 @@ def _failures() -> Iterator[None]:
     except (httpx2.ReadError, httpx2.WriteError, httpx2.CloseError) as exc:
         raise UpstreamError("connection_broken", "the connection broke") from exc
     except httpx2.RemoteProtocolError as exc:
-        raise UpstreamError("bad_reply", f"the reply is no HTTP, or cut off: {exc}"[:200]) from exc
+        raise UpstreamError("bad_reply", f"the reply is no HTTP, or cut off: {_said(exc)}") from exc
     except httpx2.TransportError as exc:
-        raise UpstreamError("connection_failed", f"{type(exc).__name__}: {exc}"[:200]) from exc
+        raise UpstreamError("connection_failed", f"{type(exc).__name__}: {_said(exc)}") from exc
 
 
 def _connect_error(exc: BaseException) -> UpstreamError:
@@ -192,4 +195,9 @@ def _connect_error(exc: BaseException) -> UpstreamError:
         if isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED:
             return UpstreamError("connection_refused", "the connection was refused")
         cause = cause.__cause__ or cause.__context__
-    return UpstreamError("connection_failed", f"no connection: {exc}"[:200])
+    return UpstreamError("connection_failed", f"no connection: {_said(exc)}")
+
+
+def _said(exc: BaseException) -> str:
+    """A library's message up to the bytes that it quotes: they may hold a key, of a reply or of our own headers."""
+    return _QUOTED.sub("", str(exc))[:_LONGEST_MESSAGE]

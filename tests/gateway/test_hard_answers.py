@@ -33,6 +33,28 @@ def test_keys_of_ours_never_come_out_of_a_stream(upstream: Upstream, kept: Kept)
     assert "wrong key [redacted]" in (content.answer or "")
 
 
+@pytest.mark.parametrize("n_first", [10, 50, 60])
+def test_keys_of_ours_never_come_out_of_an_error_in_slow_parts(upstream: Upstream, kept: Kept, n_first: int) -> None:
+    """Before the key, and within it."""
+    answer, error = chat_events()[1], f'data: {{"error": {{"message": "this is a wrong key {KEY}"}}}}\n\n'.encode()
+    gateway = Gateway(configure({"p/one": upstream.url}), kept, keep_content=True)
+    upstream.will(streamed([answer, error[:n_first], error[n_first:]], gate_after=2))
+
+    async def read() -> bytes:
+        forwarded = await gateway.forward(request({"model": "p/one", "stream": True}))
+        body = b""
+        async for chunk in forwarded.content:
+            body += chunk
+            if len(body) > len(answer):
+                upstream.open_gate()
+        await forwarded.close()
+        return body
+
+    assert run(gateway, read) == answer + error.replace(KEY.encode(), b"[redacted]")
+    assert kept[0].tries[0].error == "error_event"
+    assert KEY not in repr(kept)
+
+
 async def unframed(exchange: Exchange) -> None:
     """A stream that ends with its connection, and with an error event of its own."""
     await exchange.head(200, [("Content-Type", "text/event-stream"), ("Connection", "close")])

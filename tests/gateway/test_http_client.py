@@ -1,4 +1,4 @@
-"""Connections of the HTTP client whose requests are cancelled."""
+"""The HTTP client: connections whose requests are cancelled, and what it says of failures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,31 @@ import socket
 
 import pytest
 
-from archroute_edge.http_client import URL, UpstreamClient
+from archroute_edge.http_client import URL, UpstreamClient, UpstreamError
+from tests.upstream import Exchange, Upstream
+
+SECRET = "sk-secret-1234567890"
+
+
+async def quotes_in_its_head(exchange: Exchange) -> None:
+    await exchange.send(f"HTTP/1.1 200 OK\r\nX-Key {SECRET}\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize(("value", "word"), [(f"Bearer {SECRET} ", "connection_failed"), ("Bearer x", "bad_reply")])
+def test_a_failure_quotes_no_bytes_of_either_side(upstream: Upstream, value: str, word: str) -> None:
+    """Would break if the library's own message were shown: it quotes what it takes for no header."""
+
+    async def send() -> None:
+        client = UpstreamClient()
+        try:
+            await client.send(URL(upstream.url), [(b"authorization", value.encode())], b"{}", stall=30)
+        finally:
+            await client.close()
+
+    upstream.will(quotes_in_its_head)
+    with pytest.raises(UpstreamError, match=r"(?i)illegal header (value|line)$") as caught:
+        asyncio.run(send())
+    assert caught.value.word == word
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -177,7 +177,16 @@ class TestBaseUrl:
 
 
 class TestCredentials:
-    @pytest.mark.parametrize(("written", "sent"), [("$KEY", KEY), ("${KEY}", KEY), ("sk-$literal-key", "sk-$literal-key")])
+    @pytest.mark.parametrize(
+        ("written", "sent"),
+        [
+            ("$KEY", KEY),
+            ("${KEY}", KEY),
+            ("sk-$literal-key", "sk-$literal-key"),
+            (" $KEY ", KEY),
+            ("sk-literal ", "sk-literal"),
+        ],
+    )
     def test_a_key_is_a_variable_or_stands_there(self, written: str, sent: str) -> None:
         target = target_of(f"model: openai/x, access_key: '{written}'", "openai/x")
         assert headers_of(target) == {b"authorization": b"Bearer " + sent.encode()}
@@ -186,6 +195,16 @@ class TestCredentials:
         entry = "model: openai/x, access_key: $KEY, headers: {X-Team: 'team of ${PORT}', Authorization: Basic $OTHER_KEY}"
         target = target_of(entry, "openai/x")
         assert headers_of(target) == {b"x-team": b"team of 9999", b"authorization": b"Basic sk-another-secret"}
+
+    def test_blanks_around_a_headers_value_are_none_of_it(self) -> None:
+        """Would break if they were sent: no header can have them, and an error would be the first to say so."""
+        target = target_of("model: openai/x, headers: {Authorization: ' Bearer sk-written-out '}", "openai/x")
+        assert headers_of(target) == {b"authorization": b"Bearer sk-written-out"}
+        assert target.secrets == (b"sk-written-out",)
+
+    def test_a_key_is_found_within_json(self) -> None:
+        target = target_of("model: openai/x, access_key: 'sk-\"odd\"-key'", "openai/x")
+        assert set(target.secrets) == {b'sk-"odd"-key', b'sk-\\"odd\\"-key'}
 
     def test_a_credential_among_the_headers_is_a_key(self) -> None:
         entry = "model: azure_openai/x, base_url: 'https://mine.openai.azure.com', headers: {Authorization: Bearer $KEY}"

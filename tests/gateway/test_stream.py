@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archroute_edge.gateway._redaction import RedactedEvents
 from archroute_edge.gateway._stream import EventBorders, FirstEvent, KeptEnds
 from archroute_edge.gateway._usage import ends_in_error, read_usage, response_model
 from archroute_edge.record import Usage
@@ -52,6 +53,40 @@ def test_a_part_of_an_event_that_passed_is_told() -> None:
     assert borders.is_cut
     assert borders.add(b"\n\ndata: 3") == b"2\n\n"
     assert not borders.is_cut
+
+
+SECRET = b"abcabd"
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from([b"abc", b"abd", b"ab", b"a", b"\n\n", b"x", b'data: {"error": "', b'"}']), max_size=30),
+    st.lists(st.integers(1, 6), max_size=40),
+    st.lists(st.booleans(), min_size=80, max_size=80),
+)
+def test_a_key_in_a_part_of_an_event_is_blanked_out(pieces: list[bytes], sizes: list[int], flushed: list[bool]) -> None:
+    """Wherever an upstream cuts, and whatever passes in parts; nothing else is lost."""
+    text, borders, redaction, passed = b"".join(pieces), EventBorders(), RedactedEvents([SECRET]), b""
+    chunks, at = [], 0
+    for size in [*sizes, len(text)]:
+        chunks.append(text[at : at + size])
+        at += size
+    for chunk, is_flushed in zip(chunks, flushed, strict=False):
+        whole = borders.add(chunk)
+        passed += redaction.add(whole, is_cut=borders.is_cut)
+        if is_flushed and borders.is_held:
+            passed += redaction.add(borders.flush(), is_cut=True)
+            assert SECRET not in passed.rpartition(b"\n\n")[2]
+    passed += redaction.add(borders.flush(), is_cut=False)
+    assert passed.replace(b"[redacted]", SECRET) == text
+
+
+@pytest.mark.parametrize("n_first", range(1, 40))
+def test_a_key_in_an_error_is_blanked_out_wherever_it_is_cut(n_first: int) -> None:
+    error = b'data: {"error": {"message": "wrong key abcabd, not abcabc"}}\n\n'
+    redaction = RedactedEvents([SECRET])
+    passed = redaction.add(error[:n_first], is_cut=True) + redaction.add(error[n_first:], is_cut=False)
+    assert passed == error.replace(SECRET, b"[redacted]")
 
 
 @pytest.mark.parametrize(
