@@ -387,7 +387,12 @@ def status(code: int, *, retry_after: str | None = None, message: str = "no", he
 
 
 def streamed(
-    pieces: Sequence[bytes], *, headers: Headers = (), gate_after: int | None = None, then: Answer | None = None
+    pieces: Sequence[bytes],
+    *,
+    headers: Headers = (),
+    gate_after: int | None = None,
+    then: Answer | None = None,
+    content_type: str = "text/event-stream",
 ) -> Answer:
     """A stream of server-sent events, each piece a chunk of its own.
 
@@ -396,10 +401,11 @@ def streamed(
         headers: further ones.
         gate_after: pieces after which it waits at the gate; at 0 the head has been sent.
         then: what happens in place of the end.
+        content_type: of something else than events.
     """
 
     async def answer(exchange: Exchange) -> None:
-        await exchange.head(200, [("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked"), *headers])
+        await exchange.head(200, [("Content-Type", content_type), ("Transfer-Encoding", "chunked"), *headers])
         for number, piece in enumerate(pieces):
             if number == gate_after:
                 await exchange.gate()

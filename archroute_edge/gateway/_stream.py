@@ -12,6 +12,10 @@ _BORDERS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _LONGEST_BORDER: Final = 4
 _FIELDS: Final = (b"data", b"event")
 _LONGEST_FIELD: Final = 8
+_BLANKS: Final = b" \t\r\n"
+# How errors in one piece begin, without blanks.
+_ERRORS: Final = (b'{"error":{', b'{"error":"', b'{"type":"error"')
+_LONGEST_ERROR_START: Final = max(map(len, _ERRORS))
 
 
 class KeptEnds:
@@ -111,3 +115,20 @@ class FirstEvent:
             elif not line and self._has_field:
                 return True
         return False
+
+
+class FirstBytes:
+    """Looks for the first bytes of an answer in one piece: blanks are none, and what begins as an error has to be whole first.
+
+    Looks at each byte once, however small the pieces.
+    """
+
+    def __init__(self) -> None:
+        self._start = b""
+        """The first bytes without blanks."""
+
+    def has_come(self, chunk: bytes) -> bool:
+        """Whether they are there with the next bytes."""
+        if len(self._start) < _LONGEST_ERROR_START:
+            self._start = (self._start + chunk.translate(None, _BLANKS))[:_LONGEST_ERROR_START]
+        return not any(each.startswith(self._start) or self._start.startswith(each) for each in _ERRORS)

@@ -17,7 +17,7 @@ from archroute_edge.gateway._forward_request import ForwardRequest
 from archroute_edge.gateway._headers import Headers, reply_headers, upstream_headers, without
 from archroute_edge.gateway._model_span import replace_model
 from archroute_edge.gateway._redaction import redacted
-from archroute_edge.gateway._stream import FirstEvent
+from archroute_edge.gateway._stream import FirstBytes, FirstEvent
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._usage import read_error_body, read_error_event
 from archroute_edge.http_client import OVERLOADED, UpstreamClient, UpstreamError, UpstreamReply
@@ -140,22 +140,22 @@ class Trier:
         return await self._client.send(url, headers, body, stall=self._stall)
 
     async def _began(self, target: Target, reply: UpstreamReply, started: float) -> TryResult:
-        """The answer, once it has a first byte, or a first event."""
+        """The answer, once it has a first byte, or a first event; what may be an error is read to its end."""
         # What is compressed passes unread.
         is_readable = _is_readable(reply)
         is_events = is_readable and reply.header(b"content-type").partition(b";")[0].strip().lower() == EVENT_STREAM
         chunks = reply.chunks()
-        first = FirstEvent()
+        first, most = (FirstEvent(), _LONGEST_HEAD) if is_events else (FirstBytes(), _LONGEST_ERROR)
         came = bytearray()
         async for chunk in chunks:
             came += chunk
-            if came and (not is_events or first.has_come(chunk) or len(came) > _LONGEST_HEAD):
+            if came and (not is_readable or first.has_come(chunk) or len(came) > most):
                 head = bytes(came)
                 break
         else:
             head = bytes(came)
             # Its end has come. A stream of a single event may lack the line behind it.
-            is_answer = b"data:" in head if is_events else bool(head) or reply.status == 204
+            is_answer = b"data:" in head if is_events else bool(head.strip()) or reply.status == 204
             if not is_answer:
                 word = "empty_stream" if is_events else "empty_answer"
                 return self._failed(target, started, word, "an answer without anything in it", reply)

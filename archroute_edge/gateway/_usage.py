@@ -22,7 +22,7 @@ _END_MARKS: Final[dict[str, re.Pattern[bytes]]] = {
     "responses": re.compile(rb'(?:^event: ?|"type"\s*:\s*")response\.(?:completed|incomplete|failed)\b', re.MULTILINE),
     "messages": re.compile(rb'(?:^event: ?|"type"\s*:\s*")message_stop\b', re.MULTILINE),
 }
-_ERROR_BODY: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*\{')
+_ERROR_BODY: Final = re.compile(rb'\s*\{\s*"(?:error"\s*:\s*[{"]|type"\s*:\s*"error")')
 _ANSWERS: Final = ("choices", "output", "content")
 
 
@@ -51,12 +51,7 @@ def read_error_event(received: bytes) -> dict[str, Any] | None:
             return None
         if found.get("type") == "response.failed" and isinstance(found.get("response"), dict):
             return found["response"].get("error") or {}
-        error = found.get("error")
-        if isinstance(error, dict):
-            return error
-        if isinstance(error, str) and error:
-            return {"message": error}
-        return found if found.get("type") == "error" else None
+        return _error_in(found)
     return None
 
 
@@ -68,7 +63,16 @@ def read_error_body(received: bytes) -> dict[str, Any] | None:
         found = json.loads(received)
     except (ValueError, RecursionError):
         return None
-    return None if any(found.get(each) for each in _ANSWERS) else found["error"]
+    return None if any(found.get(each) for each in _ANSWERS) else _error_in(found)
+
+
+def _error_in(found: dict[str, Any]) -> dict[str, Any] | None:
+    error = found.get("error")
+    if isinstance(error, dict):
+        return error
+    if isinstance(error, str) and error:
+        return {"message": error}
+    return found if found.get("type") == "error" else None
 
 
 def _events(text: bytes) -> list[bytes]:

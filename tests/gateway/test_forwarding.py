@@ -41,6 +41,11 @@ SAYS_DONE = b'data: {"choices": [{"delta": {"content": "data: [DONE]"}}]}\n\n'
 SSE_ERROR = b'data: {"error": {"message": "overloaded", "code": 529}}\n\n'
 
 
+def in_pieces(*pieces: bytes) -> Answer:
+    """An answer that is no stream of events, each piece a chunk of its own."""
+    return streamed(pieces, content_type="application/json")
+
+
 @pytest.fixture
 def two(upstream: Upstream, second: Upstream, kept: Kept) -> Gateway:
     """The alias ``both``: first ``p/one`` at ``upstream``, then ``p/two`` at ``second``."""
@@ -113,6 +118,11 @@ def test_a_compressed_reply_passes_as_it_is(upstream: Upstream, kept: Kept) -> N
         (streamed([b": thinking\n\n"]), "empty_stream"),
         (streamed([SSE_ERROR]), "error_event"),
         (status(200, message="overloaded"), "error_event"),
+        (in_pieces(b'{"error": {"mess', b'age": "overloaded"}}'), "error_event"),
+        (in_pieces(b"\n", b" \n", b'{ "err', b'or":"overloaded"}'), "error_event"),
+        (in_pieces(b'{"type":', b'"error","error":{"type":"overloaded_error"}}'), "error_event"),
+        (in_pieces(b"\n", b" \n"), "empty_answer"),
+        (streamed([b'{"error": {'], content_type="application/json", then=hangs_up), "bad_reply"),
         (redirect("http://127.0.0.1:9/"), "redirect"),
     ],
 )
@@ -235,6 +245,41 @@ def test_an_answer_in_one_piece_that_breaks_is_cut(upstream: Upstream, kept: Kep
     reply = run(gateway, lambda: ask(gateway, request({"model": "p/one"})))
     assert reply.is_cut
     assert (kept[0].outcome, kept[0].tries[0].error) == ("failed", "broken_answer")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b'{"err', b'ata": 1}'],
+        [b'{"error"', b': null, "choices": [1]}'],
+        [b'{"error": {}, "out', b'put": [1]}'],
+        [b'{"type": ', b'"message"}'],
+        [b'{"error": {', b"no JSON"],
+        [b"  ", b"[1]"],
+        [b'{"error": "', b"x" * (1 << 20), b"y"],
+    ],
+)
+def test_an_answer_that_looks_like_an_error_passes(upstream: Upstream, kept: Kept, pieces: list[bytes]) -> None:
+    gateway = Gateway(configure({"p/one": upstream.url}), kept)
+    upstream.will(in_pieces(*pieces))
+    reply = run(gateway, lambda: ask(gateway, request({"model": "p/one"})))
+    assert (reply.status, reply.body) == (200, b"".join(pieces))
+    assert kept[0].outcome == "completed"
+
+
+def test_an_answer_passes_with_its_first_byte(upstream: Upstream, kept: Kept) -> None:
+    """Would break if more than errors were held."""
+    gateway = Gateway(configure({"p/one": upstream.url}), kept)
+    upstream.will(streamed([b' {"id": 1', b"}"], content_type="application/json", gate_after=1))
+
+    async def read() -> list[bytes]:
+        forwarded = await gateway.forward(request({"model": "p/one"}))
+        upstream.open_gate()
+        chunks = [chunk async for chunk in forwarded.content]
+        await forwarded.close()
+        return chunks
+
+    assert run(gateway, read) == [b' {"id": 1', b"}"]
 
 
 @pytest.mark.parametrize("value", ["0", "0.01", "Sat, 28 Nov 2026 16:00:00 GMT"])

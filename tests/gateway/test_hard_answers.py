@@ -55,6 +55,16 @@ def test_keys_of_ours_never_come_out_of_an_error_in_slow_parts(upstream: Upstrea
     assert KEY not in repr(kept)
 
 
+def test_keys_of_ours_never_come_out_of_a_body_that_is_an_error(upstream: Upstream, kept: Kept) -> None:
+    """Also if it comes in pieces, and if what is shown of it is cut within the key."""
+    body = f'{{"error": {{"message": "{"x" * 960}{KEY}"}}}}'.encode()
+    gateway = Gateway(configure({"p/one": upstream.url}), kept)
+    upstream.will(streamed([body[:300], body[300:970], body[970:]], content_type="application/json"))
+    reply = run(gateway, lambda: ask(gateway, request({"model": "p/one"})))
+    assert reply.status == 502
+    assert KEY[:6] not in f"{reply}"
+
+
 async def unframed(exchange: Exchange) -> None:
     """A stream that ends with its connection, and with an error event of its own."""
     await exchange.head(200, [("Content-Type", "text/event-stream"), ("Connection", "close")])
