@@ -161,7 +161,8 @@ class Gateway:
         account.first_byte_ms = account.elapsed_ms
         if self._keep_content:
             account.ends = KeptEnds(_KEPT_TEXT)
-        elif order.shadow is None:
+        holds_request = self._keep_content or order.shadow is not None
+        if not holds_request:
             # A long answer must not hold it.
             account.request = request.without_body()
         # An error event may be added to a stream, and keys in one are replaced.
@@ -170,7 +171,7 @@ class Gateway:
         def ended(outcome: Outcome, word: str | None) -> None:
             self._ended(account, began.status, outcome, word, facts)
 
-        return Forwarded(request.operation, began.status, headers, began, account.ends, ended)
+        return Forwarded(request.operation, began.status, headers, began, account.ends, ended, holds_request=holds_request)
 
     def _order(self, now: _Serving, request: ForwardRequest, facts: RequestFacts) -> TargetOrder:
         """The targets of a request, by what is known now."""

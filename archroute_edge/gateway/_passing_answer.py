@@ -41,6 +41,7 @@ class Forwarded:
         body: the reply's bytes, or where they come from.
         ends: takes note of the bytes.
         ended: told when it is over.
+        holds_request: whether the request's body stays in memory until then.
     """
 
     def __init__(
@@ -51,9 +52,12 @@ class Forwarded:
         body: bytes | Began,
         ends: KeptEnds,
         ended: Ended,
+        *,
+        holds_request: bool = False,
     ) -> None:
         self.status = status
         self.headers = headers
+        self.holds_request = holds_request
         self._operation = operation
         self._body = body
         self._ends = ends

@@ -116,8 +116,10 @@ class UpstreamClient:
         """
         limits = {"connect": min(stall, _CONNECT_S), "read": stall, "write": stall, "pool": _CONNECT_S}
         extensions = {"timeout": limits, "trace": _Handshake().follow}
+        length = [(b"content-length", str(len(body)).encode())] if body else []
+        content = _Body(body) if body else None
         with _failures():
-            request = httpx2.Request(method, url, headers=list(headers), content=body, extensions=extensions)
+            request = httpx2.Request(method, url, headers=[*headers, *length], content=content, extensions=extensions)
             transport = self._proxied if self._proxied is self._direct or not is_here(url.host) else self._direct
             return UpstreamReply(await transport.handle_async_request(request))
 
@@ -125,6 +127,21 @@ class UpstreamClient:
         """Close all connections."""
         await self._direct.aclose()
         await self._proxied.aclose()
+
+
+class _Body:
+    """A request's body, which is let go when it has been sent. The library would keep it until the reply has been read.
+
+    Args:
+        body: its bytes.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body, self._body = self._body, b""
+        yield body
 
 
 class _Handshake:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -496,6 +497,28 @@ def test_a_proxy_leads_to_other_machines_only(upstream: Upstream, second: Upstre
     assert run(gateway, both) == [200, 200]
     assert upstream.next_arrival().path == "http://models.invalid/v1/chat/completions"
     assert len(second.arrivals) == 1
+
+
+@pytest.mark.parametrize(("keep_content", "shadow"), [(False, 0.0), (True, 0.0), (False, 1.0)])
+def test_a_request_is_let_go_while_its_answer_comes(
+    upstream: Upstream, second: Upstream, kept: Kept, keep_content: bool, shadow: float
+) -> None:
+    config = configure({"p/one": upstream.url, "p/two": second.url}, aliases={"one": ["p/one"]})
+    rule = TrafficRule(shadow=Shadow("p/two", shadow))
+    config = replace(config, forward=replace(config.forward, aliases={"one": rule}))
+    gateway = Gateway(config, kept, keep_content=keep_content)
+    upstream.will(streamed(chat_events(), gate_after=2))
+
+    async def held() -> tuple[int, bool]:
+        asked = request({"model": "one", "stream": True})
+        before = sys.getrefcount(asked.raw)
+        forwarded = await gateway.forward(replace(asked))
+        found = sys.getrefcount(asked.raw) - before, forwarded.holds_request
+        await forwarded.close()
+        return found
+
+    n_held, is_held = run(gateway, held)
+    assert (n_held > 0) == is_held == (keep_content or shadow > 0)
 
 
 def test_texts_are_kept_only_if_they_are_asked_for(upstream: Upstream, kept: Kept) -> None:

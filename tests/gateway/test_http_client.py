@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 
 import pytest
 
 from archroute_edge.http_client import URL, UpstreamClient, UpstreamError
-from tests.upstream import Exchange, Upstream
+from tests.upstream import Exchange, Upstream, streamed
 
 SECRET = "sk-secret-1234567890"
 
@@ -32,6 +33,24 @@ def test_a_failure_quotes_no_bytes_of_either_side(upstream: Upstream, value: str
     with pytest.raises(UpstreamError, match=r"(?i)illegal header (value|line)$") as caught:
         asyncio.run(send())
     assert caught.value.word == word
+
+
+def test_a_body_is_let_go_when_it_is_sent(upstream: Upstream) -> None:
+    """Would break if the library's request kept it until the answer has ended."""
+    body = b"x" * (1 << 20)
+
+    async def send() -> None:
+        client = UpstreamClient()
+        before = sys.getrefcount(body)
+        reply = await client.send(URL(upstream.url), [], body, stall=30)
+        assert sys.getrefcount(body) == before
+        await reply.close()
+        await client.close()
+
+    upstream.will(streamed([b"data: 1\n\n"], gate_after=1))
+    asyncio.run(send())
+    arrival = upstream.next_arrival()
+    assert (arrival.body, arrival.header("content-length"), arrival.header("transfer-encoding")) == (body, str(1 << 20), None)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

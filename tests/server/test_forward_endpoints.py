@@ -395,3 +395,18 @@ def test_the_end_of_the_server_is_told_within_a_stream(upstream: Upstream) -> No
         whole = first + b"".join(chunks)
     assert json.loads(whole.rpartition(b"data: ")[2])["error"]["code"] == "shutting_down"
     assert b"[DONE]" not in whole
+
+
+@pytest.mark.parametrize("keep_content", [False, True])
+def test_a_body_has_its_place_for_as_long_as_it_is_held(upstream: Upstream, keep_content: bool) -> None:
+    upstream.forget()
+    upstream.will(streamed(chat_events(), gate_after=3))
+    router = Router(config=over(upstream.url), model="tiny", threads=1, prefix_cache=False)
+    app = ServerApp(RoutingService(router), ServerSettings(forward=True, keep_content=keep_content))
+    with (
+        ServerInThread(app) as running,
+        httpx.stream("POST", f"{running.url}/v1/chat/completions", json={**BUG, "stream": True}, timeout=PATIENCE_S) as reply,
+    ):
+        assert len(app.guard.bodies) == keep_content
+        upstream.open_gate()
+        assert reply.read().endswith(b"data: [DONE]\n\n")

@@ -124,8 +124,8 @@ async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request,
     except BaseException:
         watch.stop()
         raise
-    # The body has done its duty, and others need its place.
-    if hasattr(request.state, "give_back"):
+    # The body has done its duty, and others need its place, unless it stays in memory.
+    if not forwarded.holds_request and hasattr(request.state, "give_back"):
         request.state.give_back()
     return _PassedOn(forwarded, watch)
 
