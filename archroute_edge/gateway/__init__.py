@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from archroute_edge.gateway._forward_request import AUTO, ForwardRequest, RouteFound
     from archroute_edge.gateway._gateway import Gateway
     from archroute_edge.gateway._health import Health, PastTry
+    from archroute_edge.gateway._model_span import model_span
     from archroute_edge.gateway._passing_answer import BrokenAnswerError, Forwarded
     from archroute_edge.gateway._past_tries import past_tries
     from archroute_edge.gateway._reach import Reach
@@ -31,6 +32,7 @@ else:
             "_forward_request": "AUTO ForwardRequest RouteFound",
             "_gateway": "Gateway",
             "_health": "Health PastTry",
+            "_model_span": "model_span",
             "_passing_answer": "BrokenAnswerError Forwarded",
             "_past_tries": "past_tries",
             "_reach": "Reach",

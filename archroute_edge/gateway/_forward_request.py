@@ -8,6 +8,7 @@ from typing import Any
 
 from archroute_edge.decision import Decision
 from archroute_edge.record import Operation
+from archroute_edge.targets import RequestFacts
 
 AUTO = "auto"
 """The model that asks for a decision."""
@@ -36,6 +37,8 @@ class ForwardRequest:
         operation: whose API it speaks.
         raw: its body, as it came.
         body: the same, parsed; its ``model`` is a text.
+        model_at: where that stands in ``raw``, as :func:`model_span` finds it.
+        facts: of the body, as :meth:`Gateway.facts_of` finds them.
         headers: of the request, as they came, names in lower case.
         found: the route, if ``model`` is :data:`AUTO`.
         session: names the conversation; None if it cannot be told from others.
@@ -48,6 +51,8 @@ class ForwardRequest:
     operation: Operation
     raw: bytes = field(repr=False)
     body: Mapping[str, Any] = field(repr=False)
+    model_at: tuple[int, int]
+    facts: RequestFacts
     headers: Sequence[tuple[bytes, bytes]] = field(repr=False)
     found: RouteFound | None
     session: str | None

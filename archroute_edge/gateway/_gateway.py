@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.gateway._account import Account
@@ -117,6 +118,14 @@ class Gateway:
         target = self._now.reach.find(model)
         return "other" if target is None else target.label
 
+    def facts_of(self, body: Mapping[str, Any]) -> RequestFacts:
+        """What a target must be able to take, if anything depends on that. Any thread may ask; a long body takes its time.
+
+        Args:
+            body: the request's JSON object.
+        """
+        return request_facts(body) if self._now.needs_facts else RequestFacts()
+
     async def forward(self, request: ForwardRequest) -> Forwarded:
         """The first target's answer that is one, as soon as its first byte is there.
 
@@ -124,8 +133,7 @@ class Gateway:
         """
         now = self._now
         account = Account(request, now.config, self._keep_content)
-        facts = request_facts(request.body) if now.needs_facts else RequestFacts()
-        order = self._order(now, request, facts)
+        order = self._order(now, request)
         account.order = order
         found = [target for model in order.models if (target := now.reach.find(model)) is not None]
         targets = [target for target in found if request.operation in target.urls]
@@ -169,11 +177,11 @@ class Gateway:
         headers = [*reply_headers(began.reply.headers, keeps_length=not began.is_events), *account.headers()]
 
         def ended(outcome: Outcome, word: str | None) -> None:
-            self._ended(account, began.status, outcome, word, facts)
+            self._ended(account, began.status, outcome, word)
 
         return Forwarded(request.operation, began.status, headers, began, account.ends, ended, holds_request=holds_request)
 
-    def _order(self, now: _Serving, request: ForwardRequest, facts: RequestFacts) -> TargetOrder:
+    def _order(self, now: _Serving, request: ForwardRequest) -> TargetOrder:
         """The targets of a request, by what is known now."""
         direct = request.found is None
         decision = request.found.decision if request.found is not None else None
@@ -190,7 +198,7 @@ class Gateway:
             now.reach.canonical(name) if direct and name is not None else name,
             direct=direct,
             stand_in=now.reach.stand_in(request.operation),
-            facts=facts,
+            facts=request.facts,
             key=request.session,
             now=time.time(),
             knowledge=self.health,
@@ -219,7 +227,7 @@ class Gateway:
             self.health.ended(account.tries[-1].model, None)
         self._entries.add(account.entry(_CLIENT_GONE, "aborted", None))
 
-    def _ended(self, account: Account, status: int, outcome: Outcome, word: str | None, facts: RequestFacts) -> None:
+    def _ended(self, account: Account, status: int, outcome: Outcome, word: str | None) -> None:
         """An answer has come to its end, or broke, or its client went away."""
         request, order, last = account.request, account.order, account.tries[-1]
         assert order is not None
@@ -232,8 +240,8 @@ class Gateway:
         self.health.ended(last.model, ok, last.first_byte_ms, places)
         if request.session is not None and outcome != "failed":
             place = order.places[0] if order.places else None
-            conversation = _conversation(request)
-            self._conversations.answered(conversation, request.model, last.model, entry.usage, facts.prompt_tokens, place)
+            conversation, prompt_tokens = _conversation(request), request.facts.prompt_tokens
+            self._conversations.answered(conversation, request.model, last.model, entry.usage, prompt_tokens, place)
         self.limits.used(request.client, (entry.usage.input or 0) + (entry.usage.output or 0))
         self._entries.add(entry)
         if order.shadow is not None and outcome == "completed":

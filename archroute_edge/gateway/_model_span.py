@@ -5,38 +5,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 _STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
-_COLON: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
-_KEY: Final = b'"model"'
+# However its letters are written. No other quote stands before "model" without a backslash, nor behind it before a colon.
+_KEY: Final = re.compile(
+    rb'(?<!\\)"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"[ \t\r\n]*:[ \t\r\n]*'
+)
 
 
-def replace_model(raw: bytes, model: str) -> bytes:
-    """``raw`` with ``model`` in place of each value of its top-level key ``model``; every other byte stays.
+def model_span(raw: bytes) -> tuple[int, int] | None:
+    """Where the text stands that is the value of the top-level key ``model``; None if the key is there twice.
 
     Args:
         raw: a JSON object in UTF-8, known to be well-formed and to have a text as its ``model``.
-        model: the new one.
     """
-    value = json.dumps(model).encode("ascii")
-    parts = []
-    end = 0
-    for start, stop in _model_values(raw):
-        parts += [raw[end:start], value]
-        end = stop
-    parts.append(raw[end:])
-    return b"".join(parts)
+    keys = list(islice(_KEY.finditer(raw), 2))
+    if len(keys) > 1:
+        keys = list(islice(_top_level_keys(raw), 2))
+    string = _STRING_OR_BRACKET.match(raw, keys[0].end()) if len(keys) == 1 else None
+    return None if string is None else string.span()
 
 
-def _model_values(raw: bytes) -> Iterator[tuple[int, int]]:
-    """Where the texts stand that are values of the top-level key ``model``; more than one if it is there twice."""
-    if raw.count(_KEY) == 1 and rb"\u" not in raw:
-        # Without escapes of letters the key is written so, and what is written so but once is the key.
-        span = _value_span(raw, raw.index(_KEY) + len(_KEY))
-        if span is not None:
-            yield span
-        return
+def _top_level_keys(raw: bytes) -> Iterator[re.Match[bytes]]:
     depth = 0
     for found in _STRING_OR_BRACKET.finditer(raw):
         first = raw[found.start()]
@@ -44,20 +36,11 @@ def _model_values(raw: bytes) -> Iterator[tuple[int, int]]:
             depth += 1
         elif first in b"]}":
             depth -= 1
-        elif depth == 1 and _is_key(found[0]):
-            span = _value_span(raw, found.end())
-            if span is not None:
-                yield span
+        elif depth == 1 and (key := _KEY.match(raw, found.start())) is not None:
+            yield key
 
 
-def _is_key(string: bytes) -> bool:
-    return string == _KEY or (b"\\" in string and json.loads(string) == "model")
-
-
-def _value_span(raw: bytes, key_end: int) -> tuple[int, int] | None:
-    """Where the text stands that is the value of a key; None if there is no colon, or no text behind it."""
-    colon = _COLON.match(raw, key_end)
-    if colon is None or raw[colon.end() : colon.end() + 1] != b'"':
-        return None
-    string = _STRING_OR_BRACKET.match(raw, colon.end())
-    return None if string is None else string.span()
+def replace_model(raw: bytes, span: tuple[int, int], model: str) -> bytes:
+    """``raw`` with ``model`` in place of the text at ``span``; every other byte stays."""
+    start, end = span
+    return b"".join((raw[:start], json.dumps(model).encode("ascii"), raw[end:]))

@@ -131,9 +131,9 @@ class Trier:
             server_key_in=request.server_key_in,
             defaults=target.defaults.get(operation, ()),
         )
-        body = (
-            request.raw if target.upstream_model == request.body["model"] else replace_model(request.raw, target.upstream_model)
-        )
+        body = request.raw
+        if target.upstream_model != request.model:
+            body = replace_model(body, request.model_at, target.upstream_model)
         url = target.urls[operation]
         if request.query:
             url = url.copy_with(query=b"&".join(each for each in (url.query, request.query) if each))

@@ -19,7 +19,8 @@ from archroute_edge.config import (
     parse_config,
 )
 from archroute_edge.config import Upstream as Reached
-from archroute_edge.gateway import BrokenAnswerError, ForwardRequest, Gateway
+from archroute_edge.gateway import BrokenAnswerError, ForwardRequest, Gateway, model_span
+from archroute_edge.gateway._request_facts import request_facts
 from archroute_edge.record import Entry, Operation
 from tests.upstream import Upstream
 
@@ -85,7 +86,22 @@ def request(
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
     parsed = json.loads(raw)
-    return ForwardRequest(operation, raw, parsed, sent, None, session, client, server_key_in, time.perf_counter(), query)
+    span = model_span(raw)
+    assert span is not None
+    return ForwardRequest(
+        operation,
+        raw,
+        parsed,
+        span,
+        request_facts(parsed),
+        sent,
+        None,
+        session,
+        client,
+        server_key_in,
+        time.perf_counter(),
+        query,
+    )
 
 
 async def ask(gateway: Gateway, asked: ForwardRequest) -> Reply:

@@ -1,4 +1,4 @@
-"""A body goes upstream byte for byte, but for the values of the top-level ``model``."""
+"""A body goes upstream byte for byte, but for the value of the top-level ``model``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archroute_edge.gateway._model_span import replace_model
+from archroute_edge.gateway._model_span import model_span, replace_model
+
+
+def replaced(raw: bytes, model: str) -> bytes:
+    span = model_span(raw)
+    assert span is not None
+    return replace_model(raw, span, model)
 
 
 @pytest.mark.parametrize(
@@ -18,8 +24,11 @@ from archroute_edge.gateway._model_span import replace_model
         (b'{"model": "auto", "messages": []}', b'{"model": "m", "messages": []}'),
         (b'\xef\xbb\xbf \n{ "model"\t:\r\n"auto" }', b'\xef\xbb\xbf \n{ "model"\t:\r\n"m" }'),
         (b'{"messages":[{"model":"auto"}],"model":"auto"}', b'{"messages":[{"model":"auto"}],"model":"m"}'),
-        (b'{"model":"one","x":1.0e5,"model":"two"}', b'{"model":"m","x":1.0e5,"model":"m"}'),
         (b'{"mod\\u0065l":"auto"}', b'{"mod\\u0065l":"m"}'),
+        (
+            b'{"a":{"model":"x"},"\\u006D\\u006f\\u0064\\u0065\\u006C" : "auto"}',
+            b'{"a":{"model":"x"},"\\u006D\\u006f\\u0064\\u0065\\u006C" : "m"}',
+        ),
         (
             b'{"model":"auto","text":"\\u006dodel: \\"model\\":\\"x\\""}',
             b'{"model":"m","text":"\\u006dodel: \\"model\\":\\"x\\""}',
@@ -31,7 +40,27 @@ from archroute_edge.gateway._model_span import replace_model
     ],
 )
 def test_only_the_model_changes(before: bytes, after: bytes) -> None:
-    assert replace_model(before, "m") == after
+    assert replaced(before, "m") == after
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model":"one","x":1.0e5,"model":"two"}',
+        b'{"model":"one","a":{"model":1},"mode\\u006c":"two"}',
+        b'{"model":5,"model":"two"}',
+    ],
+)
+def test_two_models_are_none(raw: bytes) -> None:
+    """Would break if an upstream read another of them than the one that was decided on."""
+    assert model_span(raw) is None
+
+
+@pytest.mark.parametrize("also", [b"", b'"b":{"model":1},'])
+def test_a_long_body_is_looked_through_once(also: bytes) -> None:
+    """Would break if what is tried anew at each quote, or at each backslash, made a body of megabytes take minutes."""
+    raw = b'{"a":"' + b'\\"model\\" ' * 300_000 + b'",' + also + b'"model":"auto"}'
+    assert replaced(raw, "m") == raw[:-7] + b'"m"}'
 
 
 _VALUES = st.recursive(
@@ -54,6 +83,6 @@ def test_any_body_parses_to_itself_with_another_model(others: dict[str, Any], pl
     items = list(others.items())
     items.insert(place, ("model", "auto"))
     raw = json.dumps(dict(items), ensure_ascii=ascii_only).encode()
-    changed = replace_model(raw, 'new "one"')
+    changed = replaced(raw, 'new "one"')
     assert json.loads(changed) == {**dict(items), "model": 'new "one"'}
     assert len(changed) - len(raw) == len(json.dumps('new "one"')) - len('"auto"')

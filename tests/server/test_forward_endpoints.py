@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import re
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -14,9 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
-from archroute_edge.config import ForwardSettings, KeyRule, ModelDefinition, RoutingConfig, WeightedModel
+from archroute_edge.config import ForwardSettings, KeyRule, ModelDefinition, ModelFacts, RoutingConfig, WeightedModel
 from archroute_edge.config import Upstream as Reached
+from archroute_edge.conversation import estimate_tokens
 from archroute_edge.errors import EngineError, QueueFullError
+from archroute_edge.gateway import _model_span, _request_facts
 from archroute_edge.record import Entry
 from archroute_edge.routing import Router, RoutingService
 from archroute_edge.server import ServerSettings
@@ -395,6 +399,38 @@ def test_the_end_of_the_server_is_told_within_a_stream(upstream: Upstream) -> No
         whole = first + b"".join(chunks)
     assert json.loads(whole.rpartition(b"data: ")[2])["error"]["code"] == "shutting_down"
     assert b"[DONE]" not in whole
+
+
+def test_a_large_body_is_looked_through_beside_the_event_loop(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a body of megabytes let all other requests wait until its model and its texts have been found."""
+    names = []
+
+    class Watched:
+        """A pattern that notes who searches with it."""
+
+        def __init__(self, pattern: re.Pattern[bytes]) -> None:
+            self.match = pattern.match
+            self._pattern = pattern
+
+        def finditer(self, raw: bytes) -> Iterator[re.Match[bytes]]:
+            names.append(threading.current_thread().name)
+            return self._pattern.finditer(raw)
+
+    def watched(texts: Iterable[str]) -> int:
+        names.append(threading.current_thread().name)
+        return estimate_tokens(texts)
+
+    monkeypatch.setattr(_model_span, "_STRING_OR_BRACKET", Watched(_model_span._STRING_OR_BRACKET))
+    monkeypatch.setattr(_request_facts, "estimate_tokens", watched)
+    upstream.forget()
+    config = over(upstream.url, models={"m/c": ModelFacts(context_window=1_000_000)})
+    router = Router(config=config, model="tiny", threads=1, prefix_cache=False)
+    body = {"messages": [{"role": "user", "content": "x" * 100_000}], "metadata": {"model": "\u00e9"}, "model": "m/c"}
+    with ServerInThread(ServerApp(RoutingService(router), ServerSettings(forward=True))) as running:
+        reply = httpx.post(f"{running.url}/v1/chat/completions", json=body, timeout=PATIENCE_S)
+    assert reply.status_code == 200
+    assert upstream.next_arrival().json() == {**body, "model": "c"}
+    assert [name.rstrip("0123456789") for name in names] == ["asyncio_"] * 2
 
 
 @pytest.mark.parametrize("keep_content", [False, True])

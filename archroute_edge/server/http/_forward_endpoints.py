@@ -6,10 +6,10 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -24,7 +24,7 @@ from archroute_edge.errors import (
     DecisionCancelledError,
     QueueFullError,
 )
-from archroute_edge.gateway import AUTO, BrokenAnswerError, Forwarded, ForwardRequest, Gateway, RouteFound
+from archroute_edge.gateway import AUTO, BrokenAnswerError, Forwarded, ForwardRequest, Gateway, RouteFound, model_span
 from archroute_edge.record import Operation
 from archroute_edge.server import MAX_NAME, read_input, read_options
 from archroute_edge.server.http import _chat as chat
@@ -34,6 +34,9 @@ from archroute_edge.server.http._client_watch import ClientWatch, uncancel
 from archroute_edge.server.http._decision_endpoint import implicit_session
 from archroute_edge.server.http._forward_paths import FORWARD_PATHS
 from archroute_edge.server.http._serving import Serving, caller_of, client_of, error_responses
+from archroute_edge.targets import RequestFacts
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +61,17 @@ class _Body:
     Args:
         raw: as it came.
         parsed: its JSON object.
+        model: what it asks for; None if it does not say so.
+        model_at: where that stands in ``raw``.
+        facts: what a target must be able to take.
         conversation: what is routed, or names its session; None if the router cannot read it, or nothing depends on it.
     """
 
     raw: bytes
     parsed: dict[str, Any]
+    model: str | None
+    model_at: tuple[int, int]
+    facts: RequestFacts
     conversation: Conversation | None
 
 
@@ -95,8 +104,8 @@ async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request,
     """The answer of a model to a request, once its first byte is there."""
     started = time.perf_counter()
     body = await _read(request, operation, gateway)
-    model = body.parsed.get("model")
-    if not isinstance(model, str):
+    model = body.model
+    if model is None:
         message = f"the body needs a model: {AUTO}, or an alias or a model of the configuration"
         raise ApiError(400, message, code="invalid_request", param="model")
     # A configuration may call an alias like the router's model, ``mini``.
@@ -114,7 +123,7 @@ async def answer_forwarded(serving: Serving, gateway: Gateway, request: Request,
         raise ApiError(
             429, "this key has used its requests or tokens of the minute", code="rate_limit_exceeded", headers=headers
         )
-    session = _session(request, body)
+    session = await _by_size(body.raw, lambda: _session(request, body))
     watch = ClientWatch(request.receive)
     try:
         with watch.armed():
@@ -138,6 +147,8 @@ def _asked(
         operation=operation,
         raw=body.raw,
         body=body.parsed,
+        model_at=body.model_at,
+        facts=body.facts,
         headers=request.headers.raw,
         found=found,
         session=session,
@@ -176,23 +187,31 @@ async def _read(request: Request, operation: Operation, gateway: Gateway) -> _Bo
         raise ApiError(415, "the body must not be compressed", code="unsupported_media_type")
     # The guard has read it to its end. The request would keep it for as long as the answer takes.
     raw: bytes = (await request.receive()).get("body", b"")
-    if len(raw) < LARGE:
-        return _parsed(raw, operation, gateway)
-    return await asyncio.to_thread(_parsed, raw, operation, gateway)
+    return await _by_size(raw, lambda: _parsed(raw, operation, gateway))
+
+
+async def _by_size(raw: bytes, work: Callable[[], Result]) -> Result:
+    """The result of ``work``, done in a thread if it is about a large body: other requests are answered meanwhile."""
+    return work() if len(raw) < LARGE else await asyncio.to_thread(work)
 
 
 def _parsed(raw: bytes, operation: Operation, gateway: Gateway) -> _Body:
     parsed = read_json(raw)
     if not isinstance(parsed, dict):
         raise ApiError(400, "the body must be a JSON object", code="invalid_json")
-    conversation: Conversation | None = None
     model = parsed.get("model")
-    if isinstance(model, str) and gateway.chooses(model):
+    if not isinstance(model, str):
+        return _Body(raw, parsed, None, (0, 0), RequestFacts(), None)
+    model_at = model_span(raw)
+    if model_at is None:
+        raise ApiError(400, "the body names a model twice", code="invalid_request", param="model")
+    conversation: Conversation | None = None
+    if gateway.chooses(model):
         # Another API's newer forms are for its models to judge.
         with suppress(ConversationError):
             is_input = operation == "responses"
             conversation = read_input(parsed.get("input")) if is_input else read_messages(parsed.get("messages", ()))
-    return _Body(raw, parsed, conversation)
+    return _Body(raw, parsed, model, model_at, gateway.facts_of(parsed), conversation)
 
 
 async def _decide(serving: Serving, request: Request, body: _Body, session: str | None) -> RouteFound:
