@@ -127,7 +127,7 @@ class KeyRule:
         name: what logs and the record call it.
         key: ``$NAME`` or ``${NAME}`` for an environment variable, or the key itself.
         requests_per_minute: requests.
-        tokens_per_minute: tokens that upstreams report, prompt and answer together.
+        tokens_per_minute: tokens of prompts and answers together, as upstreams report them, or else as they are estimated.
         line: of the entry, for messages.
     """
 

@@ -24,9 +24,10 @@ from archroute_edge.gateway._sessions import Conversations
 from archroute_edge.gateway._shadowing import LONGEST_S, Shadows
 from archroute_edge.gateway._stream import KeptEnds
 from archroute_edge.gateway._target import Target
-from archroute_edge.gateway._tries import Trier, TryResult
+from archroute_edge.gateway._tries import Began, Trier, TryResult
+from archroute_edge.gateway._usage import estimate_answer
 from archroute_edge.http_client import UpstreamClient
-from archroute_edge.record import EntrySink, Outcome
+from archroute_edge.record import Entry, EntrySink, Outcome
 from archroute_edge.routes import OTHER
 from archroute_edge.targets import RequestFacts, TargetOrder, order_targets
 
@@ -177,7 +178,7 @@ class Gateway:
         headers = [*reply_headers(began.reply.headers, keeps_length=not began.is_events), *account.headers()]
 
         def ended(outcome: Outcome, word: str | None) -> None:
-            self._ended(account, began.status, outcome, word)
+            self._ended(account, began, outcome, word)
 
         return Forwarded(request.operation, began.status, headers, began, account.ends, ended, holds_request=holds_request)
 
@@ -225,16 +226,17 @@ class Gateway:
         """The client went away before there was an answer."""
         if account.tries:
             self.health.ended(account.tries[-1].model, None)
+            self.limits.used(account.request.client, account.request.facts.prompt_tokens or 0)
         self._entries.add(account.entry(_CLIENT_GONE, "aborted", None))
 
-    def _ended(self, account: Account, status: int, outcome: Outcome, word: str | None) -> None:
+    def _ended(self, account: Account, began: Began, outcome: Outcome, word: str | None) -> None:
         """An answer has come to its end, or broke, or its client went away."""
         request, order, last = account.request, account.order, account.tries[-1]
         assert order is not None
         if self._is_closed and outcome == "failed":
             # The connection was closed here.
             outcome = "aborted"
-        entry = account.entry(status, outcome, word)
+        entry = account.entry(began.status, outcome, word)
         places = order.places if len(account.tries) == 1 and last.model == order.first else ()
         ok = {"completed": True, "failed": False, "aborted": None}[outcome]
         self.health.ended(last.model, ok, last.first_byte_ms, places)
@@ -242,7 +244,8 @@ class Gateway:
             place = order.places[0] if order.places else None
             conversation, prompt_tokens = _conversation(request), request.facts.prompt_tokens
             self._conversations.answered(conversation, request.model, last.model, entry.usage, prompt_tokens, place)
-        self.limits.used(request.client, (entry.usage.input or 0) + (entry.usage.output or 0))
+        if self.limits.counts_tokens(request.client):
+            self.limits.used(request.client, _tokens(account, began, entry))
         self._entries.add(entry)
         if order.shadow is not None and outcome == "completed":
             self._copy(request, order.shadow, entry.id)
@@ -292,6 +295,18 @@ class Gateway:
 def _conversation(request: ForwardRequest) -> str:
     """A session's name; those of different clients are not the same."""
     return request.session or "" if request.client is None else f"{request.client}\0{request.session}"
+
+
+def _tokens(account: Account, began: Began, entry: Entry) -> int:
+    """The tokens that a request has used, as its upstream reports them; else about as many.
+
+    A stream that ends early has reported none, or those of its beginning.
+    """
+    request, usage = account.request, entry.usage
+    prompt = (request.facts.prompt_tokens or 0) if usage.input is None else usage.input
+    if usage.output is not None and entry.outcome == "completed":
+        return prompt + usage.output
+    return prompt + max(usage.output or 0, estimate_answer(request.operation, account.ends, is_events=began.is_events))
 
 
 def _no_target(request: ForwardRequest, order: TargetOrder, found: list[Target]) -> tuple[int, str, str]:

@@ -51,6 +51,11 @@ class KeyLimits:
         requests.add(now, 1)
         return None
 
+    def counts_tokens(self, name: str | None) -> bool:
+        """Whether the tokens of a key are limited."""
+        rule = self._rules.get(name) if name is not None else None
+        return rule is not None and rule.tokens_per_minute is not None
+
     def used(self, name: str | None, tokens: int) -> None:
         """Count the tokens of a request that has ended."""
         if name in self._rules and tokens:

@@ -21,6 +21,8 @@ def needs_facts(config: RoutingConfig) -> bool:
     """Whether anything in a configuration depends on what a request holds."""
     if any(policy == "cheapest" for policy in config.selection.values()) or config.forward.max_switch_spend_pct is not None:
         return True
+    if any(rule.tokens_per_minute is not None for rule in config.forward.keys):
+        return True
     return any(
         stated.context_window is not None or stated.images is False or stated.tools is False
         for stated in config.forward.models.values()

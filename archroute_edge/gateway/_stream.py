@@ -30,9 +30,12 @@ class KeptEnds:
         self._head = bytearray()
         self._tail: deque[bytes] = deque()
         self._n_tail = 0
+        self.n_bytes = 0
+        """All bytes that have come, kept or not."""
 
     def add(self, chunk: bytes) -> None:
         """Take note of the next bytes."""
+        self.n_bytes += len(chunk)
         if len(self._head) < self._most:
             self._head += chunk[: self._most - len(self._head)]
         self._tail.append(chunk)

@@ -486,6 +486,59 @@ def test_tokens_count_against_the_limit_of_a_key(upstream: Upstream, kept: Kept)
     assert kept[0].client == "alice"
 
 
+LONG = "a word or two " * 100
+
+
+@pytest.mark.parametrize(
+    ("operation", "events", "n_read"),
+    [
+        ("chat", chat_events(LONG, with_usage=False), 1000),
+        ("chat", chat_events(LONG), 300),
+        ("messages", messages_events(LONG), 5),
+    ],
+    ids=["not asked for", "left early", "left after a first report"],
+)
+def test_tokens_that_no_upstream_reports_are_estimated(
+    upstream: Upstream, kept: Kept, operation: Operation, events: list[bytes], n_read: int
+) -> None:
+    rule = KeyRule("alice", "alices-key", tokens_per_minute=600)
+    gateway = Gateway(configure({"p/one": upstream.url}, keys=(rule,)), kept)
+    upstream.will(streamed(events), streamed(events))
+    asked = {"model": "p/one", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+
+    async def read() -> float | None:
+        forwarded = await gateway.forward(request(asked, operation, client="alice"))
+        n_events = 0
+        async for chunk in forwarded.content:
+            n_events += chunk.count(b"\n\n")
+            if n_events >= n_read:
+                break
+        await forwarded.close()
+        return gateway.limits.ask("alice")
+
+    async def twice() -> list[bool]:
+        return [await read() is not None, await read() is not None]
+
+    assert run(gateway, twice) == [False, True]
+    assert kept[0].usage.output in (None, 7)
+
+
+def test_a_prompt_counts_though_its_client_leaves(upstream: Upstream, kept: Kept) -> None:
+    rule = KeyRule("alice", "alices-key", tokens_per_minute=100)
+    gateway = Gateway(configure({"p/one": upstream.url}, keys=(rule,)), kept)
+    upstream.will(never)
+
+    async def leave() -> float | None:
+        asked = request({"model": "p/one", "messages": "x" * 300}, client="alice")
+        asking = asyncio.ensure_future(gateway.forward(asked))
+        await asyncio.to_thread(upstream.next_arrival)
+        asking.cancel()
+        await asyncio.wait({asking})
+        return gateway.limits.ask("alice")
+
+    assert run(gateway, leave) is not None
+
+
 def test_a_proxy_leads_to_other_machines_only(upstream: Upstream, second: Upstream, kept: Kept, monkeypatch: Any) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     config = configure({"p/far": "http://models.invalid/v1", "p/near": second.url})

@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 from archroute_edge.gateway._redaction import RedactedEvents
 from archroute_edge.gateway._stream import EventBorders, FirstEvent, KeptEnds
-from archroute_edge.gateway._usage import ends_in_error, read_usage, response_model
-from archroute_edge.record import Usage
-from tests.upstream_replies import reply_to
+from archroute_edge.gateway._usage import ends_in_error, estimate_answer, read_usage, response_model
+from archroute_edge.record import Operation, Usage
+from tests.upstream_replies import (
+    chat_events,
+    chat_reply,
+    messages_events,
+    messages_reply,
+    reply_to,
+    responses_events,
+    responses_reply,
+)
 
 PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
 
@@ -129,6 +137,25 @@ def test_a_long_answer_is_not_kept_and_its_usage_is_read() -> None:
     ends.add(b'"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}')
     assert read_usage(ends) == Usage(3, 4, None)
     assert len(ends.head) + len(ends.tail) < 200_000
+
+
+@pytest.mark.parametrize("operation", PATHS)
+@pytest.mark.parametrize("is_events", [False, True])
+def test_tokens_of_an_answer_that_reports_none(operation: Operation, is_events: bool) -> None:
+    """Would break if all that stands around the words of a stream were counted, or nothing."""
+    text = "a word or two " * 5000
+    if is_events:
+        chunks = {
+            "chat": chat_events(text),
+            "responses": [responses_events(f"{each} ")[3] for each in text.split()],
+            "messages": messages_events(text),
+        }[operation]
+    else:
+        chunks = [{"chat": chat_reply, "responses": responses_reply, "messages": messages_reply}[operation](text)]
+    ends = KeptEnds()
+    for chunk in chunks:
+        ends.add(chunk)
+    assert 0.9 < estimate_answer(operation, ends, is_events=is_events) / (14 * 5000 / 3) < 1.3
 
 
 @pytest.mark.parametrize(
