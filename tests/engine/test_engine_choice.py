@@ -270,7 +270,7 @@ def test_measurements_take_turns(header: Any, large: None, tried_kernels: None, 
 
 
 def test_processes_take_turns(header: Any, large: None, tried_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would break if servers that start together measured at once, or each anew, or if one that is stopped held up the others."""
+    """Would break if servers that start together measured at once, or each anew, or if one that is stopped held up others."""
     monkeypatch.setattr(engine_choice, "soundness", lambda _cancellation: None)
     runs: list[int] = []
 
