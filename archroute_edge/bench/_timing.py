@@ -98,7 +98,13 @@ def order_interval(samples: Sequence[float], share: float) -> Interval:
     the quantile lies (David and Nagaraja, "Order Statistics", 2003, section 7.1).
     """
     ordered, n = sorted(samples), len(samples)
-    below = [math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
+    # In logarithms: beyond about a thousand samples the binomial coefficients are larger than any float.
+    log_factorial = [math.lgamma(k + 1) for k in range(n + 1)]
+    log, log_other = math.log(share), math.log1p(-share)
+    below = [
+        math.exp(log_factorial[n] - log_factorial[k] - log_factorial[n - k] + k * log + (n - k) * log_other)
+        for k in range(n + 1)
+    ]
     # How many counts from either end have at most the tail's probability together.
     n_low = sum(total <= _TAIL for total in itertools.accumulate(below))
     n_high = sum(total <= _TAIL for total in itertools.accumulate(below[::-1]))

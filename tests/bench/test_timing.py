@@ -40,6 +40,9 @@ def test_quantiles(samples: list[float], share: float, expected: float) -> None:
         # All below: 0.95 ** 71 = 2.62 %, 0.95 ** 72 = 2.49 %. Nine or more above: 0.9 and 1.0 %, eight: 2.52 and 2.7 %.
         (71, 0.95, 63, None),
         (72, 0.95, 64, 72),
+        # 1440 over 720 is larger than any float. Means and 1.96 standard deviations: 720 and 37.2, 1368 and 16.2.
+        (1440, 0.5, 683, 758),
+        (1440, 0.95, 1351, 1385),
     ],
 )
 def test_intervals_are_the_order_statistics_of_binomial_tails(n: int, share: float, low: int | None, high: int | None) -> None:
