@@ -68,9 +68,16 @@ def test_medians_are_told_apart_where_their_intervals_do_not_touch() -> None:
     assert are_told_apart(slow, fast)
     assert are_told_apart(fast, slow)
     assert not are_told_apart(between, fast)  # 15 is the end of one and the beginning of the other
-    # Three samples bound no median: their extremes stand for its interval.
-    assert are_told_apart(Times(((1.0, 2.0, 3.0),)), Times(((3.5, 4.0, 5.0),)))
-    assert not are_told_apart(Times(((1.0, 2.0, 3.0),)), Times(((2.5, 4.0, 5.0),)))
+
+
+def test_samples_that_bound_no_median_tell_nothing_apart() -> None:
+    """Would break if a run of one decision a level called its differences more than chance."""
+    five, six, one = (Times((tuple(10.0 + step for step in range(count)),)) for count in (5, 6, 1))
+    higher = Times(((100.0,) * 6,))
+    assert are_told_apart(six, higher)
+    for few in (five, one):
+        assert not are_told_apart(few, higher)
+        assert not are_told_apart(higher, few)
 
 
 def test_a_quiet_run() -> None:
