@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from archroute_edge.cli.help import examples, option
 from archroute_edge.cli.labelled import RecordedCommand, check_can_write, file_option, load_cases, made, resume_option
 from archroute_edge.cli.options import budget_option, json_option, prompt_format_option, read_config
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.cli.tables import print_answer, print_tables, require_rich
+from archroute_edge.cli.tables import print_answer, print_tables, shows_tables
 from archroute_edge.engine import DEFAULT_KV_TYPE, ENGINES, KV_TYPES
 from archroute_edge.errors import SettingsError
 from archroute_edge.evaluation import Journal
@@ -112,12 +111,7 @@ def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, 
     GGUF are model files to measure beside those of --model and --quant; nothing is downloaded. The report goes to stdout.
     Ctrl-C reports the finished part; --resume continues from there.
     """
-    shows_tables = not as_json
-    if shows_tables and csv is not None and importlib.util.find_spec("rich") is None:
-        shows_tables = False
-        click.echo("no tables: they need rich (pip install 'archroute-edge[bench]')", err=True)
-    if shows_tables:
-        require_rich()
+    with_tables = shows_tables(as_json, csv)
     if html is not None:
         require_matplotlib()
     check_can_write(csv, html)
@@ -148,7 +142,7 @@ def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, 
                 benchmark.bench_page(report, made(ctx)).write(html)
             if as_json:
                 click.echo(json.dumps(benchmark.to_json(report)))
-            elif shows_tables:
+            elif with_tables:
                 print_answer(benchmark.conclusion(report))
                 sweeps = (benchmark.sweep_table(each) for each in report.sweeps if each.points)
                 print_tables(itertools.chain(benchmark.level_tables(report), sweeps, [benchmark.machine_table(report)]))

@@ -22,7 +22,7 @@ from archroute_edge.cli.options import (
     switch_over_option,
 )
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.cli.tables import print_answer, print_tables, require_rich
+from archroute_edge.cli.tables import print_answer, print_tables, shows_tables
 from archroute_edge.deciders import find_models
 from archroute_edge.evaluation import EvaluationReport
 from archroute_edge.report import require_matplotlib
@@ -68,8 +68,7 @@ def eval_command(
     runs the cases shipped with archroute-edge. The report goes to stdout. Ctrl-C reports the finished part; --resume
     continues from there. --calibration applies to --model only, not to --compare.
     """
-    if not as_json:
-        require_rich()
+    with_tables = shows_tables(as_json, csv)
     if html is not None:
         require_matplotlib()
     labelled.check_can_write(csv, html)
@@ -94,7 +93,7 @@ def eval_command(
             evaluation.evaluation_page(report, labelled.made(ctx)).write(html)
         if as_json:
             click.echo(json.dumps(evaluation.to_json(report)))
-        else:
+        elif with_tables:
             print_answer(report.answer())
             click.echo(f"{report.described()}\n")
             print_tables(evaluation.terminal_tables(report))

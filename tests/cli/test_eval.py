@@ -233,9 +233,13 @@ def test_json_and_csv_need_no_extra(
 ) -> None:
     for name in ("rich", "matplotlib"):
         monkeypatch.setitem(sys.modules, name, None)
-    result = run("eval", cases, *model, "--json", "--csv", str(tmp_path / "cases.csv"), "--limit", "1")
-    assert result.exit_code == 0
-    assert (tmp_path / "cases.csv").is_file()
+    for more in (["--json"], []):
+        path = tmp_path / f"cases{len(more)}.csv"
+        result = run("eval", cases, *model, "--csv", str(path), "--limit", "1", *more)
+        assert result.exit_code == 0
+        assert path.is_file()
+        assert bool(result.stdout) is bool(more)
+    assert "no tables: they need rich" in result.stderr
 
 
 def test_without_a_file_the_shipped_cases_are_run(
