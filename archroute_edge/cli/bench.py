@@ -13,15 +13,17 @@ import click
 from archroute_edge import bench as benchmark
 from archroute_edge.bench import BenchPlan, Contender, LabelledCases, Sweep
 from archroute_edge.cli.help import examples, option
-from archroute_edge.cli.labelled import RecordedCommand, check_can_write, file_option, load_cases, made, resume_option
+from archroute_edge.cli.labelled import SHIPPED as SHIPPED_CASES
+from archroute_edge.cli.labelled import RecordedCommand, check_can_write, file_option, made, resume_option
 from archroute_edge.cli.options import budget_option, json_option, prompt_format_option, read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_answer, print_tables, shows_tables
 from archroute_edge.engine import DEFAULT_KV_TYPE, ENGINES, KV_TYPES
 from archroute_edge.errors import SettingsError
-from archroute_edge.evaluation import Journal
+from archroute_edge.evaluation import Journal, read_cases, shipped_cases
 from archroute_edge.models import AUTO
 from archroute_edge.report import require_matplotlib
+from archroute_edge.routes import RouteTable
 from archroute_edge.routing import GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
 
 SHIPPED: Final = "shipped"
@@ -162,8 +164,9 @@ def _plan(options: dict[str, Any], scratch: Path, line: ProgressLine) -> BenchPl
             sweeps.append(Sweep(kind, values))
     sweeps += [Sweep(kind, options[kind]) for kind in benchmark.LOAD_SWEEPS if options[kind]]
     # Cases and routes first: what is wrong with them should not be found out after levels have been made.
-    table = read_config(options["config"]).config.table
-    cases = _cases(options["cases"], options["config"])
+    chosen = read_config(options["config"])
+    table = chosen.config.table
+    cases = _cases(options["cases"], None if chosen.is_example else table)
     contenders, notes = _contenders(options, scratch, line)
     together = benchmark.fit_together(contenders, benchmark.free_memory())
     if not together:
@@ -184,12 +187,13 @@ def _plan(options: dict[str, Any], scratch: Path, line: ProgressLine) -> BenchPl
     )
 
 
-def _cases(name: str | None, config: str | None) -> LabelledCases | None:
+def _cases(name: str | None, table: RouteTable | None) -> LabelledCases | None:
+    """The labelled cases; ``table`` stands in where a case has no routes of its own."""
     if name is None:
         return None
-    path = None if name == SHIPPED else Path(name)
-    found = load_cases(path, config)
-    return LabelledCases(path, found.source, found.cases)
+    if name == SHIPPED:
+        return LabelledCases(None, SHIPPED_CASES, shipped_cases())
+    return LabelledCases(Path(name), name, read_cases(Path(name), table))
 
 
 def _contenders(options: dict[str, Any], scratch: Path, line: ProgressLine) -> tuple[list[Contender], list[str]]:
