@@ -192,8 +192,8 @@ def _cases(name: str | None, table: RouteTable | None) -> LabelledCases | None:
     if name is None:
         return None
     if name == SHIPPED:
-        return LabelledCases(None, SHIPPED_CASES, shipped_cases())
-    return LabelledCases(Path(name), name, read_cases(Path(name), table))
+        return LabelledCases(SHIPPED_CASES, shipped_cases())
+    return LabelledCases(name, read_cases(Path(name), table))
 
 
 def _contenders(options: dict[str, Any], scratch: Path, line: ProgressLine) -> tuple[list[Contender], list[str]]:

@@ -60,7 +60,7 @@ class FakeProcess:
             times = [5.0 * int(self._label[1:])] * arguments["count"]
             return dict.fromkeys(("ms", "before_ms", "evaluated", "before_evaluated"), times)
         if do == "cases":
-            lines = range(arguments["start"], arguments["stop"])
+            lines = [case["line"] for case in arguments["cases"]]
             return {"results": [result(line, "a" if line % 3 else "other") for line in lines]}
         memory = {"decision_ms": 5.0, "peak_memory": 10**8, "memory_beyond_files": None, "device_memory": 0}
         return {**memory, "prefill_tokens_per_s": 100.0, "decode_tokens_per_s": 20.0, "decisions_per_s": 9.0}
@@ -102,7 +102,7 @@ def everything() -> BenchPlan:
         Sweep("routes", (2, 3)),
         Sweep("turns", (1, 4)),
     )
-    return plan(cases=LabelledCases(None, "nowhere", cases), reference="L2", sweeps=sweeps)
+    return plan(cases=LabelledCases("nowhere", cases), reference="L2", sweeps=sweeps)
 
 
 def parts_of(made: BenchPlan, tmp_path: Path) -> dict[str, Any]:
