@@ -123,8 +123,7 @@ def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, 
         for note in plan.notes:
             click.echo(f"note: {note}", err=True)
         machine = benchmark.describe_machine()
-        libraries = {"llama_cpp": machine["system_info"], "ik_llama_cpp": machine["ik_llama_cpp_python"]}
-        run = {**plan.identity(), **libraries, "version": machine["archroute_edge"]}
+        run = {**plan.identity(), "machine": benchmark.machine_identity(machine)}
         with Journal(run, resume=resume) as journal:
             if resume:
                 click.echo(f"{len(journal.parts)} parts are there from an interrupted run", err=True)
