@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         plan_levels,
         scratch_folder,
     )
-    from archroute_edge.bench._machine import describe_machine
+    from archroute_edge.bench._machine import describe_machine, machine_identity
     from archroute_edge.bench._page import bench_page
     from archroute_edge.bench._plan import LOAD_SWEEPS, SETTING_SWEEPS, BenchPlan, LabelledCases, Sweep, fit_together
     from archroute_edge.bench._report import BenchReport, report_on
@@ -34,7 +34,7 @@ else:
         {
             "_figures": "conclusion level_tables machine_table sweep_table to_json write_levels",
             "_levels": "Contender all_different levels_of_model make_levels named_contenders plan_levels scratch_folder",
-            "_machine": "describe_machine",
+            "_machine": "describe_machine machine_identity",
             "_page": "bench_page",
             "_plan": "BenchPlan LOAD_SWEEPS LabelledCases SETTING_SWEEPS Sweep fit_together",
             "_report": "BenchReport report_on",

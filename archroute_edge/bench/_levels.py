@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,13 +13,11 @@ from math import prod
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from archroute_edge.bench._measuring_process import temporary_file
 from archroute_edge.deciders import CASCADE, find_models
 from archroute_edge.engine import GGUFHeader, ModelKind, check_model_file, model_fingerprint, model_kind, read_header
 from archroute_edge.errors import BenchmarkError, ModelError, QuantizationError
-from archroute_edge.evaluation import runs_folder
+from archroute_edge.evaluation import LockedError, RunLock, runs_folder
 from archroute_edge.models import AUTO, LEVELS, Level, catalogue_entry, find_model, is_remote, level_named, locate
 from archroute_edge.quantize import COLLECT_COMMAND, predict_size, quantize
 
@@ -166,26 +163,45 @@ def plan_levels(source: Path, quants: Sequence[str], imatrix: Path | None) -> Le
 def scratch_folder() -> Iterator[Path]:
     """A folder for files of this run, removed when the block ends, also by an interrupt; those of killed processes go, too.
 
-    It is beside the unfinished runs and not in ``/tmp``, which is memory on many machines.
+    It is beside the unfinished runs and not in ``/tmp``, which is memory on many machines. A lock says that it is in use: of
+    the processes of another machine or container with the same folder no number tells.
 
     Raises:
         BenchmarkError: there can be no such folder, or no temporary file, which every measuring process needs.
     """
     temporary_file().close()
     parent = runs_folder()
+    folder = parent / f"{_SCRATCH}{uuid.uuid4().hex[:12]}"
     try:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in parent.glob(f"{_SCRATCH}*"):
-            pid = left.name.removeprefix(_SCRATCH).partition("-")[0]
-            if pid.isdigit() and not psutil.pid_exists(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
+            if left.is_dir():
+                _remove_if_left(left)
+        # Locked before it is there: else another process could take it for one that was left.
+        lock = RunLock(_lock_of(folder))
+        folder.mkdir(mode=0o700)
     except OSError as exc:
         raise BenchmarkError(f"{parent}: no temporary folder can be made there ({exc.strerror or exc})") from exc
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_suffix(".lock")
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove the folder of a process that was killed: nobody holds its lock."""
+    try:
+        lock = RunLock(_lock_of(folder))
+    except LockedError:
+        return
+    if lock.is_held:
+        shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
 
 
 def make_levels(plan: LevelPlan, folder: Path, on_progress: QuantizingProgress) -> list[Contender]:

@@ -6,6 +6,7 @@ import functools
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,23 @@ def describe_machine() -> dict[str, Any]:
         "llama_cpp_python": build.binding_version,
         "ik_llama_cpp_python": ik_version(),
         "system_info": build.system_info,
+        "kernels": build.kernels,
         "archroute_edge": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
+    }
+
+
+def machine_identity(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What times depend on of :func:`describe_machine`, as JSON values: parts that were measured elsewhere are another run's.
+
+    Not the host's name: a container that starts anew has another. Memory in GiB: the system's own share differs a little.
+    """
+    names = ("cpu", "cores", "llama_cpp", "llama_cpp_python", "ik_llama_cpp_python", "system_info", "kernels", "archroute_edge")
+    return {
+        **{name: machine[name] for name in names},
+        "memory": round(machine["memory"] / 2**30),
+        "devices": [[each["name"], each["description"]] for each in machine["devices"]],
     }
 
 

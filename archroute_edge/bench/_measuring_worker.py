@@ -6,6 +6,7 @@ may ask for are the public methods of :class:`Session`; an error of ours is answ
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -26,7 +27,7 @@ from archroute_edge.deciders import EncoderDecider, GenerativeDecider
 from archroute_edge.engine import EmbeddingEngine, open_engine, sequence_batch
 from archroute_edge.engine import _backend as backend
 from archroute_edge.errors import ArchRouteError
-from archroute_edge.evaluation import Case, evaluate, evaluation_order, read_cases, shipped_cases
+from archroute_edge.evaluation import Case, evaluate
 from archroute_edge.routes import Route, RouteTable
 from archroute_edge.routing import Router
 from archroute_edge.system import take_stdout
@@ -129,12 +130,12 @@ class Session:
             seconds = time.perf_counter() - begun
         return {"decisions_per_s": len(decided) / seconds}
 
-    def cases(self, path: str, routes: Sequence[Sequence[str]], start: int, stop: int) -> dict[str, Any]:
-        """Decide the labelled cases ``start`` to ``stop`` of a file, in the order that reuses most; ``routes`` as for those."""
-        cases = _cases(path, tuple((name, description) for name, description in routes))
-        places = evaluation_order(cases)[start:stop]
-        results = evaluate(self._open(), [cases[place] for place in places], source=path)
-        return {"results": [each.to_dict() for each in results]}
+    def cases(self, source: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Decide labelled cases, in their order; ``source`` says where they are from."""
+        # Cases of one table share one object, so that its prefix is looked up once.
+        table = functools.cache(lambda routes: RouteTable(Route(*each) for each in routes))
+        read = [Case(each["line"], each["messages"], table(tuple(map(tuple, each["routes"]))), each["route"]) for each in cases]
+        return {"results": [each.to_dict() for each in evaluate(self._open(), read, source=source)]}
 
     def _open(self) -> Router:
         assert self._router is not None, "open comes first"
@@ -161,12 +162,6 @@ def _reading_rate(decider: EncoderDecider, threads: int, seed: int) -> dict[str,
         engine.embed([text])
         seconds = time.perf_counter() - begun
     return {"prefill_tokens_per_s": len(text.tokens) / seconds, "decode_tokens_per_s": None}
-
-
-def _cases(path: str, routes: tuple[tuple[str, str], ...]) -> list[Case]:
-    if not path:
-        return shipped_cases()
-    return read_cases(Path(path), RouteTable(Route(*each) for each in routes))
 
 
 def _free_device_memory() -> int:

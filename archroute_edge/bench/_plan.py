@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from archroute_edge.bench._levels import Contender
@@ -44,9 +43,8 @@ class Sweep:
 
 @dataclass(frozen=True)
 class LabelledCases:
-    """Cases that quality is measured on: their file (None: the shipped ones), and where they are from in words."""
+    """Cases that quality is measured on, and where they are from in words."""
 
-    path: Path | None
     source: str
     cases: Sequence[Case] = field(repr=False)
 

@@ -18,6 +18,7 @@ from archroute_edge.bench._plan import (
     LONGEST_SWEEP_S,
     SETTING_SWEEPS,
     BenchPlan,
+    LabelledCases,
     Part,
     Sweep,
     main_parts,
@@ -27,7 +28,7 @@ from archroute_edge.bench._plan import (
 from archroute_edge.bench._timing import quantile
 from archroute_edge.engine import _backend as backend
 from archroute_edge.errors import BenchmarkError, MeasuringProcessError
-from archroute_edge.evaluation import Journal, largest_table
+from archroute_edge.evaluation import Journal, evaluation_order, largest_table
 
 Progress = Callable[[str, int, int], None]
 """Called with the step, and with milliseconds passed and in all, as far as that can be foreseen."""
@@ -118,7 +119,7 @@ class _Run:
         if part.kind == "cases":
             assert plan.cases is not None
             routes = [(each.name, each.description) for each in largest_table(plan.cases.cases)]
-            arguments |= {"path": str(plan.cases.path or ""), "routes": plan.routes}
+            arguments = _cases_part(plan.cases, **arguments)
         return self._processes.opened(part.contender, routes, settings).ask(part.kind, **arguments)
 
     def _cold(self, contender: Contender, settings: Mapping[str, Any], seed: int, *runs: str) -> dict[str, Any]:
@@ -164,6 +165,23 @@ class _Run:
             # A value that cannot be had, such as more routes than the model takes, is a finding.
             return {"failed": str(exc)}
         return found
+
+
+def _cases_part(labelled: LabelledCases, start: int, stop: int) -> dict[str, Any]:
+    """Cases as values, in the order that reuses most: their file may be a pipe, which is read but once."""
+    cases = [labelled.cases[place] for place in evaluation_order(labelled.cases)[start:stop]]
+    return {
+        "source": labelled.source,
+        "cases": [
+            {
+                "line": case.line,
+                "messages": case.messages,
+                "routes": [(route.name, route.description) for route in case.table],
+                "route": case.route,
+            }
+            for case in cases
+        ],
+    }
 
 
 class _Processes:

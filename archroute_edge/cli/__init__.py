@@ -39,7 +39,10 @@ _COMMANDS = {
 
 
 class _OneLineErrors(LazyGroup):
-    """Turns errors into one line on stderr: exit status 2 for errors that a caller can correct, 130 for an interruption."""
+    """Turns errors into one line on stderr: exit status 2 for errors that a caller can correct, 130 for an interruption.
+
+    A group without a command is such an error, and its help the message.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -61,6 +64,9 @@ class _OneLineErrors(LazyGroup):
         set_process_up()
         try:
             code = super().main(args, prog_name, complete_var, False, **extra)
+        except click.exceptions.NoArgsIsHelpError as exc:
+            exc.show()
+            sys.exit(exc.exit_code)
         except click.UsageError as exc:
             command = exc.ctx.command_path if exc.ctx else "archroute"
             said = exc.format_message().rstrip(".")

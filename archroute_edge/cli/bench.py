@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 from collections.abc import Callable
@@ -14,15 +13,17 @@ import click
 from archroute_edge import bench as benchmark
 from archroute_edge.bench import BenchPlan, Contender, LabelledCases, Sweep
 from archroute_edge.cli.help import examples, option
-from archroute_edge.cli.labelled import RecordedCommand, check_can_write, file_option, load_cases, made, resume_option
+from archroute_edge.cli.labelled import SHIPPED as SHIPPED_CASES
+from archroute_edge.cli.labelled import RecordedCommand, check_can_write, file_option, made, resume_option
 from archroute_edge.cli.options import budget_option, json_option, prompt_format_option, read_config
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.cli.tables import print_answer, print_tables, require_rich
+from archroute_edge.cli.tables import print_answer, print_tables, shows_tables
 from archroute_edge.engine import DEFAULT_KV_TYPE, ENGINES, KV_TYPES
 from archroute_edge.errors import SettingsError
-from archroute_edge.evaluation import Journal
+from archroute_edge.evaluation import Journal, read_cases, shipped_cases
 from archroute_edge.models import AUTO
 from archroute_edge.report import require_matplotlib
+from archroute_edge.routes import RouteTable
 from archroute_edge.routing import GPU_LAYERS_LIMITS, N_CTX_LIMITS, THREADS_LIMITS
 
 SHIPPED: Final = "shipped"
@@ -112,12 +113,7 @@ def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, 
     GGUF are model files to measure beside those of --model and --quant; nothing is downloaded. The report goes to stdout.
     Ctrl-C reports the finished part; --resume continues from there.
     """
-    shows_tables = not as_json
-    if shows_tables and csv is not None and importlib.util.find_spec("rich") is None:
-        shows_tables = False
-        click.echo("no tables: they need rich (pip install 'archroute-edge[bench]')", err=True)
-    if shows_tables:
-        require_rich()
+    with_tables = shows_tables(as_json, csv)
     if html is not None:
         require_matplotlib()
     check_can_write(csv, html)
@@ -127,8 +123,7 @@ def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, 
         for note in plan.notes:
             click.echo(f"note: {note}", err=True)
         machine = benchmark.describe_machine()
-        libraries = {"llama_cpp": machine["system_info"], "ik_llama_cpp": machine["ik_llama_cpp_python"]}
-        run = {**plan.identity(), **libraries, "version": machine["archroute_edge"]}
+        run = {**plan.identity(), "machine": benchmark.machine_identity(machine)}
         with Journal(run, resume=resume) as journal:
             if resume:
                 click.echo(f"{len(journal.parts)} parts are there from an interrupted run", err=True)
@@ -148,7 +143,7 @@ def bench(ctx: click.Context, /, resume: bool, as_json: bool, csv: Path | None, 
                 benchmark.bench_page(report, made(ctx)).write(html)
             if as_json:
                 click.echo(json.dumps(benchmark.to_json(report)))
-            elif shows_tables:
+            elif with_tables:
                 print_answer(benchmark.conclusion(report))
                 sweeps = (benchmark.sweep_table(each) for each in report.sweeps if each.points)
                 print_tables(itertools.chain(benchmark.level_tables(report), sweeps, [benchmark.machine_table(report)]))
@@ -168,8 +163,9 @@ def _plan(options: dict[str, Any], scratch: Path, line: ProgressLine) -> BenchPl
             sweeps.append(Sweep(kind, values))
     sweeps += [Sweep(kind, options[kind]) for kind in benchmark.LOAD_SWEEPS if options[kind]]
     # Cases and routes first: what is wrong with them should not be found out after levels have been made.
-    table = read_config(options["config"]).config.table
-    cases = _cases(options["cases"], options["config"])
+    chosen = read_config(options["config"])
+    table = chosen.config.table
+    cases = _cases(options["cases"], None if chosen.is_example else table)
     contenders, notes = _contenders(options, scratch, line)
     together = benchmark.fit_together(contenders, benchmark.free_memory())
     if not together:
@@ -190,12 +186,13 @@ def _plan(options: dict[str, Any], scratch: Path, line: ProgressLine) -> BenchPl
     )
 
 
-def _cases(name: str | None, config: str | None) -> LabelledCases | None:
+def _cases(name: str | None, table: RouteTable | None) -> LabelledCases | None:
+    """The labelled cases; ``table`` stands in where a case has no routes of its own."""
     if name is None:
         return None
-    path = None if name == SHIPPED else Path(name)
-    found = load_cases(path, config)
-    return LabelledCases(path, found.source, found.cases)
+    if name == SHIPPED:
+        return LabelledCases(SHIPPED_CASES, shipped_cases())
+    return LabelledCases(name, read_cases(Path(name), table))
 
 
 def _contenders(options: dict[str, Any], scratch: Path, line: ProgressLine) -> tuple[list[Contender], list[str]]:

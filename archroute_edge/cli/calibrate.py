@@ -88,7 +88,7 @@ def calibrate(
             model=chosen.label,
             fingerprint=chosen.fingerprint,
             prompt_format=chosen.prompt_format,
-            switch_over=fitted.switch_over if is_encoder else None,
+            switch_over=_stated(fitted.switch_over) if is_encoder else None,
             n_cases=len(results),
             created=datetime.date.today().isoformat(),
             cross_validation=validated.to_dict(with_switch_over=is_encoder),
@@ -128,8 +128,13 @@ def _bound(other_below: float) -> str:
     return f"other below a confidence of {other_below:.3f}"
 
 
-def _switch_over(fitted: float, sure: SureDecisions) -> str:
-    if fitted >= 1:
+def _stated(switch_over: float | None) -> float:
+    """For the file, where none would stand for the encoder's own: 1, so that a cascade asks its language model."""
+    return 1.0 if switch_over is None else switch_over
+
+
+def _switch_over(fitted: float | None, sure: SureDecisions) -> str:
+    if fitted is None:
         return "no switch-over: whatever the confidence, too few are right for a cascade to rely on it"
     return (
         f"a cascade leaves decisions to it from a confidence of {fitted:.3f} on: "

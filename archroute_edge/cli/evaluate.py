@@ -22,8 +22,8 @@ from archroute_edge.cli.options import (
     switch_over_option,
 )
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.cli.tables import print_answer, print_tables, require_rich
-from archroute_edge.deciders import find_models
+from archroute_edge.cli.tables import print_answer, print_tables, shows_tables
+from archroute_edge.deciders import find_models, settings_without_meaning
 from archroute_edge.evaluation import EvaluationReport
 from archroute_edge.report import require_matplotlib
 
@@ -68,8 +68,7 @@ def eval_command(
     runs the cases shipped with archroute-edge. The report goes to stdout. Ctrl-C reports the finished part; --resume
     continues from there. --calibration applies to --model only, not to --compare.
     """
-    if not as_json:
-        require_rich()
+    with_tables = shows_tables(as_json, csv)
     if html is not None:
         require_matplotlib()
     labelled.check_can_write(csv, html)
@@ -94,7 +93,7 @@ def eval_command(
             evaluation.evaluation_page(report, labelled.made(ctx)).write(html)
         if as_json:
             click.echo(json.dumps(evaluation.to_json(report)))
-        else:
+        elif with_tables:
             print_answer(report.answer())
             click.echo(f"{report.described()}\n")
             print_tables(evaluation.terminal_tables(report))
@@ -104,10 +103,15 @@ def eval_command(
 
 
 def _candidates(options: dict[str, Any]) -> list[labelled.Candidate]:
-    first = labelled.candidate(options)
     if options["compare"] is None:
-        return [first]
-    second = labelled.candidate({**options, "model": options["compare"], "calibration": None})
+        return [labelled.candidate(options)]
+    idle_for_first, idle_for_second = (
+        settings_without_meaning(find_models(name)) for name in (options["model"], options["compare"])
+    )
+    # A setting that says nothing to one of them is the other's; one that says nothing to both is refused.
+    first = labelled.candidate(options, without=idle_for_first - idle_for_second)
+    second_options = {**options, "model": options["compare"], "calibration": None}
+    second = labelled.candidate(second_options, without=idle_for_second - idle_for_first)
     if second.label == first.label:
         same = second.file.path == first.file.path
         second = replace(second, label=f"{second.label} (again)" if same else str(second.file.path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class Candidate:
             "model": self.fingerprint,
             "prompt_format": self.prompt_format,
             "calibration": None if calibration is None else asdict(calibration),
-            **{name: self.settings[name] for name in _DECIDING},
+            **{name: self.settings.get(name) for name in _DECIDING},
         }
 
 
@@ -112,16 +112,19 @@ def load_cases(file: Path | None, routes: str | None, limit: int | None = None) 
     return Cases(SHIPPED if file is None else str(file), found[:limit])
 
 
-def candidate(options: Mapping[str, Any]) -> Candidate:
+def candidate(options: Mapping[str, Any], without: Collection[str] = ()) -> Candidate:
     """The model that the shared options name, checked as far as can be without loading it.
+
+    Args:
+        without: options that are for another model.
 
     Raises:
         ModelError: it cannot be found or is no usable GGUF.
         CalibrationError: ``--calibration`` is another model's.
     """
-    settings = router_settings(options)
+    settings = {name: value for name, value in router_settings(options).items() if name not in without}
     files = find_models(settings["model"])
-    known = identify(files, settings["prompt_format"])
+    known = identify(files, options["prompt_format"])
     if settings["calibration"] is not None:
         settings["calibration"] = Calibration.load(settings["calibration"])
         judged = known.first or known
@@ -149,10 +152,16 @@ def run_candidates(
 ) -> tuple[list[dict[int, CaseResult]], bool]:
     """The results of each candidate by place among the cases, and whether an interrupt left some out."""
     interrupted = False
+    left = [
+        (number, each)
+        for number, each in enumerate(candidates)
+        if len(finished_results(cases.cases, journal, str(number))) < len(cases.cases)
+    ]
     try:
-        for number, each in enumerate(candidates):
-            if len(finished_results(cases.cases, journal, str(number))) == len(cases.cases):
-                continue
+        for _, each in left[1:]:
+            # What it refuses should not be found out after the first has decided for an hour.
+            each.open(cases.cases).close()
+        for number, each in left:
             with each.open(cases.cases) as router:
                 evaluate(
                     router,

@@ -18,6 +18,7 @@ from archroute_edge.models import (
     CatalogueEntry,
     InstalledModel,
     catalogue_entry,
+    check_removable,
     find_checkpoint,
     find_model,
     installed,
@@ -158,14 +159,21 @@ def remove_model(name: str, yes: bool, as_json: bool) -> None:
     stay.
     """
     found = installed(name)
+    check_removable(found)
     for model in found:
         click.echo(f"{model.name}: {model.path} ({shown_size(model.n_bytes)})", err=True)
     if not yes:
         if not _can_answer():
             raise SettingsError("nothing was deleted: add --yes to delete without being asked")
         click.confirm("Delete?", abort=True, err=True)
-    gone = [str(path) for model in found for path in remove(model)]
-    click.echo(json.dumps({"removed": gone}) if as_json else "\n".join(gone))
+    gone: list[str] = []
+    try:
+        for model in found:
+            gone += map(str, remove(model))
+    finally:
+        # Also if one cannot be deleted: those before it are gone.
+        if gone:
+            click.echo(json.dumps({"removed": gone}) if as_json else "\n".join(gone))
 
 
 def _can_answer() -> bool:

@@ -26,14 +26,21 @@ class When(click.ParamType[float]):
         """Seconds since 1970."""
         if isinstance(value, float):
             return value
-        ago = _AGO.fullmatch(value)
-        if ago:
-            return time.time() - int(ago[1]) * _UNITS[ago[2]]
         try:
-            # Python learnt what Z means in 3.11.
-            return datetime.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value)).timestamp()
+            seconds = _seconds(value)
+            # Beyond the years 1 to 9999 there is none to show.
+            datetime.datetime.fromtimestamp(seconds)
         except (ValueError, OverflowError, OSError):
             self.fail(f"{value!r} is no time; write 24h, 7d, 2026-12-31 or 2026-12-31T18:00", param, ctx)
+        return seconds
+
+
+def _seconds(text: str) -> float:
+    ago = _AGO.fullmatch(text)
+    if ago:
+        return time.time() - int(ago[1]) * _UNITS[ago[2]]
+    # Python learnt what Z means in 3.11.
+    return datetime.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text)).timestamp()
 
 
 record_file_option = option(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from archroute_edge.errors import SettingsError
 from archroute_edge.report import Table
@@ -31,6 +34,24 @@ def require_rich() -> None:
         raise SettingsError(
             "the report's tables need rich; install it with: pip install 'archroute-edge[bench]', or use --json"
         ) from exc
+
+
+def shows_tables(as_json: bool, csv: Path | None) -> bool:
+    """Whether a command shows its report as tables; if they cannot be drawn, ``csv`` is report enough, which is said.
+
+    Raises:
+        SettingsError: rich is not installed, and the tables are all that is asked for.
+    """
+    if as_json:
+        return False
+    try:
+        require_rich()
+    except SettingsError:
+        if csv is None:
+            raise
+        click.echo("no tables: they need rich (pip install 'archroute-edge[bench]')", err=True)
+        return False
+    return True
 
 
 def print_answer(lines: Sequence[str]) -> None:

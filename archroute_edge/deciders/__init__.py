@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         choose_prompt_format,
         find_models,
         identify,
+        settings_without_meaning,
     )
 else:
     __getattr__, __all__ = lazily(
@@ -68,7 +69,8 @@ else:
             "_generative": "GenerativeDecider",
             "_open_decider": "open_decider",
             "_settings": (
-                "CASCADE DeciderSettings DecoderName GenerativeSettings NO_PROMPT choose_prompt_format find_models identify"
+                "CASCADE DeciderSettings DecoderName GenerativeSettings NO_PROMPT choose_prompt_format find_models identify "
+                "settings_without_meaning"
             ),
         },
     )

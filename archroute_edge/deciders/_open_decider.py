@@ -7,12 +7,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from archroute_edge.deciders._cascade import CascadeDecider
 from archroute_edge.deciders._decider import Decider
 from archroute_edge.deciders._encoder import EncoderDecider
-from archroute_edge.deciders._settings import CASCADE, NO_PROMPT, DeciderSettings, GenerativeSettings, choose_prompt_format
+from archroute_edge.deciders._settings import (
+    CASCADE,
+    NO_PROMPT,
+    OF_A_CONTEXT,
+    DeciderSettings,
+    GenerativeSettings,
+    choose_prompt_format,
+)
 from archroute_edge.engine import (
     Cancellation,
     EngineName,
@@ -32,9 +39,6 @@ if TYPE_CHECKING:
     from archroute_edge.deciders._remote import RemoteDecider
 
 logger = logging.getLogger(__name__)
-
-_OF_A_CONTEXT: Final = ("decoder", "n_ctx", "flash_attention", "kv_type", "engine")
-"""Settings of a language model on this machine; with ``budget``, those that say nothing to an encoder."""
 
 
 def open_decider(files: tuple[ModelFile, ...], settings: DeciderSettings, table: RouteTable) -> Decider:
@@ -100,7 +104,7 @@ def _open_remote(
     """A remote model. As a second one it may be away for now, which is then said."""
     address = file.remote
     assert address is not None
-    given = _given(settings.generative, _OF_A_CONTEXT)
+    given = _given(settings.generative, OF_A_CONTEXT)
     if not is_second:
         # In a cascade they are the encoder's.
         machine = {"threads": settings.generative.n_threads, "gpu_layers": settings.generative.n_gpu_layers}
@@ -224,7 +228,7 @@ def _given(settings: GenerativeSettings, names: Sequence[str]) -> list[str]:
 
 
 def _check_says_something(file: ModelFile, settings: DeciderSettings) -> None:
-    given = _given(settings.generative, (*_OF_A_CONTEXT, "budget"))
+    given = _given(settings.generative, (*OF_A_CONTEXT, "budget"))
     given += ["prompt_format"] if settings.prompt_format != AUTO else []
     if given:
         raise SettingsError(

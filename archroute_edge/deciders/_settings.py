@@ -26,6 +26,9 @@ CASCADE: Final = "+"
 NO_PROMPT: Final = "none"
 """Stands in the place of a prompt format for an encoder."""
 
+OF_A_CONTEXT: Final = ("decoder", "n_ctx", "flash_attention", "kv_type", "engine")
+"""Settings of a language model on this machine; with ``budget`` and the prompt format, those that say nothing to an encoder."""
+
 _FORMAT_KEY: Final = "archroute.prompt_format"
 
 
@@ -90,6 +93,22 @@ def find_models(name: str | Path) -> tuple[ModelFile, ...]:
     if len(parts) != 2 or not all(parts):
         raise SettingsError(f"{name!r}: a cascade is written ENCODER{CASCADE}MODEL, such as encoder.gguf{CASCADE}arch-router")
     return tuple(find_model(part) for part in parts)
+
+
+def settings_without_meaning(files: tuple[ModelFile, ...]) -> frozenset[str]:
+    """The arguments of :class:`archroute_edge.Router` that say nothing to these models, and are refused when they are opened.
+
+    Raises:
+        ModelError: a file is no usable GGUF.
+    """
+    is_cascade, last = len(files) > 1, files[-1]
+    names = [] if is_cascade else ["switch_over"]
+    if last.remote is not None:
+        # Of a cascade these are the encoder's.
+        names += [*OF_A_CONTEXT, *(() if is_cascade else ("threads", "gpu_layers"))]
+    elif not is_cascade and model_kind(check_model_file(last.path)) == "encoder":
+        names += [*OF_A_CONTEXT, "budget", "prompt_format"]
+    return frozenset(names)
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ RIGHT_WHERE_SURE: Final = 0.95
 class Fit:
     """A temperature, and the calibrated confidence below which ``other`` is the better answer (0 for none).
 
-    ``switch_over`` is the calibrated confidence from which on a decision may be left to the model (1 for never).
+    ``switch_over`` is the calibrated confidence from which on a decision may be left to the model, None if there is none.
     """
 
     temperature: float
     other_below: float
-    switch_over: float = 1.0
+    switch_over: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,10 @@ def fit_other_bound(confidence: Sequence[float], decided: Sequence[str], expecte
     return bound
 
 
-def fit_switch_over(confidence: Sequence[float], right: Sequence[bool]) -> float:
-    """The least confidence from which on :data:`RIGHT_WHERE_SURE` of the decisions are right; 1 where there is none."""
-    found, n_right = 1.0, 0
+def fit_switch_over(confidence: Sequence[float], right: Sequence[bool]) -> float | None:
+    """The least confidence from which on :data:`RIGHT_WHERE_SURE` of the decisions are right; None if there is none."""
+    found: float | None = None
+    n_right = 0
     ranked = sorted(zip(confidence, right, strict=True), reverse=True)
     for number, (sure, is_right) in enumerate(ranked, start=1):
         n_right += is_right
@@ -154,10 +155,11 @@ def fit(results: Sequence[CaseResult]) -> Fit:
     expected, decided = [each.expected for each in results], [each.decided for each in results]
     temperature = round(fit_temperature([each.scores for each in results], expected), _DIGITS)
     tempered = _calibrated(results, [Fit(temperature, 0.0)] * len(results))
-    bound = round(fit_other_bound([answer.confidence for answer in tempered], decided, expected), _DIGITS)
+    # The bounds are not rounded: that would move them to the other side of the decisions that set them.
+    bound = fit_other_bound([answer.confidence for answer in tempered], decided, expected)
     answers = _calibrated(results, [Fit(temperature, bound)] * len(results))
     right = [answer.route == name for answer, name in zip(answers, expected, strict=True)]
-    return Fit(temperature, bound, round(fit_switch_over([answer.confidence for answer in answers], right), _DIGITS))
+    return Fit(temperature, bound, fit_switch_over([answer.confidence for answer in answers], right))
 
 
 def cross_validate(cases: Sequence[Case], results: Sequence[CaseResult], n_folds: int = 5) -> CrossValidation:
@@ -182,7 +184,7 @@ def cross_validate(cases: Sequence[Case], results: Sequence[CaseResult], n_folds
     sure = [
         answer.route == name
         for answer, name, fold in zip(whole, expected, folds, strict=True)
-        if answer.confidence >= fits[fold].switch_over
+        if (least := fits[fold].switch_over) is not None and answer.confidence >= least
     ]
     return CrossValidation(
         folds=tuple(folds),

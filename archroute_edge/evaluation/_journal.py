@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from archroute_edge.errors import SettingsError
+from archroute_edge.evaluation._locks import LockedError, RunLock
 from archroute_edge.system import overriding_folder, own_folder
 
 logger = logging.getLogger(__name__)
@@ -37,18 +39,30 @@ class Journal:
         run: everything that decides the results, as JSON values.
         resume: take over what an earlier run of the same finished; otherwise begin anew.
         folder: where to keep it.
+
+    Raises:
+        SettingsError: another process is at the same run, and would lose what it keeps.
     """
 
     def __init__(self, run: Mapping[str, Any], *, resume: bool, folder: Path | None = None) -> None:
         described = json.dumps(run, sort_keys=True, default=str)
         self.path = (folder or runs_folder()) / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.jsonl"
-        self.parts: dict[str, Any] = self._read(described) if resume else {}
+        self.parts: dict[str, Any] = {}
+        self._lock: RunLock | None = None
         self._file: TextIO | None = None
+        lock = self.path.with_suffix(".lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = RunLock(lock)
+            if resume:
+                self.parts = self._read(described)
             # Written anew also on resuming: a line that an interruption cut short goes.
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             self._file = os.fdopen(handle, "w", encoding="utf-8")
+        except LockedError:
+            raise SettingsError(
+                f"the same run is at work in another process, which holds {lock}; wait for it, or end it and use --resume"
+            ) from None
         except OSError as exc:
             self._give_up(exc)
         self._write(json.loads(described))
@@ -70,9 +84,10 @@ class Journal:
 
     def remove(self) -> None:
         """Forget the run: it has been reported whole."""
-        self._close()
+        self._close_file()
         with contextlib.suppress(OSError):
             self.path.unlink()
+        self._close()
 
     def _write(self, line: Any) -> None:
         if self._file is None:
@@ -93,6 +108,11 @@ class Journal:
         self._close()
 
     def _close(self) -> None:
+        self._close_file()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             # What could not be written would fail again.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         InstalledModel,
         ModelFile,
         catalogue_entry,
+        check_removable,
         find_checkpoint,
         find_language_model,
         find_model,
@@ -43,8 +44,8 @@ else:
             "_catalogue": "CHECKPOINT CatalogueEntry read_catalogue",
             "_find": (
                 "AUTO BUNDLED BUNDLED_ENCODER BUNDLED_LANGUAGE_MODEL InstalledModel ModelFile PREFERRED catalogue_entry "
-                "find_checkpoint find_language_model find_model installed locate model_folders models_on_this_machine "
-                "remove verify"
+                "check_removable find_checkpoint find_language_model find_model installed locate model_folders "
+                "models_on_this_machine remove verify"
             ),
             "_levels": "LEVELS Level level_named",
             "_remote_address": "RemoteAddress RemoteApi is_remote",

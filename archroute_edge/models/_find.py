@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -335,15 +335,28 @@ def _expected_digests(model: InstalledModel, path: Path) -> list[str]:
     return list(dict.fromkeys(digest for digest in (pinned, kept) if digest))
 
 
+def check_removable(models: Iterable[InstalledModel]) -> None:
+    """Make sure before the first of them is deleted that each may be.
+
+    Raises:
+        SettingsError: one came with archroute-edge, or lies in a clone's ``models/``.
+    """
+    bundled = bundled_folder().resolve()
+    for model in models:
+        if model.path.parent.resolve() == bundled:
+            raise SettingsError(
+                f"nothing was deleted: {model.path} lies beside the bundled models, where only people delete files"
+            )
+
+
 def remove(model: InstalledModel) -> list[Path]:
     """Delete a model from the hub's cache or from the user's folders, and return what is gone.
 
     Raises:
-        SettingsError: it came with archroute-edge, or lies in a clone's ``models/``.
+        SettingsError: as :func:`check_removable`.
         ModelError: a file cannot be deleted.
     """
-    if model.path.parent.resolve() == bundled_folder().resolve():
-        raise SettingsError(f"{model.path}: lies beside the bundled models, where only people delete files")
+    check_removable([model])
     try:
         if model.level == CHECKPOINT and model.entry.checkpoint is not None:
             return remove_from_cache(model.entry.checkpoint.repo, None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from archroute_edge.bench import (
     machine_table,
     report_on,
     run_bench,
+    scratch_folder,
     sweep_table,
     to_json,
     write_levels,
@@ -29,7 +32,7 @@ from archroute_edge.bench import (
 from archroute_edge.bench import _run as bench_run
 from archroute_edge.bench._page import front_line
 from archroute_edge.errors import BenchmarkError, MeasuringProcessError
-from archroute_edge.evaluation import Case, Journal
+from archroute_edge.evaluation import Case, Journal, runs_folder
 from archroute_edge.routes import Route, RouteTable
 
 TABLE = RouteTable([Route("a", "b")])
@@ -60,7 +63,7 @@ class FakeProcess:
             times = [5.0 * int(self._label[1:])] * arguments["count"]
             return dict.fromkeys(("ms", "before_ms", "evaluated", "before_evaluated"), times)
         if do == "cases":
-            lines = range(arguments["start"], arguments["stop"])
+            lines = [case["line"] for case in arguments["cases"]]
             return {"results": [result(line, "a" if line % 3 else "other") for line in lines]}
         memory = {"decision_ms": 5.0, "peak_memory": 10**8, "memory_beyond_files": None, "device_memory": 0}
         return {**memory, "prefill_tokens_per_s": 100.0, "decode_tokens_per_s": 20.0, "decisions_per_s": 9.0}
@@ -102,7 +105,7 @@ def everything() -> BenchPlan:
         Sweep("routes", (2, 3)),
         Sweep("turns", (1, 4)),
     )
-    return plan(cases=LabelledCases(None, "nowhere", cases), reference="L2", sweeps=sweeps)
+    return plan(cases=LabelledCases("nowhere", cases), reference="L2", sweeps=sweeps)
 
 
 def parts_of(made: BenchPlan, tmp_path: Path) -> dict[str, Any]:
@@ -231,6 +234,35 @@ def test_any_part_of_a_run_can_be_reported(tmp_path: Path) -> None:
         write_levels(report, tmp_path / "b.csv")
         if number == 0:
             assert "(partial)" in bench_page(report, "made").render()
+
+
+def test_a_scratch_folder_that_is_in_use_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another container with the same folder has processes that are not among the ones here."""
+    monkeypatch.setattr("psutil.pid_exists", lambda _pid: False)
+    with scratch_folder() as one, scratch_folder() as two:
+        assert one != two
+        assert one.is_dir()
+    assert list(runs_folder().iterdir()) == []
+
+
+def test_the_scratch_folder_of_a_process_that_was_killed_goes() -> None:
+    program = """
+import sys
+from archroute_edge.bench import scratch_folder
+with scratch_folder() as folder:
+    (folder / "level.gguf").write_bytes(b"large")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        left = Path(killed.stdout.readline().strip())
+        with scratch_folder():
+            assert (left / "level.gguf").is_file()
+        killed.kill()
+    with scratch_folder():
+        assert not left.exists()
+    assert list(runs_folder().iterdir()) == []
 
 
 def test_the_front_in_two_dimensions() -> None:

@@ -40,6 +40,9 @@ def test_quantiles(samples: list[float], share: float, expected: float) -> None:
         # All below: 0.95 ** 71 = 2.62 %, 0.95 ** 72 = 2.49 %. Nine or more above: 0.9 and 1.0 %, eight: 2.52 and 2.7 %.
         (71, 0.95, 63, None),
         (72, 0.95, 64, 72),
+        # 1440 over 720 is larger than any float. Means and 1.96 standard deviations: 720 and 37.2, 1368 and 16.2.
+        (1440, 0.5, 683, 758),
+        (1440, 0.95, 1351, 1385),
     ],
 )
 def test_intervals_are_the_order_statistics_of_binomial_tails(n: int, share: float, low: int | None, high: int | None) -> None:
@@ -65,9 +68,16 @@ def test_medians_are_told_apart_where_their_intervals_do_not_touch() -> None:
     assert are_told_apart(slow, fast)
     assert are_told_apart(fast, slow)
     assert not are_told_apart(between, fast)  # 15 is the end of one and the beginning of the other
-    # Three samples bound no median: their extremes stand for its interval.
-    assert are_told_apart(Times(((1.0, 2.0, 3.0),)), Times(((3.5, 4.0, 5.0),)))
-    assert not are_told_apart(Times(((1.0, 2.0, 3.0),)), Times(((2.5, 4.0, 5.0),)))
+
+
+def test_samples_that_bound_no_median_tell_nothing_apart() -> None:
+    """Would break if a run of one decision a level called its differences more than chance."""
+    five, six, one = (Times((tuple(10.0 + step for step in range(count)),)) for count in (5, 6, 1))
+    higher = Times(((100.0,) * 6,))
+    assert are_told_apart(six, higher)
+    for few in (five, one):
+        assert not are_told_apart(few, higher)
+        assert not are_told_apart(higher, few)
 
 
 def test_a_quiet_run() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import PROGRAM, Run
 
 
 def line(text: str, **more: object) -> str:
@@ -121,6 +122,20 @@ def test_stdin(run: Run, model: tuple[str, ...], routes: str) -> None:
     result = run("route", "--batch", "-", "--config", routes, *model, stdin=content)
     assert result.exit_code == 1
     assert ["error" in json.loads(answer) for answer in result.stdout.splitlines()] == [False, True, False]
+
+
+@pytest.mark.usefixtures("tried_kernels")
+def test_stdin_that_was_read_in_part(tmp_path: Path, model: tuple[str, ...], routes: str) -> None:
+    """As in ``(read -r header; archroute route --batch -) < FILE``."""
+    path = tmp_path / "batch.jsonl"
+    path.write_text(f"a header\n{line('one')}\n")
+    with path.open("rb", buffering=0) as file:
+        assert file.readline() == b"a header\n"
+        command = [*PROGRAM, "route", "--batch", "-", "--config", routes, *model]
+        result = subprocess.run(command, stdin=file, capture_output=True, check=False)
+    assert result.returncode == 0, result.stdout
+    (answer,) = map(json.loads, result.stdout.splitlines())
+    assert "route" in answer
 
 
 def test_later_lines_reuse_what_the_first_evaluated(batch: Batch) -> None:

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from archroute_edge.bench import named_contenders
+from archroute_edge.bench import BenchPlan, describe_machine, named_contenders
 from archroute_edge.bench._measuring_process import MeasuringProcess
 from archroute_edge.cli import main
+from archroute_edge.evaluation import Journal
 from archroute_edge.models import AUTO
 from archroute_edge.quantize import quantize
 from tests.cli.conftest import PROGRAM, Run, one_line
@@ -296,6 +297,51 @@ def test_mistakes(folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         ((q8, "--csv", str(tmp_path / "no" / "b.csv")), "there is no folder"),
     ):
         assert message in one_line(run("bench", *arguments)), arguments
+
+
+def test_parts_that_another_machine_measured_are_not_taken_over(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if a folder that machines share mixed their times in one report."""
+
+    def measured_in_part(_plan: BenchPlan, journal: Journal, *_rest: object) -> None:
+        journal.finish("a part", {})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("archroute_edge.bench.run_bench", measured_in_part)
+    arguments = ("bench", str(folder / "small-Q8_0.gguf"), *FEWEST, "--resume")
+    here = describe_machine()
+    cores = {**here["cores"], "usable": here["cores"]["usable"] + 1}
+    for machine, n_parts in (
+        (here, 0),
+        (here, 1),
+        ({**here, "memory": here["memory"] - (1 << 20)}, 1),
+        ({**here, "cpu": "another"}, 0),
+        ({**here, "cores": cores}, 0),
+        ({**here, "kernels": "another"}, 0),
+        ({**here, "devices": []}, 0),
+    ):
+        monkeypatch.setattr("archroute_edge.bench.describe_machine", lambda found=machine: found)
+        assert f"{n_parts} parts are there" in run(*arguments).stderr
+
+
+def test_cases_may_have_routes_of_their_own_or_those_of_the_configuration(
+    folder: Path, run: Run, tmp_path: Path, routes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if --config, which says what the times are of, refused cases that have routes."""
+    plans: list[BenchPlan] = []
+    monkeypatch.setattr("archroute_edge.bench.run_bench", lambda plan, *_: plans.append(plan))
+    cases = [{"messages": "hello", "routes": ROUTES, "route": "travel"}, {"messages": "hello", "route": "traducción"}]
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text("".join(f"{json.dumps(each)}\n" for each in cases))
+    q8 = str(folder / "small-Q8_0.gguf")
+    for name in ("shipped", str(folder / "cases.jsonl"), str(mixed)):
+        assert run("bench", q8, *FEWEST, "--config", routes, "--cases", name).exit_code == 130, name
+    assert [[case.table.names for case in plan.cases.cases][-1] for plan in plans if plan.cases][1:] == [
+        ("bug_fixing", "travel"),
+        ("bug_fixing", "traducción"),
+    ]
+    assert "no routes; give them" in one_line(run("bench", q8, *FEWEST, "--cases", str(mixed)))
 
 
 def test_too_little_room_for_the_levels_is_found_out_before_they_are_made(

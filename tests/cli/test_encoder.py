@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Run, one_line
-from tests.evaluation.labelled_cases import write_cases
+from tests.evaluation.labelled_cases import case, write_cases
 
 
 @pytest.fixture
@@ -115,6 +115,16 @@ def test_cases_and_a_calibration(run: Run, encoder: tuple[str, ...], model: tupl
                 assert json.loads(result.stdout)["decided_by"] == decides
     other = run("route", "x", "--calibration", output, "--model", both.replace(encoder[1], "mini"), *encoder[2:])
     assert one_line(other).startswith("the calibration was fitted for the model random-encoder.gguf, not for mini")
+
+
+def test_a_cascade_may_rely_on_an_encoder_that_is_always_right(run: Run, tmp_path: Path) -> None:
+    """Its calibrated confidences are 1, which is not the same as none."""
+    texts = ("my test fails with an IndexError", "this function raises a KeyError", "why does my loop never end?")
+    cases = write_cases(tmp_path / "cases.jsonl", [case(text, "bug_fixing") for text in texts])
+    result = run("calibrate", str(cases), "--model", "mini", "--threads", "1", "-o", str(tmp_path / "calibration.yaml"))
+    assert result.exit_code == 0, result.stderr
+    assert "a cascade leaves decisions to it from a confidence of 1.000 on: 100.0 % " in result.stdout
+    assert yaml.safe_load((tmp_path / "calibration.yaml").read_text(encoding="utf-8"))["switch_over"] == 1.0
 
 
 @pytest.mark.parametrize("arguments", [("prompt", "x"), ("grammar",)])

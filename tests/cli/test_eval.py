@@ -228,14 +228,41 @@ def test_what_cannot_be_done_is_said_before_anything_is_run(
     assert "pip install 'archroute-edge[bench]'" in one_line(run("eval", cases, *model, "--json", "--html", "x.html"))
 
 
+def test_a_setting_may_be_about_one_of_two_models(
+    run: Run, cases: str, random_encoder: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if an hour of the first model's decisions ended in what the second refuses."""
+    encoder, model = str(random_encoder), str(random_model)
+    both, cheap = f"{encoder}+{model}", ("--threads", "1", "--no-prefix-cache", "--json", "--limit", "1")
+    for first, second, setting in (
+        (both, model, ("--switch-over", "0.8")),
+        (model, encoder, ("--n-ctx", "4096")),
+        (encoder, model, ("--prompt-format", "gateway", "--budget", "300")),
+    ):
+        result = run("eval", cases, "--model", first, "--compare", second, *setting, *cheap)
+        assert result.exit_code == 0, result.stderr
+        assert len(json.loads(result.stdout)["models"]) == 2
+    monkeypatch.setattr(evaluation, "_decide", None)
+    for first, second, setting, said in (
+        (model, encoder, ("--switch-over", "0.8"), "switch_over is about a cascade"),
+        (encoder, encoder, ("--n-ctx", "4096"), "n_ctx is about a model that is given a prompt"),
+        (encoder, model, ("--n-ctx", "256"), "n_ctx is 256"),
+    ):
+        assert said in one_line(run("eval", cases, "--model", first, "--compare", second, *setting, *cheap))
+
+
 def test_json_and_csv_need_no_extra(
     run: Run, cases: str, model: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("rich", "matplotlib"):
         monkeypatch.setitem(sys.modules, name, None)
-    result = run("eval", cases, *model, "--json", "--csv", str(tmp_path / "cases.csv"), "--limit", "1")
-    assert result.exit_code == 0
-    assert (tmp_path / "cases.csv").is_file()
+    for more in (["--json"], []):
+        path = tmp_path / f"cases{len(more)}.csv"
+        result = run("eval", cases, *model, "--csv", str(path), "--limit", "1", *more)
+        assert result.exit_code == 0
+        assert path.is_file()
+        assert bool(result.stdout) is bool(more)
+    assert "no tables: they need rich" in result.stderr
 
 
 def test_without_a_file_the_shipped_cases_are_run(

@@ -69,6 +69,14 @@ def test_help_ends_with_examples_that_can_be_typed(run: Run, path: tuple[str, ..
             context = click.Context(found) if isinstance(found, click.Group) else found.make_context(name, words)
 
 
+@pytest.mark.parametrize("group", ["models", "quality"])
+def test_a_group_without_a_command_shows_its_help_as_it_stands(run: Run, group: str) -> None:
+    """Would break if the list of its commands were one line, as an error is."""
+    result = run(group)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == run(group, "--help").stdout
+
+
 def test_options_for_language_models_stand_apart(run: Run) -> None:
     text = run("route", "--help").stdout
     general, for_language_models = text.split("Language models only:")

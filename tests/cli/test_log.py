@@ -67,6 +67,7 @@ def test_the_list_is_filtered(run: Run, file: Path) -> None:
     [
         (("log", "--record-file", "no/such"), "no such record"),
         (("log", "--since", "yesterday"), "is no time"),
+        (("log", "clear", "--before", "999999d"), "'999999d' is no time"),
         (("log", "--failed", "clear"), "put the options of clear behind it"),
         (("log", "grade", "aa"), "nothing to keep"),
         (("log", "grade", "aa", "nan"), "SCORE must be a number"),

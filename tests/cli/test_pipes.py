@@ -44,6 +44,7 @@ def pipe(tmp_path: Path) -> Iterator[Callable[[bytes], str]]:
         ("prompt", "--messages", "MESSAGES", "--config", "ROUTES", "--model", "tiny"),
         ("grammar", "--config", "ROUTES", "--model", "tiny"),
         ("eval", "CASE", "--routes", "ROUTES", "--model", "mini", "--json"),
+        ("bench", "--cases", "CASE", "--config", "ROUTES", "--model", "mini", "--rounds", "1", "--decisions", "1", "--json"),
     ],
     ids=lambda command: " ".join(command[:2]),
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from archroute_edge import Router
-from archroute_edge.deciders import SWITCH_OVER_KEY, Calibration, tempered
+from archroute_edge.deciders import SWITCH_OVER_KEY, Calibration, find_models, settings_without_meaning, tempered
 from archroute_edge.errors import EngineError, ModelFileError, ModelNotFoundError, SettingsError
 from tests.deciders.test_encoder import MESSAGES, ROUTES
 from tests.engine.gguf_file import FLOAT32, read_gguf
@@ -128,6 +129,39 @@ def test_thresholds_that_cannot_be(random_encoder: Path, random_model: Path, val
 def test_a_threshold_for_one_model_alone(random_encoder: Path) -> None:
     with pytest.raises(SettingsError, match="switch_over is about a cascade"):
         Router(ROUTES, model=random_encoder, switch_over=0.5)
+
+
+GIVEN: dict[str, Any] = {
+    "switch_over": 0.5,
+    "decoder": "grammar",
+    "n_ctx": 4096,
+    "flash_attention": False,
+    "kv_type": "f32",
+    "engine": "llama.cpp",
+    "budget": 300,
+    "prompt_format": "gateway",
+    "threads": 1,
+    "gpu_layers": 0,
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_settings_that_say_nothing_are_those_that_are_refused(name: str, random_encoder: Path, random_model: Path) -> None:
+    """Would break if a command that leaves them out for one of two models kept one, or took one away from a model."""
+    for model in (str(random_encoder), str(random_model), f"{random_encoder}+{random_model}"):
+        refusal = None
+        try:
+            Router(ROUTES, model=model, prefix_cache=False, **{name: GIVEN[name]}).close()
+        except SettingsError as exc:
+            refusal = str(exc)
+        assert (refusal is not None) == (name in settings_without_meaning(find_models(model))), (model, refusal)
+
+
+def test_settings_that_say_nothing_to_a_remote_model(random_encoder: Path) -> None:
+    remote = "http://gpu-box?vocabulary=tiny#model"
+    context = {"decoder", "n_ctx", "flash_attention", "kv_type", "engine"}
+    assert settings_without_meaning(find_models(remote)) == {*context, "switch_over", "threads", "gpu_layers"}
+    assert settings_without_meaning(find_models(f"{random_encoder}+{remote}")) == context
 
 
 def test_closed(random_encoder: Path, random_model: Path) -> None:

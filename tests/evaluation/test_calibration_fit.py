@@ -134,13 +134,14 @@ def test_a_switch_over_keeps_its_promise_and_gives_nothing_away() -> None:
     confidence = rng.random(2000)
     right = rng.random(2000) < confidence
     found = fit_switch_over(list(confidence), list(right))
+    assert found is not None
     assert right[confidence >= found].mean() >= RIGHT_WHERE_SURE
     # Right as often as it is sure: above c the share is (1 + c) / 2.
     assert found == pytest.approx(2 * RIGHT_WHERE_SURE - 1, abs=0.1)
-    assert fit_switch_over([0.9, 0.8], [False, True]) == 1.0
+    assert fit_switch_over([0.9, 0.8], [False, True]) is None
     assert fit_switch_over([0.9, 0.8], [True, True]) == 0.8
     # Of one confidence all or none.
-    assert fit_switch_over([0.9, 0.9, 0.5], [True, False, True]) == 1.0
+    assert fit_switch_over([0.9, 0.9, 0.5], [True, False, True]) is None
 
 
 def test_held_out_decisions_above_the_switch_over() -> None:
@@ -150,3 +151,14 @@ def test_held_out_decisions_above_the_switch_over() -> None:
     assert 0 < validated.sure.share.right < 600
     assert validated.sure.share.right == validated.sure.accuracy.total
     assert (validated.sure.accuracy.share or 0) > 0.9
+
+
+@pytest.mark.parametrize("probability", [0.9, 0.7, 0.52])
+def test_a_switch_over_lets_the_decisions_pass_that_set_it(probability: float) -> None:
+    """All are right, at 1, at 1 - 4e-8 and at 0.83: would break if 1 stood for none, or if rounding lifted the bound."""
+    scores = {"a": probability, "other": 1 - probability}
+    found = [CaseResult(line, "a", "a", probability, scores, "a", None, 1.0, 9, 0, 9, False) for line in range(40)]
+    fitted = fit(found)
+    assert fitted.switch_over == tempered(scores, fitted.temperature)["a"]
+    sure = cross_validate(cases_of(found, 1), found).sure
+    assert (sure.share.right, sure.accuracy.right) == (40, 40)

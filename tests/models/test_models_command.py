@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 from archroute_edge.cli import main
 from archroute_edge.models import find_model, pull_checkpoint, pull_model
 from archroute_edge.models._find import user_folder
+from archroute_edge.models._hub_cache import remove_from_cache
 from archroute_edge.system import bundled_folder
 from tests.models.hub_server import COMMIT, Hub
 
@@ -202,6 +204,34 @@ class TestRemove:
         assert done.exit_code == 2
         assert "lies beside the bundled model" in done.stderr
         assert deleted == []
+
+    def test_a_level_that_stays_is_found_out_before_another_goes(
+        self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clone = tmp_path / "clone"
+        clone.mkdir()
+        (clone / "small.gguf").write_bytes(b"made here")
+        pulled = pull_model("small:Q4_0")
+        monkeypatch.setattr("archroute_edge.models._find.bundled_folder", lambda: clone)
+        done = models("remove", "small", "--yes")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert f"nothing was deleted: {clone / 'small.gguf'} lies beside" in done.stderr
+        assert pulled.path.exists()
+
+    def test_what_went_before_an_error_is_named(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Would break if nobody could tell which files are gone."""
+        gone, _ = pull_model("small:Q4_0"), pull_model("small:F16")
+
+        def deny(repo: str, names: set[str] | None) -> list[Path]:
+            if names == {"small.gguf"}:
+                raise PermissionError(errno.EACCES, "Permission denied", "small.gguf")
+            return remove_from_cache(repo, names)
+
+        monkeypatch.setattr("archroute_edge.models._find.remove_from_cache", deny)
+        done = models("remove", "small", "--yes")
+        assert done.exit_code == 2
+        assert "small.gguf: cannot be deleted (Permission denied)" in done.stderr
+        assert str(gone.path) in done.stdout.split()
 
     def test_nothing_goes_unasked(self, own: Path) -> None:
         """In a script, where nobody can answer, deleting has to be said on the command line."""
