@@ -76,6 +76,11 @@ class Traffic:
     tries: Tries
 
     @cached_property
+    def is_priced(self) -> Booleans:
+        """Whether the cost is known with the model that answered and with the default model, so that both can be compared."""
+        return ~np.isnan(self.cost) & ~np.isnan(self.default_cost)
+
+    @cached_property
     def n_tries(self) -> Integers:
         """Of each request."""
         return np.bincount(self.tries.request, minlength=len(self.number)).astype(np.int64)

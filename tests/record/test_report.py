@@ -156,6 +156,22 @@ def test_the_terminal_and_the_page_say_the_same(run: Run, file: Path, tmp_path: 
     assert "src=" not in page and "@import" not in page and "<link" not in page
 
 
+def test_what_was_saved_is_counted_on_answers_with_both_costs(run: Run, tmp_path: Path) -> None:
+    """Would break if a price that is stated for one model alone, or later, turned savings into a loss."""
+    file = tmp_path / "requests.sqlite"
+    costs = [(1.0, None)] * 25 + [(0.5, 1.0)] * 25 + [(None, 4.0)] * 10
+    with closing(Recorder(file)) as recorder:
+        for number, (cost, default_cost) in enumerate(costs):
+            recorder.add(entry(number, cost=cost, default_cost=default_cost, content=None))
+    shown = run("report", "--record-file", str(file)).stdout
+    report = json.loads(run("report", "--record-file", str(file), "--json").stdout)
+    money = {"spent": 37.5, "priced": 25, "priced_spent": 12.5, "default": 25.0, "saved": 12.5, "unpriced": 35}
+    assert {name: report["money"][name] for name in money} == money
+    assert [(each["cost"], each["default_cost"]) for each in report["models"]] == [(37.5, 25.0)]
+    assert "$37.50 spent, $12.50 of it on answers whose cost with the default model is known; all" in shown
+    assert "$12.50 saved" in shown
+
+
 @pytest.mark.parametrize("options", [("--since", "1s"), ("--route", "none")])
 def test_a_record_without_such_requests_is_an_error(run: Run, file: Path, options: tuple[str, ...]) -> None:
     until = ("--until", "2001-02-03") if options[0] == "--since" else ()
