@@ -290,9 +290,10 @@ def made_up(draw: random.Random) -> tuple[str, bytes, str]:
 
     chat = [{"role": "user", "content": [{"type": "input_text", "text": BUG}, {"type": "input_json", "data": {"a": 1}}]}]
     subject = draw.choice([BUG, chat, "hello"])
+    options = draw.choice([OPTIONS, {"a": None, "b": {"when": "fixing", "examples": ["a bug", {"in": "code"}]}}])
     path, body = draw.choice(
         [
-            ("/v1/systemone", {"model": "m", "state": subject, "questions": {"q": {"type": "choice", "criteria": OPTIONS}}}),
+            ("/v1/systemone", {"model": "m", "state": subject, "questions": {"q": {"type": "choice", "criteria": options}}}),
             (
                 "/v1/decisions",
                 {"model": "m", "input": subject, "questions": [{"type": "choice", "name": "q", "choices": CHOICES}]},
