@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from archroute_edge.record import Entry, Grade, Recorder, Try, Usage, grade
+from archroute_edge.record import Entry, Grade, Recorder, Try, Usage, Wanted, grade, open_record
 from archroute_edge.record._report import bucket_edges
+from archroute_edge.record._traffic import read_traffic
 from tests.cli.conftest import Run, run
 from tests.record.entries import entry
 
@@ -120,6 +121,26 @@ def test_sides_are_compared_by_their_first_tries(report: dict[str, Any]) -> None
     assert low < 50 < high
     assert figures["cost"]["verdict"] == "dearer"
     assert "score" not in figures
+
+
+def test_a_first_try_fails_only_if_its_target_is_to_blame(tmp_path: Path) -> None:
+    """Would break if a side whose clients send nonsense or go away failed more often than the other."""
+    answered = Try(TWO, "openai", 200, None, 100.0, 200.0)
+    requests: list[tuple[str, list[tuple[int | None, str]], bool]] = [
+        ("completed", [(500, "server_error")], True),
+        ("failed", [(409, "refused")], False),
+        ("failed", [(200, "refused")], False),
+        ("failed", [(None, "overloaded")], False),
+        ("failed", [(400, "timeout")], True),
+        ("aborted", [(None, "aborted")], False),
+        ("aborted", [(500, "server_error"), (None, "aborted")], True),
+    ]
+    with closing(Recorder(tmp_path / "requests.sqlite")) as recorder:
+        for number, (outcome, failures, _) in enumerate(requests):
+            tries = [Try(ONE, "openai", status, word, None, 1.0) for status, word in failures]
+            recorder.add(entry(number, outcome=outcome, tries=(*tries, *[answered] * (outcome == "completed")), content=None))
+    with open_record(tmp_path / "requests.sqlite") as record:
+        assert read_traffic(record, Wanted()).first_try_failed.tolist() == [failed for _, _, failed in requests]
 
 
 def test_shadows_stand_beside_what_they_repeat(report: dict[str, Any]) -> None:
