@@ -21,7 +21,7 @@ from archroute_edge.gateway._stream import FirstBytes, FirstEvent
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._usage import read_error_body, read_error_event
 from archroute_edge.http_client import OVERLOADED, UpstreamClient, UpstreamError, UpstreamReply
-from archroute_edge.record import Try
+from archroute_edge.record import BLAMELESS, Try
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,6 @@ class TryResult:
         noted: what the record keeps of it; of one that began, until its first byte.
         began: the answer, if there is one.
         whole: what the client gets if no other target answers, or at once if it is to blame.
-        is_final: whether another target would say the same.
         is_misconfigured: whether the configuration is to blame: a wrong key, name or address.
         retry_after: seconds that the upstream asks for.
     """
@@ -79,9 +78,13 @@ class TryResult:
     noted: Try
     began: Began | None = None
     whole: Whole | None = None
-    is_final: bool = False
     is_misconfigured: bool = False
     retry_after: float | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another target would say the same, since this one is not to blame."""
+        return self.noted.error in BLAMELESS
 
 
 class Trier:
@@ -173,10 +176,10 @@ class Trier:
         named = error.get("code", error.get("status"))
         status = named if type(named) is int and 400 <= named < 600 else 502
         said = redacted(str(error.get("message")).encode("utf-8", "replace"), target.secrets).decode()
-        body = self._error(status, f"{target.model} answers with an error: {said}"[:_LONGEST_MESSAGE], "error_event")
+        word = "refused" if status in _CLIENTS_FAULT else "error_event"
+        body = self._error(status, f"{target.model} answers with an error: {said}"[:_LONGEST_MESSAGE], word)
         whole = Whole(status, [(b"content-type", b"application/json")], body)
-        noted = self._noted(target, started, reply.status, "error_event")
-        return TryResult(target, noted, whole=whole, is_final=status in _CLIENTS_FAULT)
+        return TryResult(target, self._noted(target, started, reply.status, word), whole=whole)
 
     async def _refused(self, target: Target, reply: UpstreamReply, started: float) -> TryResult:
         """A reply that is no answer: whose fault it is, and what the client would get."""
@@ -195,7 +198,7 @@ class Trier:
             word = {408: "timeout", 429: "rate_limited"}.get(status, "server_error")
             wait = retry_after(reply.header(b"retry-after")) if status in (429, 503, 529) else None
             return TryResult(target, self._noted(target, started, status, word), whole=whole, retry_after=wait)
-        return TryResult(target, self._noted(target, started, status, "refused"), whole=whole, is_final=True)
+        return TryResult(target, self._noted(target, started, status, "refused"), whole=whole)
 
     async def _whole(self, target: Target, reply: UpstreamReply) -> Whole:
         """An error as the client may see it: without keys of ours that it quotes."""
@@ -216,14 +219,12 @@ class Trier:
         return Whole(reply.status, headers, redacted(bytes(body), target.secrets))
 
     def _failed(self, target: Target, started: float, word: str, message: str, reply: UpstreamReply | None) -> TryResult:
-        # No target is to blame if too much is under way here, and none would fare better.
-        is_overloaded = word == OVERLOADED
-        status = 503 if is_overloaded else 504 if word == "timeout" else 502
+        status = 503 if word == OVERLOADED else 504 if word == "timeout" else 502
         logger.warning("%s: %s (%s)", target.model, message, word)
         body = self._error(status, f"{target.model} does not answer: {message}", word)
         whole = Whole(status, [(b"content-type", b"application/json")], body)
         noted = self._noted(target, started, None if reply is None else reply.status, word)
-        return TryResult(target, noted, whole=whole, is_final=is_overloaded)
+        return TryResult(target, noted, whole=whole)
 
     def _error(self, status: int, message: str, code: str) -> bytes:
         return dump(error_body(self._request.operation, status, message, code))

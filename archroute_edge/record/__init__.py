@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from archroute_edge.record._bounds import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
     from archroute_edge.record._changes import clear, grade
     from archroute_edge.record._database import record_file
-    from archroute_edge.record._entry import Content, Entry, EntrySink, Operation, Outcome, Try, Usage, session_digest
+    from archroute_edge.record._entry import (
+        BLAMELESS,
+        Content,
+        Entry,
+        EntrySink,
+        Operation,
+        Outcome,
+        Try,
+        Usage,
+        session_digest,
+    )
     from archroute_edge.record._entry_sinks import EntrySinks
     from archroute_edge.record._export import ExportedCases, cases, check_has_texts, outcomes
     from archroute_edge.record._figures import conclusion, terminal_tables, to_json
@@ -31,7 +41,7 @@ else:
             "_bounds": "DEFAULT_MAX_BYTES LEAST_MAX_BYTES",
             "_changes": "clear grade",
             "_database": "record_file",
-            "_entry": "Content Entry EntrySink Operation Outcome Try Usage session_digest",
+            "_entry": "BLAMELESS Content Entry EntrySink Operation Outcome Try Usage session_digest",
             "_entry_sinks": "EntrySinks",
             "_export": "ExportedCases cases check_has_texts outcomes",
             "_figures": "conclusion terminal_tables to_json",

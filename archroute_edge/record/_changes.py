@@ -14,6 +14,7 @@ from archroute_edge.record import _rows as rows
 from archroute_edge.record._database import open_to_write
 from archroute_edge.record._pruning import delete_before, give_back
 from archroute_edge.record._reading import Grade, open_record
+from archroute_edge.report import counted
 
 _COLUMNS: Final = rows.listed(("request", rows.TIME, rows.SCORE, rows.RIGHT_ROUTE, rows.NOTE))
 _GRADE: Final = (
@@ -51,14 +52,20 @@ def clear(file: Path, before: float | None = None) -> int:
     Returns: how many.
 
     Raises:
-        RecordError: there is no record, or it cannot be written.
+        RecordError: there is no record, or it cannot be written; or the requests are deleted, but a program that reads the file
+            keeps their texts in it.
     """
     with _open_there(file) as connection:
         # Else texts stay in the file until their room is needed.
         connection.execute("PRAGMA secure_delete = ON")
         deleted = delete_before(connection, before)
         give_back(connection)
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if is_busy:
+        raise RecordError(
+            f"{file}: {counted(deleted, 'request')} deleted, but a program that is reading the file keeps their texts in it; "
+            "end that program and clear the record again"
+        )
     return deleted
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 Outcome = Literal["completed", "failed", "aborted"]
 """How a request ended: an answer to its end, an error, or the client went away."""
 
 Operation = Literal["route", "chat", "responses", "messages"]
 """A decision alone, or which API a forwarded request speaks."""
+
+BLAMELESS: Final = ("refused", "overloaded")
+"""Errors of a try that say nothing about its target: the client is to blame, or too much is under way here."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Try:
         provider: the provider's name.
         status: HTTP status; None if there was none.
         error: why it failed, in a word for programs (``connection_refused``, ``timeout``, ``rate_limited``, ``server_error``,
-            ``not_authorised``, ``broken_stream``, ``resting``, ...); None if it answered.
+            ``not_authorised``, ``broken_stream``, ``refused``, ...); None if it answered.
         first_byte_ms: from the try's beginning to the first byte of the answer; None if none came.
         total_ms: from the try's beginning to its end.
     """

@@ -165,6 +165,7 @@ REPORT: Final = (
     Column("money.default", "all to the default model", lambda report: _priced(report).default, money),
     Column("money.saved", "saved", lambda report: _priced(report).saved, money),
     Column("money.priced", "", lambda report: report.money.priced),
+    Column("money.priced_spent", "", lambda report: _priced(report).priced_spent),
     Column("money.unpriced", "answers without a known price", lambda report: report.money.unpriced, _count),
     Column("routes", "", lambda report: [values(GROUP, group) for group in report.routes]),
     Column("models", "", lambda report: [values(GROUP, group) for group in report.models]),
@@ -178,7 +179,7 @@ REPORT: Final = (
 
 
 class _NoMoney:
-    spent = shadows = default = saved = None
+    spent = shadows = default = saved = priced_spent = None
 
 
 def _priced(report: TrafficReport) -> Any:
@@ -202,11 +203,15 @@ def conclusion(report: TrafficReport) -> list[str]:
     lines = [f"{counted(report.requests, 'request')}, {', '.join(models)}"]
     known = report.money
     if known.priced:
-        shadows = f" and {money(known.shadows)} on shadows" if known.shadows else ""
+        spent = f"{money(known.spent)} spent"
+        if money(known.priced_spent) != money(known.spent):
+            spent += f", {money(known.priced_spent)} of it on answers whose cost with the default model is known"
+        if known.shadows:
+            spent += f" and {money(known.shadows)} on shadows"
         saved = known.saved or 0.0
         what = f"{money(abs(saved))} {'saved' if saved >= 0 else 'more than that'}"
         part = f" ({percent(abs(saved) / known.default)})" if known.default else ""
-        lines.append(f"{money(known.spent)} spent{shadows}; all to the default model: {money(known.default)}; {what}{part}")
+        lines.append(f"{spent}; all to the default model: {money(known.default)}; {what}{part}")
     if report.forwarded:
         lines.append(f"failed: {report.failed}")
     for sides in report.sides:

@@ -12,21 +12,21 @@ from typing import Any, Final, NamedTuple
 from archroute_edge.errors import RecordError
 from archroute_edge.record import _rows as rows
 from archroute_edge.record._database import open_to_read
-from archroute_edge.record._entry import Content, Entry, Try
-
-CLIENTS_FAULT: Final = (400, 413, 422)
-"""Statuses of a try that say nothing about the target."""
+from archroute_edge.record._entry import BLAMELESS, Content, Entry, Try
 
 _COLUMNS: Final = rows.listed(each.name for each in rows.REQUEST)
 _TRY_COLUMNS: Final = rows.listed(each.name for each in rows.TRY)
 _TEXTS: Final = rows.listed((rows.REQUEST_BODY, rows.ANSWER_BODY))
 _MOST_VARIABLES: Final = 500
+# A client that went away ended the last try of its request.
 _LAST_TRIES: Final = (
     f'SELECT main."{rows.TIME}", main."{rows.ROUTE}", main."{rows.ASKED_MODEL}", tries.number, '
     + ", ".join(f'tries."{each.name}"' for each in rows.TRY)
     + f' FROM tries JOIN requests AS main ON request = main.number WHERE tries."{rows.MODEL}" = ? '
-    f'AND main."{rows.OUTCOME}" != \'aborted\' AND main."{rows.SHADOW_OF}" IS NULL '
-    f'AND coalesce(tries."{rows.STATUS}", 0) NOT IN {CLIENTS_FAULT} ORDER BY request DESC LIMIT ?'
+    f'AND main."{rows.SHADOW_OF}" IS NULL AND coalesce(tries."{rows.ERROR}", \'\') NOT IN {BLAMELESS} '
+    f"AND (main.\"{rows.OUTCOME}\" != 'aborted' OR EXISTS "
+    "(SELECT 1 FROM tries AS later WHERE later.request = main.number AND later.number > tries.number)) "
+    "ORDER BY request DESC LIMIT ?"
 )
 
 
@@ -196,8 +196,8 @@ class Record:
     def last_tries(self, models: Iterable[str], most: int) -> list[RecordedTry]:
         """The latest tries of each of ``models``, ``most`` of each, the oldest first: what a gateway knows of its targets.
 
-        Tries that say nothing about the target are left out: the client went away, or had asked for something impossible. So
-        are copies to shadow models, which have no place in an order.
+        Tries that say nothing about the target are left out: the client went away meanwhile, or had asked for something
+        impossible, or too much was under way here. So are copies to shadow models, which have no place in an order.
         """
         found: list[RecordedTry] = []
         for model in dict.fromkeys(models):

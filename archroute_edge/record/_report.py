@@ -37,21 +37,23 @@ class Money:
     Args:
         spent: for the answers to clients.
         shadows: for copies to shadow models.
-        default: what those answers whose cost is known would have cost with the default model.
-        priced: how many those are.
-        unpriced: answers without a known cost.
+        priced: answers whose cost is known with the model that answered and with the default model.
+        priced_spent: for those.
+        default: what those would have cost with the default model.
+        unpriced: all other answers.
     """
 
     spent: float
     shadows: float
-    default: float
     priced: int
+    priced_spent: float
+    default: float
     unpriced: int
 
     @property
     def saved(self) -> float | None:
-        """What routing saved, shadows paid; negative if it cost more. None if no cost is known."""
-        return self.default - self.spent - self.shadows if self.priced else None
+        """What routing saved on the priced answers, shadows paid; negative if it cost more. None if there are none."""
+        return self.default - self.priced_spent - self.shadows if self.priced else None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Group:
         output: tokens.
         cached: share of the input that was in the provider's cache.
         cost: US dollars.
-        default_cost: what the same had cost with the default model.
+        default_cost: with the default model, of the requests whose cost is known with both.
         score: mean grade.
         scored: how many have a grade.
     """
@@ -122,8 +124,8 @@ class Buckets:
         routes: name to requests of each bucket, the most frequent first.
         models: the same.
         failed: requests of each bucket.
-        spent: US dollars.
-        default: US dollars, with the default model.
+        spent: US dollars, for the requests whose cost is known with the default model, too.
+        default: US dollars, with the default model, for the same.
         first_byte_ms: the median of each bucket; NaN if there is none.
     """
 
@@ -210,14 +212,14 @@ def report_on(record: Record, wanted: Wanted) -> TrafficReport | None:
 
 
 def _money(traffic: Traffic, shadows: float) -> Money:
-    is_priced = ~np.isnan(traffic.cost) & ~np.isnan(traffic.default_cost)
     answered = ~traffic.is_decision & (traffic.model.codes >= 0)
     return Money(
         float(np.nansum(traffic.cost)),
         shadows,
-        float(traffic.default_cost[is_priced].sum()),
-        int(is_priced.sum()),
-        int((answered & ~is_priced).sum()),
+        int(traffic.is_priced.sum()),
+        float(traffic.cost[traffic.is_priced].sum()),
+        float(traffic.default_cost[traffic.is_priced].sum()),
+        int((answered & ~traffic.is_priced).sum()),
     )
 
 
@@ -246,7 +248,7 @@ def _group(traffic: Traffic, name: str, rows: Booleans) -> Group:
         int(np.nansum(traffic.output[rows])),
         float(np.nansum(traffic.cached[rows])) / with_input if with_input else None,
         _sum(traffic.cost[rows]),
-        _sum(traffic.default_cost[rows]),
+        _sum(traffic.default_cost[rows & traffic.is_priced]),
         float(scores.mean()) if len(scores) else None,
         len(scores),
     )
@@ -281,7 +283,6 @@ def _buckets(traffic: Traffic) -> Buckets:
     def sums(values: Floats) -> list[float]:
         return [float(total) for total in np.bincount(places, np.nan_to_num(values), minlength=n)]
 
-    is_priced = ~np.isnan(traffic.cost) & ~np.isnan(traffic.default_cost)
     starts = np.searchsorted(places, np.arange(n + 1))
     medians = [_middle(1000 * traffic.first_byte[begin:end]) for begin, end in itertools.pairwise(starts)]
     return Buckets(
@@ -290,8 +291,8 @@ def _buckets(traffic: Traffic) -> Buckets:
         counts(traffic.route),
         counts(traffic.model),
         np.bincount(places[traffic.is_failed], minlength=n).tolist(),
-        sums(np.where(is_priced, traffic.cost, 0.0)),
-        sums(np.where(is_priced, traffic.default_cost, 0.0)),
+        sums(np.where(traffic.is_priced, traffic.cost, 0.0)),
+        sums(np.where(traffic.is_priced, traffic.default_cost, 0.0)),
         medians,
     )
 

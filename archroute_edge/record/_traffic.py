@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.record import _rows as rows
+from archroute_edge.record._entry import BLAMELESS
 from archroute_edge.record._intervals import Floats, Integers
-from archroute_edge.record._reading import CLIENTS_FAULT, Record, Wanted
+from archroute_edge.record._reading import Record, Wanted
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -76,6 +77,11 @@ class Traffic:
     tries: Tries
 
     @cached_property
+    def is_priced(self) -> Booleans:
+        """Whether the cost is known with the model that answered and with the default model, so that both can be compared."""
+        return ~np.isnan(self.cost) & ~np.isnan(self.default_cost)
+
+    @cached_property
     def n_tries(self) -> Integers:
         """Of each request."""
         return np.bincount(self.tries.request, minlength=len(self.number)).astype(np.int64)
@@ -90,11 +96,14 @@ class Traffic:
 
     @cached_property
     def first_try_failed(self) -> Booleans:
-        """Whether the first target failed, and not because the client asked for something impossible or went away."""
+        """Whether the first target failed, and not because the client asked for something impossible or went away meanwhile."""
+        errors = self.tries.error
+        blamed = [code for code, word in enumerate(errors.names) if word not in BLAMELESS]
         found = np.zeros(len(self.number), dtype=bool)
-        failed = (self.tries.place == 0) & (self.tries.error.codes >= 0) & ~np.isin(self.tries.status, CLIENTS_FAULT)
-        found[self.tries.request[failed]] = True
-        return found & ~self.is_aborted
+        found[self.tries.request[(self.tries.place == 0) & np.isin(errors.codes, blamed)]] = True
+        # A client that went away ended the last try of its request.
+        found[self.is_aborted & (self.n_tries == 1)] = False
+        return found
 
     @cached_property
     def first_try_first_byte(self) -> Floats:

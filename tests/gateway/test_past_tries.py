@@ -1,15 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from archroute_edge.gateway import Health, past_tries
+from archroute_edge.gateway import Gateway, Health, past_tries
 from archroute_edge.record import Entry, Recorder, Try, open_record
+from tests.gateway.conftest import Kept, ask, configure, request, run
 from tests.gateway.test_health import BUGS, on_trial
+from tests.upstream import Answer, Upstream, garbage, never, plain, resets, status, streamed
+from tests.upstream_replies import chat_events, chat_reply
 
 NUMBERS = count()
 
@@ -52,9 +57,9 @@ def test_a_canary_that_failed_stays_withdrawn_at_the_next_start(health: Health, 
     assert health.latency_ms("a/new") is None
 
 
-@pytest.mark.parametrize("kind", ["aborted", "refused", "shadow", "fallback"])
+@pytest.mark.parametrize("kind", ["aborted", "refused", "overloaded", "shadow", "fallback"])
 def test_what_says_nothing_about_a_canary_withdraws_none(health: Health, tmp_path: Path, kind: str) -> None:
-    """A client that goes away or asks for something impossible, a copy, and what another target has failed."""
+    """A client that goes away or asks for something impossible, too much here, a copy, and what another target has failed."""
 
     def new() -> Entry:
         if kind == "shadow":
@@ -63,3 +68,53 @@ def test_what_says_nothing_about_a_canary_withdraws_none(health: Health, tmp_pat
 
     fill(health, tmp_path, [each for _ in range(60) for each in (entry("a/old"), new())])
     assert not health.is_withdrawn(BUGS, "a/new")
+
+
+def error(code: int) -> bytes:
+    return json.dumps({"error": {"message": "no", "code": code}}).encode()
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [plain(chat_reply())],
+        *([status(code)] for code in (400, 404, 409, 415, 422, 429, 431, 500)),
+        *([plain(error(code))] for code in (400, 413, 500)),
+        *([streamed([b"data: " + error(code) + b"\n\n"])] for code in (422, 529)),
+        [streamed(chat_events()[:2], then=resets)],
+        [garbage, plain(error(400))],
+        [never],
+        [status(500), never],
+    ],
+)
+def test_the_record_says_of_targets_what_the_live_server_counted(
+    answers: Sequence[Answer], upstream: Upstream, second: Upstream, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would break if a client that sends nonsense, or is impatient, had a canary withdrawn at the next start."""
+    config = configure({"p/one": upstream.url, "p/two": second.url}, aliases={"both": ["p/one", "p/two"]})
+    counted: list[tuple[str, bool]] = []
+
+    def ended(model: str, ok: bool | None, *_more: object) -> None:
+        if ok is not None:
+            counted.append((model, ok))
+
+    gateway = Gateway(config, kept)
+    monkeypatch.setattr(gateway.health, "ended", ended)
+    for each, answer in zip((upstream, second), answers, strict=False):
+        each.will(answer)
+
+    async def ask_and_go() -> None:
+        asking = asyncio.ensure_future(ask(gateway, request({"model": "both", "stream": True})))
+        if never in answers:
+            await asyncio.sleep(0)
+            while not (upstream, second)[len(answers) - 1].arrivals:
+                await asyncio.sleep(0.01)
+            asking.cancel()
+        await asyncio.wait({asking})
+
+    run(gateway, ask_and_go)
+    with closing(Recorder(tmp_path / "requests.sqlite")) as recorder:
+        for entry in kept:
+            recorder.add(entry)
+    with open_record(tmp_path / "requests.sqlite") as record:
+        assert [(each.model, each.ok) for each in past_tries(record, config)] == counted

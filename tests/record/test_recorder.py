@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from archroute_edge.errors import RecordError
-from archroute_edge.record import Content, Entry, Recorder, Usage, Wanted, _database, open_record
+from archroute_edge.record import Content, Entry, Recorder, Usage, Wanted, _database, clear, open_record
 from tests.record.entries import entry, kept, seen, until
 
 
@@ -186,6 +186,25 @@ def test_a_reader_that_never_ends_stops_the_record_before_the_disk_is_full(
         until(lambda: not recorder.has_failed)
     assert [int(each.id, 16) for each in kept(file)] == [1, 2, 3]
     assert "cannot be emptied" in caplog.text
+
+
+def test_texts_that_a_reader_keeps_in_the_file_are_told_until_they_are_gone(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archroute_edge.record._database.LOCK_WAIT_S", 0.1)
+    record(file, entry(1, content=Content("a secret", None)), entry(2), keep_content=True)
+
+    def is_there() -> bool:
+        return any(b"a secret" in each.read_bytes() for each in (file, file.with_name(f"{file.name}-wal")) if each.exists())
+
+    with open_record(file) as reading:
+        reading.connection.execute("BEGIN")
+        assert len(reading.entries()) == 2
+        with pytest.raises(RecordError, match="2 requests deleted, but a program that is reading"):
+            clear(file)
+        assert is_there()
+    assert clear(file) == 0
+    assert not is_there()
 
 
 def test_what_waits_while_the_file_is_locked_is_bounded_and_written_later(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

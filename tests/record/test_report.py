@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from archroute_edge.record import Entry, Grade, Recorder, Try, Usage, grade
+from archroute_edge.record import Entry, Grade, Recorder, Try, Usage, Wanted, grade, open_record
 from archroute_edge.record._report import bucket_edges
+from archroute_edge.record._traffic import read_traffic
 from tests.cli.conftest import Run, run
 from tests.record.entries import entry
 
@@ -122,6 +123,26 @@ def test_sides_are_compared_by_their_first_tries(report: dict[str, Any]) -> None
     assert "score" not in figures
 
 
+def test_a_first_try_fails_only_if_its_target_is_to_blame(tmp_path: Path) -> None:
+    """Would break if a side whose clients send nonsense or go away failed more often than the other."""
+    answered = Try(TWO, "openai", 200, None, 100.0, 200.0)
+    requests: list[tuple[str, list[tuple[int | None, str]], bool]] = [
+        ("completed", [(500, "server_error")], True),
+        ("failed", [(409, "refused")], False),
+        ("failed", [(200, "refused")], False),
+        ("failed", [(None, "overloaded")], False),
+        ("failed", [(400, "timeout")], True),
+        ("aborted", [(None, "aborted")], False),
+        ("aborted", [(500, "server_error"), (None, "aborted")], True),
+    ]
+    with closing(Recorder(tmp_path / "requests.sqlite")) as recorder:
+        for number, (outcome, failures, _) in enumerate(requests):
+            tries = [Try(ONE, "openai", status, word, None, 1.0) for status, word in failures]
+            recorder.add(entry(number, outcome=outcome, tries=(*tries, *[answered] * (outcome == "completed")), content=None))
+    with open_record(tmp_path / "requests.sqlite") as record:
+        assert read_traffic(record, Wanted()).first_try_failed.tolist() == [failed for _, _, failed in requests]
+
+
 def test_shadows_stand_beside_what_they_repeat(report: dict[str, Any]) -> None:
     [pairs] = report["shadows"]
     assert (pairs["model"], pairs["shadow"], pairs["pairs"]) == (ONE, "ollama/small", 75)
@@ -154,6 +175,22 @@ def test_the_terminal_and_the_page_say_the_same(run: Run, file: Path, tmp_path: 
         assert part in page
     assert page.count("<svg") >= 7
     assert "src=" not in page and "@import" not in page and "<link" not in page
+
+
+def test_what_was_saved_is_counted_on_answers_with_both_costs(run: Run, tmp_path: Path) -> None:
+    """Would break if a price that is stated for one model alone, or later, turned savings into a loss."""
+    file = tmp_path / "requests.sqlite"
+    costs = [(1.0, None)] * 25 + [(0.5, 1.0)] * 25 + [(None, 4.0)] * 10
+    with closing(Recorder(file)) as recorder:
+        for number, (cost, default_cost) in enumerate(costs):
+            recorder.add(entry(number, cost=cost, default_cost=default_cost, content=None))
+    shown = run("report", "--record-file", str(file)).stdout
+    report = json.loads(run("report", "--record-file", str(file), "--json").stdout)
+    money = {"spent": 37.5, "priced": 25, "priced_spent": 12.5, "default": 25.0, "saved": 12.5, "unpriced": 35}
+    assert {name: report["money"][name] for name in money} == money
+    assert [(each["cost"], each["default_cost"]) for each in report["models"]] == [(37.5, 25.0)]
+    assert "$37.50 spent, $12.50 of it on answers whose cost with the default model is known; all" in shown
+    assert "$12.50 saved" in shown
 
 
 @pytest.mark.parametrize("options", [("--since", "1s"), ("--route", "none")])

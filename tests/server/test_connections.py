@@ -8,22 +8,24 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+import archroute_edge
 from archroute_edge.routing import Router
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http import _connections as connections
 from archroute_edge.server.http import _run as run
+from archroute_edge.server.http._bounded_log import LOGGERS, OncePerMinute, bounded_log
 from archroute_edge.server.http._connections import (
     ConnectionBook,
     ConnectionLimits,
-    OncePerMinute,
     connection_limits,
     descriptor_limit,
 )
@@ -107,6 +109,35 @@ def test_a_message_is_shown_once_a_minute() -> None:
     assert not shown("another")
     seconds = 60.1
     assert shown("another")
+
+
+def test_lines_about_requests_are_bounded_for_each_target(caplog: pytest.LogCaptureFixture) -> None:
+    """Would break if a client with a wildcard or a broken upstream filled the disk, or if one target hid what ails another."""
+    logger = logging.getLogger("archroute_edge.gateway._tries")
+
+    def fail(names: Iterable[str]) -> list[str]:
+        caplog.clear()
+        for name in names:
+            logger.warning("%s: %s (%s)", name, "refused", "connection_refused")
+        return [each.getMessage().partition(":")[0] for each in caplog.records]
+
+    with bounded_log():
+        assert fail(["a/one", "b/two"] * 50) == ["a/one", "b/two"]
+        made_up = [f"c/{number}" for number in range(1000)]
+        assert fail(made_up * 2) == made_up[:63]
+        logger.error("%s answers %d (%s)", "a/one", 401, "not_authorised")
+        assert len(caplog.records) == 64
+    assert len(fail(["a/one"] * 50)) == 50
+
+
+def test_a_line_that_a_request_can_cause_is_bounded() -> None:
+    """Would break if a module of the server or the gateway logged without being named; those here log once, or for the user."""
+    of_the_user = {"_app", "_reload", "_reach", "_gateway"}
+    for room in ("gateway", "server.http"):
+        folder = Path(archroute_edge.__file__).parent.joinpath(*room.split("."))
+        logging_there = {each.stem for each in folder.glob("*.py") if "getLogger(__name__)" in each.read_text(encoding="utf-8")}
+        named = {name.rpartition(".")[2] for name in LOGGERS if name.startswith(f"archroute_edge.{room}.")}
+        assert logging_there - of_the_user == named
 
 
 @dataclass

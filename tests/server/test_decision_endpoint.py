@@ -116,6 +116,7 @@ def test_requests_of_a_new_session_at_a_time_get_one_decision(stuck: StuckServic
     stuck.submit = submit  # type: ignore[method-assign]
     value = client.post(PATH, body("translate this into French"), headers={"X-Model-Affinity": "s"}).json()
     assert (value["route"], value["models"], value["pinned"]) == ("bug_fixing", ["m/a"], True)
+    assert [(entry.route, entry.reason) for entry in client.app.recent.look().entries] == [("bug_fixing", "pinned")]
 
 
 def test_the_callers_trace_goes_on(client: Client) -> None:

@@ -249,9 +249,12 @@ def test_what_bodies_are_decompressed_to_is_bounded_together(mini: Client, stuck
 
 
 def test_at_the_deadline_there_is_no_made_up_answer(app_over: App, service: RoutingService) -> None:
-    answer = app_over(service, deadline=1e-6).post("/v1/systemone", choice({"something new": "x", "something else": "y"}))
+    app = app_over(service, deadline=1e-6)
+    answer = app.post("/v1/systemone", choice({"something new": "x", "something else": "y"}))
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "timeout")
     assert answer.headers["retry-after"] == "1"
+    # The client got no decision, so none is noted.
+    assert app.app.recent.look().entries == ()
 
 
 def test_the_models_are_listed_for_its_clients(mini: Client) -> None:
@@ -290,9 +293,10 @@ def made_up(draw: random.Random) -> tuple[str, bytes, str]:
 
     chat = [{"role": "user", "content": [{"type": "input_text", "text": BUG}, {"type": "input_json", "data": {"a": 1}}]}]
     subject = draw.choice([BUG, chat, "hello"])
+    options = draw.choice([OPTIONS, {"a": None, "b": {"when": "fixing", "examples": ["a bug", {"in": "code"}]}}])
     path, body = draw.choice(
         [
-            ("/v1/systemone", {"model": "m", "state": subject, "questions": {"q": {"type": "choice", "criteria": OPTIONS}}}),
+            ("/v1/systemone", {"model": "m", "state": subject, "questions": {"q": {"type": "choice", "criteria": options}}}),
             (
                 "/v1/decisions",
                 {"model": "m", "input": subject, "questions": [{"type": "choice", "name": "q", "choices": CHOICES}]},

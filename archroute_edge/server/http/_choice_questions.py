@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from archroute_edge._unicode import normalized
 from archroute_edge.config import Keys, Node, Place, Source
-from archroute_edge.conversation import Conversation, read_messages
+from archroute_edge.conversation import Conversation, read_messages, replace_surrogates
 from archroute_edge.errors import ArchRouteError, ConversationError, RequestError, RouteTableError
 from archroute_edge.routes import MAX_ROUTES, OTHER, Route, RouteTable
 from archroute_edge.server import MAX_NAME, read_input
@@ -179,7 +179,7 @@ def _check_kind(node: Node) -> None:
 def _description(node: Node) -> str:
     if node.kind not in _DESCRIBABLE:
         raise node.called("the description of an option").wrong("text, a mapping, a list or null")
-    return plain_text(node.content)
+    return replace_surrogates(plain_text(node.content))
 
 
 def _questions(found: Iterable[tuple[str | None, Node, list[_Option]]]) -> list[ChoiceQuestion]:

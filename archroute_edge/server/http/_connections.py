@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -30,7 +28,6 @@ _LEAST_CONNECTIONS: Final = 8
 _OTHER_DESCRIPTORS: Final = 64
 # asyncio accepts a whole backlog in each turn of its loop, and those that are closed again take some turns.
 _TURNS: Final = 4
-_LOG_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -71,24 +68,6 @@ def descriptor_limit() -> int | None:
 
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
-
-
-class OncePerMinute(logging.Filter):
-    """Lets each message of a logger through once in a minute, whatever a stranger does to have it said again."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
-        self._said: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is shown."""
-        now, key = self._clock(), str(record.msg).partition("\n")[0]
-        if now - self._said.get(key, -_LOG_EVERY_S) < _LOG_EVERY_S:
-            return False
-        # There are as many as there are log calls.
-        self._said[key] = now
-        return True
 
 
 class Connection(Protocol):
@@ -133,7 +112,10 @@ class ConnectionBook:
             self._take_up(new)
             return True
         logger.warning(
-            "no room for another connection, %d are open: those that are longest without a request are closed", len(self._open)
+            "no room for another connection (%d may be open, %d of one address): those that are longest without a request are "
+            "closed",
+            self.limits.most,
+            self.limits.per_address,
         )
         if victim is None:
             return False

@@ -105,11 +105,13 @@ async def _decide(serving: Serving, request: Request, headers: Headers, body: di
     pin = pin_of_session()
     pinned, switched = pin is not None, False
     if pin is None:
-        answered = await serving.decide(request, conversation, routes=routes, key=session, user=user, asked_model=model)
+        answered = await serving.ask(request, conversation, routes=routes, key=session, user=user)
         # Another request of the session may have been decided meanwhile: the first decision is the session's.
         decided_meanwhile = pin_of_session()
         pinned = decided_meanwhile is not None
         pin = decided_meanwhile or _pin(answered)
+        if not pinned:
+            serving.note(request, answered.decision, conversation, asked_model=model, session=session)
         # A session stays with what was decided.
         if session and not pinned and answered.decision.reason not in _NOT_KEPT:
             switched = earlier is not None and earlier.models[:1] != pin.models[:1]

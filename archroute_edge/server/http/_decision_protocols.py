@@ -169,10 +169,11 @@ async def _decide(serving: Serving, request: Request, asked: Asked) -> list[Deci
     decisions = await serving.wait(request, future)
     for decision in decisions:
         serving.metrics.decided(decision, is_inline=True)
-        serving.note(request, _to_keep(decision), asked.conversation, asked_model=asked.model)
     if any(decision.reason == "deadline" and decision.decided_by is None for decision in decisions):
         # These protocols have no fallback to answer with.
         raise unavailable(f"no decision within {deadline:g} s", "timeout")
+    for decision in decisions:
+        serving.note(request, _to_keep(decision), asked.conversation, asked_model=asked.model)
     return decisions
 
 

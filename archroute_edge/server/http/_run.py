@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -20,9 +19,9 @@ from archroute_edge.record import EntrySink
 from archroute_edge.routing import Router, RoutingService
 from archroute_edge.server import ServerSettings
 from archroute_edge.server.http._app import ServerApp
+from archroute_edge.server.http._bounded_log import bounded_log
 from archroute_edge.server.http._connections import (
     ConnectionBook,
-    OncePerMinute,
     bounded_protocol,
     connection_limits,
     descriptor_limit,
@@ -114,12 +113,10 @@ def run_server(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.timeout) + _GRACE_S,
     )
-    # What a stranger can have said as often as he likes.
-    for name in ("uvicorn.error", "asyncio", "archroute_edge.server.http._connections"):
-        logging.getLogger(name).addFilter(OncePerMinute())
     host, port = bound.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    _Server(config, app, lambda: announce(f"http://{shown}:{port}")).run(sockets=[bound])
+    with bounded_log():
+        _Server(config, app, lambda: announce(f"http://{shown}:{port}")).run(sockets=[bound])
 
 
 class _Server(uvicorn.Server):
