@@ -80,6 +80,7 @@ def test_mistakes_are_one_line_and_status_2(typed: Typed, tmp_path: Path) -> Non
     for words, message in (
         ((folder, "-o", target), "model.safetensors"),
         ((tmp_path / "nothing", "-o", target), "no such folder"),
+        (("~nosuchuser/router", "-o", target), "~nosuchuser/router: no such folder"),
         ((folder, "-o", target, "--quantize", "Q9"), "no quantization level 'Q9'; there are Q2_K"),
         ((folder, "-o", target, "--quantize", "Q8_0", "--quantize", "Q4_0"), "{level}"),
         ((folder, "-o", tmp_path / "no" / "x.gguf", "--quantize", "Q8_0"), "no such folder"),
