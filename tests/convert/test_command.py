@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def test_mistakes_are_one_line_and_status_2(typed: Typed, tmp_path: Path) -> Non
     (folder / "model.safetensors").write_bytes(b"\0" * 100)
     target = tmp_path / "out" / "router.gguf"
     target.parent.mkdir()
+    (tmp_path / "Q8_0").mkdir()
     for words, message in (
         ((folder, "-o", target), "model.safetensors"),
         ((tmp_path / "nothing", "-o", target), "no such folder"),
@@ -84,6 +86,11 @@ def test_mistakes_are_one_line_and_status_2(typed: Typed, tmp_path: Path) -> Non
         ((folder, "-o", target, "--quantize", "Q9"), "no quantization level 'Q9'; there are Q2_K"),
         ((folder, "-o", target, "--quantize", "Q8_0", "--quantize", "Q4_0"), "{level}"),
         ((folder, "-o", tmp_path / "no" / "x.gguf", "--quantize", "Q8_0"), "no such folder"),
+        ((folder, "-o", target.parent, "--quantize", "Q8_0", "--verify"), "out: is a folder or a device"),
+        ((folder, "-o", tmp_path / "{level}", "--quantize", "Q8_0", "--verify"), "Q8_0: is a folder or a device"),
+        ((folder, "-o", os.devnull, "--quantize", "Q8_0"), f"{os.devnull}: is a folder or a device"),
+        ((folder, "-o", ".", "--quantize", "Q8_0"), ".: is a folder or a device"),
+        ((folder, "-o", target.parent), "out: is a folder or a device"),
         ((folder, "-o", target, "--quantize", "IQ2_M"), "IQ2_M needs an importance matrix; add --imatrix auto"),
         ((folder, "-o", target, "--quantize", "Q8_0", "--imatrix", tmp_path / "no.gguf"), "no.gguf: no such file"),
         ((folder,), "Missing option '-o'"),
