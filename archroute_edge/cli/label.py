@@ -24,6 +24,7 @@ from archroute_edge.cli.options import (
     read_config,
     switch_over_option,
 )
+from archroute_edge.cli.process import one_line
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import RoutingConfig
 from archroute_edge.errors import SettingsError
@@ -131,7 +132,7 @@ def label(
                 on_wait=waits,
             ).label_all()
     for problem in summary.unreadable:
-        click.echo(f"archroute: {' '.join(problem.split())}", err=True)
+        click.echo(f"archroute: {one_line(problem)}", err=True)
     click.echo(json.dumps(summary.to_dict()) if as_json else summarise(summary))
     ctx.exit(1 if summary.errors or summary.unreadable else 0)
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from archroute_edge.cli.process import one_line, shown
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
 from archroute_edge.models import LEVELS, level_named
@@ -109,7 +110,7 @@ def convert(
             raise click.BadParameter(f"{target}: is a folder or a device; name the file to write", param_hint="-o")
     source = find_checkpoint(checkpoint)
     if source.licence:
-        click.echo(f"{checkpoint} at {source.revision}; licence: {source.licence}", err=True)
+        click.echo(one_line(f"{checkpoint} at {source.revision}; licence: {source.licence}"), err=True)
     about = {"name": name or source.name, "licence": licence, "prompt_format": prompt_format}
     wishes = Wishes(outtype, about, imatrix, embedding, threads, check, record, vocabulary_only)
     results = _quantized(source, targets, wishes) if wanted else [_converted(source, _target(output, made), wishes)]
@@ -117,9 +118,9 @@ def convert(
         click.echo(json.dumps(results, indent=2))
         return
     for result in results:
-        click.echo(f"{result['path']}  {result['level']}  {result['n_bytes'] / 1e6:.1f} MB")
+        click.echo(shown(f"{result['path']}  {result['level']}  {result['n_bytes'] / 1e6:.1f} MB"))
         if "verification" in result:
-            click.echo(f"  {result['verification']['verdict']}")
+            click.echo(shown(f"  {result['verification']['verdict']}"))
 
 
 def _target(output: Path, level: str) -> Path:
