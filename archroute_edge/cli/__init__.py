@@ -12,7 +12,7 @@ import click
 
 from archroute_edge import __version__
 from archroute_edge.cli.help import CommandPlace, LazyGroup, examples
-from archroute_edge.cli.process import as_typed, drop_unwritten, set_process_up
+from archroute_edge.cli.process import drop_unwritten, one_line, set_process_up
 from archroute_edge.errors import ArchRouteError
 
 _COMMANDS = {
@@ -83,9 +83,7 @@ class _OneLineErrors(LazyGroup):
 
 
 def _complain(message: str) -> None:
-    # A name, a path or a stranger's model may hold line breaks, and codes that a terminal obeys.
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(as_typed(message).split()))
-    click.echo(f"archroute: error: {shown}", err=True)
+    click.echo(f"archroute: error: {one_line(message)}", err=True)
 
 
 @click.group(

@@ -10,6 +10,7 @@ import click
 
 from archroute_edge.cli.help import examples
 from archroute_edge.cli.options import json_option
+from archroute_edge.cli.process import shown
 from archroute_edge.config import Advice, ForwardSettings, IgnoredKey, RoutingConfig, Upstream, load_config, shorten
 from archroute_edge.report import counted
 
@@ -47,17 +48,17 @@ def check(file: str, as_json: bool) -> None:
         return
     for each in warnings:
         about = f"route {shorten(each.route)} " if each.route is not None else ""
-        click.echo(f"{file}{_at(each.line)}: warning: {about}{each.message}", err=True)
+        click.echo(shown(f"{file}{_at(each.line)}: warning: {about}{each.message}"), err=True)
     for summary in _summaries(config.ignored_keys):
-        click.echo(f"{file}: {summary}", err=True)
+        click.echo(shown(f"{file}: {summary}"), err=True)
     if forwarding is not None:
         for line in forwarding.lines(file):
-            click.echo(line, err=True)
+            click.echo(shown(line), err=True)
     parts = [counted(len(config.table), "route"), f"default model {config.default_model or 'none'}"]
     parts.append(counted(len(warnings), "warning"))
     if config.ignored_keys:
         parts.append(counted(len({(each.where, each.key) for each in config.ignored_keys}), "ignored key"))
-    click.echo(f"{file}: {', '.join(parts)}")
+    click.echo(shown(f"{file}: {', '.join(parts)}"))
 
 
 def _says_how_to_forward(config: RoutingConfig) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archroute_edge.cli.help import Command, examples, option
-from archroute_edge.cli.labelled import candidate
+from archroute_edge.cli.labelled import Candidate, candidate
 from archroute_edge.cli.options import (
     calibration_option,
     config_option,
@@ -25,7 +24,9 @@ from archroute_edge.cli.options import (
     read_config,
     switch_over_option,
 )
+from archroute_edge.cli.process import one_line
 from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.config import RoutingConfig
 from archroute_edge.errors import SettingsError
 from archroute_edge.report import counted
 
@@ -107,14 +108,15 @@ def label(
     found = find_inputs(inputs, Path(output))
     fields = Fields(field, id_field)
     # Before a model is loaded for nothing.
-    folder = _open_folder(Path(output), options, found, fields, scores=scores, on_ray=address is not None)
+    chosen, model = read_config(options["config"]), candidate(options)
+    folder = _open_folder(Path(output), chosen.config, model, found, fields, scores=scores, on_ray=address is not None)
     if address is not None:
-        recipe = RouterRecipe(read_config(options["config"]).config, candidate(options).settings, scores)
+        recipe = RouterRecipe(chosen.config, model.settings, scores)
         # Ray prints what fails on its nodes to stdout.
         with contextlib.redirect_stdout(sys.stderr):
             summary = label_on_ray(address, recipe, found, folder, fields, shows_progress=sys.stderr.isatty())
     else:
-        with open_router(options) as router, ProgressLine() as progress:
+        with open_router(options, chosen, model.settings) as router, ProgressLine() as progress:
 
             def waits(n_files: int) -> None:
                 progress.clear()
@@ -130,20 +132,27 @@ def label(
                 on_wait=waits,
             ).label_all()
     for problem in summary.unreadable:
-        click.echo(f"archroute: {' '.join(problem.split())}", err=True)
+        click.echo(f"archroute: {one_line(problem)}", err=True)
     click.echo(json.dumps(summary.to_dict()) if as_json else summarise(summary))
     ctx.exit(1 if summary.errors or summary.unreadable else 0)
 
 
 def _open_folder(
-    folder: Path, options: Mapping[str, Any], found: list[InputFile], fields: Fields, *, scores: bool, on_ray: bool
+    folder: Path,
+    config: RoutingConfig,
+    model: Candidate,
+    found: list[InputFile],
+    fields: Fields,
+    *,
+    scores: bool,
+    on_ray: bool,
 ) -> LabelFolder:
     """The folder, with what decides about its labels."""
     from archroute_edge.label import LabelFolder, config_digest
 
     run = {
-        **candidate(options).deciding(),
-        "routes": config_digest(read_config(options["config"]).config),
+        **model.deciding(),
+        "routes": config_digest(config),
         "fields": asdict(fields),
         "scores": scores,
         "ray": on_ray,

@@ -145,12 +145,19 @@ def read_config(path: str | None) -> ChosenConfig:
         return ChosenConfig(load_config(example), True)
 
 
-def open_router(options: Mapping[str, Any]) -> Router:
-    """The router for the shared options; names the defaults on stderr."""
+def open_router(
+    options: Mapping[str, Any], chosen: ChosenConfig | None = None, settings: Mapping[str, Any] | None = None
+) -> Router:
+    """The router for the shared options; names the defaults on stderr.
+
+    Args:
+        chosen: the configuration, if it has been read: a pipe is read once.
+        settings: what :func:`router_settings` gave, if files that it names have been read.
+    """
     from archroute_edge.routing import Router
 
-    chosen = read_config(options["config"])
-    router = Router(config=chosen.config, **router_settings(options))
+    chosen = chosen or read_config(options["config"])
+    router = Router(config=chosen.config, **(settings or router_settings(options)))
     # Said once it is open, so that a failure is one line.
     if chosen.is_example:
         click.echo("no --config given: using the five example routes of the Arch-Router model card", err=True)

@@ -36,6 +36,16 @@ def as_typed(text: str) -> str:
     return text
 
 
+def shown(text: str) -> str:
+    """Text from a file or the command line, with what a terminal would obey as escapes, line breaks included."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in as_typed(text))
+
+
+def one_line(text: str) -> str:
+    """The same on one line, where line breaks and runs of blanks are blanks."""
+    return shown(" ".join(as_typed(text).split()))
+
+
 class _Forgiving(io.FileIO):
     """A file that drops text it cannot write."""
 

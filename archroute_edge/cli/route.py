@@ -29,6 +29,7 @@ from archroute_edge.cli.options import (
     read_message_options,
     switch_over_option,
 )
+from archroute_edge.cli.process import shown
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.config import parse_json, read_routes
 from archroute_edge.conversation import Messages, read_messages
@@ -116,13 +117,13 @@ def route(
     if as_json:
         click.echo(json.dumps(decision.to_dict()))
         return
-    click.echo(f"{decision.route} -> {decision.model or 'no model'}")
+    click.echo(shown(f"{decision.route} -> {decision.model or 'no model'}"))
     for name, score in sorted((decision.scores or {}).items(), key=lambda item: -item[1]):
-        click.echo(f"  {score:7.2%}  {name}")
+        click.echo(shown(f"  {score:7.2%}  {name}"))
     if explain:
         for line in explanation(decision):
-            click.echo(line)
-    click.echo(summarise(decision), err=True)
+            click.echo(shown(line))
+    click.echo(shown(summarise(decision)), err=True)
 
 
 def explanation(decision: Decision) -> Iterator[str]:

@@ -33,6 +33,7 @@ from archroute_edge.config._keys import (
 from archroute_edge.config._models import ModelSection
 from archroute_edge.config._node import Node, shorten
 from archroute_edge.errors import ArchRouteError
+from archroute_edge.system import expanded
 
 Value = TypeVar("Value")
 
@@ -158,7 +159,7 @@ def _percentage(node: Node) -> float:
 
 def file_beside(node: Node) -> Path:
     """A file; relative to the one that names it."""
-    path = Path(node.name()).expanduser()
+    path = expanded(node.name())
     # Relative to the file that names it, wherever the program was started.
     return path if node.source.path is None else node.source.path.parent / path
 

@@ -148,7 +148,11 @@ def _number(entry: Mapping[str, Any], key: str) -> float | None:
     value = entry.get(key)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
 
 
 def _flag(entry: Mapping[str, Any], key: str) -> bool | None:

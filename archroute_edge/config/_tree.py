@@ -6,6 +6,7 @@ Nothing is constructed: a scalar keeps its text and how YAML 1.1 reads it, so ``
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import yaml
@@ -24,6 +25,10 @@ _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
 _KINDS = {"str": "text", "value": "text", "merge": "text", "bool": "true or false", "int": "a number", "float": "a number"}
 _KINDS.update(timestamp="a date", null="nothing")
+_JSON_TEXT = re.compile(r'("(?:[^"\\]|\\.)*")(?:(\s+):)?')
+"""A text and, if it is a key that does not end in its colon, what stands between the two."""
+_NOT_OF_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufffe\uffff]")
+"""Characters that texts of JSON may hold as they are."""
 
 
 def read_text(path: Path) -> str:
@@ -61,7 +66,10 @@ def parse_tree(text: str, *, path: Path | None = None) -> Node:
         ConfigError: malformed, empty, with a duplicate key or an unknown tag, or beyond the bounds of this module.
     """
     _check_size(len(text), path)
-    text = _json_as_yaml(text.removeprefix("\ufeff"), path)
+    text = text.removeprefix("\ufeff")
+    is_json = _is_json(text, path)
+    if is_json:
+        text = _json_as_yaml(text)
     try:
         node = _BoundedLoader(text, path).get_single_node()
     except yaml.MarkedYAMLError as exc:
@@ -75,14 +83,19 @@ def parse_tree(text: str, *, path: Path | None = None) -> Node:
         raise ConfigError("malformed YAML: an escape that names no character", path=path) from exc
     if node is None:
         raise ConfigError("the file is empty; write at least one route under 'routing_preferences'", path=path)
-    return _Conversion(Source(path)).convert(node)
+    return _Conversion(Source(path), is_json).convert(node)
 
 
-def _json_as_yaml(text: str, path: Path | None) -> str:
-    """JSON made palatable to a YAML 1.1 parser; other text unchanged."""
+def _json_as_yaml(text: str) -> str:
+    """JSON without the tabs, characters and line ends that PyYAML refuses or folds, line for line."""
+    text = _JSON_TEXT.sub(lambda found: found[1] + (f":{found[2]}" if found[2] else ""), text.replace("\t", " "))
+    return _NOT_OF_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _is_json(text: str, path: Path | None) -> bool:
     is_json_file = path is not None and path.suffix.lower() == ".json"
     if not (is_json_file or text.lstrip().startswith(("{", "["))):
-        return text
+        return False
     try:
         json.loads(text, parse_int=str, parse_float=str)
     except RecursionError:
@@ -90,9 +103,8 @@ def _json_as_yaml(text: str, path: Path | None) -> str:
     except json.JSONDecodeError as exc:
         if is_json_file and text.strip():
             raise ConfigError(f"malformed JSON: {exc.msg}", path=path, line=exc.lineno) from exc
-        return text
-    # Valid JSON has tabs between its tokens only, where PyYAML takes none.
-    return text.replace("\t", " ")
+        return False
+    return True
 
 
 def _yaml_problem(exc: yaml.MarkedYAMLError) -> str:
@@ -137,8 +149,9 @@ class _BoundedLoader(yaml.SafeLoader):
 class _Conversion:
     """PyYAML's nodes to ours; one that several aliases share is converted once."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, is_json: bool) -> None:
         self._source = source
+        self._is_json = is_json
         self._done: dict[int, Node] = {}
 
     def convert(self, node: yaml.Node) -> Node:
@@ -149,11 +162,14 @@ class _Conversion:
     def _convert(self, node: yaml.Node) -> Node:
         line, tag = node.start_mark.line + 1, node.tag.removeprefix(_TAG)
         if isinstance(node, yaml.ScalarNode) and tag in _KINDS:
-            text = node.value
+            text, kind = node.value, _KINDS[tag]
+            if self._is_json and kind == "text" and node.style is None:
+                # All texts of JSON have quotes. YAML 1.1 wants a dot and a sign in 1e3.
+                kind = "a number"
             if any("\ud800" <= char <= "\udfff" for char in text):
                 # JSON writes characters beyond U+FFFF as two escapes, which YAML takes for two characters.
                 text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-            return Node(_KINDS[tag], text, line, self._source)
+            return Node(kind, text, line, self._source)
         if isinstance(node, yaml.SequenceNode) and tag == "seq":
             return Node("a list", tuple(self.convert(item) for item in node.value), line, self._source)
         if isinstance(node, yaml.MappingNode) and tag == "map":

@@ -174,8 +174,13 @@ def _create(path: Path, token: str) -> bool:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return False
-    with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-        json.dump({**_this_process(os.getpid()), "token": token}, file)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+            json.dump({**_this_process(os.getpid()), "token": token}, file)
+    except BaseException:
+        # Without a holder it would be waited for.
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -43,11 +43,12 @@ class InputFile:
 def find_inputs(given: Sequence[str], folder: Path) -> list[InputFile]:
     """The files that names, folders and patterns stand for, in the order of their outputs' names.
 
-    A folder stands for all files in it and below it that end as JSON lines or Parquet do; names that begin with a dot or an
-    underscore are left out, and so are the labels themselves. Its tree is kept below ``folder``, as is that of a pattern.
+    A folder stands for all files in it and below it that end as JSON lines or Parquet do, links followed; names that begin
+    with a dot or an underscore are left out, and so are the labels themselves. Its tree is kept below ``folder``, as is that
+    of a pattern.
 
     Raises:
-        LabelError: a name stands for nothing, or two files have one output.
+        LabelError: a name stands for nothing, a folder cannot be read, or two files have one output.
         SettingsError: there is Parquet, and pyarrow is not installed.
     """
     found: dict[str, InputFile] = {}
@@ -109,15 +110,23 @@ class _Outside:
 
 
 def _below(folder: Path, outside: _Outside) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         here = Path(place)
-        folders[:] = sorted(each for each in _shown(folders) if outside.has(here / each))
+        above = {each.resolve() for each in (here.absolute(), *here.absolute().parents)}
+        # A link to a folder that it is in would be followed without end.
+        folders[:] = sorted(
+            each for each in _shown(folders) if outside.has(here / each) and (here / each).resolve() not in above
+        )
         if not outside.has(here):
             # Labels beside their inputs would be taken for inputs the next time.
             raise LabelError(f"{here}: the folder of labels holds the inputs; choose another one with -o")
         for name in sorted(_shown(names)):
             if name.lower().endswith(_ENDINGS):
                 yield here / name
+
+
+def _refuse(exc: OSError) -> None:
+    raise LabelError(f"{exc.filename}: cannot be read ({exc.strerror or exc})") from exc
 
 
 def _shown(names: Iterable[str]) -> Iterator[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archroute_edge.config import QualityPolicy, RoutingConfig
 from archroute_edge.errors import LabelError
+from archroute_edge.label._claims import ClaimLostError, Claims
 from archroute_edge.label._files import InputFile
 from archroute_edge.label._labeller import Label
 from archroute_edge.label._rows import Fields, column_of, open_parquet
@@ -23,8 +24,8 @@ from archroute_edge.targets import predictor_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_WAIT_S: Final = 5.0
-"""For another process to finish writing the description."""
+_LOOK_S: Final = 0.1
+"""How often to look while another process writes the description."""
 
 
 def config_digest(config: RoutingConfig) -> str:
@@ -79,18 +80,18 @@ class LabelFolder:
             LabelError: another run was faster, or the folder cannot be used.
         """
         with self._used():
-            try:
-                handle = os.open(self._described, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-            except FileExistsError:
-                _compare(self._described, self._run)
-            else:
-                try:
-                    with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-                        file.write(json.dumps(self._run, indent=2) + "\n")
-                except BaseException:
-                    # Half of it would keep every later run out.
-                    self._described.unlink(missing_ok=True)
-                    raise
+            claims = Claims()
+            while not self._described.exists():
+                claim = claims.take(self._described)
+                if claim is None:
+                    time.sleep(_LOOK_S)
+                    continue
+                with claim, contextlib.suppress(ClaimLostError):
+                    # It may have been written between the look and the claim.
+                    if not self._described.exists():
+                        with claim.written() as partial:
+                            partial.write_text(json.dumps(self._run, indent=2) + "\n", encoding="utf-8")
+            _compare(self._described, self._run)
 
     @contextmanager
     def _used(self) -> Iterator[None]:
@@ -116,15 +117,10 @@ class LabelFolder:
 
 
 def _compare(described: Path, run: Mapping[str, Any]) -> None:
-    until = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            there = json.loads(described.read_bytes())
-            break
-        except ValueError as exc:
-            if time.monotonic() > until:
-                raise LabelError(f"{described}: is damaged; delete the folder, or choose another one with -o") from exc
-            time.sleep(0.1)
+    try:
+        there = json.loads(described.read_bytes())
+    except ValueError as exc:
+        raise LabelError(f"{described}: is damaged; delete the folder, or choose another one with -o") from exc
     wanted = json.loads(json.dumps(run))
     if other := [name for name in wanted if not isinstance(there, dict) or there.get(name) != wanted[name]]:
         raise LabelError(

@@ -148,15 +148,55 @@ def _read_parquet(path: Path, fields: Fields, at_once: int) -> Iterator[Piece]:
             number, n_rows = 0, file.metadata.num_rows or 1
             batches = file.iter_batches(batch_size=at_once, columns=[each for each in columns if each])
             for batch in chain.from_iterable(map(_short_batches, batches)):
-                rows = []
-                for value in batch.to_pylist():
-                    number += 1
-                    messages, name = _look_up(value, fields.messages), _look_up(value, fields.id)
-                    problem = f"row {number}: no {fields.messages!r}" if messages in (None, _MISSING) else None
-                    rows.append(Row(number, None if name is _MISSING else name, messages if not problem else None, problem))
+                rows = [_row_of_values(values, each, fields) for each, values in enumerate(_values(batch), number + 1)]
+                number += len(rows)
                 yield Piece(rows, number / n_rows)
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as exc:
         raise LabelError(f"{path}: cannot be read as Parquet ({' '.join(str(exc).split())[:200]})") from exc
+
+
+def _row_of_values(values: Mapping[str, Any] | str, number: int, fields: Fields) -> Row:
+    if isinstance(values, str):
+        return Row(number, error=f"row {number}: {values}")
+    messages, name = _look_up(values, fields.messages), _look_up(values, fields.id)
+    problem = f"row {number}: no {fields.messages!r}" if messages in (None, _MISSING) else None
+    return Row(number, None if name is _MISSING else name, messages if not problem else None, problem)
+
+
+def _values(batch: pa.RecordBatch) -> list[Mapping[str, Any] | str]:
+    """The rows of a batch as Python's values; of a row that has none, what is wrong with it."""
+    try:
+        found: list[Mapping[str, Any] | str] = batch.to_pylist()
+    except (ValueError, OverflowError):
+        # One value spoils it for all.
+        found = [_values_of_row(batch, number) for number in range(batch.num_rows)]
+    return found
+
+
+def _values_of_row(batch: pa.RecordBatch, number: int) -> Mapping[str, Any] | str:
+    values = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values[name] = _value(column[number])
+        except (ValueError, OverflowError) as exc:
+            return f"{name!r} cannot be read ({' '.join(str(exc).split())[:200]})"
+    return values
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    """A value as Python has it; of a time that it cannot hold, such as one with nanoseconds, the number that stands for it."""
+    import pyarrow as pa
+
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        if isinstance(scalar, pa.StructScalar):
+            return {name: _value(each) for name, each in scalar.items()}
+        if isinstance(scalar, (pa.ListScalar, pa.LargeListScalar)):
+            return [_value(each) for each in scalar]
+        if pa.types.is_temporal(scalar.type):
+            return scalar.value
+        raise
 
 
 def _short_batches(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -189,12 +189,12 @@ def _from_hub(source: _Source, listener: PullListener) -> PulledModel:
     licence_name = next((name for name in remote.names if _LICENCE_FILE.fullmatch(name)), None)
     licence_file = read_file_facts(remote, licence_name) if licence_name else None
     missing = [file for file in files if not _is_here(file, listener)]
+    _check_pinned(source, files[0].digest, None if missing else _path(source, remote, files), listener)
     _check_room([*missing, *([licence_file] if licence_file else [])])
     licence = source.licence(_obtain(licence_file, listener) if licence_file else None)
     listener.licence(licence)
-    sha256 = source.file.sha256 if source.file else None
     for file in missing:
-        _obtain(file, listener, sha256)
+        _obtain(file, listener, source.file.sha256 if source.file else None)
     _note_revision(remote, source.revision)
     return PulledModel(
         name=source.label,
@@ -244,6 +244,7 @@ def _from_cache(source: _Source, listener: PullListener, obstacle: str) -> Pulle
         digest = digest_in_cache(file)
         if digest is not None and digest_of(file, digest, listener.progress) != digest:
             raise DownloadError(f"{file}: is damaged, and {obstacle} to get {source.label} again")
+    _check_pinned(source, digest_in_cache(path), path, listener)
     commit = path.relative_to(next(each for each in path.parents if each.name == "snapshots")).parts[0]
     n_bytes = sum(file.stat().st_size for file in files)
     sha256 = source.sha256(digest_in_cache(path))
@@ -254,6 +255,29 @@ def _is_here(file: RemoteFile, listener: PullListener) -> bool:
     """Whether the cache has the file under its name, with the hash that the hub says."""
     path = cached_file(file.repo, file.name, file.commit)
     return path is not None and _is_intact(path, file, listener)
+
+
+def _check_pinned(source: _Source, digest: str | None, path: Path | None, listener: PullListener) -> None:
+    """Refuse a file that is not the one of the catalogue.
+
+    Args:
+        digest: its hash, as the hub or the cache states it.
+        path: the file, which ``digest`` is right for; None if it is still to be downloaded, and checked then.
+
+    Raises:
+        DownloadError: it is another one.
+    """
+    if source.file is None or source.file.sha256 is None:
+        return
+    if digest is None or len(digest) != 64:
+        if path is None:
+            return
+        digest = digest_of(path, source.file.sha256, listener.progress)
+    if digest != source.file.sha256:
+        raise DownloadError(
+            f"{path or source.file.name}: the file that {source.repo} has (sha256 {digest}) is not the one of the catalogue "
+            f"({source.file.sha256})"
+        )
 
 
 def _check_room(files: Iterable[RemoteFile]) -> None:
@@ -284,10 +308,6 @@ def _obtain(file: RemoteFile, listener: PullListener, sha256: str | None = None)
         DownloadError: it cannot be fetched, or what came is not what the hub, the catalogue or a GGUF promises.
         OSError: the cache cannot be written.
     """
-    if sha256 is not None and len(file.digest) == 64 and file.digest != sha256:
-        raise DownloadError(
-            f"{file.name}: the file that {file.repo} has (sha256 {file.digest}) is not the one of the catalogue ({sha256})"
-        )
     blob = repo_folder(file.repo) / "blobs" / file.digest
     blob.parent.mkdir(parents=True, exist_ok=True)
     with _locked(file, listener):

@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ SAFETENSORS: Final = (
 
 _BLOCK: Final = 1 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
+_DEVICES: Final = (Path("/dev"), Path("/dev/fd"))
 _counter = itertools.count()
 
 
@@ -57,7 +60,8 @@ def replaced_when_whole(target: Path, *, mark: str | None = None) -> Iterator[Pa
     """Give a path beside ``target`` to write to, and move it onto ``target`` when the block ends without an exception.
 
     The file is flushed to the disk before it is moved. On any exception, an interrupt included, it is removed and
-    ``target`` stays as it was.
+    ``target`` stays as it was. A pipe, a device or an open descriptor (``/dev/stdout``) is never replaced: the path is in a
+    temporary folder then, and its content is written into ``target``.
 
     Args:
         target: the file to replace.
@@ -66,6 +70,13 @@ def replaced_when_whole(target: Path, *, mark: str | None = None) -> Iterator[Pa
     Raises:
         OSError: the file cannot be flushed or moved.
     """
+    if _is_no_file(target):
+        with tempfile.TemporaryDirectory() as folder:
+            partial = Path(folder) / "partial"
+            yield partial
+            with partial.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink, _BLOCK)
+        return
     partial = target.with_name(f".{target.name}.{mark or f'{os.getpid()}-{next(_counter)}'}.partial")
     try:
         yield partial
@@ -74,6 +85,15 @@ def replaced_when_whole(target: Path, *, mark: str | None = None) -> Iterator[Pa
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether something stands there that a file must not replace. A folder is left to fail as one."""
+    if not path.exists() or path.is_dir():
+        return False
+    # A name in one of these stands for an open descriptor, which may be that of a file.
+    folder = path.absolute().parent.resolve()
+    return not path.is_file() or folder.is_relative_to("/proc") or folder in _DEVICES
 
 
 _ARCHIVES: Final = {

@@ -33,7 +33,7 @@ def overriding_folder(name: str) -> Path:
     """The folder that a variable of ours names."""
     folder = expanded(name)
     # Else a folder called ~ would be made in the current one.
-    return _NOWHERE / folder if folder.parts[0].startswith("~") else folder
+    return _NOWHERE / folder if str(folder).startswith("~") else folder
 
 
 def own_folder(kind: Literal["cache", "config", "data"]) -> Path:

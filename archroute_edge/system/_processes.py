@@ -7,6 +7,7 @@ thread run Python any more. Models are freed by finalizers, which are called at 
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,9 @@ BUNDLE_MARK: Final = "archroute_edge_runs_modules"
 def start_module(module: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     """Run a module of this package in a process of its own, as ``python -m MODULE ARGUMENTS``.
 
+    It imports from the folders that this process imports from, in their order, and not from the current one: that may be a
+    model's, downloaded with a ``numpy.py`` in it.
+
     Args:
         module: its full name.
         arguments: what it finds in ``sys.argv``.
@@ -37,7 +41,8 @@ def start_module(module: str, *arguments: str, **options: Any) -> subprocess.Pop
     Raises:
         SettingsError: this program is a bundle without a Python interpreter, whose executable would only start it again.
     """
-    if getattr(sys, "frozen", False) and not hasattr(sys, BUNDLE_MARK):
+    is_bundle = getattr(sys, "frozen", False)
+    if is_bundle and not hasattr(sys, BUNDLE_MARK):
         raise SettingsError(
             f"{module} needs a process of its own, and this bundled program has no Python for it; bundle it with "
             "PyInstaller, which finds the hook of archroute-edge, or use the archroute command"
@@ -45,13 +50,18 @@ def start_module(module: str, *arguments: str, **options: Any) -> subprocess.Pop
     if sys.platform == "win32":
         # A host without a console, such as pythonw, would get one for each child.
         options.setdefault("creationflags", subprocess.CREATE_NO_WINDOW)
-    package_root = str(Path(__file__).resolve().parents[2])
-    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
+    start = ["-m"] if is_bundle else [str(Path(__file__).with_name("_child.py")), json.dumps(_import_folders())]
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env={**os.environ, "PYTHONPATH": search_path, "GGML_NO_BACKTRACE": "1"},
-        **options,
+        [sys.executable, *start, module, *arguments], env={**os.environ, "GGML_NO_BACKTRACE": "1"}, **options
     )
+
+
+def _import_folders() -> list[str]:
+    """``sys.path`` without the empty name, which stands for the current folder."""
+    folders = [os.path.abspath(each) for each in sys.path if isinstance(each, str) and each]  # noqa: PTH100 - keeps ".."
+    root = Path(__file__).parents[2]
+    # If it stood for ours, ours has its place: another version may be installed.
+    return folders if root in map(Path, folders) else [str(root), *folders]
 
 
 def take_stdout() -> int:

@@ -133,6 +133,22 @@ def test_ignored_keys_are_counted_and_named_with_their_lines(run: Run, tmp_path:
     ]
 
 
+def test_what_a_terminal_would_obey_is_escaped(run: Run, tmp_path: Path) -> None:
+    """A file from elsewhere could clear the screen, or write another line over a warning."""
+    path = tmp_path / "plano.yaml"
+    path.write_text(
+        "model_providers:\n  - {model: acme/two, access_key: $NO_SUCH_KEY}\n"
+        '  - {model: "acme/\\e[2J", access_key: $NO_SUCH_KEY, default: true, "stream\\e[2J": 1, '
+        "routing_preferences: [{name: talk, description: Small talk}]}\n"
+        "routing_preferences: [{name: talk, description: Small talk of all kinds, models: [acme/two]}]\n"
+    )
+    result = run("check", str(path))
+    assert result.exit_code == 0, result.stderr
+    assert all(char.isprintable() or char == "\n" for char in result.output)
+    assert r"default model acme/\x1b[2J" in result.stdout
+    assert r"so its place under acme/\x1b[2J adds nothing" in result.stderr
+
+
 def test_json_has_each_ignored_key(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "plano.yaml"
     path.write_text(GATEWAY, encoding="utf-8")

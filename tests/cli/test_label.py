@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from archroute_edge.label import Summary
@@ -118,6 +120,15 @@ def test_what_shares_traffic_decides_about_labels(run: Run, tmp_path: Path, rand
 )
 def test_mistakes(run: Run, arguments: tuple[str, ...], said: str) -> None:
     assert said in one_line(run("label", *arguments))
+
+
+def test_names_of_columns_are_escaped(run: Run, tmp_path: Path, model: tuple[str, ...], labels: Path) -> None:
+    """A terminal would obey them."""
+    pq.write_table(pa.table({"a\x1b[2J\x85b": [1]}), tmp_path / "a.parquet")
+    result = run("label", str(tmp_path / "a.parquet"), "-o", str(labels), *model)
+    assert result.exit_code == 1
+    assert r"it has a\x1b[2J b: name one with --field" in result.stderr
+    assert all(char.isprintable() or char == "\n" for char in result.output)
 
 
 def test_parquet_without_pyarrow(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from archroute_edge.deciders import Calibration, find_models, identify
 from archroute_edge.system import bundled_folder
 from tests.cli.conftest import ROUTES, Run
 
@@ -53,6 +54,17 @@ def test_every_command_reads_pipes(run: Run, pipe: Callable[[bytes], str], comma
     result = run(*(pipe(contents[word]) if word in contents else word for word in command))
     assert result.exit_code == 0, result.stderr
     assert result.stdout
+
+
+def test_labelling_reads_each_pipe_once(run: Run, pipe: Callable[[bytes], str], tmp_path: Path) -> None:
+    known = identify(find_models("mini"), "auto")
+    calibration = tmp_path / "calibration.yaml"
+    Calibration(1.0, 0.0, known.name, known.fingerprint, known.prompt_format).save(calibration)
+    (tmp_path / "a.jsonl").write_bytes(CASE)
+    options = ("--config", pipe(ROUTES.encode()), "--calibration", pipe(calibration.read_bytes()), "--model", "mini")
+    result = run("label", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "labels"), *options)
+    assert result.exit_code == 0, result.stderr
+    assert b'"route": "bug_fixing"' in (tmp_path / "labels" / "a.jsonl").read_bytes()
 
 
 def test_a_catalogue_may_be_a_pipe(run: Run, pipe: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,22 @@ def test_route_and_model_on_stdout_and_the_rest_on_stderr(run: Run, model: tuple
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_what_a_terminal_would_obey_is_escaped(run: Run, model: tuple[str, ...], tmp_path: Path) -> None:
+    """JSON has names as they are."""
+    path = tmp_path / "routes.yaml"
+    path.write_text(
+        'default_model: "acme/\\e[2J"\n'
+        'routing_preferences: [{name: bugs, description: bugs in code, models: ["acme/\\e[2J"]}]\n'
+    )
+    result = run("route", "fix my code", "--config", str(path), *model, "--explain", "--scores")
+    assert result.exit_code == 0
+    assert all(char.isprintable() or char == "\n" for char in result.output)
+    first, *others = result.stdout.splitlines()
+    assert first.endswith(r" -> acme/\x1b[2J")
+    assert any(line.startswith(r"  acme/\x1b[2J") for line in others)
+    assert json.loads(run("route", "fix my code", "--config", str(path), *model, "--json").stdout)["model"] == "acme/\x1b[2J"
+
+
 def test_json_is_what_the_router_returns(run: Run, model: tuple[str, ...], routes: str, random_model: Path) -> None:
     result = run("route", "fix my code", "--config", routes, *model, "--json")
     assert result.exit_code == 0

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from archroute_edge.config import RoutingConfig, WeightedModel, load_config, parse_config
+from archroute_edge.config import Node, RoutingConfig, WeightedModel, load_config, parse_config, parse_tree
 from archroute_edge.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +188,13 @@ class TestPlano:
         assert routes_of(config) == {"r": (model,)}
 
 
+def plain(node: Node) -> Any:
+    """What JSON says."""
+    if node.kind == "a mapping":
+        return {key.text(): plain(value) for key, value in node.content}
+    return [plain(each) for each in node.content] if node.kind == "a list" else node.text()
+
+
 class TestJson:
     def test_reads_like_yaml(self) -> None:
         document = {"routing_preferences": [{"name": "math", "description": "arithmetic", "models": ["a/b"]}]}
@@ -203,6 +211,37 @@ class TestJson:
         config = parse_config(text)
         assert config.table.names == ("party 🎉",)
         assert config.table["party 🎉"].description == "d / \u2028"
+
+    @pytest.mark.parametrize("text", ["1e3", "1E3", "1.5e3", "-1e+3", "0", "-0.0", "1e-7", "12345678901234567890"])
+    def test_numbers_as_json_writes_them(self, text: str) -> None:
+        """YAML 1.1 takes 1e3 for a text."""
+        (number,) = parse_tree(f"[{text}]", path=Path("a.json")).items()
+        assert number.number() == float(text)
+
+    def test_what_else_yaml_reads_otherwise(self) -> None:
+        """Some of it was refused, some was another text."""
+        texts = ["\x7f\x85\x9f", "a\u2028b\u2029c", "\ufeff\ufffe\uffff", "1e3", "no", '\\" :\\', "<<", "#", "", " x ", "a/b"]
+        document = {text: [text, {text: {"": text}}] for text in texts}
+        for written in (
+            json.dumps(document, ensure_ascii=False),
+            json.dumps(document).replace("/", "\\/"),
+            json.dumps(document, ensure_ascii=False, indent="\t", separators=("\n,", "\n\r\t:\n")),
+        ):
+            assert json.loads(written) == document
+            assert plain(parse_tree(written, path=Path("a.json"))) == document
+            assert plain(parse_tree(written)) == document
+
+    def test_lines_are_counted_as_in_the_file(self) -> None:
+        text = '{"routing_preferences"\n\n:\n[{"name": "a\u2028",\n"descriptoin"\n: "b"}]}'
+        with pytest.raises(ConfigError, match="did you mean 'description'") as caught:
+            parse_config(text)
+        assert caught.value.line == 5
+
+    @pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999"])
+    def test_a_number_that_is_none(self, text: str) -> None:
+        (number,) = parse_tree(f"[{text}]", path=Path("a.json")).items("the rate")
+        with pytest.raises(ConfigError, match="the rate must be a finite decimal number"):
+            number.number()
 
     def test_a_broken_json_file_names_its_line(self, tmp_path: Path) -> None:
         path = tmp_path / "routes.json"

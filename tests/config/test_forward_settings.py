@@ -147,6 +147,14 @@ def test_an_unknown_key_of_ours_is_an_error_in_another_programs_file_too() -> No
         parse_config(f"version: v0.4.0\n{HEAD}archroute: {{shiny: 1}}\n")
 
 
+def test_a_home_that_is_not_known_is_no_file(tmp_path: Path) -> None:
+    """It was a traceback."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{HEAD}archroute: {{prices: ~nosuchuser/p.json}}\n")
+    with pytest.raises(ConfigError, match=r"the price file .*/~nosuchuser/p\.json: cannot be read: No such file"):
+        load_config(path)
+
+
 @pytest.mark.parametrize(
     ("written", "hours"),
     [("2026-12-01", 0), ("2026-12-01T02:00:00+02:00", 0), ('"2026-12-01 01:00:00Z"', 1), ("2026-12-01T01:00:00.0Z", 1)],

@@ -28,6 +28,7 @@ ENTRIES: dict[str, Any] = {
     "azure/big-9": {"litellm_provider": "azure", "input_cost_per_token": 3e-06, "output_cost_per_token": 9e-06},
     "old-1": {"litellm_provider": "anthropic", "max_tokens": 8000, "input_cost_per_token": -1, "output_cost_per_token": True},
     "acme/own": {"input_cost_per_token": 1e-06, "output_cost_per_token": 4e-06},
+    "acme/huge": {"input_cost_per_token": 10**400, "output_cost_per_token": 1, "max_tokens": 10**400},
     "odd": "not an entry",
 }
 BIG = ModelFacts(272_000, True, False, Price(0.25, 2.0, 0.025))
@@ -53,6 +54,7 @@ def load(tmp_path: Path, providers: str, archroute: str = "", routes: str = "", 
         ("{model: google/pro-9}", ModelFacts(price=Price(1.25, 10.0))),
         ("{model: azure_openai/big-9}", ModelFacts(price=Price(3.0, 9.0))),
         ("{model: acme/own}", ModelFacts(price=Price(1.0, 4.0))),
+        ("{model: acme/huge}", ModelFacts()),
         # What makes no sense is passed over.
         ("{model: anthropic/old-1}", ModelFacts(8000)),
     ],

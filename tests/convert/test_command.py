@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,20 @@ def test_mistakes_are_one_line_and_status_2(typed: Typed, tmp_path: Path) -> Non
     (folder / "model.safetensors").write_bytes(b"\0" * 100)
     target = tmp_path / "out" / "router.gguf"
     target.parent.mkdir()
+    (tmp_path / "Q8_0").mkdir()
     for words, message in (
         ((folder, "-o", target), "model.safetensors"),
         ((tmp_path / "nothing", "-o", target), "no such folder"),
+        ((tmp_path / "no\x1b[2J\nthing", "-o", target), r"no\x1b[2J thing: no such folder"),
+        (("~nosuchuser/router", "-o", target), "~nosuchuser/router: no such folder"),
         ((folder, "-o", target, "--quantize", "Q9"), "no quantization level 'Q9'; there are Q2_K"),
         ((folder, "-o", target, "--quantize", "Q8_0", "--quantize", "Q4_0"), "{level}"),
         ((folder, "-o", tmp_path / "no" / "x.gguf", "--quantize", "Q8_0"), "no such folder"),
+        ((folder, "-o", target.parent, "--quantize", "Q8_0", "--verify"), "out: is a folder or a device"),
+        ((folder, "-o", tmp_path / "{level}", "--quantize", "Q8_0", "--verify"), "Q8_0: is a folder or a device"),
+        ((folder, "-o", os.devnull, "--quantize", "Q8_0"), f"{os.devnull}: is a folder or a device"),
+        ((folder, "-o", ".", "--quantize", "Q8_0"), ".: is a folder or a device"),
+        ((folder, "-o", target.parent), "out: is a folder or a device"),
         ((folder, "-o", target, "--quantize", "IQ2_M"), "IQ2_M needs an importance matrix; add --imatrix auto"),
         ((folder, "-o", target, "--quantize", "Q8_0", "--imatrix", tmp_path / "no.gguf"), "no.gguf: no such file"),
         ((folder,), "Missing option '-o'"),
@@ -93,6 +102,7 @@ def test_mistakes_are_one_line_and_status_2(typed: Typed, tmp_path: Path) -> Non
         assert message in err
         assert err.startswith("error: ")
         assert err.count("\n") == 1
+        assert err.rstrip("\n").isprintable()
         assert list(target.parent.iterdir()) == []
 
 
@@ -153,13 +163,14 @@ def test_a_checkpoint_of_the_hub(typed: Typed, tmp_path: Path, monkeypatch: pyte
     commit = "0123456789abcdef0123456789abcdef01234567"
     cache = Path(constants.HF_HUB_CACHE) / "models--owner--Router-1B"
     folder = write_checkpoint(cache / "snapshots" / commit).folder
-    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: katanemo-research\n---\n")
+    card = '---\nlicense: other\nlicense_name: "katanemo\\e[2J-research"\n---\n'
+    (folder / "README.md").write_text(card)
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text(commit)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     status, _, err = typed("owner/Router-1B", "-o", tmp_path / "model.gguf", "--record")
     assert status == 0
-    assert f"owner/Router-1B at {commit}; licence: katanemo-research" in err
+    assert f"owner/Router-1B at {commit}; licence: katanemo\\x1b[2J-research" in err
     assert gguf_contents.read(tmp_path / "model.gguf").metadata["general.name"] == "Router-1B"
     assert json.loads((tmp_path / "model.json").read_text())["source"]["revision"] == commit
     status, out, err = typed("owner/Another", "-o", tmp_path / "another.gguf")

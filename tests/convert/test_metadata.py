@@ -182,6 +182,22 @@ def test_a_model_card_that_cannot_be_read_is_no_reason_to_refuse(tmp_path: Path,
     assert converted(folder).get("general.license") == licence
 
 
+def test_a_model_card_that_is_no_text_is_none_either(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m").folder
+    (folder / "README.md").write_bytes(b"---\nlicense: mit\n---\ncaf\xe9\n")
+    assert "general.license" not in converted(folder)
+
+
+def test_sampling_that_makes_no_sense_is_left_out(tmp_path: Path) -> None:
+    """No decision depends on it. What fits is kept."""
+    folder = write_checkpoint(tmp_path / "m").folder
+    change_json(
+        folder / "generation_config.json", top_k=1 << 31, temperature=10**400, top_p=1e300, min_p=True, repetition_penalty=1
+    )
+    sampling = {key: value for key, value in converted(folder).items() if key.startswith("general.sampling")}
+    assert sampling == {"general.sampling.penalty_repeat": 1.0}
+
+
 def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
     """File systems of Linux take any bytes."""
     folder = write_checkpoint(Path(os.fsdecode(os.fsencode(tmp_path) + b"/router-\xff"))).folder

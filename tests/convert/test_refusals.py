@@ -153,6 +153,10 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "another activation": (set_config(hidden_act="gelu"), "computes 'silu' only"),
     "weights quantized already": (set_config(quantization_config={"bits": 4}), "quantized already"),
     "a negative epsilon": (set_config(rms_norm_eps=-1.0), "positive number"),
+    "an epsilon beyond all floats": (set_config(rms_norm_eps=10**400), "positive number"),
+    "an epsilon beyond 32 bits": (set_config(rms_norm_eps=1e300), "rms_norm_eps is 1e+300, a positive number"),
+    "a context beyond 32 bits": (set_config(max_position_embeddings=1 << 32), "a positive whole number below 2^32"),
+    "a context of a thousand digits": (set_config(max_position_embeddings=10**1000), "a positive whole number below 2^32"),
     "an unknown rotary scaling": (set_config(rope_scaling={"rope_type": "longrope", "factor": 2.0}), "'longrope'"),
     "an untied head that is not there": (set_config(tie_word_embeddings=False), "is tie_word_embeddings missing"),
     "a tied head that differs": (

@@ -115,6 +115,15 @@ def _charsmap(content: dict[str, Any], raw: bytes) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
     "another normaliser": (lambda c: c.update(normalizer={"type": "NFKC"}), "has no usable precompiled_charsmap"),
+    "a normaliser that is a text": (lambda c: c.update(normalizer="NFKC"), "has no usable precompiled_charsmap"),
+    "a step that is a text": (
+        lambda c: c.update(normalizer={"type": "Sequence", "normalizers": ["NFKC"]}),
+        "has no usable precompiled_charsmap",
+    ),
+    "steps that are none": (
+        lambda c: c.update(normalizer={"type": "Sequence", "normalizers": 3}),
+        "has no usable precompiled_charsmap",
+    ),
     "a table that is no base64": (
         lambda c: c["normalizer"].update(precompiled_charsmap="§"),
         "has no usable precompiled_charsmap",
@@ -137,6 +146,10 @@ REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
     "a piece without a score": (
         lambda c: c["model"]["vocab"].append(["▁new"]),
         "holds ['▁new'], which is no piece with its score",
+    ),
+    "a score beyond all floats": (
+        lambda c: c["model"]["vocab"].append(["▁new", -(10**400)]),
+        "which is no piece with its score",
     ),
     "a token that is matched before others": (_add_token, "is cut out of texts before others"),
     "no token behind the text": (lambda c: c["post_processor"]["single"].pop(), "puts ['<s>'] around a text"),

@@ -14,6 +14,7 @@ from archroute_edge.engine import read_header
 from archroute_edge.errors import QuantizationError
 from archroute_edge.quantize import quantize
 from tests.convert.typed import Typed
+from tests.engine.gguf_file import read_gguf
 from tools.convert.conversion import convert_checkpoint
 from tools.convert.distribution_comparison import Observation, compare_distributions, divergences, log_softmax
 from tools.convert.file_comparison import allowed_error, compare_files
@@ -66,6 +67,16 @@ def test_a_quantized_file_is_sound(source: Path, quantized: Path, typed: Typed) 
     assert 0.05 < by_type["Q4_0"]["relative"] < 0.12
     assert 0 < report["distributions"]["mean_kl"] <= report["distributions"]["largest_kl"]
     assert report["distributions"]["n_prompts"] == 2
+
+
+def test_names_in_a_file_are_escaped(tmp_path: Path, source: Path, typed: Typed) -> None:
+    """A terminal would obey them."""
+    file = read_gguf(source)
+    file.set("x\x1b[2J", 8, b"text")
+    status, out, _ = typed("verify", file.write(tmp_path / "a.gguf"), "--against", source, "--threads", "1")
+    assert status == 0
+    assert r"x\x1b[2J" in out
+    assert all(char.isprintable() or char == "\n" for char in out)
 
 
 def test_limits_of_ones_own(source: Path, quantized: Path, typed: Typed) -> None:

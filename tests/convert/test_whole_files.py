@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,42 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
         assert not target.exists()
     assert target.read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_is_replaced_by_the_file(tmp_path: Path) -> None:
+    """What it led to stays as it was."""
+    (tmp_path / "old").write_text("old")
+    (tmp_path / "link").symlink_to("old")
+    with replaced_when_whole(tmp_path / "link") as partial:
+        partial.write_text("new")
+    assert not (tmp_path / "link").is_symlink()
+    assert [(tmp_path / name).read_text() for name in ("link", "old")] == ["new", "old"]
+
+
+def test_a_pipe_or_a_device_is_written_to(tmp_path: Path) -> None:
+    """As root, /dev/null and /dev/stdout became files."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for target in (tmp_path / "pipe", tmp_path / "link", Path(f"/dev/fd/{file}")):
+            before = target.lstat()
+            with replaced_when_whole(target) as partial:
+                with partial.open("x") as written:
+                    written.write("whole\n")
+                partial.chmod(0o600)
+            assert (target.lstat().st_ino, target.lstat().st_mode) == (before.st_ino, before.st_mode)
+        assert os.read(reader, 100) == b"whole\nwhole\n"
+        assert os.read(file, 100) == b"whole\n"
+        with pytest.raises(RuntimeError), replaced_when_whole(tmp_path / "pipe") as partial:
+            partial.write_text("half")
+            raise RuntimeError
+        assert os.read(reader, 100) == b""
+    finally:
+        os.close(reader)
+        os.close(file)
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "file"}
 
 
 def test_target_in_a_missing_folder(tmp_path: Path) -> None:

@@ -220,6 +220,10 @@ def test_reading_a_missing_file(tmp_path: Path) -> None:
 def test_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers set the folder by the environment; elsewhere it is the user's cache."""
     assert cache_folder() == tmp_path / "prefixes"
+    monkeypatch.setenv("ARCHROUTE_CACHE_DIR", ".")
+    assert cache_folder() == Path()
+    monkeypatch.setenv("ARCHROUTE_CACHE_DIR", "~nobody-at-all/cache")
+    assert cache_folder().is_relative_to(os.devnull)
     monkeypatch.delenv("ARCHROUTE_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cache_folder().parts[-2:] == ("archroute-edge", "prefixes")

@@ -108,5 +108,17 @@ def test_the_cache_folder_is_the_packages(monkeypatch: pytest.MonkeyPatch) -> No
     assert cache_folder({}) == Path.home() / "Library" / "Caches" / "archroute-edge"
 
 
+@pytest.mark.parametrize("variables", [{"ARCHROUTE_CACHE_DIR": "~nobody-at-all/cache"}, {}])
+def test_a_home_that_is_not_known(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    """As of a user number without a name."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    with pytest.raises(InstallError, match=r"no folder for builds is known \(.*\); name one: ARCHROUTE_CACHE_DIR="):
+        cache_folder(variables)
+
+
 def test_this_machines_cpu_is_known() -> None:
     assert any(build_settings._processor())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,19 @@ import pytest
 from archroute_edge.config import RoutingConfig
 from archroute_edge.label import Claims, Fields, LabelFolder, Labeller, LabelRun, find_inputs
 from archroute_edge.routing import Router
+
+# Takes a claim, says so, and ends without giving it back.
+DIES = """
+import os, sys
+from pathlib import Path
+from archroute_edge.label import Claims
+Claims().take(Path(sys.argv[1]))
+os._exit(9)
+"""
+
+
+def die_with(output: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", DIES, str(output)], check=False).returncode == 9
 
 
 def line(text: str, **more: object) -> str:

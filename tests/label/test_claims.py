@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,20 +13,7 @@ import pytest
 
 from archroute_edge.label import Claims
 from archroute_edge.label._claims import ClaimLostError, claim_path
-from tests.label.conftest import names
-
-# Takes a claim, says so, and ends without giving it back.
-DIES = """
-import os, sys
-from pathlib import Path
-from archroute_edge.label import Claims
-Claims().take(Path(sys.argv[1]))
-os._exit(9)
-"""
-
-
-def die_with(output: Path) -> None:
-    assert subprocess.run([sys.executable, "-c", DIES, str(output)], check=False).returncode == 9
+from tests.label.conftest import die_with, names
 
 
 def make_foreign(path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +33,36 @@ def test_a_folder_stands_for_its_tree(logs: Path) -> None:
         "logs/day2/a.jsonl": "labels/day2/a.jsonl",
         "logs/day2/c.PARQUET": "labels/day2/c.PARQUET",
     }
+
+
+def test_links_to_folders_are_followed(logs: Path) -> None:
+    """They were left out without a word. One to a folder above it has no end."""
+    write_lines(logs.parent / "disk2" / "day3" / "d.jsonl", ["{}"])
+    (logs / "day3").symlink_to("../disk2/day3")
+    before = found("logs")
+    assert before.pop("logs/day3/d.jsonl") == "labels/day3/d.jsonl"
+    (logs / "day1" / "above").symlink_to("../..")
+    (logs / "day2" / "day3").symlink_to("../day3")
+    (logs.parent / "disk2" / "day3" / "back").symlink_to("../../logs/day2")
+    assert found("logs").keys() == {
+        *before,
+        *("logs/day3/d.jsonl", "logs/day3/back/a.jsonl", "logs/day3/back/c.PARQUET"),
+        *("logs/day2/day3/d.jsonl",),
+    }
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its files are missing, and the exit status is 0. Simulated, since root may read all folders."""
+    scandir = os.scandir
+
+    def scan(path: str) -> Any:
+        if str(path).endswith("day2"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(LabelError, match=r"logs/day2: cannot be read \(Permission denied\)"):
+        found("logs")
 
 
 def test_a_pattern_keeps_the_tree_below_its_fixed_part(logs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from archroute_edge.conversation import read_messages
 from archroute_edge.errors import LabelError
 from archroute_edge.label import Fields, Row, read_rows
 from archroute_edge.label import _rows as rows_module
@@ -112,6 +114,38 @@ def test_parquet_has_texts_or_lists_of_messages(tmp_path: Path) -> None:
     rows = read(tmp_path / "lists.parquet", Fields("request.messages"), at_once=2)
     assert [row.messages for row in rows] == CONVERSATIONS
     assert [row.error for row in rows] == [None, "row 2: no 'request.messages'", None, None]
+
+
+def test_a_value_of_parquet_that_is_none_costs_its_row(tmp_path: Path) -> None:
+    """A text that is not UTF-8. It cost the whole file."""
+    texts = pa.StringArray.from_buffers(4, pa.py_buffer(struct.pack("<5i", 0, 1, 2, 3, 4)), pa.py_buffer(b"a\xffbc"))
+    table = pa.table({"messages": texts, "id": texts.take(pa.array([0, 2, 1, 3]))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    rows = read(tmp_path / "a.parquet", at_once=2)
+    assert [(row.number, row.id, row.messages) for row in rows] == [
+        (1, "a", "a"),
+        (2, None, None),
+        (3, None, None),
+        (4, "c", "c"),
+    ]
+    said = "cannot be read ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)"
+    assert [row.error for row in rows] == [None, f"row 2: 'messages' {said}", f"row 3: 'id' {said}", None]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.time64("ns"), pa.duration("ns"), pa.date32()], ids=str
+)
+def test_a_time_of_parquet_that_python_cannot_hold_costs_nothing(tmp_path: Path, kind: pa.DataType) -> None:
+    """Nanoseconds, or a year beyond 9999: the number that stands for it is as good a name, and nobody reads the others."""
+    times = pa.array([1_000_000_001, None, 1000], kind)
+    message = pa.struct([("role", pa.string()), ("content", pa.string()), ("at", kind)])
+    messages = [[{"role": "user", "content": "hello", "at": time}] for time in times]
+    table = pa.table({"messages": pa.array(messages, pa.list_(message)), "id": times})
+    pq.write_table(table, tmp_path / "a.parquet")
+    rows = read(tmp_path / "a.parquet", at_once=2)
+    assert [row.error for row in rows] == [None] * 3
+    assert [read_messages(row.messages)[0].content for row in rows] == ["hello"] * 3
+    assert pa.array([row.id for row in rows], kind).equals(times), "as a column of labels"
 
 
 def test_parquet_that_is_none_is_one_error_of_the_file(tmp_path: Path) -> None:

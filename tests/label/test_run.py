@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from archroute_edge.config import RoutingConfig, parse_config
 from archroute_edge.conversation import Messages
 from archroute_edge.decision import Decision
 from archroute_edge.errors import EngineError, LabelError
-from archroute_edge.label import Claims, Fields, _folder, find_inputs
+from archroute_edge.label import Claims, Fields, find_inputs
 from archroute_edge.label._claims import claim_path
 from archroute_edge.label._folder import LabelFolder
 from archroute_edge.routing import Router
-from tests.label.conftest import line, make_run, names, read_lines, write_lines
+from tests.label.conftest import die_with, line, make_run, names, read_lines, write_lines
 
 TEXTS = ["fix my bug", "schreib eine Mail", "x" * 3000, "  ", "plot sales per shop"] * 30
 
@@ -189,16 +190,41 @@ def test_a_full_disk_leaves_no_half_of_what_a_folder_is_of(tmp_path: Path, monke
     """It would keep the same command out when there is room again."""
     folder = LabelFolder(tmp_path / "labels", {"model": "mini"}, [], scores=False)
 
-    def full(handle: int, *_: object, **__: object) -> None:
-        os.close(handle)
+    def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(_folder, "open", full, raising=False)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(LabelError, match="No space left"):
             folder.describe()
+    assert names(tmp_path / "labels") == set()
     folder.describe()
     assert names(tmp_path / "labels") == {"_label.json"}
+
+
+def test_what_a_folder_is_of_stands_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of power, or a kill at that moment, left an empty file, which kept every later run out."""
+    folder = LabelFolder(tmp_path / "labels", {"model": "mini"}, [], scores=False)
+    written: list[tuple[bytes, bool]] = []
+
+    def note(handle: int) -> None:
+        written.append((os.pread(handle, 100, 0), (tmp_path / "labels" / "_label.json").exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    die_with(tmp_path / "labels" / "_label.json")
+    folder.describe()
+    assert written == [(b'{\n  "model": "mini"\n}\n', False)]
+    assert names(tmp_path / "labels") == {"_label.json"}
+
+
+def test_one_of_many_runs_has_the_folder(tmp_path: Path) -> None:
+    folders = [LabelFolder(tmp_path / "labels", {"model": number}, [], scores=False) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        ends = [each.exception() for each in [pool.submit(each.describe) for each in folders]]
+    assert ends.count(None) == 1
+    assert {str(each).partition("has labels of ")[2] for each in ends if each} == {
+        "another run, which differs in model; choose another folder with -o"
+    }
 
 
 def test_weights_give_a_row_the_same_model_again(tmp_path: Path, encoder: Router) -> None:

@@ -6,14 +6,17 @@ import errno
 import hashlib
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from archroute_edge.errors import DownloadError, HubUnreachableError, ModelFileError, ModelNotFoundError
-from archroute_edge.models import find_model, pull_model
-from tests.models.conftest import REPO, named_files, partials
+from archroute_edge.models import _pull, find_model, pull_model
+from archroute_edge.models._hub import RemoteFile, RemoteRepo, read_file_facts
+from tests.models.conftest import CATALOGUE, REPO, named_files, partials
 from tests.models.hub_server import COMMIT, Hub
 
 REFUSALS = [
@@ -73,6 +76,22 @@ class TestRefusals:
         assert hub.asked == []
 
 
+def pin(folder: Path, sha256: str) -> None:
+    """Have the catalogue state a hash of the model."""
+    pinned = f"Q4_0: {{file: small-Q4_0.gguf, sha256: {sha256}}}"
+    (folder / "catalogue.yaml").write_text(CATALOGUE.replace("Q4_0: small-Q4_0.gguf", pinned))
+
+
+def with_digest(digest: str) -> Callable[[RemoteRepo, str], RemoteFile]:
+    """What the hub says about files, with another hash of models, as of files that are not in its large storage."""
+
+    def read(repo: RemoteRepo, name: str) -> RemoteFile:
+        facts = read_file_facts(repo, name)
+        return replace(facts, digest=digest) if name.endswith(".gguf") else facts
+
+    return read
+
+
 class TestDamage:
     def test_a_wrong_hash(self, hub: Hub, cache: Path) -> None:
         """What a broken proxy sends must neither be used nor be the start of the next try."""
@@ -107,12 +126,38 @@ class TestDamage:
 
     def test_a_pinned_hash_that_is_not_the_hubs(self, hub: Hub, tmp_path: Path) -> None:
         """Pinning protects against a file that its repository has exchanged: it is not even downloaded."""
-        catalogue = tmp_path / "catalogue.yaml"
-        pinned = "Q4_0: {file: small-Q4_0.gguf, sha256: " + "0a" * 32 + "}"
-        catalogue.write_text(catalogue.read_text().replace("Q4_0: small-Q4_0.gguf", pinned))
+        pin(tmp_path, "0a" * 32)
         with pytest.raises(DownloadError, match="is not the one of the catalogue"):
             pull_model("small")
         assert hub.stored == []
+
+    @pytest.mark.parametrize("state", ["online", "offline", "unreachable"])
+    @pytest.mark.parametrize("kept_under", ["sha256", "sha1", "name"])
+    def test_a_pinned_hash_that_is_not_the_one_of_the_file_here(
+        self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_under: str, state: str
+    ) -> None:
+        """Another program may have fetched it. It passed, and `pull` reported the pin as its hash."""
+        path = pull_model("small").path
+        content = path.read_bytes()
+        if kept_under == "sha1":
+            digest = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            path.resolve().rename(path.resolve().with_name(digest))
+            path.unlink()
+            path.symlink_to(Path("../../blobs") / digest)
+            monkeypatch.setattr(_pull, "read_file_facts", with_digest(digest))
+        elif kept_under == "name":
+            path.resolve().replace(path)
+        if state == "offline":
+            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        elif state == "unreachable":
+            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+        sha256 = hashlib.sha256(content).hexdigest()
+        pin(tmp_path, sha256)
+        assert (pull_model("small").sha256, pull_model("small").downloaded) == (sha256, False)
+        pin(tmp_path, "0a" * 32)
+        with pytest.raises(DownloadError, match=rf"\(sha256 {sha256}\) is not the one of the catalogue \({'0a' * 32}\)"):
+            pull_model("small")
+        assert path.read_bytes() == content
 
     def test_a_damaged_file_in_the_cache_is_fetched_again(self, hub: Hub) -> None:
         """Pulling is how a user repairs a model."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import archroute_edge
 from archroute_edge.errors import SettingsError
 from archroute_edge.quantize import predict_size
 from archroute_edge.system import start_module
@@ -26,3 +29,52 @@ def test_the_child_runs_the_package_that_runs_here(tmp_path: Path, monkeypatch: 
     child = start_module("archroute_edge.bench._measuring_worker", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     out, _ = child.communicate(b'{"do": "close"}\n', timeout=60)
     assert (out, child.returncode) == (b"{}\n", 0)
+
+
+SHOWS = """
+import json, sys
+import archroute_edge
+print(json.dumps([__name__, sys.argv[1:], archroute_edge.__file__, sys.path]))
+"""
+
+
+def shown(*arguments: str) -> list[Any]:
+    """What a child says that runs :data:`SHOWS`."""
+    child = start_module("shows", *arguments, stdout=subprocess.PIPE)
+    out, _ = child.communicate(timeout=60)
+    assert child.returncode == 0
+    found: list[Any] = json.loads(out)
+    return found
+
+
+def test_the_child_imports_from_where_this_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a program's own folders were unknown there, or site-packages stood before the standard library."""
+    (tmp_path / "shows.py").write_text(SHOWS)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    name, arguments, _, folders = shown("a", "b c")
+    assert (name, arguments) == ("__main__", ["a", "b c"])
+    here = list(dict.fromkeys(each for each in sys.path if each))
+    assert folders[: len(here)] == here
+
+
+def test_a_package_found_in_the_current_folder_is_the_childs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if another version were installed, as in a clone of which no other folder than the current one is known."""
+    (tmp_path / "shows.py").write_text(SHOWS)
+    root = Path(archroute_edge.__file__).parents[1]
+    monkeypatch.setattr(sys, "path", ["", *(each for each in sys.path if Path(each) != root), str(tmp_path)])
+    monkeypatch.chdir(root)
+    assert shown()[2] == archroute_edge.__file__
+
+
+@pytest.mark.parametrize("worker", ["bench._measuring_worker", "quantize._worker", "engine._kernel_trial_worker"])
+def test_nothing_in_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: str) -> None:
+    """A folder with a model, downloaded, may have Python files in it. ``python -m`` takes them for the modules of that name."""
+    for name in ("json", "runpy", "random", "numpy", "psutil", "llama_cpp", "archroute_edge"):
+        (tmp_path / f"{name}.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n")
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.chdir(tmp_path)
+    child = start_module(
+        f"archroute_edge.{worker}", "{}", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    child.communicate(b'{"do": "close"}\n', timeout=60)
+    assert not (tmp_path / "ran").exists()

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from archroute_edge.cli.process import one_line
 from archroute_edge.errors import ArchRouteError
 from tools.convert.convert_command import convert
 from tools.convert.imatrix_command import imatrix
@@ -41,10 +42,10 @@ def main() -> None:
     try:
         status = commands(prog_name="python -m tools.convert", standalone_mode=False)
     except click.ClickException as exc:
-        click.echo(f"error: {exc.format_message()}", err=True)
+        click.echo(f"error: {one_line(exc.format_message())}", err=True)
         sys.exit(2)
     except (ArchRouteError, OSError) as exc:
-        click.echo(f"error: {exc}", err=True)
+        click.echo(f"error: {one_line(str(exc))}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; no unfinished file was left", err=True)

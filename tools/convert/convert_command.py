@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from archroute_edge.cli.process import one_line, shown
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.errors import QuantizationError
 from archroute_edge.models import LEVELS, level_named
@@ -95,31 +96,35 @@ def convert(
         )
     if wanted and vocabulary_only:
         raise click.UsageError("--vocab-only writes no weights, so there is nothing to quantize; leave out one of them")
-    folder = _target(output, "").parent
+    folder = output.parent
     if not folder.is_dir():
         raise click.BadParameter(f"{folder}: no such folder", param_hint="-o")
     if imatrix is None:
         refuse_without_imatrix(map(level_named, wanted), "add --imatrix auto to collect one, or --imatrix FILE")
     elif imatrix != COLLECT:
         read_imatrix(Path(imatrix))
+    made = _VOCABULARY if vocabulary_only else outtype.upper()
+    for target in targets.values() or [_target(output, made)]:
+        # A check moves the file there at the end, and a move replaces a device.
+        if target.exists() and not target.is_file():
+            raise click.BadParameter(f"{target}: is a folder or a device; name the file to write", param_hint="-o")
     source = find_checkpoint(checkpoint)
     if source.licence:
-        click.echo(f"{checkpoint} at {source.revision}; licence: {source.licence}", err=True)
+        click.echo(one_line(f"{checkpoint} at {source.revision}; licence: {source.licence}"), err=True)
     about = {"name": name or source.name, "licence": licence, "prompt_format": prompt_format}
     wishes = Wishes(outtype, about, imatrix, embedding, threads, check, record, vocabulary_only)
-    made = _VOCABULARY if vocabulary_only else outtype.upper()
     results = _quantized(source, targets, wishes) if wanted else [_converted(source, _target(output, made), wishes)]
     if as_json:
         click.echo(json.dumps(results, indent=2))
         return
     for result in results:
-        click.echo(f"{result['path']}  {result['level']}  {result['n_bytes'] / 1e6:.1f} MB")
+        click.echo(shown(f"{result['path']}  {result['level']}  {result['n_bytes'] / 1e6:.1f} MB"))
         if "verification" in result:
-            click.echo(f"  {result['verification']['verdict']}")
+            click.echo(shown(f"  {result['verification']['verdict']}"))
 
 
 def _target(output: Path, level: str) -> Path:
-    return output.with_name(output.name.replace("{level}", level))
+    return output.parent / output.name.replace("{level}", level)
 
 
 def _convert(source: CheckpointSource, target: Path, wishes: Wishes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.pull_view import PullView
 from archroute_edge.errors import CheckpointError, DownloadError
 from archroute_edge.models import PulledModel, pull_checkpoint
+from archroute_edge.system import expanded
 from tools.convert.model_card import read_card
 
 _HUB_ID: Final = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
@@ -35,7 +36,7 @@ def find_checkpoint(name: str) -> CheckpointSource:
     Raises:
         CheckpointError: there is no such checkpoint, no access to it, no connection, or no room.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     match = _HUB_ID.fullmatch(name)
     # A path that is mistyped must not be asked for on the hub.
     if folder.exists() or match is None or folder.parent.is_dir() or folder.suffix == ".gguf":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from archroute_edge.cli.process import shown
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.engine import LoadedModel
 from archroute_edge.errors import ImatrixError
@@ -45,7 +46,7 @@ def imatrix(
     if as_json:
         click.echo(json.dumps(report))
     else:
-        click.echo(f"{output}  {len(found.entries)} matrices over {n_tokens} tokens of {', '.join(found.datasets)}")
+        click.echo(shown(f"{output}  {len(found.entries)} matrices over {n_tokens} tokens of {', '.join(found.datasets)}"))
 
 
 def collect_with_progress(

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from archroute_edge.errors import CheckpointError
 from archroute_edge.system import kind_of_file
 
+_LARGEST: Final = float(np.finfo(np.float32).max)
+_MOST: Final = (1 << 32) - 1
+"""What a GGUF has for the whole numbers of a model: 32 bits."""
 MAX_TEXT_BYTES: Final = 256 << 20
 """Far above any tokenizer.json (Qwen2's has 7 to 11 MB), far below what would exhaust the memory."""
 
@@ -27,14 +32,14 @@ class Settings:
         return default if value is None else value
 
     def integer(self, key: str) -> int:
-        """A positive whole number.
+        """A positive whole number of 32 bits.
 
         Raises:
             CheckpointError: it is missing or something else.
         """
         value = self._needed(key)
-        if type(value) is not int or value < 1:
-            raise CheckpointError(f"{self.path}: {key} is {value!r}, a positive whole number is needed")
+        if type(value) is not int or not 1 <= value <= _MOST:
+            raise CheckpointError(f"{self.path}: {key} is {_shown(value)}, a positive whole number below 2^32 is needed")
         return value
 
     def number(self, key: str) -> float:
@@ -43,15 +48,26 @@ class Settings:
         Raises:
             CheckpointError: it is missing or something else.
         """
-        value = self._needed(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise CheckpointError(f"{self.path}: {key} is {value!r}, a positive number is needed")
-        return float(value)
+        number = as_number(self._needed(key))
+        if number is None or number <= 0:
+            raise CheckpointError(f"{self.path}: {key} is {_shown(self.values[key])}, a positive number is needed")
+        return number
 
     def _needed(self, key: str) -> Any:
         if self.get(key) is None:
             raise CheckpointError(f"{self.path}: has no {key}, which the conversion needs")
         return self.values[key]
+
+
+def as_number(value: Any) -> float | None:
+    """A finite number that the 32 bits of a GGUF can hold; None if it is something else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
+        return None
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:100]
 
 
 def read_text(path: Path) -> str:

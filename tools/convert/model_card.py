@@ -8,8 +8,9 @@ from typing import Any, Final
 import gguf
 import yaml
 
+from archroute_edge.errors import CheckpointError
 from tools.convert.checkpoint import Checkpoint
-from tools.convert.json_files import read_settings, read_text
+from tools.convert.json_files import as_number, read_settings, read_text
 
 _SAMPLING: Final = {
     "top_k": "general.sampling.top_k",
@@ -44,17 +45,23 @@ def add_general(
     generation = read_settings(checkpoint.folder / "generation_config.json", required=False)
     for name_there, key in _SAMPLING.items():
         value = generation.get(name_there)
-        if type(value) is int and name_there == "top_k":
-            writer.add_int32(key, value)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool) and name_there != "top_k":
-            writer.add_float32(key, float(value))
+        number = as_number(value)
+        # They are defaults for programs that generate text: what makes no sense is left out.
+        if name_there == "top_k":
+            if type(value) is int and -(1 << 31) <= value < 1 << 31:
+                writer.add_int32(key, value)
+        elif number is not None:
+            writer.add_float32(key, number)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
     """The YAML block at the top of a model card (README.md), or nothing: a card is no reason to refuse a model."""
     if not (folder / "README.md").is_file():
         return {}
-    lines = read_text(folder / "README.md").split("\n")
+    try:
+        lines = read_text(folder / "README.md").split("\n")
+    except CheckpointError:
+        return {}
     if lines[0].strip() != "---" or "---" not in lines[1:]:
         return {}
     try:

@@ -30,7 +30,7 @@ from archroute_edge.deciders import (
     TOPICS_KEY,
 )
 from archroute_edge.errors import CheckpointError
-from tools.convert.json_files import Settings, read_settings, read_text
+from tools.convert.json_files import Settings, as_number, read_settings, read_text
 from tools.convert.safetensors_files import read_index
 
 _POOLING: Final = {
@@ -120,10 +120,10 @@ def add_routing(writer: gguf.GGUFWriter, folder: Path) -> None:
 
 
 def _number(settings: Settings, name: str) -> float:
-    value = settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise CheckpointError(f"{settings.path}: {name} is {value!r}, a number is needed")
-    return float(value)
+    number = as_number(settings.get(name))
+    if number is None:
+        raise CheckpointError(f"{settings.path}: {name} is {repr(settings.get(name))[:100]}, a number is needed")
+    return number
 
 
 def _add_hubness(writer: gguf.GGUFWriter, folder: Path, settings: Settings) -> None:

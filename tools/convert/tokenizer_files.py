@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
 import tokenizers
 
 from archroute_edge.errors import CheckpointError
-from tools.convert.json_files import Settings, read_object, read_settings, read_text
+from tools.convert.json_files import Settings, as_number, read_object, read_settings, read_text
 from tools.convert.pre_tokenizers import QWEN2_PATTERN
 
 _CLASSES_WITHOUT_JSON: Final = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
@@ -105,11 +104,12 @@ def _with_scores(entries: Any, path: Path) -> tuple[dict[str, int], list[float]]
     scores: list[float] = []
     for entry in entries if isinstance(entries, list) else [None]:
         piece, score = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
-        if not isinstance(piece, str) or isinstance(score, bool) or not isinstance(score, (int, float)) or not isfinite(score):
-            raise CheckpointError(f"{path}: model.vocab holds {entry!r}, which is no piece with its score")
+        number = as_number(score)
+        if not isinstance(piece, str) or number is None:
+            raise CheckpointError(f"{path}: model.vocab holds {repr(entry)[:200]}, which is no piece with its score")
         if vocabulary.setdefault(piece, len(scores)) != len(scores):
             raise CheckpointError(f"{path}: model.vocab holds {piece!r} twice; the file is damaged")
-        scores.append(float(score))
+        scores.append(number)
     return vocabulary, scores
 
 

@@ -79,9 +79,10 @@ def read_charsmap_of(definition: Definition) -> bytes:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    whole = definition.content.get("normalizer") or {}
-    steps = whole.get("normalizers") if whole.get("type") == "Sequence" else [whole]
-    tables = [step.get("precompiled_charsmap") for step in steps or [] if step.get("type") == "Precompiled"]
+    whole = definition.content.get("normalizer")
+    listed = whole.get("normalizers") if isinstance(whole, dict) and whole.get("type") == "Sequence" else [whole]
+    steps = [step for step in listed if isinstance(step, dict)] if isinstance(listed, list) else []
+    tables = [step.get("precompiled_charsmap") for step in steps if step.get("type") == "Precompiled"]
     table = tables[0] if len(tables) == 1 else None
     try:
         raw = base64.b64decode(table if isinstance(table, str) else "?", validate=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from archroute_edge.cli.process import shown
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.models import AUTO
 from archroute_edge.prompts import PROMPT_FORMATS
@@ -77,4 +78,5 @@ def _report(found: Verification) -> str:
             f"by the reference {kl.reference_right_decisions:.1%}",
         ]
     lines += [f"problem: {problem}" for problem in found.problems]
-    return "\n".join([*lines, found.verdict])
+    # Names of tensors and keys are the file's.
+    return "\n".join(map(shown, [*lines, found.verdict]))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.install import compilers, gpu
+from tools.install.errors import InstallError
 
 PACKAGE = "llama-cpp-python"
 #: The second engine.
@@ -124,13 +125,20 @@ def settle(request: Request, environment: Mapping[str, str]) -> Build:
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """This project's user cache folder, the same as the package's own (platformdirs is not installed yet)."""
-    override = environment.get("ARCHROUTE_CACHE_DIR")
-    if override:
-        return Path(override).expanduser()
-    if platform.system() == "Darwin":
-        return Path.home() / "Library" / "Caches" / "archroute-edge"
-    return Path(environment.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache") / "archroute-edge"
+    """This project's user cache folder, the same as the package's own (platformdirs is not installed yet).
+
+    Raises:
+        InstallError: it is in a home that is not known.
+    """
+    try:
+        override = environment.get("ARCHROUTE_CACHE_DIR")
+        if override:
+            return Path(override).expanduser()
+        if platform.system() == "Darwin":
+            return Path.home() / "Library" / "Caches" / "archroute-edge"
+        return Path(environment.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache") / "archroute-edge"
+    except RuntimeError as exc:
+        raise InstallError(f"no folder for builds is known ({exc}); name one: ARCHROUTE_CACHE_DIR=...") from exc
 
 
 def _processor() -> list[str]:
