@@ -63,10 +63,11 @@ def collate(tables: list[Table], related: Mapping[str, frozenset[str]]) -> Batch
 
 @dataclass(frozen=True)
 class Shape:
-    """How many tables a step has, conversations in each, those of the table in many languages, pairs and translations."""
+    """How many tables a step has in English and in many languages, conversations in each, pairs and translations."""
 
     tables: int
     conversations: int
+    foreign_tables: int
     foreign_conversations: int
     pairs: int
     translations: int
@@ -77,7 +78,7 @@ class Step:
     """What one worker computes in one step: tables and pairs in English, and the same in many languages."""
 
     tables: Batch
-    foreign: Batch
+    foreign: list[Batch]
     pairs: Pairs
     pairs_are_english: bool
     translations: tuple[list[str], list[str]]
@@ -94,9 +95,11 @@ def batches(
     def make(step: int) -> Step:
         rng = random.Random((seed * 1_000_003 + step) * 16 + part)
         tables = collate([sampler.draw(rng, shape.conversations) for _ in range(shape.tables)], sampler.related)
-        sample = languages.table(rng, shape.foreign_conversations)
-        own = np.ones((len(sample.conversations), len(sample.routes)), dtype=bool)
-        foreign = Batch(sample.conversations, sample.routes, np.array(sample.labels), own, ~own)
+        foreign = []
+        for _ in range(shape.foreign_tables):
+            sample = languages.table(rng, shape.foreign_conversations)
+            own = np.ones((len(sample.conversations), len(sample.routes)), dtype=bool)
+            foreign.append(Batch(sample.conversations, sample.routes, np.array(sample.labels), own, ~own))
         are_english = rng.random() >= _FOREIGN_PAIRS
         if not are_english:
             requests, routes, kinds = languages.pairs(rng, shape.pairs)

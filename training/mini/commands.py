@@ -37,6 +37,7 @@ def main() -> None:
 @click.option("--everything", is_flag=True, help="Hold nothing out, and go more gently.")
 @click.option("--begin-with", type=_FOLDER, help="Checkpoint to go on from, instead of the base.")
 @click.option("--second", is_flag=True, help="By the recipe of the second training.")
+@click.option("--languages", is_flag=True, help="With --everything: draw most tables in many languages.")
 @_RESUME
 def train(
     data: Path,
@@ -46,6 +47,7 @@ def train(
     everything: bool = False,
     begin_with: Path | None = None,
     second: bool = False,
+    languages: bool = False,
     resume: bool = False,
 ) -> None:
     """Fine-tune the base; kinds, domains, services and languages are held out to steer by."""
@@ -56,23 +58,30 @@ def train(
     from training.mini.languages import LanguageSampler
     from training.mini.relations import related_kinds
     from training.mini.tables import TableSampler
-    from training.mini.training import ADDED, ADDED_TO_SECOND, SECOND, Job, Recipe
+    from training.mini.training import ADDED, ADDED_TO_SECOND, LANGUAGES, LANGUAGES_TO_SECOND, SECOND, Job, Recipe
     from training.mini.training import train as run
 
-    gentle, usual = (ADDED_TO_SECOND, SECOND) if second else (ADDED, Recipe())
-    recipe = replace(gentle if everything and begin_with is not None else usual, minutes=minutes)
+    if languages and not everything:
+        raise click.UsageError("--languages goes with --everything")
+    if languages:
+        recipe = LANGUAGES_TO_SECOND if second else LANGUAGES
+    elif everything and begin_with is not None:
+        recipe = ADDED_TO_SECOND if second else ADDED
+    else:
+        recipe = SECOND if second else Recipe()
+    recipe = replace(recipe, minutes=minutes)
     if steps is not None:
         recipe = replace(recipe, steps=steps)
     catalogue = load_catalogue(data, steer=not everything)
     click.echo("comparing the kinds with all-MiniLM-L6-v2", err=True)
     related = related_kinds(catalogue, Encoder(published.fetch()), recipe.seed)
     sampler = TableSampler(catalogue, related)
-    languages = LanguageSampler(catalogue.languages, catalogue.held_out)
+    in_languages = LanguageSampler(catalogue.languages, catalogue.held_out)
     # The workers are processes of one thread each, and come from this one.
     torch.set_num_threads(1)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        run(Job(sampler, languages, begin_with or base.fetch(), out, recipe, resume))
+        run(Job(sampler, in_languages, begin_with or base.fetch(), out, recipe, resume))
     except KeyboardInterrupt:
         raise click.ClickException(f"interrupted; go on with --resume, from the last save of {out}") from None
     click.echo(f"\nsaved {out}", err=True)
@@ -249,9 +258,12 @@ def everything(
     if not steered_only:
         added = []
         for begin_with in (first, second):
-            added.append(begin_with.with_name(begin_with.name + ".whole"))
-            options = {"everything": True, "second": begin_with is second, "resume": resume and _begun(added[-1])}
-            context.invoke(train, data=data, out=added[-1], begin_with=begin_with, **options)
+            options = {"data": data, "everything": True, "second": begin_with is second}
+            whole, last = (begin_with.with_name(f"{begin_with.name}.{name}") for name in ("whole", "languages"))
+            if not (resume and _begun(last)):
+                context.invoke(train, out=whole, begin_with=begin_with, resume=resume and _begun(whole), **options)
+            context.invoke(train, out=last, begin_with=whole, languages=True, resume=resume and _begun(last), **options)
+            added.append(last)
         trained = out.with_suffix(".whole")
         context.invoke(average, one=added[0], other=added[1], out=trained)
     context.invoke(package, checkpoint=trained, data=data, steered=steered, everything=not steered_only, out=packaged)

@@ -28,7 +28,7 @@ ROUTE_TOKENS = 48
 FROZEN_LAYERS = 3
 ANSWERS = "answers.pt"
 """Beside a checkpoint: the parameters learned beside the encoder."""
-_SHAPE: Final = Shape(tables=2, conversations=9, foreign_conversations=12, pairs=64, translations=12)
+_SHAPE: Final = Shape(tables=2, conversations=9, foreign_tables=1, foreign_conversations=12, pairs=64, translations=12)
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ ADDED = Recipe(steps=60, rate=5e-5, seed=29)
 """What follows on the first training beside that: everything, in fewer and smaller steps."""
 ADDED_TO_SECOND = replace(SECOND, steps=50, rate=5e-5, seed=29)
 """The same on the second training."""
+LANGUAGES = replace(ADDED, steps=40, shape=replace(_SHAPE, tables=1, foreign_tables=3), foreign_weight=1.5, seed=37)
+"""What follows on :data:`ADDED`: three tables in many languages beside one in English."""
+LANGUAGES_TO_SECOND = replace(LANGUAGES, steps=30, relations_weight=2.0, seed=41)
+"""The same on :data:`ADDED_TO_SECOND`."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,9 @@ def _work(rank: int, job: Job) -> None:
             # Each part's graph is freed before the next one is computed.
             loss, taught, right = _loss(encoder, answers, drawn.tables, teacher)
             (loss + recipe.relations_weight * taught).backward()
-            foreign, _, _ = _loss(encoder, answers, drawn.foreign, None)
-            (recipe.foreign_weight * foreign).backward()
+            for batch in drawn.foreign:
+                foreign, _, _ = _loss(encoder, answers, batch, None)
+                (recipe.foreign_weight / len(drawn.foreign) * foreign).backward()
             pairs, taught = _loss_of_pairs(encoder, answers, drawn.pairs, teacher if drawn.pairs_are_english else None)
             (recipe.pairs_weight * pairs + recipe.relations_weight * taught).backward()
             (recipe.translations_weight * _loss_of_translations(encoder, drawn.translations)).backward()

@@ -21,7 +21,7 @@ from training.tiny.checkpoint import save_state
 
 # The workers are forked, of which newer Pythons warn in a process that has threads.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-SMALL = Recipe(steps=4, shape=Shape(1, 3, 3, 6, 4), save_every=2)
+SMALL = Recipe(steps=4, shape=Shape(1, 3, 2, 3, 6, 4), save_every=2)
 
 
 @pytest.fixture(scope="module")
