@@ -12,8 +12,12 @@ import io
 import os
 import signal
 import sys
+import unicodedata
 from types import FrameType
-from typing import Any
+from typing import Any, Final
+
+_OBEYED: Final = ("Cc", "Cs", "Zl", "Zp")
+_ORDERING: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def set_process_up() -> None:
@@ -37,13 +41,21 @@ def as_typed(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Text from a file or the command line, with what a terminal would obey as escapes, line breaks included."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in as_typed(text))
+    """Text from a file or the command line, with what a terminal would obey as escapes, line breaks included.
+
+    Joiners and blanks of scripts stay: names have them.
+    """
+    return "".join(ascii(char)[1:-1] if _is_obeyed(char) else char for char in as_typed(text))
 
 
 def one_line(text: str) -> str:
     """The same on one line, where line breaks and runs of blanks are blanks."""
     return shown(" ".join(as_typed(text).split()))
+
+
+def _is_obeyed(char: str) -> bool:
+    """Whether a character is a control, a line break, half of a pair, or changes the order in which others are shown."""
+    return unicodedata.category(char) in _OBEYED or char in _ORDERING
 
 
 class _Forgiving(io.FileIO):

@@ -110,19 +110,27 @@ class _Outside:
 
 
 def _below(folder: Path, outside: _Outside) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        here = Path(place)
-        above = {each.resolve() for each in (here.absolute(), *here.absolute().parents)}
-        # A link to a folder that it is in would be followed without end.
-        folders[:] = sorted(
-            each for each in _shown(folders) if outside.has(here / each) and (here / each).resolve() not in above
-        )
-        if not outside.has(here):
-            # Labels beside their inputs would be taken for inputs the next time.
-            raise LabelError(f"{here}: the folder of labels holds the inputs; choose another one with -o")
-        for name in sorted(_shown(names)):
-            if name.lower().endswith(_ENDINGS):
-                yield here / name
+    """The files in a folder and below it. Each folder is read once, and through a link only if no other name leads to it."""
+    seen: set[Path] = set()
+    waiting = [folder]
+    while waiting:
+        top = waiting.pop(0)
+        if top.resolve() in seen:
+            continue
+        for place, folders, names in os.walk(top, onerror=_refuse):
+            here = Path(place)
+            seen.add(here.resolve())
+            if not outside.has(here):
+                # Labels beside their inputs would be taken for inputs the next time.
+                raise LabelError(f"{here}: the folder of labels holds the inputs; choose another one with -o")
+            inner = [here / name for name in sorted(_shown(folders)) if outside.has(here / name)]
+            # A link to a folder that it is in leads to what is outside of what was named.
+            above = {here.resolve(), *here.resolve().parents}
+            waiting += [each for each in inner if each.is_symlink() and each.resolve() not in above]
+            folders[:] = [each.name for each in inner if each.resolve() not in seen]
+            for name in sorted(_shown(names)):
+                if name.lower().endswith(_ENDINGS):
+                    yield here / name
 
 
 def _refuse(exc: OSError) -> None:

@@ -192,6 +192,8 @@ def _value(scalar: pa.Scalar) -> Any:
     except (ValueError, OverflowError):
         if isinstance(scalar, pa.StructScalar):
             return {name: _value(each) for name, each in scalar.items()}
+        if isinstance(scalar, pa.MapScalar):
+            return [(_value(each["key"]), _value(each["value"])) for each in scalar.values]
         if isinstance(scalar, (pa.ListScalar, pa.LargeListScalar)):
             return [_value(each) for each in scalar]
         if pa.types.is_temporal(scalar.type):

@@ -204,10 +204,10 @@ def conclusion(report: TrafficReport) -> list[str]:
     known = report.money
     if known.priced:
         spent = f"{money(known.spent)} spent"
-        if money(known.priced_spent) != money(known.spent):
-            spent += f", {money(known.priced_spent)} of it on answers whose cost with the default model is known"
         if known.shadows:
             spent += f" and {money(known.shadows)} on shadows"
+        if money(known.priced_spent) != money(known.spent):
+            spent += f"; {money(known.priced_spent)} for the answers whose cost with the default model is known"
         saved = known.saved or 0.0
         what = f"{money(abs(saved))} {'saved' if saved >= 0 else 'more than that'}"
         part = f" ({percent(abs(saved) / known.default)})" if known.default else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from archroute_edge.cli.process import shown
 from tests.cli.conftest import PROGRAM, Run, one_line
 
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -33,6 +34,17 @@ def test_the_answer_alone_is_on_stdout(process: Process, model: tuple[str, ...],
     assert " -> " in result.stdout
     assert "llama_model_loader" in result.stderr
     assert "confidence" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["کدنویسی\u200cها", "翻訳\u3000依頼", "👩\u200d💻 code", "a\u00a0b", "co\u00adop"])
+def test_names_of_any_script_are_shown_as_they_are(name: str) -> None:
+    """A script compares them with its own."""
+    assert shown(name) == name
+
+
+@pytest.mark.parametrize("char", ["\n", "\x1b", "\x9b", "\u2028", "\u200f", "\u202e", "\u2066", "\ud800"])
+def test_what_a_terminal_would_obey_is_shown_as_an_escape(char: str) -> None:
+    assert shown(f"a{char}b") == f"a{ascii(char)[1:-1]}b"
 
 
 def test_an_error_is_one_line_on_stderr(process: Process, tmp_path: Path, random_model: Path) -> None:

@@ -138,8 +138,8 @@ def test_a_value_of_parquet_that_is_none_costs_its_row(tmp_path: Path) -> None:
 def test_a_time_of_parquet_that_python_cannot_hold_costs_nothing(tmp_path: Path, kind: pa.DataType) -> None:
     """Nanoseconds, or a year beyond 9999: the number that stands for it is as good a name, and nobody reads the others."""
     times = pa.array([1_000_000_001, None, 1000], kind)
-    message = pa.struct([("role", pa.string()), ("content", pa.string()), ("at", kind)])
-    messages = [[{"role": "user", "content": "hello", "at": time}] for time in times]
+    message = pa.struct([("role", pa.string()), ("content", pa.string()), ("at", kind), ("all", pa.map_(pa.string(), kind))])
+    messages = [[{"role": "user", "content": "hello", "at": time, "all": [("a", time)]}] for time in times]
     table = pa.table({"messages": pa.array(messages, pa.list_(message)), "id": times})
     pq.write_table(table, tmp_path / "a.parquet")
     rows = read(tmp_path / "a.parquet", at_once=2)

@@ -189,7 +189,7 @@ def test_what_was_saved_is_counted_on_answers_with_both_costs(run: Run, tmp_path
     money = {"spent": 37.5, "priced": 25, "priced_spent": 12.5, "default": 25.0, "saved": 12.5, "unpriced": 35}
     assert {name: report["money"][name] for name in money} == money
     assert [(each["cost"], each["default_cost"]) for each in report["models"]] == [(37.5, 25.0)]
-    assert "$37.50 spent, $12.50 of it on answers whose cost with the default model is known; all" in shown
+    assert "$37.50 spent; $12.50 for the answers whose cost with the default model is known; all" in shown
     assert "$12.50 saved" in shown
 
 
