@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -127,8 +126,8 @@ def run_trial(module: str, task: Mapping[str, Any], cancellation: Cancellation |
     """Run a worker in a child process, and wait for its end; None if none can be started.
 
     Args:
-        module: of the worker. It gets the task as a JSON object in its first argument, with ``path`` added, which is
-            ``sys.path``, and writes a JSON object with ``step`` for each step that it passes, one a line.
+        module: of the worker. It gets the task as a JSON object in its first argument, and writes a JSON object with ``step``
+            for each step that it passes, one a line.
         task: what the worker is told.
         cancellation: ends the child.
 
@@ -140,9 +139,10 @@ def run_trial(module: str, task: Mapping[str, Any], cancellation: Cancellation |
 
     from archroute_edge.system import start_module
 
-    text = json.dumps({**task, "path": [str(each) for each in sys.path]})
     try:
-        process = start_module(module, text, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = start_module(
+            module, json.dumps(task), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
     except (OSError, ValueError, SettingsError) as exc:
         logger.debug("no child process can be started: %s", exc)
         return None
