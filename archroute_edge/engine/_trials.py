@@ -27,6 +27,7 @@ TIME_LIMIT_S: Final = 120.0
 """A child that has not ended by then hangs. It takes half a second, and under an emulator a hundred times as long."""
 
 _LOCK_NAME: Final = "trials.lock"
+_SILENT_WAIT_S: Final = 1.0
 
 # NTSTATUS, as a process's exit code on Windows.
 _WINDOWS_DEATHS: Final = {
@@ -88,8 +89,8 @@ class TrialLock:
 def turn_among_processes(path: Path | None, cancellation: Cancellation) -> Iterator[None]:
     """Have no other process reach a verdict while the block lasts: two at once would spoil each other's measurements.
 
-    Whoever has waited for as long as a trial may take goes on without: the process before may be stopped. So does a process
-    whose verdicts are not kept, and one on a file system without locks.
+    A process that has waited for as long as a trial may take goes on without its turn: the process before it may be stopped.
+    So does a process whose verdicts are not kept, and one on a file system without locks.
 
     Args:
         path: of the verdict, or None; the lock is a file beside it.
@@ -103,13 +104,22 @@ def turn_among_processes(path: Path | None, cancellation: Cancellation) -> Itera
         return
     from filelock import FileLock, Timeout
 
-    lock, ends = FileLock(path.parent / _LOCK_NAME, mode=0o600), time.monotonic() + TIME_LIMIT_S
+    lock, begun, is_said = FileLock(path.parent / _LOCK_NAME, mode=0o600), time.monotonic(), False
 
     def has_turn(seconds: float) -> bool:
+        nonlocal is_said
         try:
             lock.acquire(timeout=seconds, poll_interval=seconds / 2)
         except Timeout:
-            return time.monotonic() > ends
+            waited = time.monotonic() - begun
+            if not is_said and waited > _SILENT_WAIT_S:
+                is_said = True
+                logger.info(
+                    "another process is trying or measuring engines on this CPU; waiting for it, at most %.0f s (lock: %s)",
+                    TIME_LIMIT_S,
+                    lock.lock_file,
+                )
+            return waited > TIME_LIMIT_S
         except (OSError, NotImplementedError) as exc:
             logger.debug("no lock among processes: %s", exc)
         return True
