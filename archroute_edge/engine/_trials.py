@@ -64,7 +64,7 @@ class TrialRun:
 
 
 class TrialLock:
-    """Held while a verdict is reached, perhaps for seconds. In a forked process it is free: whoever held it is not there."""
+    """Held while a verdict is reached, perhaps for seconds. A forked process has it free: it lacks the thread that held it."""
 
     def __init__(self) -> None:
         self._renew()
