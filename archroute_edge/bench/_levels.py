@@ -163,8 +163,8 @@ def plan_levels(source: Path, quants: Sequence[str], imatrix: Path | None) -> Le
 def scratch_folder() -> Iterator[Path]:
     """A folder for files of this run, removed when the block ends, also by an interrupt; those of killed processes go, too.
 
-    It is beside the unfinished runs and not in ``/tmp``, which is memory on many machines. A lock says that it is in use: of
-    the processes of another machine or container with the same folder no number tells.
+    It is beside the unfinished runs and not in ``/tmp``, which is memory on many machines. A lock says that it is in use: the
+    number of a process means nothing to another machine or container that shares the folder.
 
     Raises:
         BenchmarkError: there can be no such folder, or no temporary file, which every measuring process needs.
@@ -194,7 +194,7 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _remove_if_left(folder: Path) -> None:
-    """Remove the folder of a process that was killed: nobody holds its lock."""
+    """Remove the folder of a process that was killed: no process holds its lock."""
     try:
         lock = RunLock(_lock_of(folder))
     except LockedError:

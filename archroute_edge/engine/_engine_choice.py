@@ -184,7 +184,7 @@ def _once(
         if verdict is None:
             cancellation = cancellation or Cancellation()
             with _lock.taken(cancellation):
-                # Whoever had the turn before may have been after the same.
+                # The thread that had the turn before may have found it.
                 verdict = _verdicts.get(key)
                 if verdict is None:
                     with turn_among_processes(path, cancellation):

@@ -200,7 +200,6 @@ def serve(run: Callable[[dict[str, Any], Callable[..., None]], None]) -> None:
     report("python")
     _leave_no_core()
     task = json.loads(sys.argv[1])
-    sys.path[:] = task["path"]
     try:
         run(task, report)
     except UnsoundError as exc:

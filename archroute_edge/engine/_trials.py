@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -28,6 +27,7 @@ TIME_LIMIT_S: Final = 120.0
 """A child that has not ended by then hangs. It takes half a second, and under an emulator a hundred times as long."""
 
 _LOCK_NAME: Final = "trials.lock"
+_SILENT_WAIT_S: Final = 1.0
 
 # NTSTATUS, as a process's exit code on Windows.
 _WINDOWS_DEATHS: Final = {
@@ -64,7 +64,7 @@ class TrialRun:
 
 
 class TrialLock:
-    """Held while a verdict is reached, perhaps for seconds. In a forked process it is free: whoever held it is not there."""
+    """Held while a verdict is reached, perhaps for seconds. A forked process has it free: it lacks the thread that held it."""
 
     def __init__(self) -> None:
         self._renew()
@@ -89,8 +89,8 @@ class TrialLock:
 def turn_among_processes(path: Path | None, cancellation: Cancellation) -> Iterator[None]:
     """Have no other process reach a verdict while the block lasts: two at once would spoil each other's measurements.
 
-    Whoever has waited for as long as a trial may take goes on without: the process before may be stopped. So does a process
-    whose verdicts are not kept, and one on a file system without locks.
+    A process that has waited for as long as a trial may take goes on without its turn: the process before it may be stopped.
+    So does a process whose verdicts are not kept, and one on a file system without locks.
 
     Args:
         path: of the verdict, or None; the lock is a file beside it.
@@ -104,13 +104,22 @@ def turn_among_processes(path: Path | None, cancellation: Cancellation) -> Itera
         return
     from filelock import FileLock, Timeout
 
-    lock, ends = FileLock(path.parent / _LOCK_NAME, mode=0o600), time.monotonic() + TIME_LIMIT_S
+    lock, begun, is_said = FileLock(path.parent / _LOCK_NAME, mode=0o600), time.monotonic(), False
 
     def has_turn(seconds: float) -> bool:
+        nonlocal is_said
         try:
             lock.acquire(timeout=seconds, poll_interval=seconds / 2)
         except Timeout:
-            return time.monotonic() > ends
+            waited = time.monotonic() - begun
+            if not is_said and waited > _SILENT_WAIT_S:
+                is_said = True
+                logger.info(
+                    "another process is trying or measuring engines on this CPU; waiting for it, at most %.0f s (lock: %s)",
+                    TIME_LIMIT_S,
+                    lock.lock_file,
+                )
+            return waited > TIME_LIMIT_S
         except (OSError, NotImplementedError) as exc:
             logger.debug("no lock among processes: %s", exc)
         return True
@@ -127,8 +136,8 @@ def run_trial(module: str, task: Mapping[str, Any], cancellation: Cancellation |
     """Run a worker in a child process, and wait for its end; None if none can be started.
 
     Args:
-        module: of the worker. It gets the task as a JSON object in its first argument, with ``path`` added, which is
-            ``sys.path``, and writes a JSON object with ``step`` for each step that it passes, one a line.
+        module: of the worker. It gets the task as a JSON object in its first argument, and writes a JSON object with ``step``
+            for each step that it passes, one a line.
         task: what the worker is told.
         cancellation: ends the child.
 
@@ -140,9 +149,10 @@ def run_trial(module: str, task: Mapping[str, Any], cancellation: Cancellation |
 
     from archroute_edge.system import start_module
 
-    text = json.dumps({**task, "path": [str(each) for each in sys.path]})
     try:
-        process = start_module(module, text, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = start_module(
+            module, json.dumps(task), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
     except (OSError, ValueError, SettingsError) as exc:
         logger.debug("no child process can be started: %s", exc)
         return None

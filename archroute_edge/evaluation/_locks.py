@@ -1,4 +1,4 @@
-"""Locks among processes, also of machines that share a folder: whose run a file or a folder is, for as long as it lasts."""
+"""Locks among processes, also of machines that share a folder: a run has a file or a folder to itself while it lasts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether it is; on a file system without locks it is not, and nobody can tell whose run is at work."""
+        """Whether it is; on a file system without locks it is not, and another run may go unnoticed."""
         return self._lock is not None
 
     def release(self) -> None:

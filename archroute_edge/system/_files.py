@@ -8,11 +8,12 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 ENOUGH_BYTES: Final = 512
 """How much of a file's beginning :func:`other_kind` needs."""
@@ -25,6 +26,7 @@ SAFETENSORS: Final = (
 _BLOCK: Final = 1 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _DEVICES: Final = (Path("/dev"), Path("/dev/fd"))
+_STANDARD: Final = {"stdin": 0, "stdout": 1, "stderr": 2}
 _counter = itertools.count()
 
 
@@ -61,7 +63,8 @@ def replaced_when_whole(target: Path, *, mark: str | None = None) -> Iterator[Pa
 
     The file is flushed to the disk before it is moved. On any exception, an interrupt included, it is removed and
     ``target`` stays as it was. A pipe, a device or an open descriptor (``/dev/stdout``) is never replaced: the path is in a
-    temporary folder then, and its content is written into ``target``.
+    temporary folder then, and its content is written into ``target``. A descriptor of this process takes it where it stands,
+    after everything that was printed before.
 
     Args:
         target: the file to replace.
@@ -74,7 +77,7 @@ def replaced_when_whole(target: Path, *, mark: str | None = None) -> Iterator[Pa
         with tempfile.TemporaryDirectory() as folder:
             partial = Path(folder) / "partial"
             yield partial
-            with partial.open("rb") as source, target.open("wb") as sink:
+            with partial.open("rb") as source, _opened(target) as sink:
                 shutil.copyfileobj(source, sink, _BLOCK)
         return
     partial = target.with_name(f".{target.name}.{mark or f'{os.getpid()}-{next(_counter)}'}.partial")
@@ -94,6 +97,28 @@ def _is_no_file(path: Path) -> bool:
     # A name in one of these stands for an open descriptor, which may be that of a file.
     folder = path.absolute().parent.resolve()
     return not path.is_file() or folder.is_relative_to("/proc") or folder in _DEVICES
+
+
+def _opened(path: Path) -> BinaryIO:
+    """What :func:`_is_no_file` names, to write to."""
+    descriptor = _descriptor(path)
+    if descriptor is None:
+        return path.open("wb")
+    for stream in (sys.stdout, sys.stderr):
+        # None without a console, or closed. A full one fails when it is written to.
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    # Opened by its name, a file would be emptied, and stdout would go on at its old place in it.
+    return os.fdopen(os.dup(descriptor), "wb")
+
+
+def _descriptor(path: Path) -> int | None:
+    """The descriptor of this process that a name in ``/dev`` or ``/proc/self/fd`` stands for; None for other names."""
+    folder = path.absolute().parent.resolve()
+    if folder == Path("/dev"):
+        return _STANDARD.get(path.name)
+    is_ours = folder == Path("/dev/fd") or (folder.name == "fd" and folder.is_relative_to(f"/proc/{os.getpid()}"))
+    return int(path.name) if is_ours and path.name.isdecimal() else None
 
 
 _ARCHIVES: Final = {

@@ -304,6 +304,25 @@ def test_processes_take_turns(header: Any, large: None, tried_kernels: None, mon
     assert runs == [2, 4]
 
 
+@pytest.mark.parametrize(("silent_s", "n_said"), [(60.0, 0), (0.1, 1)])
+def test_a_wait_for_another_process_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, silent_s: float, n_said: int
+) -> None:
+    """Would break if a router that waits for two minutes said nothing, or one that waits for a moment did."""
+    monkeypatch.setattr(trials, "_SILENT_WAIT_S", silent_s)
+    others = FileLock(tmp_path / trials._LOCK_NAME, thread_local=False)
+    others.acquire()
+    threading.Timer(0.5, others.release).start()
+    with (
+        caplog.at_level("INFO", logger="archroute_edge"),
+        trials.turn_among_processes(tmp_path / "verdict.json", Cancellation()),
+    ):
+        pass
+    said = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+    assert len(said) == n_said
+    assert all(re.search(r"another process .* waiting for it, at most 120 s .*trials\.lock", text) for text in said)
+
+
 def test_without_locks_among_processes_it_is_measured(
     header: Any, large: None, tried_kernels: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import archroute_edge
+from archroute_edge.engine._trials import run_trial
 from archroute_edge.errors import SettingsError
 from archroute_edge.quantize import predict_size
 from archroute_edge.system import start_module
@@ -66,15 +67,41 @@ def test_a_package_found_in_the_current_folder_is_the_childs(tmp_path: Path, mon
     assert shown()[2] == archroute_edge.__file__
 
 
-@pytest.mark.parametrize("worker", ["bench._measuring_worker", "quantize._worker", "engine._kernel_trial_worker"])
-def test_nothing_in_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: str) -> None:
-    """A folder with a model, downloaded, may have Python files in it. ``python -m`` takes them for the modules of that name."""
-    for name in ("json", "runpy", "random", "numpy", "psutil", "llama_cpp", "archroute_edge"):
-        (tmp_path / f"{name}.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n")
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that exists once a file of the current folder was run: a downloaded model may come with Python files."""
+    ran = tmp_path / "ran"
+    decoy = f"import os\nos.makedirs({str(ran)!r}, exist_ok=True)\n"
+    for name in ("json", "runpy", "random", "numpy", "psutil", "archroute_edge"):
+        (tmp_path / f"{name}.py").write_text(decoy)
+    (tmp_path / "llama_cpp").mkdir()
+    for name in ("__init__", "llama_cpp"):
+        (tmp_path / "llama_cpp" / f"{name}.py").write_text(decoy)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     monkeypatch.chdir(tmp_path)
+    return ran
+
+
+@pytest.mark.parametrize("worker", ["bench._measuring_worker", "quantize._worker"])
+def test_nothing_in_the_current_folder_is_run(ran: Path, worker: str) -> None:
+    """``python -m`` takes them for the modules of that name."""
     child = start_module(
         f"archroute_edge.{worker}", "{}", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     child.communicate(b'{"do": "close"}\n', timeout=60)
-    assert not (tmp_path / "ran").exists()
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("worker", "task", "step"),
+    [
+        ("_kernel_trial_worker", {"kernels": "plain", "amx_as_well": False, "models": []}, "models"),
+        ("_engine_trial_worker", {"measure": "missing.gguf", "n_threads": 1}, "failed"),
+    ],
+)
+def test_nothing_in_the_current_folder_is_run_by_a_trial(ran: Path, worker: str, task: dict[str, Any], step: str) -> None:
+    """Would break if the trial were told this process's own ``sys.path``, in which the empty name is the current folder."""
+    run = run_trial(f"archroute_edge.engine.{worker}", task)
+    assert run is not None
+    assert step in run.steps
+    assert not ran.exists()
