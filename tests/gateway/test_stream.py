@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archroute_edge.gateway._answer_text import AnswerText
-from archroute_edge.gateway._redaction import RedactedEvents
+from archroute_edge.gateway._redaction import RedactedEvents, redacted
 from archroute_edge.gateway._stream import EventBorders, FirstEvent, KeptEnds
 from archroute_edge.gateway._usage import ends_in_error, read_usage, response_model
 from archroute_edge.record import Operation, Usage
@@ -89,6 +89,34 @@ def test_a_key_in_a_part_of_an_event_is_blanked_out(pieces: list[bytes], sizes: 
             assert SECRET not in passed.rpartition(b"\n\n")[2]
     passed += redaction.add(borders.flush(), is_cut=False)
     assert passed.replace(b"[redacted]", SECRET) == text
+
+
+LONG_KEY, SHORT_KEY = b"sk-team-12345678-prod", b"sk-team-12345678"
+
+
+@pytest.mark.parametrize("key", [LONG_KEY, SHORT_KEY])
+@pytest.mark.parametrize("n_first", range(1, 60))
+def test_a_key_that_begins_with_another_one_is_blanked_out_whole(key: bytes, n_first: int) -> None:
+    error = b'data: {"error": {"message": "wrong key %b-x"}}\n\n' % key
+    redaction = RedactedEvents([LONG_KEY, SHORT_KEY])
+    passed = redaction.add(error[:n_first], is_cut=True) + redaction.add(error[n_first:], is_cut=False)
+    assert passed == error.replace(key, b"[redacted]")
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.text(alphabet="ab", min_size=1, max_size=6).map(str.encode), min_size=1, max_size=4, unique=True),
+    st.lists(st.text(alphabet="abc", max_size=8).map(str.encode), max_size=12),
+)
+def test_where_a_stream_is_cut_changes_nothing(secrets: list[bytes], pieces: list[bytes]) -> None:
+    """Whether keys hold or overlap each other, too; and what is held back stays short."""
+    secrets.sort(key=len, reverse=True)
+    redaction, passed = RedactedEvents(secrets), b""
+    for piece in pieces:
+        passed += redaction.add(piece, is_cut=True)
+        assert len(redaction._held) <= 2 * len(secrets[0])
+    passed += redaction.add(b"", is_cut=False)
+    assert passed == redacted(b"".join(pieces), secrets)
 
 
 @pytest.mark.parametrize("n_first", range(1, 40))
