@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 
 from archroute_edge.config import Price, RoutingConfig
+from archroute_edge.gateway._answer_text import AnswerText
 from archroute_edge.gateway._forward_request import ForwardRequest
 from archroute_edge.gateway._headers import Headers, header_value
 from archroute_edge.gateway._stream import KeptEnds
@@ -28,6 +29,7 @@ class Account:
         order: its targets.
         tries: those that have ended, in their order.
         ends: the first and last bytes of the answer.
+        text: counts the answer's text; None if no limit needs it.
         is_answered: whether the last try has answered.
         first_byte_ms: from the request to the answer's first byte.
     """
@@ -39,6 +41,7 @@ class Account:
     order: TargetOrder | None = None
     tries: list[Try] = field(default_factory=list)
     ends: KeptEnds = field(default_factory=KeptEnds)
+    text: AnswerText | None = None
     is_answered: bool = False
     first_byte_ms: float | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -242,7 +242,10 @@ class _Resolver:
 
 def _as_quoted(secrets: Iterable[str]) -> tuple[bytes, ...]:
     """Secrets as an error may quote them, as they are or within JSON, the longest first."""
-    found = {form for each in secrets if len(each) >= _SHORTEST_SECRET for form in (each, json.dumps(each)[1:-1])}
+    plain = {each for each in secrets if len(each) >= _SHORTEST_SECRET}
+    in_json = {json.dumps(each)[1:-1] for each in plain}
+    # Some write "/" as "\/".
+    found = {*plain, *in_json, *(each.replace("/", "\\/") for each in in_json)}
     return tuple(sorted((each.encode() for each in found), key=len, reverse=True))
 
 

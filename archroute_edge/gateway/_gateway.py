@@ -11,6 +11,7 @@ from typing import Any
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.gateway._account import Account
+from archroute_edge.gateway._answer_text import AnswerText
 from archroute_edge.gateway._error_bodies import dump, error_body
 from archroute_edge.gateway._forward_request import AUTO, ForwardRequest
 from archroute_edge.gateway._forwarding import Forwarding
@@ -22,10 +23,9 @@ from archroute_edge.gateway._reach import Reach
 from archroute_edge.gateway._request_facts import needs_facts, request_facts
 from archroute_edge.gateway._sessions import Conversations
 from archroute_edge.gateway._shadowing import LONGEST_S, Shadows
-from archroute_edge.gateway._stream import KeptEnds
+from archroute_edge.gateway._stream import HEAD, KeptEnds
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._tries import Began, Trier, TryResult
-from archroute_edge.gateway._usage import estimate_answer
 from archroute_edge.http_client import UpstreamClient
 from archroute_edge.record import Entry, EntrySink, Outcome
 from archroute_edge.routes import OTHER
@@ -168,8 +168,9 @@ class Gateway:
         self.health.answering(account.tries[-1].model)
         account.is_answered = True
         account.first_byte_ms = account.elapsed_ms
-        if self._keep_content:
-            account.ends = KeptEnds(_KEPT_TEXT)
+        if self.limits.counts_tokens(request.client):
+            account.text = AnswerText(request.operation, is_events=began.is_events)
+        account.ends = KeptEnds(_KEPT_TEXT if self._keep_content else HEAD, account.text.add if account.text else None)
         holds_request = self._keep_content or order.shadow is not None
         if not holds_request:
             # A long answer must not hold it.
@@ -245,7 +246,7 @@ class Gateway:
             conversation, prompt_tokens = _conversation(request), request.facts.prompt_tokens
             self._conversations.answered(conversation, request.model, last.model, entry.usage, prompt_tokens, place)
         if self.limits.counts_tokens(request.client):
-            self.limits.used(request.client, _tokens(account, began, entry))
+            self.limits.used(request.client, _tokens(account, entry))
         self._entries.add(entry)
         if order.shadow is not None and outcome == "completed":
             self._copy(request, order.shadow, entry.id)
@@ -297,7 +298,7 @@ def _conversation(request: ForwardRequest) -> str:
     return request.session or "" if request.client is None else f"{request.client}\0{request.session}"
 
 
-def _tokens(account: Account, began: Began, entry: Entry) -> int:
+def _tokens(account: Account, entry: Entry) -> int:
     """The tokens that a request has used, as its upstream reports them; else about as many.
 
     A stream that ends early has reported none, or those of its beginning.
@@ -306,7 +307,7 @@ def _tokens(account: Account, began: Began, entry: Entry) -> int:
     prompt = (request.facts.prompt_tokens or 0) if usage.input is None else usage.input
     if usage.output is not None and entry.outcome == "completed":
         return prompt + usage.output
-    return prompt + max(usage.output or 0, estimate_answer(request.operation, account.ends, is_events=began.is_events))
+    return prompt + max(usage.output or 0, account.text.tokens if account.text is not None else 0)
 
 
 def _no_target(request: ForwardRequest, order: TargetOrder, found: list[Target]) -> tuple[int, str, str]:

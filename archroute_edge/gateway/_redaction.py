@@ -19,9 +19,12 @@ def redacted(text: bytes, secrets: Sequence[bytes]) -> bytes:
         text: an error.
         secrets: the keys, longer ones first.
     """
-    for secret in secrets:
-        text = text.replace(secret, _REDACTED)
-    return text
+    return _pattern(secrets).sub(_REDACTED, text) if secrets else text
+
+
+def _pattern(secrets: Sequence[bytes]) -> re.Pattern[bytes]:
+    """The first that fits is taken: the longest one that begins at a place."""
+    return re.compile(b"|".join(map(re.escape, secrets)))
 
 
 class RedactedEvents:
@@ -50,17 +53,23 @@ class RedactedEvents:
         if not (was_cut or is_cut) and not any(secret in text for secret in self._secrets):
             return text
         events = _BORDER.split(self._held + text)
+        end = self._end(events[-1]) if is_cut else len(events[-1])
+        events[-1], self._held = events[-1][:end], events[-1][end:]
         for number, event in enumerate(events):
             is_part = (was_cut and number == 0) or (is_cut and number == len(events) - 1)
             if is_part or read_error_event(event) is not None:
                 events[number] = redacted(event, self._secrets)
-        passed = b"".join(events)
-        end = len(passed) - (self._n_begun(passed) if is_cut else 0)
-        self._held = passed[end:]
-        return passed[:end]
+        return b"".join(events)
 
-    def _n_begun(self, text: bytes) -> int:
-        """The bytes at the end of ``text`` that a key may begin with."""
-        longest = max(map(len, self._secrets), default=1) - 1
-        ends = (text[-n:] for n in range(min(longest, len(text)), 0, -1))
-        return next((len(end) for end in ends if any(secret.startswith(end) for secret in self._secrets)), 0)
+    def _end(self, text: bytes) -> int:
+        """Where the end of ``text`` begins that may be the beginning of a key.
+
+        It may hold a whole key, if that is the beginning of a longer one; no key that ends there is cut.
+        """
+        if not self._secrets:
+            return len(text)
+        longest = max(map(len, self._secrets)) - 1
+        starts = range(max(0, len(text) - longest), len(text))
+        end = next((at for at in starts if any(each.startswith(text[at:]) for each in self._secrets)), len(text))
+        keys = (found.span() for found in _pattern(self._secrets).finditer(text))
+        return next((start for start, stop in keys if start < end < stop), end)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
-_HEAD: Final = 8 << 10
+HEAD: Final = 8 << 10
 _TAIL: Final = 64 << 10
 _MOST_HELD: Final = 1 << 20
 _BORDERS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -23,19 +24,20 @@ class KeptEnds:
 
     Args:
         most: bytes in between that are kept as well, from the first on; else memory would grow with the answer.
+        also: gets each chunk, too.
     """
 
-    def __init__(self, most: int = _HEAD) -> None:
+    def __init__(self, most: int = HEAD, also: Callable[[bytes], None] | None = None) -> None:
         self._most = most
+        self._also = also
         self._head = bytearray()
         self._tail: deque[bytes] = deque()
         self._n_tail = 0
-        self.n_bytes = 0
-        """All bytes that have come, kept or not."""
 
     def add(self, chunk: bytes) -> None:
         """Take note of the next bytes."""
-        self.n_bytes += len(chunk)
+        if self._also is not None:
+            self._also(chunk)
         if len(self._head) < self._most:
             self._head += chunk[: self._most - len(self._head)]
         self._tail.append(chunk)

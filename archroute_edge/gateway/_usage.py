@@ -22,16 +22,6 @@ _END_MARKS: Final[dict[str, re.Pattern[bytes]]] = {
     "responses": re.compile(rb'(?:^event: ?|"type"\s*:\s*")response\.(?:completed|incomplete|failed)\b', re.MULTILINE),
     "messages": re.compile(rb'(?:^event: ?|"type"\s*:\s*")message_stop\b', re.MULTILINE),
 }
-# Where each API's streams have what a model says.
-_TEXTS: Final[dict[str, re.Pattern[bytes]]] = {
-    operation: re.compile(rb'"(?:%b)"\s*:\s*"((?:[^"\\]|\\.)*)"' % names)
-    for operation, names in {
-        "chat": b"content|reasoning|reasoning_content|refusal|arguments",
-        "responses": b"delta",
-        "messages": b"text|thinking|partial_json",
-    }.items()
-}
-_BYTES_A_TOKEN: Final = 3
 _ERROR_BODY: Final = re.compile(rb'\s*\{\s*"(?:error"\s*:\s*[{"]|type"\s*:\s*"error")')
 _ANSWERS: Final = ("choices", "output", "content")
 
@@ -121,21 +111,6 @@ def read_usage(ends: KeptEnds) -> Usage:
     if uncached is None:
         return Usage(None, output, cached)
     return Usage(uncached + (cached or 0) + (written or 0), output, cached)
-
-
-def estimate_answer(operation: Operation, ends: KeptEnds, *, is_events: bool) -> int:
-    """About how many tokens an answer has had so far: a token is three bytes of text, whatever the language.
-
-    Args:
-        operation: whose API is spoken.
-        ends: what has come of it.
-        is_events: whether it is a stream of events. Most of its bytes are no text then; the last events tell for all of them.
-    """
-    n_bytes = ends.n_bytes
-    if is_events:
-        tail = ends.tail
-        n_bytes = n_bytes * sum(map(len, _TEXTS[operation].findall(tail))) // max(1, len(tail))
-    return n_bytes // _BYTES_A_TOKEN
 
 
 def _last_object(text: bytes) -> dict[str, Any]:

@@ -495,8 +495,9 @@ LONG = "a word or two " * 100
         ("chat", chat_events(LONG, with_usage=False), 1000),
         ("chat", chat_events(LONG), 300),
         ("messages", messages_events(LONG), 5),
+        ("responses", responses_events(LONG), 5),
     ],
-    ids=["not asked for", "left early", "left after a first report"],
+    ids=["not asked for", "left early", "left after a first report", "left after the text was repeated"],
 )
 def test_tokens_that_no_upstream_reports_are_estimated(
     upstream: Upstream, kept: Kept, operation: Operation, events: list[bytes], n_read: int

@@ -206,6 +206,10 @@ class TestCredentials:
         target = target_of("model: openai/x, access_key: 'sk-\"odd\"-key'", "openai/x")
         assert set(target.secrets) == {b'sk-"odd"-key', b'sk-\\"odd\\"-key'}
 
+    def test_a_key_is_found_within_json_that_escapes_slashes(self) -> None:
+        target = target_of("model: openai/x, access_key: 'sk/\"odd\"/key'", "openai/x")
+        assert set(target.secrets) == {b'sk/"odd"/key', b'sk/\\"odd\\"/key', b'sk\\/\\"odd\\"\\/key'}
+
     def test_a_credential_among_the_headers_is_a_key(self) -> None:
         entry = "model: azure_openai/x, base_url: 'https://mine.openai.azure.com', headers: {Authorization: Bearer $KEY}"
         assert headers_of(target_of(entry, "x")) == {b"authorization": b"Bearer " + KEY.encode()}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archroute_edge.gateway._redaction import RedactedEvents
+from archroute_edge.gateway._answer_text import AnswerText
+from archroute_edge.gateway._redaction import RedactedEvents, redacted
 from archroute_edge.gateway._stream import EventBorders, FirstEvent, KeptEnds
-from archroute_edge.gateway._usage import ends_in_error, estimate_answer, read_usage, response_model
+from archroute_edge.gateway._usage import ends_in_error, read_usage, response_model
 from archroute_edge.record import Operation, Usage
 from tests.upstream_replies import (
     chat_events,
@@ -89,6 +91,34 @@ def test_a_key_in_a_part_of_an_event_is_blanked_out(pieces: list[bytes], sizes: 
     assert passed.replace(b"[redacted]", SECRET) == text
 
 
+LONG_KEY, SHORT_KEY = b"sk-team-12345678-prod", b"sk-team-12345678"
+
+
+@pytest.mark.parametrize("key", [LONG_KEY, SHORT_KEY])
+@pytest.mark.parametrize("n_first", range(1, 60))
+def test_a_key_that_begins_with_another_one_is_blanked_out_whole(key: bytes, n_first: int) -> None:
+    error = b'data: {"error": {"message": "wrong key %b-x"}}\n\n' % key
+    redaction = RedactedEvents([LONG_KEY, SHORT_KEY])
+    passed = redaction.add(error[:n_first], is_cut=True) + redaction.add(error[n_first:], is_cut=False)
+    assert passed == error.replace(key, b"[redacted]")
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.text(alphabet="ab", min_size=1, max_size=6).map(str.encode), min_size=1, max_size=4, unique=True),
+    st.lists(st.text(alphabet="abc", max_size=8).map(str.encode), max_size=12),
+)
+def test_where_a_stream_is_cut_changes_nothing(secrets: list[bytes], pieces: list[bytes]) -> None:
+    """Whether keys hold or overlap each other, too; and what is held back stays short."""
+    secrets.sort(key=len, reverse=True)
+    redaction, passed = RedactedEvents(secrets), b""
+    for piece in pieces:
+        passed += redaction.add(piece, is_cut=True)
+        assert len(redaction._held) <= 2 * len(secrets[0])
+    passed += redaction.add(b"", is_cut=False)
+    assert passed == redacted(b"".join(pieces), secrets)
+
+
 @pytest.mark.parametrize("n_first", range(1, 40))
 def test_a_key_in_an_error_is_blanked_out_wherever_it_is_cut(n_first: int) -> None:
     error = b'data: {"error": {"message": "wrong key abcabd, not abcabc"}}\n\n'
@@ -139,23 +169,60 @@ def test_a_long_answer_is_not_kept_and_its_usage_is_read() -> None:
     assert len(ends.head) + len(ends.tail) < 200_000
 
 
+def stream_of(operation: Operation, text: str) -> list[bytes]:
+    """A whole stream that says ``text`` word by word."""
+    if operation == "chat":
+        return chat_events(text, with_usage=False)
+    build, at = (responses_events, 3) if operation == "responses" else (messages_events, 3)
+    events = build(text)
+    words = re.findall(r"\S*\s*", text)
+    return [*events[:at], *(build(word)[at] for word in words if word), *events[at + 1 :]]
+
+
 @pytest.mark.parametrize("operation", PATHS)
-@pytest.mark.parametrize("is_events", [False, True])
-def test_tokens_of_an_answer_that_reports_none(operation: Operation, is_events: bool) -> None:
-    """Would break if all that stands around the words of a stream were counted, or nothing."""
-    text = "a word or two " * 5000
-    if is_events:
-        chunks = {
-            "chat": chat_events(text),
-            "responses": [responses_events(f"{each} ")[3] for each in text.split()],
-            "messages": messages_events(text),
-        }[operation]
-    else:
-        chunks = [{"chat": chat_reply, "responses": responses_reply, "messages": messages_reply}[operation](text)]
-    ends = KeptEnds()
-    for chunk in chunks:
-        ends.add(chunk)
-    assert 0.9 < estimate_answer(operation, ends, is_events=is_events) / (14 * 5000 / 3) < 1.3
+@pytest.mark.parametrize("n_words", [1, 300, 1500, 5000])
+@pytest.mark.parametrize("n_left", [0, 1, 2])
+@pytest.mark.parametrize("size", [None, 7, 1000])
+def test_tokens_of_a_stream_that_reports_none(operation: Operation, n_words: int, n_left: int, size: int | None) -> None:
+    """Would break if the last bytes stood for all, which repeat the text in one API, or if a cut within an event counted.
+
+    Also for a client that leaves before the last events.
+    """
+    text = AnswerText(operation, is_events=True)
+    events = stream_of(operation, 'a \u4e00 "word"\n \U0001f600 ' * n_words)
+    whole = b"".join(events[: len(events) - n_left])
+    for at in range(0, len(whole), size or len(whole)):
+        text.add(whole[at : at + (size or len(whole))])
+    assert text.tokens == 19 * n_words // 3
+
+
+@pytest.mark.parametrize("operation", PATHS)
+@pytest.mark.parametrize("word", ["a word or two ", "\u6587\u5b57\u6570\u5b57 "])
+@pytest.mark.parametrize("size", [None, 7])
+def test_tokens_of_an_answer_in_one_piece_that_reports_none(operation: Operation, word: str, size: int | None) -> None:
+    """An escape counts as the bytes of its character."""
+    whole = {"chat": chat_reply, "responses": responses_reply, "messages": messages_reply}[operation](word * 5000)
+    text = AnswerText(operation, is_events=False)
+    for at in range(0, len(whole), size or len(whole)):
+        text.add(whole[at : at + (size or len(whole))])
+    assert 1 <= text.tokens / (len(word.encode()) * 5000 / 3) < 1.02
+
+
+def test_a_text_that_is_cut_off_ends_with_its_line() -> None:
+    text = AnswerText("responses", is_events=True)
+    text.add(b'data: {"delta": "abc\\u00')
+    text.add(b'\n\ndata: {"x": "' + b"y" * 300 + b'", "delta": "def"}\n\n')
+    assert text.tokens == 3
+
+
+def test_counting_a_text_keeps_few_bytes() -> None:
+    text = AnswerText("chat", is_events=True)
+    text.add(b'data: {"content": "')
+    for _ in range(100):
+        text.add(b"x" * 3000)
+        text.add(b'", "y": "' + b"z" * 30000 + b'", "content": "')
+    assert text.tokens == 100_000
+    assert len(text._held) <= 40
 
 
 @pytest.mark.parametrize(

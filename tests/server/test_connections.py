@@ -5,9 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import os
+import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -109,6 +112,82 @@ def test_a_message_is_shown_once_a_minute() -> None:
     assert not shown("another")
     seconds = 60.1
     assert shown("another")
+
+
+def line(text: object, *args: object, number: int = 1) -> logging.LogRecord:
+    return logging.LogRecord("n", logging.WARNING, "here.py", number, text, args, None)
+
+
+def test_threads_that_log_at_once_show_each_line_once() -> None:
+    """Would break if one changed what another looks through, or if both found that a line is new."""
+    once, shown, problems = OncePerMinute(), Counter[str](), []
+    start = threading.Barrier(4)
+
+    def log() -> None:
+        start.wait()
+        try:
+            for number in range(400):
+                # The kind is the line's own, so there are more and more of them.
+                if once.filter(line(f"line {number}")):
+                    shown[f"{threading.get_ident()} {number}"] += 1
+        except RuntimeError as exc:
+            problems.append(exc)
+
+    threads = [threading.Thread(target=log) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not problems
+    assert Counter(each.split()[1] for each in shown) == {str(number): 1 for number in range(400)}
+
+
+class Unshowable:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_a_line_that_cannot_be_written_raises_nothing() -> None:
+    once = OncePerMinute()
+    assert [once.filter(line("%d and %d", 1, number=number)) for number in (1, 1, 2)] == [True, False, True]
+    assert once.filter(line(Unshowable(), number=3))
+    assert once.filter(line("%s", Unshowable(), number=4))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_process_that_forks_while_others_log_can_log() -> None:
+    once, is_over = OncePerMinute(), threading.Event()
+
+    def log() -> None:
+        number = 0
+        while not is_over.is_set():
+            once.filter(line(f"line {number % 500}"))
+            number += 1
+
+    threads = [threading.Thread(target=log) for _ in range(2)]
+    for each in threads:
+        each.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(int(PATIENCE_S))
+                try:
+                    once.filter(line("a child's"))
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        is_over.set()
+        for each in threads:
+            each.join()
 
 
 def test_lines_about_requests_are_bounded_for_each_target(caplog: pytest.LogCaptureFixture) -> None:
