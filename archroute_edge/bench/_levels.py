@@ -17,9 +17,10 @@ from archroute_edge.bench._measuring_process import temporary_file
 from archroute_edge.deciders import CASCADE, find_models
 from archroute_edge.engine import GGUFHeader, ModelKind, check_model_file, model_fingerprint, model_kind, read_header
 from archroute_edge.errors import BenchmarkError, ModelError, QuantizationError
-from archroute_edge.evaluation import LockedError, RunLock, runs_folder
+from archroute_edge.evaluation import runs_folder
 from archroute_edge.models import AUTO, LEVELS, Level, catalogue_entry, find_model, is_remote, level_named, locate
 from archroute_edge.quantize import COLLECT_COMMAND, predict_size, quantize
+from archroute_edge.system import ProcessLock
 
 ALL: Final = "all"
 """Stands for every level that can be had."""
@@ -177,8 +178,9 @@ def scratch_folder() -> Iterator[Path]:
         for left in parent.glob(f"{_SCRATCH}*"):
             if left.is_dir():
                 _remove_if_left(left)
-        # Locked before it is there: else another process could take it for one that was left.
-        lock = RunLock(_lock_of(folder))
+        # Locked before it is there. If not, another process could remove it as one that was left.
+        lock = _lock_of(folder)
+        lock.take()
         folder.mkdir(mode=0o700)
     except OSError as exc:
         raise BenchmarkError(f"{parent}: no temporary folder can be made there ({exc.strerror or exc})") from exc
@@ -186,22 +188,19 @@ def scratch_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+        lock.release(remove=True)
 
 
-def _lock_of(folder: Path) -> Path:
-    return folder.with_suffix(".lock")
+def _lock_of(folder: Path) -> ProcessLock:
+    return ProcessLock(folder.with_suffix(".lock"))
 
 
 def _remove_if_left(folder: Path) -> None:
     """Remove the folder of a process that was killed: no process holds its lock."""
-    try:
-        lock = RunLock(_lock_of(folder))
-    except LockedError:
-        return
-    if lock.is_held:
+    lock = _lock_of(folder)
+    if lock.take() and lock.is_held:
         shutil.rmtree(folder, ignore_errors=True)
-    lock.release()
+    lock.release(remove=True)
 
 
 def make_levels(plan: LevelPlan, folder: Path, on_progress: QuantizingProgress) -> list[Contender]:

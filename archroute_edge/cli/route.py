@@ -189,7 +189,7 @@ def _route_lines(router: Router, lines: BinaryIO, scores: bool, deadline: float 
     # Lines from a pipe are answered as they come: their writer may wait for the answer.
     at_once = router.batch_size if lines.seekable() and deadline is None else 1
     if lines.seekable() and not isinstance(lines, io.BytesIO):
-        # Whoever opened standard input may have read the beginning.
+        # The program that opened standard input may have read the beginning.
         start = lines.tell()
         n_lines = sum(1 for _ in lines)
         lines.seek(start)

@@ -19,7 +19,7 @@ import archroute_edge
 from archroute_edge.engine._cancellation import Cancellation
 from archroute_edge.engine._cpu import cpu
 from archroute_edge.errors import ArchRouteError, SettingsError
-from archroute_edge.system import cache_folder, check_private, replaced_when_whole
+from archroute_edge.system import ProcessLock, cache_folder, check_private, replaced_when_whole
 
 logger = logging.getLogger(__name__)
 
@@ -102,27 +102,21 @@ def turn_among_processes(path: Path | None, cancellation: Cancellation) -> Itera
     if path is None:
         yield
         return
-    from filelock import FileLock, Timeout
-
-    lock, begun, is_said = FileLock(path.parent / _LOCK_NAME, mode=0o600), time.monotonic(), False
+    lock, begun, is_said = ProcessLock(path.parent / _LOCK_NAME), time.monotonic(), False
 
     def has_turn(seconds: float) -> bool:
         nonlocal is_said
-        try:
-            lock.acquire(timeout=seconds, poll_interval=seconds / 2)
-        except Timeout:
-            waited = time.monotonic() - begun
-            if not is_said and waited > _SILENT_WAIT_S:
-                is_said = True
-                logger.info(
-                    "another process is trying or measuring engines on this CPU; waiting for it, at most %.0f s (lock: %s)",
-                    TIME_LIMIT_S,
-                    lock.lock_file,
-                )
-            return waited > TIME_LIMIT_S
-        except (OSError, NotImplementedError) as exc:
-            logger.debug("no lock among processes: %s", exc)
-        return True
+        if lock.take(seconds):
+            return True
+        waited = time.monotonic() - begun
+        if not is_said and waited > _SILENT_WAIT_S:
+            is_said = True
+            logger.info(
+                "another process is trying or measuring engines on this CPU; waiting for it, at most %.0f s (lock: %s)",
+                TIME_LIMIT_S,
+                lock.path,
+            )
+        return waited > TIME_LIMIT_S
 
     _make_folder(path.parent)
     try:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     )
     from archroute_edge.evaluation._figures import terminal_tables, to_json, write_cases
     from archroute_edge.evaluation._journal import Journal, runs_folder
-    from archroute_edge.evaluation._locks import LockedError, RunLock
     from archroute_edge.evaluation._metrics import equal, mcnemar, mean_kl_divergence
     from archroute_edge.evaluation._page import evaluation_page
     from archroute_edge.evaluation._report import EvaluationReport, ModelReport, compare, report_on
@@ -37,7 +36,6 @@ else:
             "_evaluation": "CaseResult cases_digest evaluate evaluation_order finished_results largest_table",
             "_figures": "terminal_tables to_json write_cases",
             "_journal": "Journal runs_folder",
-            "_locks": "LockedError RunLock",
             "_metrics": "equal mcnemar mean_kl_divergence",
             "_page": "evaluation_page",
             "_report": "EvaluationReport ModelReport compare report_on",

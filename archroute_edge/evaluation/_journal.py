@@ -18,8 +18,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from archroute_edge.errors import SettingsError
-from archroute_edge.evaluation._locks import LockedError, RunLock
-from archroute_edge.system import overriding_folder, own_folder
+from archroute_edge.system import ProcessLock, overriding_folder, own_folder
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +47,20 @@ class Journal:
         described = json.dumps(run, sort_keys=True, default=str)
         self.path = (folder or runs_folder()) / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.jsonl"
         self.parts: dict[str, Any] = {}
-        self._lock: RunLock | None = None
+        self._lock = ProcessLock(self.path.with_suffix(".lock"))
         self._file: TextIO | None = None
-        lock = self.path.with_suffix(".lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = RunLock(lock)
+            if not self._lock.take():
+                raise SettingsError(
+                    f"the same run is at work in another process, which holds {self._lock.path}; wait for it, or end it and use "
+                    "--resume"
+                )
             if resume:
                 self.parts = self._read(described)
             # Written anew also on resuming: a line that an interruption cut short goes.
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             self._file = os.fdopen(handle, "w", encoding="utf-8")
-        except LockedError:
-            raise SettingsError(
-                f"the same run is at work in another process, which holds {lock}; wait for it, or end it and use --resume"
-            ) from None
         except OSError as exc:
             self._give_up(exc)
         self._write(json.loads(described))
@@ -109,8 +107,7 @@ class Journal:
 
     def _close(self) -> None:
         self._close_file()
-        if self._lock is not None:
-            self._lock.release()
+        self._lock.release(remove=True)
 
     def _close_file(self) -> None:
         file, self._file = self._file, None

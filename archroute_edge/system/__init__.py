@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         overriding_folder,
         own_folder,
     )
+    from archroute_edge.system._locks import ProcessLock
     from archroute_edge.system._processes import (
         OwnProcess,
         ParentProcess,
@@ -56,6 +57,7 @@ else:
             "_folders": (
                 "bundled_folder cache_folder check_private expanded is_file_here is_folder_here overriding_folder own_folder"
             ),
+            "_locks": "ProcessLock",
             "_processes": (
                 "OwnProcess ParentProcess in_daemon_thread program_ends quiet_at_the_end start_module stop_at_the_end "
                 "take_stdin take_stdout"

@@ -77,12 +77,13 @@ print("printed after", file=sys.stderr if "2" in sys.argv[1] or "err" in sys.arg
 """
 
 
-@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/dev/stderr", "/proc/self/fd/2"])
+STREAMS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/dev/stderr", "/proc/self/fd/2")
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMS if Path(name).exists()])
 @pytest.mark.parametrize("mode", ["a", "w"])
 def test_a_redirected_stream_keeps_all_that_is_written(tmp_path: Path, name: str, mode: str) -> None:
     """Opened by its name, the file was emptied, and what was printed next overwrote its beginning."""
-    if not Path(name).exists():
-        pytest.skip("no such name here")
     path = tmp_path / "all.out"
     path.write_text("earlier\n")
     for _ in range(2):

@@ -37,7 +37,7 @@ def main() -> None:
 @click.option("--everything", is_flag=True, help="Hold nothing out, and go more gently.")
 @click.option("--begin-with", type=_FOLDER, help="Checkpoint to go on from, instead of the base.")
 @click.option("--second", is_flag=True, help="By the recipe of the second training.")
-@click.option("--languages", is_flag=True, help="With --everything: draw most tables in many languages.")
+@click.option("--languages", is_flag=True, help="With --everything and --begin-with: draw most tables in many languages.")
 @_RESUME
 def train(
     data: Path,
@@ -61,8 +61,8 @@ def train(
     from training.mini.training import ADDED, ADDED_TO_SECOND, LANGUAGES, LANGUAGES_TO_SECOND, SECOND, Job, Recipe
     from training.mini.training import train as run
 
-    if languages and not everything:
-        raise click.UsageError("--languages goes with --everything")
+    if languages and (not everything or begin_with is None):
+        raise click.UsageError("--languages goes with --everything and --begin-with")
     if languages:
         recipe = LANGUAGES_TO_SECOND if second else LANGUAGES
     elif everything and begin_with is not None:
