@@ -53,8 +53,8 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not self._lock.take():
                 raise SettingsError(
-                    f"the same run is at work in another process, which holds {self._lock.path}; wait for it, or end it and use "
-                    "--resume"
+                    f"the same run is at work in another process, which holds {self._lock.path}; wait for it, or end it and "
+                    "use --resume"
                 )
             if resume:
                 self.parts = self._read(described)
