@@ -14,7 +14,18 @@ from rich.console import Console
 from archroute_edge.errors import PeerError
 from tools.measure.peers import report
 from tools.measure.peers.question import fresh_messages
-from tools.measure.peers.scenarios import CHAT, COMPLETION, OURS, WITH_PREFIX, WITHOUT_PREFIX, Setting, first_turn, prefill
+from tools.measure.peers.scenarios import (
+    CHAT,
+    COMPLETION,
+    IK_GENERATE,
+    OURS,
+    OURS_ON_LLAMA_CPP,
+    WITH_PREFIX,
+    WITHOUT_PREFIX,
+    Setting,
+    first_turn,
+    prefill,
+)
 from tools.measure.peers.scenarios import second_process as measure_second_process
 
 
@@ -47,6 +58,16 @@ def test_all_give_the_same_answer_to_the_same_prompt(setting: Setting) -> None:
     values = json.loads(json.dumps(report.to_dict(outcome)))
     assert values["sides"][OURS]["seconds"] == [ours.seconds]
     assert [each["bar"] for each in values["comparisons"]] == ["<= 0.88", "<= 0.88"]
+
+
+def test_ik_is_measured_beside_llama_cpp_and_its_own_binding(setting: Setting) -> None:
+    """Both engines decide alike; the binding has no grammar, and no cache of the prompt."""
+    outcome = first_turn(dataclasses.replace(setting, engine="ik"))
+    ours, on_llama_cpp, binding = (outcome.replies[name][0] for name in (OURS, OURS_ON_LLAMA_CPP, IK_GENERATE))
+    assert ours.answer == on_llama_cpp.answer == outcome.answers[0]
+    assert binding.answer is None
+    assert (binding.n_prompt, binding.n_reused) == (ours.n_prompt, 0)
+    assert binding.n_evaluated >= binding.n_prompt > ours.n_evaluated
 
 
 def test_only_the_second_process_finds_the_prefix(setting: Setting) -> None:

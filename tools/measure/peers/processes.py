@@ -91,7 +91,7 @@ class WorkerProcess(PeerProcess):
 
     Args:
         name: its name in messages.
-        kind: ``archroute``, ``llama-cpp-python`` or ``transformers``.
+        kind: ``archroute``, ``llama-cpp-python``, ``ik-llama-cpp-python`` or ``transformers``.
         settings: what its class takes.
 
     Raises:

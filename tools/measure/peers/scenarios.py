@@ -24,6 +24,7 @@ SERVER: Final = "llama-server"
 FREE_SERVER: Final = "llama-server, no grammar"
 COMPLETION: Final = "create_completion"
 CHAT: Final = "create_chat_completion"
+IK_GENERATE: Final = "IkLlama.generate, no grammar"
 WITH_PREFIX: Final = "with a saved prefix"
 WITHOUT_PREFIX: Final = "without"
 QUICKSTART: Final = {"transformers, bf16": "bfloat16", "transformers, f32": "float32"}
@@ -132,7 +133,7 @@ def questions_of(asker: WorkerProcess, tables: Sequence[str], rounds: int) -> li
 
 
 def decision_peers(setting: Setting, stack: ExitStack) -> dict[str, WorkerProcess | LlamaServer]:
-    """Ours, llama-server and llama-cpp-python, all loaded."""
+    """Ours, llama-server, llama-cpp-python and, beside ours on ik_llama.cpp, ik-llama-cpp-python, all loaded."""
     peers: dict[str, WorkerProcess | LlamaServer] = {OURS: stack.enter_context(setting.ours())}
     if setting.engine != "llama.cpp":
         peers[OURS_ON_LLAMA_CPP] = stack.enter_context(setting.ours(OURS_ON_LLAMA_CPP, engine="llama.cpp"))
@@ -143,6 +144,9 @@ def decision_peers(setting: Setting, stack: ExitStack) -> dict[str, WorkerProces
     for name, chat in ((COMPLETION, False), (CHAT, True)):
         worker = WorkerProcess(name, "llama-cpp-python", model=str(setting.model), threads=setting.threads, chat=chat)
         peers[name] = stack.enter_context(worker)
+    if setting.engine == "ik":
+        worker = WorkerProcess(IK_GENERATE, "ik-llama-cpp-python", model=str(setting.model), threads=setting.threads)
+        peers[IK_GENERATE] = stack.enter_context(worker)
     return peers
 
 

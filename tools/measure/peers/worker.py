@@ -21,6 +21,10 @@ def load(kind: str, settings: dict[str, Any]) -> Any:
         from tools.measure.peers.llama_cpp_python import LlamaCppPython
 
         return LlamaCppPython(**settings)
+    if kind == "ik-llama-cpp-python":
+        from tools.measure.peers.ik_llama_cpp_python import IkLlamaCppPython
+
+        return IkLlamaCppPython(**settings)
     from tools.measure.peers.quickstart import Quickstart
 
     return Quickstart(**settings)
