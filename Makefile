@@ -108,6 +108,7 @@ peers: $(BIN)/python
 		--vocabulary "$$tools/ggml-vocab-qwen2.gguf" -o "$(PEERS_MODEL)"; }; } && \
 	$(BIN)/python -m tools.measure.peers "$(PEERS_MODEL)" --llama-server "$$tools/llama-server" \
 		--llama-bench "$$tools/llama-bench" --transformers --rounds $(ROUNDS) $(if $(THREADS),--threads $(THREADS)) \
+		$(if $(ENGINE),--engine $(call quoted,$(ENGINE))) \
 		$(foreach scenario,$(ONLY),--only $(scenario)) $(if $(JSON),--json)
 
 format: $(BIN)/python
