@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge.engine._cpu import folder_in_package, libraries
+from archroute_edge.engine._openmp import load_openmp
 from archroute_edge.errors import EngineError
 
 PACKAGE: Final = "ik-llama-cpp-python"
@@ -174,6 +175,7 @@ def binding() -> Any:
     reason = refusal()
     if reason is not None:
         raise EngineError(reason)
+    load_openmp(_MODULE, PACKAGE.replace("-", "_"))
     try:
         from ik_llama_cpp import _ctypes_api as api
 
