@@ -21,6 +21,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+import archroute_edge.engine as engine_room
 from archroute_edge import Router
 from archroute_edge.engine import (
     Cancellation,
@@ -36,6 +37,7 @@ from archroute_edge.engine import _engine_choice as engine_choice
 from archroute_edge.engine import _ik_binding as ik_binding
 from archroute_edge.engine import _trials as trials
 from archroute_edge.engine._engine_choice import try_engine
+from archroute_edge.engine._engine_trial_worker import gain_on
 from archroute_edge.engine._trials import TrialRun
 from archroute_edge.errors import DecisionCancelledError, EngineError, SettingsError
 from archroute_edge.system import cache_folder
@@ -167,6 +169,24 @@ def test_a_real_measurement_comes_to_an_end(header: Any, large: None) -> None:
     assert choice.gain is not None
     assert choice.gain > 0.1
     assert choice.engine == ("ik" if choice.gain >= engine_choice._LEAST_GAIN else "llama.cpp")
+
+
+def test_what_else_runs_does_not_decide(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break with a measurement by the clock: the verdict of a busy moment is kept for all that follow."""
+
+    def open_slowed(model: Any, settings: Any) -> Any:
+        computing, waiting = (0.02, 0.1) if model.engine == "ik" else (0.04, 0.0)
+
+        def evaluate(batch: object) -> None:
+            time.sleep(waiting)
+            until = time.process_time() + computing
+            while time.process_time() < until:
+                pass
+
+        return SimpleNamespace(evaluate=evaluate, truncate=lambda *_: None, close=lambda: None)
+
+    monkeypatch.setattr(engine_room, "open_engine", open_slowed, raising=False)
+    assert gain_on(str(random_model), 1) > 1.5
 
 
 class Measuring:
