@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +39,8 @@ IK_TYPES: Final = ("F32", "F16", "BF16", "Q4_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K",
 SMALLEST_BYTES: Final = 128 << 20
 """Of a smaller file ``auto`` leaves the evaluation to llama.cpp: a measurement takes longer than it could ever save."""
 
+# For so long a measurement counts that was made while other programs had the cores.
+_DISTURBED_S: Final = 24 * 3600.0
 # Two measurements of one library differ by less.
 _LEAST_GAIN: Final = 1.05
 _WORKER: Final = "archroute_edge.engine._engine_trial_worker"
@@ -225,8 +229,10 @@ def try_engine(start: Callable[[str, Mapping[str, Any]], TrialRun | None]) -> st
 
 
 def _kept_choice(kept: Mapping[str, Any]) -> EngineChoice | None:
-    gain = kept.get("gain")
-    return _by_gain(gain) if isinstance(gain, float) else None
+    gain, until = kept.get("gain"), kept.get("until", math.inf)
+    if not isinstance(gain, float) or not isinstance(until, float) or time.time() >= until:
+        return None
+    return _by_gain(gain)
 
 
 def _measure(model: Path, n_threads: int, path: Path | None, cancellation: Cancellation) -> EngineChoice:
@@ -234,9 +240,10 @@ def _measure(model: Path, n_threads: int, path: Path | None, cancellation: Cance
     run = run_trial(_WORKER, {"measure": str(model), "n_threads": n_threads}, cancellation)
     if run is None or not run.began or "measured" not in run.steps:
         return EngineChoice("llama.cpp", f"no measurement came to an end ({run.end if run else 'no child process'})")
-    gain = float(run.steps["measured"]["gain"])
+    measured = run.steps["measured"]
+    gain = float(measured["gain"])
     if path is not None:
-        keep(path, {"gain": gain})
+        keep(path, {"gain": gain} if measured["is_quiet"] else {"gain": gain, "until": time.time() + _DISTURBED_S})
     return _by_gain(gain)
 
 

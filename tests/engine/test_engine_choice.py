@@ -136,7 +136,7 @@ def test_the_faster_one_is_found_by_a_measurement_and_kept(
 
     def measure(_module: str, task: Mapping[str, Any], _cancellation: Cancellation) -> TrialRun:
         started.append(task)
-        return TrialRun({"python": {}, "measured": {"gain": next(gains)}}, 0)
+        return TrialRun({"python": {}, "measured": {"gain": next(gains), "is_quiet": True}}, 0)
 
     monkeypatch.setattr(engine_choice, "run_trial", measure)
     expected = EngineChoice("ik", "measured to be 1.70 times as fast as llama.cpp", 1.7)
@@ -149,6 +149,18 @@ def test_the_faster_one_is_found_by_a_measurement_and_kept(
     assert [task["n_threads"] for task in started] == [2, 1]
 
 
+def test_a_measurement_of_a_busy_moment_counts_for_a_day(header: Any, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if what ran beside the first load decided for good, or if every process on a busy machine measured anew."""
+    monkeypatch.setattr(engine_choice, "soundness", lambda _cancellation: None)
+    measured = iter([{"gain": 0.9, "is_quiet": False}, {"gain": 1.7, "is_quiet": True}])
+    monkeypatch.setattr(engine_choice, "run_trial", lambda *_: TrialRun({"python": {}, "measured": next(measured)}, 0))
+    now = time.time()
+    for hours, expected in ((0, "llama.cpp"), (23, "llama.cpp"), (25, "ik"), (1000, "ik")):
+        monkeypatch.setattr(time, "time", lambda hours=hours: now + 3600 * hours)
+        forget()
+        assert choose_engine(header, n_threads=1).engine == expected
+
+
 @pytest.mark.parametrize("is_another_process", [False, True])
 def test_a_measurement_is_about_the_kernels_of_llama_cpp(
     header: Any, large: None, tried_kernels: None, monkeypatch: pytest.MonkeyPatch, is_another_process: bool
@@ -156,7 +168,7 @@ def test_a_measurement_is_about_the_kernels_of_llama_cpp(
     """Would break if one load with ARCHROUTE_CPU_KERNELS=plain, to try something, made ik_llama.cpp the faster one for good."""
     build = backend.build()
     for kernels, gain in (("plain", 1.7), ("repack", 0.9)):
-        run = TrialRun({"python": {}, "measured": {"gain": gain}}, 0)
+        run = TrialRun({"python": {}, "measured": {"gain": gain, "is_quiet": True}}, 0)
         monkeypatch.setattr(engine_choice, "run_trial", lambda *_arguments, run=run: run)
         monkeypatch.setattr(backend, "build", lambda kernels=kernels: replace(build, kernels=kernels))
         assert choose_engine(header, n_threads=1).gain == gain
@@ -186,7 +198,9 @@ def test_what_else_runs_does_not_decide(random_model: Path, monkeypatch: pytest.
         return SimpleNamespace(evaluate=evaluate, truncate=lambda *_: None, close=lambda: None)
 
     monkeypatch.setattr(engine_room, "open_engine", open_slowed, raising=False)
-    assert gain_on(str(random_model), 1) > 1.5
+    gain, is_quiet = gain_on(str(random_model), 1)
+    assert gain > 1.5
+    assert not is_quiet
 
 
 class Measuring:
@@ -248,7 +262,7 @@ def test_nobody_waits_for_another_models_measurement(
     header: Any, measuring: Measuring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Would break if a model of which everything is known was loaded minutes later, since one beside it is measured."""
-    run = TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)
+    run = TrialRun({"python": {}, "measured": {"gain": 1.7, "is_quiet": True}}, 0)
     with monkeypatch.context() as patch:
         patch.setattr(engine_choice, "run_trial", lambda *_arguments: run)
         choose_engine(header, n_threads=2)
@@ -280,7 +294,7 @@ def test_measurements_take_turns(header: Any, large: None, tried_kernels: None, 
         most[0] = max(most[0], running[0])
         time.sleep(0.05)
         running[0] -= 1
-        return TrialRun({"python": {}, "measured": {"gain": 1.0 + task["n_threads"]}}, 0)
+        return TrialRun({"python": {}, "measured": {"gain": 1.0 + task["n_threads"], "is_quiet": True}}, 0)
 
     monkeypatch.setattr(engine_choice, "run_trial", measure)
     with ThreadPoolExecutor(6) as pool:
@@ -296,7 +310,7 @@ def test_processes_take_turns(header: Any, large: None, tried_kernels: None, mon
 
     def measure(_module: str, task: Mapping[str, Any], _cancellation: Cancellation) -> TrialRun:
         runs.append(task["n_threads"])
-        return TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)
+        return TrialRun({"python": {}, "measured": {"gain": 1.7, "is_quiet": True}}, 0)
 
     monkeypatch.setattr(engine_choice, "run_trial", measure)
     # Its verdict is taken from the file once this process has forgotten it, and put back when the other process is done.
@@ -348,7 +362,7 @@ def test_without_locks_among_processes_it_is_measured(
 ) -> None:
     """As on some network file systems. The lock's file is a folder here, which cannot be opened."""
     monkeypatch.setattr(engine_choice, "soundness", lambda _cancellation: None)
-    run = TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)
+    run = TrialRun({"python": {}, "measured": {"gain": 1.7, "is_quiet": True}}, 0)
     monkeypatch.setattr(engine_choice, "run_trial", lambda *_arguments: run)
     (cache_folder() / trials._LOCK_NAME).mkdir(parents=True)
     assert choose_engine(header, n_threads=2).gain == 1.7
@@ -473,7 +487,7 @@ def test_a_library_that_the_environment_names_is_another_build(
     header: Any, large: None, tried_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Would break if one that was never tried ran in this process, by the verdict on the package's own."""
-    runs = [TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)]
+    runs = [TrialRun({"python": {}, "measured": {"gain": 1.7, "is_quiet": True}}, 0)]
     monkeypatch.setattr(engine_choice, "run_trial", lambda *_arguments, **_settings: runs.pop())
     assert choose_engine(header, n_threads=1).engine == "ik"
     forget()
@@ -493,7 +507,7 @@ def test_a_build_that_can_no_longer_be_loaded_is_left_alone(
     header: Any, large: None, tried_kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Would break if a machine whose verdicts are kept made no router any more, and doctor had no report for it."""
-    run = TrialRun({"python": {}, "measured": {"gain": 1.7}}, 0)
+    run = TrialRun({"python": {}, "measured": {"gain": 1.7, "is_quiet": True}}, 0)
     with monkeypatch.context() as patch:
         patch.setattr(engine_choice, "run_trial", lambda *_arguments: run)
         assert choose_engine(header, n_threads=1).engine == "ik"
