@@ -76,8 +76,8 @@ def train(
     """Train a predictor on outcomes or battles.
 
     OUTCOMES are pairs of files (prompts_X.jsonl, outcomes_X.csv, or .gz), folders of them, lines of graded prompts, or what
-    archroute log export --outcomes wrote. The printed figure is for prompts that were held out, whole categories at a time:
-    the weakest and the strongest model, beside a bag of words.
+    archroute log export --outcomes wrote. The printed figure is for prompts that were held out, whole categories at a time if
+    there are several: the weakest and the strongest model, beside a bag of words.
     """
     from archroute_edge import quality
 

@@ -80,15 +80,14 @@ _http = partial(option, heading=_HTTP)
     "--queue",
     metavar="N",
     type=click.IntRange(1, 100_000),
-    default=DEFAULT_QUEUE,
-    help=f"Requests that may wait, {DEFAULT_FORWARD_QUEUE} by default with --forward; more are refused.",
+    help=f"Requests that may wait; more are refused.  [default: {DEFAULT_QUEUE}; {DEFAULT_FORWARD_QUEUE} with --forward]",
 )
 @option(
     "--max-body",
     metavar="BYTES",
     type=click.IntRange(min=1),
-    default=DEFAULT_MAX_BODY,
-    help="Largest request body, or line over stdio.",
+    help="Largest request body, or line over stdio.  "
+    f"[default: {DEFAULT_MAX_BODY}; {DEFAULT_MAX_FORWARDED_BODY} of a forwarded request]",
 )
 @_http("--host", metavar="ADDRESS", default=DEFAULT_HOST, help="Address to listen on; any but loopback needs a key.")
 @_http("--port", metavar="N", type=click.IntRange(0, 65535), default=DEFAULT_PORT, help="TCP port; 0 takes a free one.")
@@ -144,8 +143,7 @@ _http = partial(option, heading=_HTTP)
     "--record-max",
     metavar="MB",
     type=click.IntRange(min=LEAST_MAX_BYTES // 10**6),
-    default=DEFAULT_MAX_BYTES // 10**6,
-    help="Size of the record; then the oldest requests go.",
+    help=f"Size of the record; then the oldest requests go.  [default: {DEFAULT_MAX_BYTES // 10**6}]",
 )
 @_http(
     "--otel",
@@ -175,8 +173,8 @@ def _serve_stdio(options: Mapping[str, Any]) -> int:
     from archroute_edge.server.stdio import Host, serve_stdio
 
     host = Host.take()
-    service = RoutingService(open_router(options), queue_limit=options["queue"])
-    return serve_stdio(service, host, StdioSettings(options["max_body"], options["deadline"]))
+    service = RoutingService(open_router(options), queue_limit=options["queue"] or DEFAULT_QUEUE)
+    return serve_stdio(service, host, StdioSettings(options["max_body"] or DEFAULT_MAX_BODY, options["deadline"]))
 
 
 def _serve_http(options: Mapping[str, Any]) -> None:
@@ -226,7 +224,7 @@ def _sinks(options: Mapping[str, Any]) -> Iterator[tuple[list[EntrySink], Path |
     """Where entries go, the record and the exporter of spans, if they are asked for; and the record's file."""
     if options["record"] is None and options["record_file"] is not None:
         raise SettingsError("--record-file says where to record; add --record or --record=content")
-    if options["record"] is None and options["record_max"] != DEFAULT_MAX_BYTES // 10**6:
+    if options["record"] is None and options["record_max"] is not None:
         raise SettingsError("--record-max bounds the record; add --record or --record=content")
     with ExitStack() as stack:
         sinks: list[EntrySink] = []
@@ -236,7 +234,8 @@ def _sinks(options: Mapping[str, Any]) -> Iterator[tuple[list[EntrySink], Path |
             from archroute_edge.record import Recorder, record_file
 
             file = options["record_file"] or record_file()
-            recorder = Recorder(file, max_bytes=options["record_max"] * 10**6, keep_content=keeps_content)
+            most = DEFAULT_MAX_BYTES if options["record_max"] is None else options["record_max"] * 10**6
+            recorder = Recorder(file, max_bytes=most, keep_content=keeps_content)
             sinks.append(stack.enter_context(closing(recorder)))
             what = "requests, with their texts, are" if keeps_content else "requests are"
             click.echo(f"{what} recorded in {file}", err=True)
@@ -268,7 +267,6 @@ def _settings(options: Mapping[str, Any]) -> ServerSettings:
         "port",
         "deadline",
         "timeout",
-        "max_body",
         "max_affinity",
         "affinity_ttl",
         "implicit_sessions",
@@ -276,14 +274,14 @@ def _settings(options: Mapping[str, Any]) -> ServerSettings:
         "proxy",
     )
     most = options["max_body"]
-    is_standard = options["queue"] == DEFAULT_QUEUE
     return ServerSettings(
         **{name: options[name] for name in same},
-        max_forwarded_body=DEFAULT_MAX_FORWARDED_BODY if most == DEFAULT_MAX_BODY else most,
+        max_body=most or DEFAULT_MAX_BODY,
+        max_forwarded_body=most or DEFAULT_MAX_FORWARDED_BODY,
         keep_content=options["record"] == CONTENT,
         api_key=_api_key(options),
         allowed_hosts=tuple(options["allowed_host"]),
-        queue_limit=DEFAULT_FORWARD_QUEUE if is_standard and options["forward"] else options["queue"],
+        queue_limit=options["queue"] or (DEFAULT_FORWARD_QUEUE if options["forward"] else DEFAULT_QUEUE),
     )
 
 

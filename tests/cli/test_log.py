@@ -74,7 +74,7 @@ def test_the_list_is_filtered(run: Run, file: Path) -> None:
         (("log", "export"), "nothing to write"),
         (("log", "export", "--outcomes", "f", "--config", "c"), "--config c is for cases"),
         (("serve", "--record-file", "f"), "add --record"),
-        (("serve", "--record-max", "50"), "--record-max bounds the record; add --record"),
+        (("serve", "--record-max", "1000"), "--record-max bounds the record; add --record"),
         (("serve", "--stdio", "--record"), "--record is for HTTP"),
     ],
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from archroute_edge.cli.serve import _settings as server_settings
+from archroute_edge.cli.serve import serve
 from tests.cli.conftest import Run, one_line
 
 pytestmark = pytest.mark.usefixtures("tried_kernels")
@@ -56,3 +58,19 @@ def test_a_model_that_cannot_be_reached_is_one_line(run: Run, tmp_path: Path) ->
     )
     message = one_line(run("serve", "--forward", "--config", str(path), "--model", "mini", "--port", "0"))
     assert message.startswith(f"{path}:2: 'openai/a' cannot be reached: the environment variable NOT_SET_ANYWHERE is not set")
+
+
+@pytest.mark.parametrize(
+    ("options", "queue", "body", "forwarded"),
+    [
+        ([], 64, 4 << 20, 32 << 20),
+        (["--forward"], 256, 4 << 20, 32 << 20),
+        (["--forward", "--queue", "64", "--max-body", str(4 << 20)], 64, 4 << 20, 4 << 20),
+    ],
+)
+def test_a_bound_that_is_given_holds_even_if_it_is_the_default(
+    options: list[str], queue: int, body: int, forwarded: int
+) -> None:
+    """With ``--forward`` a queue of 64 became one of 256, as if nothing had been said."""
+    settings = server_settings(serve.make_context("serve", options).params)
+    assert (settings.queue_limit, settings.max_body, settings.max_forwarded_body) == (queue, body, forwarded)

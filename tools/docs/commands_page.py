@@ -22,11 +22,17 @@ with 130.
 
 | variable | effect |
 |---|---|
-| `ARCHROUTE_CACHE_DIR` | folder for saved prefixes, route vectors and unfinished runs, instead of the user's cache folder |
+| `ARCHROUTE_API_KEY` | API key of `archroute serve` |
+| `ARCHROUTE_CACHE_DIR` | folder for what can be made again (prefixes, vectors, verdicts), instead of the user's cache folder |
+| `ARCHROUTE_CATALOGUE` | a catalogue of your own models ([models.md](models.md#the-catalogue)) |
+| `ARCHROUTE_CPU_KERNELS` | which kernels llama.cpp may use on the CPU ([install.md](install.md#which-kernels-a-cpu-gets)) |
 | `ARCHROUTE_DATA_DIR` | folder of the [record](record.md), instead of the user's data folder |
 | `ARCHROUTE_MODELS_DIR` | the first folder searched for models |
-| `ARCHROUTE_CATALOGUE` | a catalogue of your own models ([models.md](models.md#the-catalogue)) |
-| `ARCHROUTE_API_KEY` | API key of `archroute serve` |
+| `ARCHROUTE_REMOTE_KEY` | key of the server with a [remote model](remote.md#the-address) |
+
+Variables of other programs count, too: `HF_*` for [downloads](models.md#pull), `OTEL_*` for [spans](record.md#opentelemetry),
+`GOMP_SPINCOUNT` and `OMP_WAIT_POLICY` for [waiting threads](performance.md#busy-cores), and those of the
+[build](install.md#environment-variables).
 
 """
 
