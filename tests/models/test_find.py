@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from archroute_edge.errors import ModelNotFoundError
-from archroute_edge.models import LEVELS, ModelFile, find_model, model_folders, models_on_this_machine, read_catalogue
+from archroute_edge.models import (
+    LEVELS,
+    ModelFile,
+    find_bundled,
+    find_language_model,
+    find_model,
+    model_folders,
+    models_on_this_machine,
+    read_catalogue,
+)
 from archroute_edge.models import _find as model_store
 from archroute_edge.system import bundled_folder
 from tools.convert.convert_command import convert
@@ -118,6 +127,15 @@ class TestPaths:
         put(folder, "tiny")
         monkeypatch.chdir(folder)
         assert find_model("tiny").path == Path("tiny")
+
+    def test_a_file_called_like_a_bundled_model(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without --model nobody has named the file `mini` or `tiny` that lies in the working folder."""
+        mini, tiny = put(folder, "mini-Q8_0.gguf"), put(folder, "tiny-Q8_0.gguf")
+        for name in ("mini", "tiny"):
+            put(folder, name)
+        monkeypatch.chdir(folder)
+        assert find_model("auto").path == find_bundled("mini").path == mini
+        assert find_language_model("auto").path == tiny
 
     def test_a_folder_called_like_a_model(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A folder `tiny` in the working folder must not hide the model of that name."""
