@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -212,7 +212,8 @@ def _path(source: _Source, remote: RemoteRepo, files: Sequence[RemoteFile]) -> P
     path = cached_file(source.repo, files[0].name, remote.commit)
     if path is None:
         raise DownloadError(f"{source.label}: {files[0].name} was removed from the hub's cache while it was pulled")
-    return path if source.file else path.parent
+    # A checkpoint's file may lie in a folder of it.
+    return path if source.file else path.parents[files[0].name.count("/")]
 
 
 def _names(source: _Source, remote: RemoteRepo) -> list[str]:
@@ -223,6 +224,10 @@ def _names(source: _Source, remote: RemoteRepo) -> list[str]:
         raise DownloadError(f"{remote.repo} holds no safetensors at commit {remote.commit[:12]}, so no checkpoint to convert")
     # The weights last: whoever looks for a whole checkpoint finds one when they are there.
     return sorted(names, key=lambda name: (name.endswith(".safetensors"), name))
+
+
+def _checkpoint_files(folder: Path) -> list[Path]:
+    return [each for each in sorted(folder.rglob("*")) if _CHECKPOINT_FILES.fullmatch(each.relative_to(folder).as_posix())]
 
 
 def _in_cache(source: _Source) -> Path | None:
@@ -239,7 +244,7 @@ def _from_cache(source: _Source, listener: PullListener, obstacle: str) -> Pulle
     folder = path.parent if source.file else path
     licence = source.licence(next((each for each in sorted(folder.iterdir()) if _LICENCE_FILE.fullmatch(each.name)), None))
     listener.licence(licence)
-    files = [path] if source.file else [each for each in sorted(path.iterdir()) if _CHECKPOINT_FILES.fullmatch(each.name)]
+    files = [path] if source.file else _checkpoint_files(path)
     for file in files:
         digest = digest_in_cache(file)
         if digest is not None and digest_of(file, digest, listener.progress) != digest:
@@ -377,14 +382,10 @@ def _locked(file: RemoteFile, listener: PullListener) -> Iterator[None]:
     folder = repo_folder(file.repo)
     lock = folder.parent / ".locks" / folder.name / f"{file.digest}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    patience: float | None = _PATIENCE_S
-    while True:
+    with ExitStack() as held:
         try:
-            with WeakFileLock(lock, timeout=patience):
-                yield
-            return
+            held.enter_context(WeakFileLock(lock, timeout=_PATIENCE_S))
         except TimeoutError:
-            if patience is None:
-                raise
             listener.waiting(file.name)
-            patience = None
+            held.enter_context(WeakFileLock(lock, timeout=None))
+        yield

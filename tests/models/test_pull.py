@@ -195,6 +195,15 @@ class TestCheckpoint:
         assert (pulled.repo, pulled.licence.name) == ("org/other", "as its page says")
         assert pull_checkpoint("org/small").licence.name == "test-licence"
 
+    def test_a_file_in_a_folder_of_a_checkpoint(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Sentence encoders say in one how they pool; its folder is not the checkpoint's."""
+        hub.repos["org/small"]["1_Pooling/config.json"] = b'{"pooling_mode_cls_token": true}'
+        pulled = pull_checkpoint("org/small")
+        assert pulled.path == find_checkpoint(read_catalogue()["small"])
+        assert (pulled.path / "1_Pooling/config.json").is_file()
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        assert pull_checkpoint("org/small").n_bytes == pulled.n_bytes
+
     def test_half_a_checkpoint_is_none(self, hub: Hub) -> None:
         """The converter must not be sent into a folder whose weights are still missing."""
         hub.cuts = [0, 0, 0, 0]

@@ -269,6 +269,16 @@ class TestRoom:
             pull_model("small")
         assert "small-Q4_0.gguf" not in named_files(cache)
 
+    def test_a_network_drive_that_does_not_answer(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        """That it timed out must not be taken for the lock of another process that downloads."""
+
+        def digest_of(*_arguments: object) -> str:
+            raise TimeoutError(errno.ETIMEDOUT, "Connection timed out", "/mnt/hub/x")
+
+        monkeypatch.setattr("archroute_edge.models._pull.digest_of", digest_of)
+        with pytest.raises(DownloadError, match=r"/mnt/hub/x: cannot be written \(Connection timed out\)"):
+            pull_model("small")
+
     def test_a_cache_that_cannot_be_written(self, hub: Hub, cache: Path) -> None:
         cache.write_text("a file where the folder should be")
         with pytest.raises(DownloadError, match=r"hub.*: cannot be written"):
