@@ -28,6 +28,7 @@ from archroute_edge.models._hub import (
     link_into_cache,
     read_file_facts,
     read_repo,
+    shown_endpoint,
 )
 from archroute_edge.models._hub_cache import cached_checkpoint, cached_file, digest_in_cache, digest_of, repo_folder
 from archroute_edge.system import expanded, replaced_when_whole
@@ -103,7 +104,7 @@ class _Source:
     file: CataloguedFile | None
 
     def licence(self, path: Path | None) -> Licence:
-        link = self.entry.licence_url or f"{constants.ENDPOINT}/{self.repo}"
+        link = self.entry.licence_url or f"{shown_endpoint()}/{self.repo}"
         return Licence(self.entry.licence or "as its page says", link, path)
 
     def sha256(self, digest: str | None) -> str | None:
@@ -362,7 +363,7 @@ def _check(partial: Path, file: RemoteFile, listener: PullListener, sha256: str 
             found = digest_of(partial, digest, listener.progress, file.name)
             if found != digest:
                 raise DownloadError(
-                    f"{file.name}: what came is not what {constants.ENDPOINT} says it is (hash {found}, not {digest}); "
+                    f"{file.name}: what came is not what {shown_endpoint()} says it is (hash {found}, not {digest}); "
                     "nothing was kept, try again"
                 )
         if file.name.endswith(".gguf"):
