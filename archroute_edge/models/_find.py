@@ -56,7 +56,7 @@ def user_folder() -> Path:
 def model_folders() -> list[Path]:
     """Folders in which model files are looked for by name, in this order."""
     override = os.environ.get("ARCHROUTE_MODELS_DIR")
-    return [*([Path(override)] if override else []), bundled_folder(), user_folder()]
+    return [*([expanded(override)] if override else []), bundled_folder(), user_folder()]
 
 
 def catalogue_entry(name: str, catalogue: Mapping[str, CatalogueEntry] | None = None) -> tuple[CatalogueEntry, str | None]:
@@ -357,7 +357,7 @@ def check_removable(models: Iterable[InstalledModel]) -> None:
     """
     bundled = bundled_folder().resolve()
     for model in models:
-        if model.path.parent.resolve() == bundled:
+        if model.path.parent.resolve().is_relative_to(bundled):
             raise SettingsError(
                 f"nothing was deleted: {model.path} lies beside the bundled models, where only people delete files"
             )

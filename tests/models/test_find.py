@@ -165,6 +165,16 @@ class TestFolders:
         path = put(model_folders()[-1], ARCH.format("Q4_K_M"))
         assert find_model("arch-router").path == path
 
+    def test_a_home_that_no_shell_has_put_in(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A service's environment file has the ~ as it stands; ARCHROUTE_CACHE_DIR knows it, too."""
+        monkeypatch.setenv("HOME", str(folder.parent))
+        monkeypatch.setenv("ARCHROUTE_MODELS_DIR", f"~/{folder.name}")
+        path = put(folder, ARCH.format("Q4_K_M"))
+        assert find_model("arch-router").path == path
+        monkeypatch.setenv("ARCHROUTE_CATALOGUE", "~/own.yaml")
+        (folder.parent / "own.yaml").write_text("models: {mine: {prompt_format: card, file: mine.gguf}}")
+        assert "mine" in read_catalogue()
+
     def test_the_hub_cache(self, tmp_path: Path) -> None:
         """What `hf download` fetched is used where it lies; nobody downloads a gigabyte twice."""
         link = put_into_hub_cache(tmp_path / "hub", "katanemo/Arch-Router-1.5B.gguf", ARCH.format("Q4_K_M"))

@@ -225,6 +225,12 @@ class TestCheckpoint:
         pulled = pull_model("small:checkpoint")
         assert find_checkpoint(read_catalogue()["small"]) == pulled.path
 
+    def test_an_index_that_is_nested_too_deep(self, hub: Hub) -> None:
+        hub.repos["org/small"]["model.safetensors.index.json"] = b"[" * 100_000
+        pull_model("small:checkpoint")
+        with pytest.raises(ModelNotFoundError):
+            find_checkpoint(read_catalogue()["small"])
+
     def test_a_repository_without_safetensors(self, hub: Hub) -> None:
         del hub.repos["org/small"]["model.safetensors"]
         with pytest.raises(DownloadError, match="holds no safetensors"):
