@@ -68,6 +68,8 @@ class Scheduler:
             QueueFullError: as :meth:`Account.admit`.
         """
         self._check_open(asked)
+        # One that cannot be a key is refused before it is counted.
+        hash(asked.lane)
         account = asked.account
         gone, full = ([], None) if account is None else account.admit(asked)
         is_known = isinstance(asked, Question) and self._ahead.find(asked) is not None
@@ -77,24 +79,34 @@ class Scheduler:
             outdated = [each for each in waiting if each.is_outdated_by(asked) and not each.is_about(asked)]
             if self._turn is not None:
                 self._turn.note_newer(asked)
-            if isinstance(asked, WarmUp):
-                self._warms.put(asked.lane, asked)
-            else:
-                self._questions.put(asked.lane, asked)
-                if is_known:
-                    # The owner may be busy with a long decision.
-                    self._clock.ring(0.0, asked, partial(self._answer_ahead, asked))
-                elif self._turn is not None:
-                    self._turn.make_room(asked)
-                if asked.deadline is not None:
-                    self._clock.ring(asked.ends_in(early=True), asked, partial(self._at_deadline, asked))
-            self._wake_owner()
+            try:
+                self._put(asked, is_known)
+            except BaseException:
+                # No thread could be started. It must not wait: the caller gets no future.
+                asked.answer.add_done_callback(partial(self._forget, asked))
+                asked.answer.cancel()
+                raise
         asked.answer.add_done_callback(partial(self._forget, asked))
         for warm in outdated:
             warm.answer.call_off()
         for each in gone:
             # Without the lock: those who wait for it are told in this thread.
             each.answer.fail(full) if full is not None else each.answer.cancel()
+
+    def _put(self, asked: Question | WarmUp, is_known: bool) -> None:
+        """Let it wait, with the lock held, and have it answered at its deadline, or at once if its verdict is known."""
+        if isinstance(asked, WarmUp):
+            self._warms.put(asked.lane, asked)
+        else:
+            self._questions.put(asked.lane, asked)
+            if is_known:
+                # The owner may be busy with a long decision.
+                self._clock.ring(0.0, asked, partial(self._answer_ahead, asked))
+            elif self._turn is not None:
+                self._turn.make_room(asked)
+            if asked.deadline is not None:
+                self._clock.ring(asked.ends_in(early=True), asked, partial(self._at_deadline, asked))
+        self._wake_owner()
 
     def _answer_ahead(self, question: Question) -> None:
         """Answer with the verdict that is kept; if it has just ended, make room as for any other question."""

@@ -101,6 +101,26 @@ def test_a_caller_hears_at_once_of_what_cannot_be_routed(service: RoutingService
     assert service.submit("fix it").result(PATIENCE_S)
 
 
+def test_what_could_not_be_asked_is_not_waited_for(service: RoutingService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing waits for every question that is counted, and this one has no future that anybody could answer."""
+    unhashable: Any = ["window 1"]
+    with pytest.raises(TypeError):
+        service.submit("fix it", caller=unhashable)
+    usual = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "archroute-deadlines":
+            raise RuntimeError("can't start new thread")
+        usual(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            service.submit("fix it", deadline=60)
+    assert (service.stats().waiting, service.stats().running) == (0, 0)
+    assert service.submit("fix it", deadline=60).result(PATIENCE_S).reason is None
+
+
 def test_a_warm_up_is_of_use(service: RoutingService) -> None:
     warmed = service.warm("please fix the bug in my", routes=OTHERS).result(PATIENCE_S)
     tokens = service.submit("please fix the bug in my code", routes=OTHERS).result(PATIENCE_S).tokens
