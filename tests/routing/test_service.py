@@ -84,8 +84,12 @@ def test_a_caller_hears_at_once_of_what_cannot_be_routed(service: RoutingService
     malformed: Any = [7]
     with pytest.raises(ConversationError):
         service.submit([{"role": "robot", "content": "fix it"}])
-    with pytest.raises(ConversationError, match="conversation 1"):
-        service.submit_many(["fix it", malformed])
+    for many in (service.submit_many, service.router.route_many):
+        with pytest.raises(ConversationError, match="conversation 1: message 0"):
+            many(["fix it", malformed])
+        # Else every letter would be a conversation.
+        with pytest.raises(ConversationError, match="must be a list"):
+            many("fix it")
     with pytest.raises(ConversationError):
         service.warm(malformed)
     with pytest.raises(RouteTableError):
