@@ -189,10 +189,10 @@ def _from_hub(source: _Source, listener: PullListener) -> PulledModel:
     files = [read_file_facts(remote, name) for name in _names(source, remote)]
     licence_name = next((name for name in remote.names if _LICENCE_FILE.fullmatch(name)), None)
     licence_file = read_file_facts(remote, licence_name) if licence_name else None
-    missing = [file for file in files if not _is_here(file, listener)]
+    missing = [file for file in files if _here(file, listener) is None]
     _check_pinned(source, files[0].digest, None if missing else _path(source, remote, files), listener)
     _check_room([*missing, *([licence_file] if licence_file else [])])
-    licence = source.licence(_obtain(licence_file, listener) if licence_file else None)
+    licence = source.licence((_here(licence_file, listener) or _obtain(licence_file, listener)) if licence_file else None)
     listener.licence(licence)
     for file in missing:
         _obtain(file, listener, source.file.sha256 if source.file else None)
@@ -257,10 +257,10 @@ def _from_cache(source: _Source, listener: PullListener, obstacle: str) -> Pulle
     return PulledModel(source.label, path, source.repo, commit, n_bytes, sha256, licence, downloaded=False)
 
 
-def _is_here(file: RemoteFile, listener: PullListener) -> bool:
-    """Whether the cache has the file under its name, with the hash that the hub says."""
+def _here(file: RemoteFile, listener: PullListener) -> Path | None:
+    """The file, if the cache has it under its name with the hash that the hub says."""
     path = cached_file(file.repo, file.name, file.commit)
-    return path is not None and _is_intact(path, file, listener)
+    return path if path is not None and _is_intact(path, file, listener) else None
 
 
 def _check_pinned(source: _Source, digest: str | None, path: Path | None, listener: PullListener) -> None:
@@ -337,7 +337,7 @@ def _note_revision(repo: RemoteRepo, revision: str | None) -> None:
         OSError: the cache cannot be written.
     """
     reference = repo_folder(repo.repo) / "refs" / (revision or "main")
-    if revision == repo.commit:
+    if revision == repo.commit or (reference.is_file() and reference.read_bytes() == repo.commit.encode()):
         return
     reference.parent.mkdir(parents=True, exist_ok=True)
     with replaced_when_whole(reference) as partial:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,17 @@ class TestSuccess:
         hub.stored.clear()
         again = pull_model("small")
         assert (again.path, again.downloaded, hub.stored) == (first.path, False, [])
+
+    def test_what_is_here_needs_no_cache_that_can_be_written(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A container often has its models in a folder that it may only read."""
+        first = pull_model("small")
+
+        def refuse(*_arguments: object, **_options: object) -> None:
+            raise PermissionError(errno.EROFS, "Read-only file system")
+
+        for name in ("WeakFileLock", "replaced_when_whole", "link_into_cache"):
+            monkeypatch.setattr(f"archroute_edge.models._pull.{name}", refuse)
+        assert pull_model("small") == replace(first, downloaded=False)
 
     def test_a_tag(self, hub: Hub, cache: Path) -> None:
         """A revision by name is written down for the client, and found although there is no main."""
