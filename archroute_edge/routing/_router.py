@@ -203,9 +203,17 @@ class Router:
             ForkedProcessError: the router was made in the process that this one was forked from.
         """
         check_deadline(deadline)
+        started = time.monotonic()
         read = [read_messages(messages)]
         question = self.question(
-            read, routes=routes, scores=scores, keys=[key], deadline=deadline, cancellation=cancellation, is_many=False
+            read,
+            routes=routes,
+            scores=scores,
+            keys=[key],
+            deadline=deadline,
+            cancellation=cancellation,
+            started=started,
+            is_many=False,
         )
         found: Decision = self._answer(question)
         return found
