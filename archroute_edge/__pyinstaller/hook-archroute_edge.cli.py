@@ -9,7 +9,8 @@ def _commands() -> list[str]:
     from archroute_edge.cli.help import LazyGroup
 
     # archroute doctor starts the command itself by the name of its package.
-    found, groups = ["archroute_edge.cli.__main__"], [main]
+    found: list[str] = ["archroute_edge.cli.__main__"]
+    groups: list[LazyGroup] = [main]
     for group in groups:
         for place in group.places.values():
             found.append(place.module)
