@@ -18,11 +18,11 @@ from archroute_edge.conversation import DEFAULT_BUDGET, Conversation, Messages, 
 from archroute_edge.deciders import Calibration, Decider, DeciderSettings, DecoderName, GenerativeSettings, find_models
 from archroute_edge.decision import Decision, Warmup
 from archroute_edge.engine import DEFAULT_KV_TYPE, Cancellation, WantedEngine
-from archroute_edge.errors import ConversationError, EngineError, SettingsError
+from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.routing._decisions import decisions_on
-from archroute_edge.routing._questions import Question, WarmUp
+from archroute_edge.routing._questions import Question, WarmUp, read_many
 from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings, check_warm_up
 from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
@@ -206,15 +206,9 @@ class Router:
         started = time.monotonic()
         read = [read_messages(messages)]
         question = self.question(
-            read,
-            routes=routes,
-            scores=scores,
-            keys=[key],
-            deadline=deadline,
-            cancellation=cancellation,
-            started=started,
-            is_many=False,
+            read, routes=routes, scores=scores, keys=[key], deadline=deadline, cancellation=cancellation, is_many=False
         )
+        question.started = started
         found: Decision = self._answer(question)
         return found
 
@@ -334,12 +328,10 @@ class Router:
 
         Raises:
             SettingsError: not as many keys as conversations.
-            ConversationError: one of them is malformed; the message says which, counted from 0.
             ArchRouteError: as :meth:`route`, for any of them; none is then decided.
         """
         names = check_keys(keys, len(conversations))
-        read = read_many(conversations)
-        question = self.question(read, routes=routes, scores=scores, keys=names, cancellation=cancellation)
+        question = self.question(read_many(conversations), routes=routes, scores=scores, keys=names, cancellation=cancellation)
         found: list[Decision] = self._answer(question)
         return found
 
@@ -456,22 +448,3 @@ class Router:
         self, _kind: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def read_many(conversations: Sequence[Messages]) -> list[Conversation]:
-    """Read several conversations.
-
-    Raises:
-        ConversationError: one of them is malformed; the message says which, counted from 0.
-    """
-    if isinstance(conversations, str):
-        raise ConversationError("the conversations must be a list; a text alone is one of them")
-    return [_read_one_of_many(messages, index) for index, messages in enumerate(conversations)]
-
-
-def _read_one_of_many(messages: Messages, index: int) -> Conversation:
-    try:
-        return read_messages(messages)
-    except ConversationError as exc:
-        place = f"{index}.{exc.place}" if exc.place else f"{index}"
-        raise ConversationError(f"conversation {index}: {exc}", place=place) from exc

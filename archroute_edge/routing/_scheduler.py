@@ -73,40 +73,32 @@ class Scheduler:
         account = asked.account
         gone, full = ([], None) if account is None else account.admit(asked)
         is_known = isinstance(asked, Question) and self._ahead.find(asked) is not None
-        with self._lock:
-            self._check_still_open(asked)
+        # Of what could not be put into a queue, the caller has no future: it must not be waited for.
+        with self._lock, asked.failing_with(partial(self._forget, asked)):
+            # Again: the owner ends only while it holds the lock, and looks at nothing afterwards.
+            self._check_open(asked)
             waiting = (*self._warms, *self._works.warms)
             outdated = [each for each in waiting if each.is_outdated_by(asked) and not each.is_about(asked)]
             if self._turn is not None:
                 self._turn.note_newer(asked)
-            try:
-                self._put(asked, is_known)
-            except BaseException:
-                # No thread could be started. It must not wait: the caller gets no future.
-                asked.answer.add_done_callback(partial(self._forget, asked))
-                asked.answer.cancel()
-                raise
+            if isinstance(asked, WarmUp):
+                self._warms.put(asked.lane, asked)
+            else:
+                self._questions.put(asked.lane, asked)
+                if is_known:
+                    # The owner may be busy with a long decision.
+                    self._clock.ring(0.0, asked, partial(self._answer_ahead, asked))
+                elif self._turn is not None:
+                    self._turn.make_room(asked)
+                if asked.deadline is not None:
+                    self._clock.ring(asked.ends_in(early=True), asked, partial(self._at_deadline, asked))
+            self._wake_owner()
         asked.answer.add_done_callback(partial(self._forget, asked))
         for warm in outdated:
             warm.answer.call_off()
         for each in gone:
             # Without the lock: those who wait for it are told in this thread.
             each.answer.fail(full) if full is not None else each.answer.cancel()
-
-    def _put(self, asked: Question | WarmUp, is_known: bool) -> None:
-        """Let it wait, with the lock held, and have it answered at its deadline, or at once if its verdict is known."""
-        if isinstance(asked, WarmUp):
-            self._warms.put(asked.lane, asked)
-        else:
-            self._questions.put(asked.lane, asked)
-            if is_known:
-                # The owner may be busy with a long decision.
-                self._clock.ring(0.0, asked, partial(self._answer_ahead, asked))
-            elif self._turn is not None:
-                self._turn.make_room(asked)
-            if asked.deadline is not None:
-                self._clock.ring(asked.ends_in(early=True), asked, partial(self._at_deadline, asked))
-        self._wake_owner()
 
     def _answer_ahead(self, question: Question) -> None:
         """Answer with the verdict that is kept; if it has just ended, make room as for any other question."""
@@ -123,7 +115,7 @@ class Scheduler:
         turn: Doing | None = None
         try:
             with self._lock:
-                self._check_still_open(question)
+                self._check_open(question)
                 if self._turn is None and not self._questions and question.deadline is None and not program_ends():
                     turn = self._turn = Doing(questions=[question])
             if turn is not None:
@@ -146,14 +138,6 @@ class Scheduler:
                 # First, since Ctrl-C may come in between, and this is tried again.
                 self._owner_wakes.notify()
                 self._turn = None
-
-    def _check_still_open(self, asked: Question | WarmUp) -> None:
-        """:meth:`_check_open` with the lock held: the owner ends only while it holds it, and looks at nothing afterwards."""
-        try:
-            self._check_open(asked)
-        except BaseException:
-            asked.forget()
-            raise
 
     def _check_open(self, asked: Question | WarmUp) -> None:
         if asked.account is not None:

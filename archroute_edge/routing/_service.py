@@ -16,8 +16,8 @@ from archroute_edge.decision import Decision, Warmup
 from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.routes import Route, RouteTable
 from archroute_edge.routing._account import Account
-from archroute_edge.routing._questions import Question, WarmUp
-from archroute_edge.routing._router import Router, read_many
+from archroute_edge.routing._questions import Question, WarmUp, read_many
+from archroute_edge.routing._router import Router
 from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_keys
 from archroute_edge.system import quiet_at_the_end
