@@ -35,7 +35,7 @@ from archroute_edge.engine import (
 from archroute_edge.engine import _backend as backend
 from archroute_edge.errors import ArchRouteError, SettingsError
 from archroute_edge.models import BUNDLED, ModelFile, model_folders, models_on_this_machine, read_catalogue
-from archroute_edge.system import bundled_folder, cache_folder, is_folder_here, start_module
+from archroute_edge.system import bundled_folder, cache_folder, expanded, is_folder_here, start_module
 
 _COMPUTES_WITH = {
     "amx": "all that the build has, AMX among them",
@@ -160,7 +160,7 @@ def _models(problems: list[str], *, decide: bool) -> dict[str, str]:
     except ArchRouteError as exc:
         problems.append(str(exc))
     override = os.environ.get("ARCHROUTE_MODELS_DIR")
-    if override and not is_folder_here(Path(override)):
+    if override and not is_folder_here(expanded(override)):
         problems.append(f"{override}: no such folder, though ARCHROUTE_MODELS_DIR names it")
     found["looked in"] = ", ".join(str(folder) for folder in model_folders()) + ", and the hub's cache"
     return found

@@ -165,7 +165,8 @@ def remove_model(name: str, yes: bool, as_json: bool) -> None:
     if not yes:
         if not _can_answer():
             raise SettingsError("nothing was deleted: add --yes to delete without being asked")
-        click.confirm("Delete?", abort=True, err=True)
+        if not click.confirm("Delete?", err=True):
+            raise SettingsError("nothing was deleted")
     gone: list[str] = []
     try:
         for model in found:

@@ -22,6 +22,7 @@ from archroute_edge.engine import Cancellation
 from archroute_edge.errors import EngineError, RemoteError, SettingsError
 from archroute_edge.http_client import URL, InvalidURL, UpstreamClient, UpstreamError, UpstreamReply, is_here, tls_of
 from archroute_edge.models import RemoteAddress
+from archroute_edge.system import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class RemoteServer:
         self._n_vocabulary = n_vocabulary
         self._key = _key(address, os.environ if environment is None else environment)
         try:
-            tls = tls_of(address.ca) if address.ca else None
+            tls = tls_of(str(expanded(address.ca))) if address.ca else None
         except OSError as exc:
             raise SettingsError(f"{address.name}: its ca {address.ca} cannot be used ({exc.strerror or exc})") from exc
         try:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ModelFile,
         catalogue_entry,
         check_removable,
+        find_bundled,
         find_checkpoint,
         find_language_model,
         find_model,
@@ -44,7 +45,7 @@ else:
             "_catalogue": "CHECKPOINT CatalogueEntry read_catalogue",
             "_find": (
                 "AUTO BUNDLED BUNDLED_ENCODER BUNDLED_LANGUAGE_MODEL InstalledModel ModelFile PREFERRED catalogue_entry "
-                "check_removable find_checkpoint find_language_model find_model installed locate model_folders "
+                "check_removable find_bundled find_checkpoint find_language_model find_model installed locate model_folders "
                 "models_on_this_machine remove verify"
             ),
             "_levels": "LEVELS Level level_named",

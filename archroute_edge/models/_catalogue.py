@@ -14,7 +14,7 @@ from archroute_edge.config import Keys, Node, parse_tree, read_text, shorten
 from archroute_edge.errors import ConfigError
 from archroute_edge.models._levels import LEVELS
 from archroute_edge.prompts import PROMPT_FORMATS
-from archroute_edge.system import bundled_folder, own_folder
+from archroute_edge.system import bundled_folder, expanded, own_folder
 
 CHECKPOINT = "checkpoint"
 """Stands in the place of a level for the checkpoint that a model's GGUFs are made from."""
@@ -104,7 +104,7 @@ class CatalogueEntry:
 def own_catalogue() -> Path:
     """Where a user's own catalogue is looked for: ``$ARCHROUTE_CATALOGUE``, or the user's folder of settings."""
     override = os.environ.get("ARCHROUTE_CATALOGUE")
-    return Path(override) if override else own_folder("config") / "catalogue.yaml"
+    return expanded(override) if override else own_folder("config") / "catalogue.yaml"
 
 
 def read_catalogue(path: Path | None = None) -> dict[str, CatalogueEntry]:

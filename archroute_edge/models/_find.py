@@ -56,7 +56,7 @@ def user_folder() -> Path:
 def model_folders() -> list[Path]:
     """Folders in which model files are looked for by name, in this order."""
     override = os.environ.get("ARCHROUTE_MODELS_DIR")
-    return [*([Path(override)] if override else []), bundled_folder(), user_folder()]
+    return [*([expanded(override)] if override else []), bundled_folder(), user_folder()]
 
 
 def catalogue_entry(name: str, catalogue: Mapping[str, CatalogueEntry] | None = None) -> tuple[CatalogueEntry, str | None]:
@@ -97,7 +97,7 @@ def find_model(name: str | Path) -> ModelFile:
     if str(name) == AUTO:
         preferred = catalogue.get(PREFERRED)
         found = locate(preferred, None) if preferred else None
-        return found or find_model(BUNDLED_ENCODER)
+        return found or find_bundled(BUNDLED_ENCODER)
     try:
         path = expanded(name)
         if str(name).partition(":")[0] not in catalogue or path.is_file():
@@ -110,6 +110,20 @@ def find_model(name: str | Path) -> ModelFile:
     found = locate(entry, level)
     if found is None:
         raise ModelNotFoundError(how_to_get(entry, level))
+    return found
+
+
+def find_bundled(name: str) -> ModelFile:
+    """The file of a bundled model. A file of that name in the working folder is not meant: the user has not named it.
+
+    Raises:
+        ModelNotFoundError: it is missing from the package.
+        ConfigError: the catalogue cannot be read.
+    """
+    entry, _ = catalogue_entry(name)
+    found = locate(entry, None)
+    if found is None:
+        raise ModelNotFoundError(how_to_get(entry, None))
     return found
 
 
@@ -152,7 +166,7 @@ def find_language_model(name: str | Path) -> ModelFile:
         ConfigError: the catalogue cannot be read.
     """
     found = find_model(name)
-    return find_model(BUNDLED_LANGUAGE_MODEL) if str(name) == AUTO and found.name == BUNDLED_ENCODER else found
+    return find_bundled(BUNDLED_LANGUAGE_MODEL) if str(name) == AUTO and found.name == BUNDLED_ENCODER else found
 
 
 def find_checkpoint(entry: CatalogueEntry) -> Path:
@@ -343,7 +357,7 @@ def check_removable(models: Iterable[InstalledModel]) -> None:
     """
     bundled = bundled_folder().resolve()
     for model in models:
-        if model.path.parent.resolve() == bundled:
+        if model.path.parent.resolve().is_relative_to(bundled):
             raise SettingsError(
                 f"nothing was deleted: {model.path} lies beside the bundled models, where only people delete files"
             )

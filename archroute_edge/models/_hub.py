@@ -74,6 +74,11 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
+def shown_endpoint() -> str:
+    """The address of the hub for people, without the password that a mirror may want."""
+    return _without_password(constants.ENDPOINT)
+
+
 def read_repo(repo: str, revision: str | None) -> RemoteRepo:
     """Ask the hub which files a repository has at ``revision`` (None: its default branch).
 
@@ -134,7 +139,7 @@ def fetch(file: RemoteFile, partial: Path, on_bytes: Callable[[int], None]) -> N
         tries = 1 if _size(partial) > size else tries + 1
         if tries > len(_PAUSES_S):
             raise DownloadError(
-                f"{file.name}: the connection to {constants.ENDPOINT} was lost at {_size(partial):,} of {file.size:,} bytes "
+                f"{file.name}: the connection to {shown_endpoint()} was lost at {_size(partial):,} of {file.size:,} bytes "
                 f"({problem}); what has arrived is kept, and the same command goes on from there"
             )
         time.sleep(_PAUSES_S[tries - 1])
@@ -153,7 +158,7 @@ def link_into_cache(file: RemoteFile) -> Path:
 def _no_hub(what: str, reason: str) -> str:
     proxy = _through_proxy().removeprefix(" through ")
     suspects = f"HF_ENDPOINT right, and {proxy}" if proxy else "HF_ENDPOINT right"
-    return f"{constants.ENDPOINT} does not describe {what} as a Hugging Face hub does; is {suspects}? ({reason})"
+    return f"{shown_endpoint()} does not describe {what} as a Hugging Face hub does; is {suspects}? ({reason})"
 
 
 def _size(path: Path) -> int:
@@ -203,7 +208,7 @@ def _write(partial: Path, start: int, chunks: Iterator[bytes]) -> Iterator[int]:
 @contextmanager
 def _translated(repo: str, what: str) -> Iterator[None]:
     """Turn the client's failures into one line each. ``what`` is the file or revision that was asked for."""
-    place = constants.ENDPOINT
+    place = shown_endpoint()
     try:
         yield
     except GatedRepoError as exc:
@@ -240,7 +245,9 @@ def _check_settings() -> None:
         DownloadError: a setting makes no sense; the message names the variable.
     """
     for name, value in _UNREADABLE.items():
-        raise DownloadError(f"{name} is {value[:80]!r}, which huggingface_hub cannot read; correct or unset it")
+        raise DownloadError(
+            f"{name} is {_without_password(value)[:80]!r}, which huggingface_hub cannot read; correct or unset it"
+        )
     for name in _TIMEOUTS:
         if not 0 < (seconds := getattr(constants, name)) <= _LONGEST_TIMEOUT_S:
             raise DownloadError(f"{name} is {seconds}; write seconds from 1 to {_LONGEST_TIMEOUT_S}, or unset it")
@@ -248,8 +255,7 @@ def _check_settings() -> None:
         raise DownloadError("no home folder is known to keep models in; set HF_HOME to a folder of your own")
     endpoint = _address(constants.ENDPOINT)
     if endpoint is None or endpoint.scheme not in ("http", "https"):
-        shown = repr(constants.ENDPOINT[:200])
-        raise DownloadError(f"HF_ENDPOINT is {shown}, which is no address; write it like https://huggingface.co")
+        raise DownloadError(f"HF_ENDPOINT is {shown_endpoint()!r}, which is no address; write it like https://huggingface.co")
     for name, value in _proxies():
         _check_proxy(name, value)
     _check_token()
@@ -295,9 +301,9 @@ def _through_proxy() -> str:
 
 
 def _without_password(url: str) -> str:
-    start, at, rest = url[:200].rpartition("@")
-    scheme, slashes, _ = start.rpartition("://")
-    return f"{scheme}{slashes}...@{rest}" if at else rest
+    start, at, rest = url.rpartition("@")
+    scheme, slashes, _ = start.partition("://")
+    return f"{scheme[:10]}{slashes}...@{rest[:200]}" if at else rest[:200]
 
 
 def _check_token() -> None:

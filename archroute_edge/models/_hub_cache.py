@@ -102,7 +102,7 @@ def _is_whole(folder: Path) -> bool:
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         return bool(shards) and all((folder / str(name)).is_file() for name in shards)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ from archroute_edge.models._hub import (
     link_into_cache,
     read_file_facts,
     read_repo,
+    shown_endpoint,
 )
 from archroute_edge.models._hub_cache import cached_checkpoint, cached_file, digest_in_cache, digest_of, repo_folder
 from archroute_edge.system import expanded, replaced_when_whole
@@ -103,7 +104,7 @@ class _Source:
     file: CataloguedFile | None
 
     def licence(self, path: Path | None) -> Licence:
-        link = self.entry.licence_url or f"{constants.ENDPOINT}/{self.repo}"
+        link = self.entry.licence_url or f"{shown_endpoint()}/{self.repo}"
         return Licence(self.entry.licence or "as its page says", link, path)
 
     def sha256(self, digest: str | None) -> str | None:
@@ -188,10 +189,10 @@ def _from_hub(source: _Source, listener: PullListener) -> PulledModel:
     files = [read_file_facts(remote, name) for name in _names(source, remote)]
     licence_name = next((name for name in remote.names if _LICENCE_FILE.fullmatch(name)), None)
     licence_file = read_file_facts(remote, licence_name) if licence_name else None
-    missing = [file for file in files if not _is_here(file, listener)]
+    missing = [file for file in files if _here(file, listener) is None]
     _check_pinned(source, files[0].digest, None if missing else _path(source, remote, files), listener)
     _check_room([*missing, *([licence_file] if licence_file else [])])
-    licence = source.licence(_obtain(licence_file, listener) if licence_file else None)
+    licence = source.licence((_here(licence_file, listener) or _obtain(licence_file, listener)) if licence_file else None)
     listener.licence(licence)
     for file in missing:
         _obtain(file, listener, source.file.sha256 if source.file else None)
@@ -212,7 +213,8 @@ def _path(source: _Source, remote: RemoteRepo, files: Sequence[RemoteFile]) -> P
     path = cached_file(source.repo, files[0].name, remote.commit)
     if path is None:
         raise DownloadError(f"{source.label}: {files[0].name} was removed from the hub's cache while it was pulled")
-    return path if source.file else path.parent
+    # A checkpoint's file may lie in a folder of it.
+    return path if source.file else path.parents[files[0].name.count("/")]
 
 
 def _names(source: _Source, remote: RemoteRepo) -> list[str]:
@@ -223,6 +225,10 @@ def _names(source: _Source, remote: RemoteRepo) -> list[str]:
         raise DownloadError(f"{remote.repo} holds no safetensors at commit {remote.commit[:12]}, so no checkpoint to convert")
     # The weights last: whoever looks for a whole checkpoint finds one when they are there.
     return sorted(names, key=lambda name: (name.endswith(".safetensors"), name))
+
+
+def _checkpoint_files(folder: Path) -> list[Path]:
+    return [each for each in sorted(folder.rglob("*")) if _CHECKPOINT_FILES.fullmatch(each.relative_to(folder).as_posix())]
 
 
 def _in_cache(source: _Source) -> Path | None:
@@ -239,7 +245,7 @@ def _from_cache(source: _Source, listener: PullListener, obstacle: str) -> Pulle
     folder = path.parent if source.file else path
     licence = source.licence(next((each for each in sorted(folder.iterdir()) if _LICENCE_FILE.fullmatch(each.name)), None))
     listener.licence(licence)
-    files = [path] if source.file else [each for each in sorted(path.iterdir()) if _CHECKPOINT_FILES.fullmatch(each.name)]
+    files = [path] if source.file else _checkpoint_files(path)
     for file in files:
         digest = digest_in_cache(file)
         if digest is not None and digest_of(file, digest, listener.progress) != digest:
@@ -251,10 +257,10 @@ def _from_cache(source: _Source, listener: PullListener, obstacle: str) -> Pulle
     return PulledModel(source.label, path, source.repo, commit, n_bytes, sha256, licence, downloaded=False)
 
 
-def _is_here(file: RemoteFile, listener: PullListener) -> bool:
-    """Whether the cache has the file under its name, with the hash that the hub says."""
+def _here(file: RemoteFile, listener: PullListener) -> Path | None:
+    """The file, if the cache has it under its name with the hash that the hub says."""
     path = cached_file(file.repo, file.name, file.commit)
-    return path is not None and _is_intact(path, file, listener)
+    return path if path is not None and _is_intact(path, file, listener) else None
 
 
 def _check_pinned(source: _Source, digest: str | None, path: Path | None, listener: PullListener) -> None:
@@ -331,7 +337,7 @@ def _note_revision(repo: RemoteRepo, revision: str | None) -> None:
         OSError: the cache cannot be written.
     """
     reference = repo_folder(repo.repo) / "refs" / (revision or "main")
-    if revision == repo.commit:
+    if revision == repo.commit or (reference.is_file() and reference.read_bytes() == repo.commit.encode()):
         return
     reference.parent.mkdir(parents=True, exist_ok=True)
     with replaced_when_whole(reference) as partial:
@@ -357,7 +363,7 @@ def _check(partial: Path, file: RemoteFile, listener: PullListener, sha256: str 
             found = digest_of(partial, digest, listener.progress, file.name)
             if found != digest:
                 raise DownloadError(
-                    f"{file.name}: what came is not what {constants.ENDPOINT} says it is (hash {found}, not {digest}); "
+                    f"{file.name}: what came is not what {shown_endpoint()} says it is (hash {found}, not {digest}); "
                     "nothing was kept, try again"
                 )
         if file.name.endswith(".gguf"):
@@ -377,14 +383,10 @@ def _locked(file: RemoteFile, listener: PullListener) -> Iterator[None]:
     folder = repo_folder(file.repo)
     lock = folder.parent / ".locks" / folder.name / f"{file.digest}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    patience: float | None = _PATIENCE_S
-    while True:
+    with ExitStack() as held:
         try:
-            with WeakFileLock(lock, timeout=patience):
-                yield
-            return
+            held.enter_context(WeakFileLock(lock, timeout=_PATIENCE_S))
         except TimeoutError:
-            if patience is None:
-                raise
             listener.waiting(file.name)
-            patience = None
+            held.enter_context(WeakFileLock(lock, timeout=None))
+        yield

@@ -17,6 +17,7 @@ KEY_VARIABLE: Final = "ARCHROUTE_REMOTE_KEY"
 """The environment variable with the server's key, unless the address names another."""
 
 _SCHEMES: Final = ("http://", "https://")
+_UNUSABLE: Final = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
 _VARIABLE: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _EXAMPLE: Final = "http://gpu-box:8000#katanemo/Arch-Router-1.5B"
 _MOST_AT_ONCE: Final = 256
@@ -73,7 +74,10 @@ def read_address(text: str) -> RemoteAddress:
         raise SettingsError(f"the address of the remote model cannot be read; write it like {_EXAMPLE}") from None
     if parts.username is not None or parts.password is not None:
         raise SettingsError(f"the address of the remote model holds credentials; put the key into {KEY_VARIABLE} instead")
-    if not parts.hostname or re.search(r"[\s\x00-\x1f\x7f]", text):
+    if _UNUSABLE.search(text):
+        what = "holds a blank, or another character that no address has; write a blank in an option as %20"
+        raise SettingsError(f"the address of the remote model {what}")
+    if not parts.hostname:
         raise SettingsError(f"the address of the remote model names no host; write it like {_EXAMPLE}")
     # What OpenAI's clients are given ends in the version, which is a part of the paths here.
     path = re.sub(r"/+$", "", re.sub(r"/v1/*$", "", parts.path))
@@ -105,6 +109,8 @@ def _options(url: str, query: str) -> dict[str, str]:
             raise SettingsError(f"{url}: no option {name[:60]!r}; there are {', '.join(_OPTIONS)}")
         if name in given or not value:
             raise SettingsError(f"{url}: the option {name} {'stands twice' if name in given else 'has no value'}")
+        if "\0" in value:
+            raise SettingsError(f"{url}: the option {name} holds a null character")
         given[name] = value
     return given
 

@@ -10,7 +10,9 @@ import datetime
 from dataclasses import dataclass
 from typing import NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from archroute_edge.errors import PromptFormatError
@@ -80,9 +82,21 @@ def read_chat_template(template: str, *, bos_token: str = "", eos_token: str = "
 
 def _environment() -> ImmutableSandboxedEnvironment:
     """Jinja's sandbox as Hugging Face's tokenizers set it up."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    extensions = ["jinja2.ext.loopcontrols", _Generation]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
     environment.globals.update(raise_exception=_raise, strftime_now=_strftime_now)
     return environment
+
+
+class _Generation(Extension):
+    """``{% generation %}`` marks what the assistant says, for training; the text is the same without it."""
+
+    tags = {"generation"}  # noqa: RUF012 - as Jinja has it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The block's content in its place."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _raise(message: str) -> NoReturn:

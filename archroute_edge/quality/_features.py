@@ -252,9 +252,9 @@ def find_encoder(identity: str) -> Path:
     Raises:
         QualityError: there is none.
     """
-    from archroute_edge.models import BUNDLED_ENCODER, find_model, models_on_this_machine
+    from archroute_edge.models import BUNDLED_ENCODER, find_bundled, models_on_this_machine
 
-    bundled = find_model(BUNDLED_ENCODER).path
+    bundled = find_bundled(BUNDLED_ENCODER).path
     for path in dict.fromkeys([bundled, *(model.path for model in models_on_this_machine())]):
         try:
             if model_identity(path) == identity:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from archroute_edge.conversation import Turn
+from archroute_edge.conversation import Conversation, Messages, Turn, read_messages
 from archroute_edge.deciders import Decider, UnfinishedError
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation, lead
-from archroute_edge.errors import ArchRouteError, RemoteError
+from archroute_edge.errors import ArchRouteError, ConversationError, RemoteError
 from archroute_edge.routes import RouteTable
 from archroute_edge.routing._answer import Answer
 from archroute_edge.routing._queues import Evaluators, FairQueue
@@ -74,6 +75,16 @@ class Asked:
     def refuse(self, error: ArchRouteError) -> None:
         """Answer with an error."""
         self.answer.fail(error)
+
+    @contextmanager
+    def failing_with(self, forget: Callable[[Future[Any]], None]) -> Iterator[None]:
+        """Answer with the error that the block raises; ``forget`` is then told, as of every answer."""
+        try:
+            yield
+        except BaseException as exc:
+            self.answer.add_done_callback(forget)
+            self.answer.fail(exc)
+            raise
 
     def stopping(self, flag: Cancellation) -> AbstractContextManager[None]:
         """A block in which :attr:`cancellation` sets ``flag``."""
@@ -321,3 +332,22 @@ def _begins(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
         return False
     other = others[len(earlier)]
     return other.role == last.role and other.content.startswith(last.content)
+
+
+def read_many(conversations: Sequence[Messages]) -> list[Conversation]:
+    """Read several conversations.
+
+    Raises:
+        ConversationError: one of them is malformed; the message says which, counted from 0.
+    """
+    if isinstance(conversations, str):
+        raise ConversationError("the conversations must be a list; a text alone is one of them")
+    return [_read_one_of_many(messages, index) for index, messages in enumerate(conversations)]
+
+
+def _read_one_of_many(messages: Messages, index: int) -> Conversation:
+    try:
+        return read_messages(messages)
+    except ConversationError as exc:
+        place = f"{index}.{exc.place}" if exc.place else f"{index}"
+        raise ConversationError(f"conversation {index}: {exc}", place=place) from exc

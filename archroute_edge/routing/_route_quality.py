@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archroute_edge.conversation import Conversation, Turn
-from archroute_edge.deciders import find_models
 from archroute_edge.decision import Verdict
 from archroute_edge.engine import Cancellation
 from archroute_edge.errors import EngineError, QualityError
-from archroute_edge.models import BUNDLED_ENCODER
+from archroute_edge.models import BUNDLED_ENCODER, find_bundled
 from archroute_edge.system import OwnProcess, stop_at_the_end
 from archroute_edge.targets import Assessment, QualityPolicies
 
@@ -146,7 +145,7 @@ def _file_of(policies: QualityPolicies, identity: str, route: str, decider: Deci
             return find_encoder(identity)
         except QualityError as exc:
             raise policies.error(route, f"its predictor is not usable here: {exc}") from exc
-    bundled = find_models(BUNDLED_ENCODER)[0].path
+    bundled = find_bundled(BUNDLED_ENCODER).path
     if encoder_identity(bundled) != identity:
         own = f" or {decider.model.path.name}" if decider.model.kind == "encoder" else ""
         raise policies.error(

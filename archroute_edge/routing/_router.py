@@ -22,7 +22,7 @@ from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.routing._decisions import decisions_on
-from archroute_edge.routing._questions import Question, WarmUp
+from archroute_edge.routing._questions import Question, WarmUp, read_many
 from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings, check_warm_up
 from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
@@ -203,10 +203,12 @@ class Router:
             ForkedProcessError: the router was made in the process that this one was forked from.
         """
         check_deadline(deadline)
+        started = time.monotonic()
         read = [read_messages(messages)]
         question = self.question(
             read, routes=routes, scores=scores, keys=[key], deadline=deadline, cancellation=cancellation, is_many=False
         )
+        question.started = started
         found: Decision = self._answer(question)
         return found
 
@@ -329,8 +331,7 @@ class Router:
             ArchRouteError: as :meth:`route`, for any of them; none is then decided.
         """
         names = check_keys(keys, len(conversations))
-        read = [read_messages(messages) for messages in conversations]
-        question = self.question(read, routes=routes, scores=scores, keys=names, cancellation=cancellation)
+        question = self.question(read_many(conversations), routes=routes, scores=scores, keys=names, cancellation=cancellation)
         found: list[Decision] = self._answer(question)
         return found
 

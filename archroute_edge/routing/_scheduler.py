@@ -68,11 +68,15 @@ class Scheduler:
             QueueFullError: as :meth:`Account.admit`.
         """
         self._check_open(asked)
+        # One that cannot be a key is refused before it is counted.
+        hash(asked.lane)
         account = asked.account
         gone, full = ([], None) if account is None else account.admit(asked)
         is_known = isinstance(asked, Question) and self._ahead.find(asked) is not None
-        with self._lock:
-            self._check_still_open(asked)
+        # Of what could not be put into a queue, the caller has no future: it must not be waited for.
+        with self._lock, asked.failing_with(partial(self._forget, asked)):
+            # Again: the owner ends only while it holds the lock, and looks at nothing afterwards.
+            self._check_open(asked)
             waiting = (*self._warms, *self._works.warms)
             outdated = [each for each in waiting if each.is_outdated_by(asked) and not each.is_about(asked)]
             if self._turn is not None:
@@ -111,7 +115,7 @@ class Scheduler:
         turn: Doing | None = None
         try:
             with self._lock:
-                self._check_still_open(question)
+                self._check_open(question)
                 if self._turn is None and not self._questions and question.deadline is None and not program_ends():
                     turn = self._turn = Doing(questions=[question])
             if turn is not None:
@@ -134,14 +138,6 @@ class Scheduler:
                 # First, since Ctrl-C may come in between, and this is tried again.
                 self._owner_wakes.notify()
                 self._turn = None
-
-    def _check_still_open(self, asked: Question | WarmUp) -> None:
-        """:meth:`_check_open` with the lock held: the owner ends only while it holds it, and looks at nothing afterwards."""
-        try:
-            self._check_open(asked)
-        except BaseException:
-            asked.forget()
-            raise
 
     def _check_open(self, asked: Question | WarmUp) -> None:
         if asked.account is not None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from archroute_edge.conversation import Conversation, Messages, read_messages
+from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision, Warmup
-from archroute_edge.errors import ConversationError, EngineError, SettingsError
+from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.routes import Route, RouteTable
 from archroute_edge.routing._account import Account
-from archroute_edge.routing._questions import Question, WarmUp
+from archroute_edge.routing._questions import Question, WarmUp, read_many
 from archroute_edge.routing._router import Router
 from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_keys
@@ -145,7 +145,7 @@ class RoutingService:
             ArchRouteError: as :meth:`submit`.
         """
         names = check_keys(keys, len(conversations))
-        read = [_read_one_of_many(messages, index) for index, messages in enumerate(conversations)]
+        read = read_many(conversations)
         return self._ask(
             lambda router: router.question(read, routes=routes, scores=scores, keys=names, caller=caller, account=self._account)
         )
@@ -294,11 +294,3 @@ def _warn_of_drop(account: Account) -> None:
             ResourceWarning,
             stacklevel=2,
         )
-
-
-def _read_one_of_many(messages: Messages, index: int) -> Conversation:
-    try:
-        return read_messages(messages)
-    except ConversationError as exc:
-        place = f"{index}.{exc.place}" if exc.place else f"{index}"
-        raise ConversationError(f"conversation {index}: {exc}", place=place) from exc

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archroute_edge.config import Advice, RoutingConfig, shorten
-from archroute_edge.deciders import find_models
-from archroute_edge.models import BUNDLED_ENCODER
+from archroute_edge.models import BUNDLED_ENCODER, find_bundled
 from archroute_edge.targets._groups import group_at
 from archroute_edge.targets._model_facts import expected_cost
 from archroute_edge.targets._order_words import Place, RequestFacts
@@ -22,7 +21,7 @@ def about_quality(config: RoutingConfig, policies: QualityPolicies) -> Iterator[
     if policies.encoders:
         from archroute_edge.quality import encoder_identity
 
-        known = encoder_identity(find_models(BUNDLED_ENCODER)[0].path)
+        known = encoder_identity(find_bundled(BUNDLED_ENCODER).path)
         for identity, name in policies.encoders.items():
             predictor = policies.routes[name].predictor
             if identity != known and predictor.model_file is None and predictor.reads == "vectors":

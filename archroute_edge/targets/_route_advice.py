@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Final
 
 from archroute_edge.config import Advice, RoutingConfig, is_router_name, shorten
-from archroute_edge.deciders import find_models, route_text
+from archroute_edge.deciders import route_text
 from archroute_edge.engine import EmbeddingEngine, LoadedModel, Vectors, inner_products
 from archroute_edge.errors import ArchRouteError
-from archroute_edge.models import BUNDLED_ENCODER
+from archroute_edge.models import BUNDLED_ENCODER, find_bundled
 from archroute_edge.routes import Route, RouteTable
 from archroute_edge.targets._groups import group_at
 from archroute_edge.targets._model_facts import model_facts
@@ -52,7 +52,7 @@ def bundled_encoder() -> Iterator[Embed]:
     Raises:
         ModelError: the bundled encoder cannot be loaded.
     """
-    model = LoadedModel(find_models(BUNDLED_ENCODER)[0].path, wanted="encoder")
+    model = LoadedModel(find_bundled(BUNDLED_ENCODER).path, wanted="encoder")
     # One thread: the texts are few and short, and on a machine that does other work threads wait for each other far longer.
     engine = EmbeddingEngine(model, 1, _N_TOKENS)
     try:

@@ -609,11 +609,13 @@ def test_a_key_without_tls_is_warned_of(url: str, is_sent_in_the_open: bool, cap
     assert ("is sent unencrypted; use https" in caplog.text) is is_sent_in_the_open
 
 
-def test_tls(n_vocabulary: int) -> None:
-    """A certificate is checked; one's own authority can be named."""
+def test_tls(n_vocabulary: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate is checked; one's own authority can be named, also in the home, which a shell leaves alone in quotes."""
     with RemoteModelServer("vllm", haphazard(n_vocabulary), n_vocabulary, is_tls=True) as server:
         with opened(server, ca=CERTIFICATE) as router:
             assert router.route("hello").decided_by is not None
+        monkeypatch.setenv("HOME", str(CERTIFICATE.parent))
+        opened(server, ca=f"~/{CERTIFICATE.name}").close()
         with pytest.raises(RemoteError, match="no TLS connection"):
             opened(server)
         with pytest.raises(SettingsError, match=r"its ca nowhere\.pem cannot be used"):

@@ -29,7 +29,7 @@ def write_gcc(folder: Path, name: str, version: str, native_macros: tuple[str, .
 
 _PIP = '''
 """Stands in for pip: notes how it was called, and makes a wheel where one is asked for."""
-import json, os, pathlib, sys, time
+import json, os, pathlib, sys, time, zipfile
 arguments = sys.argv[1:]
 settings = {name: os.environ.get(name) for name in ("CMAKE_ARGS", "CUDACXX")}
 calls = pathlib.Path(os.environ["FAKE_PIP_CALLS"])
@@ -41,7 +41,7 @@ if "wheel" in arguments:
         print("  Building wheel for llama-cpp-python (pyproject.toml): started")
         print("  [1/2] cc -c a.c", flush=True)
     folder = pathlib.Path(arguments[arguments.index("--wheel-dir") + 1])
-    (folder / "llama_cpp_python-py3-none-any.whl").write_text("wheel")
+    zipfile.ZipFile(folder / "llama_cpp_python-py3-none-any.whl", "w").close()
 time.sleep(float(os.environ.get("FAKE_PIP_S", "0")))
 sys.exit(int(os.environ.get("FAKE_PIP_STATUS", "0")))
 '''

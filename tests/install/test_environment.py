@@ -99,6 +99,15 @@ def test_a_second_environment_takes_the_same_build(place: Place) -> None:
     assert "taken from" in place.said.getvalue()
 
 
+def test_a_kept_build_that_was_cut_off_is_made_again(place: Place) -> None:
+    """Would break if every later installation failed on the same damaged file."""
+    place.ensure()
+    (kept,) = (place.folder / "cache").rglob("*.whl")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert kinds(place.ensure(venv="other")) == ["wheel", "llama.cpp", "package"]
+    assert kinds(place.ensure(venv="third")) == ["llama.cpp", "package"]
+
+
 def test_a_gpu_is_another_build_and_back_again(place: Place) -> None:
     write_program(place.folder / "bin", "nvcc")
     place.ensure("dev")

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from archroute_edge.errors import ModelNotFoundError
-from archroute_edge.models import LEVELS, ModelFile, find_model, model_folders, models_on_this_machine, read_catalogue
+from archroute_edge.models import (
+    LEVELS,
+    ModelFile,
+    find_bundled,
+    find_language_model,
+    find_model,
+    model_folders,
+    models_on_this_machine,
+    read_catalogue,
+)
 from archroute_edge.models import _find as model_store
 from archroute_edge.system import bundled_folder
 from tools.convert.convert_command import convert
@@ -119,6 +128,15 @@ class TestPaths:
         monkeypatch.chdir(folder)
         assert find_model("tiny").path == Path("tiny")
 
+    def test_a_file_called_like_a_bundled_model(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without --model nobody has named the file `mini` or `tiny` that lies in the working folder."""
+        mini, tiny = put(folder, "mini-Q8_0.gguf"), put(folder, "tiny-Q8_0.gguf")
+        for name in ("mini", "tiny"):
+            put(folder, name)
+        monkeypatch.chdir(folder)
+        assert find_model("auto").path == find_bundled("mini").path == mini
+        assert find_language_model("auto").path == tiny
+
     def test_a_folder_called_like_a_model(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A folder `tiny` in the working folder must not hide the model of that name."""
         path = put(folder, "tiny-Q8_0.gguf")
@@ -146,6 +164,16 @@ class TestFolders:
         """Fetched models are found again without any setting."""
         path = put(model_folders()[-1], ARCH.format("Q4_K_M"))
         assert find_model("arch-router").path == path
+
+    def test_a_home_that_no_shell_has_put_in(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A service's environment file has the ~ as it stands; ARCHROUTE_CACHE_DIR knows it, too."""
+        monkeypatch.setenv("HOME", str(folder.parent))
+        monkeypatch.setenv("ARCHROUTE_MODELS_DIR", f"~/{folder.name}")
+        path = put(folder, ARCH.format("Q4_K_M"))
+        assert find_model("arch-router").path == path
+        monkeypatch.setenv("ARCHROUTE_CATALOGUE", "~/own.yaml")
+        (folder.parent / "own.yaml").write_text("models: {mine: {prompt_format: card, file: mine.gguf}}")
+        assert "mine" in read_catalogue()
 
     def test_the_hub_cache(self, tmp_path: Path) -> None:
         """What `hf download` fetched is used where it lies; nobody downloads a gigabyte twice."""

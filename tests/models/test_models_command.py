@@ -205,17 +205,21 @@ class TestRemove:
         assert "lies beside the bundled model" in done.stderr
         assert deleted == []
 
+    @pytest.mark.parametrize("name", ["small.gguf", "levels/small.gguf"])
     def test_a_level_that_stays_is_found_out_before_another_goes(
-        self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
+        """Everything in the models/ of a clone stays, also in a folder of it."""
+        catalogue = tmp_path / "catalogue.yaml"
+        catalogue.write_text(catalogue.read_text().replace("small.gguf, size", f"{name}, size"))
         clone = tmp_path / "clone"
-        clone.mkdir()
-        (clone / "small.gguf").write_bytes(b"made here")
+        (clone / name).parent.mkdir(parents=True)
+        (clone / name).write_bytes(b"made here")
         pulled = pull_model("small:Q4_0")
         monkeypatch.setattr("archroute_edge.models._find.bundled_folder", lambda: clone)
         done = models("remove", "small", "--yes")
         assert (done.exit_code, done.stdout) == (2, "")
-        assert f"nothing was deleted: {clone / 'small.gguf'} lies beside" in done.stderr
+        assert f"nothing was deleted: {clone / name} lies beside" in done.stderr
         assert pulled.path.exists()
 
     def test_what_went_before_an_error_is_named(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +250,8 @@ class TestRemove:
         done = models("remove", "mine", stdin=f"{answer}\n")
         assert f"mine: {own} (" in done.stderr
         assert own.exists() is not goes
-        assert (done.exit_code == 0) is goes
+        assert done.exit_code == (0 if goes else 2)
+        assert ("error: nothing was deleted" in done.stderr) is not goes
 
     def test_what_is_not_here(self, hub: Hub) -> None:
         assert models("remove", "small", "--yes").exit_code == 2

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,17 @@ class TestSuccess:
         hub.stored.clear()
         again = pull_model("small")
         assert (again.path, again.downloaded, hub.stored) == (first.path, False, [])
+
+    def test_what_is_here_needs_no_cache_that_can_be_written(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A container often has its models in a folder that it may only read."""
+        first = pull_model("small")
+
+        def refuse(*_arguments: object, **_options: object) -> None:
+            raise PermissionError(errno.EROFS, "Read-only file system")
+
+        for name in ("WeakFileLock", "replaced_when_whole", "link_into_cache"):
+            monkeypatch.setattr(f"archroute_edge.models._pull.{name}", refuse)
+        assert pull_model("small") == replace(first, downloaded=False)
 
     def test_a_tag(self, hub: Hub, cache: Path) -> None:
         """A revision by name is written down for the client, and found although there is no main."""
@@ -195,6 +208,15 @@ class TestCheckpoint:
         assert (pulled.repo, pulled.licence.name) == ("org/other", "as its page says")
         assert pull_checkpoint("org/small").licence.name == "test-licence"
 
+    def test_a_file_in_a_folder_of_a_checkpoint(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Sentence encoders say in one how they pool; its folder is not the checkpoint's."""
+        hub.repos["org/small"]["1_Pooling/config.json"] = b'{"pooling_mode_cls_token": true}'
+        pulled = pull_checkpoint("org/small")
+        assert pulled.path == find_checkpoint(read_catalogue()["small"])
+        assert (pulled.path / "1_Pooling/config.json").is_file()
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        assert pull_checkpoint("org/small").n_bytes == pulled.n_bytes
+
     def test_half_a_checkpoint_is_none(self, hub: Hub) -> None:
         """The converter must not be sent into a folder whose weights are still missing."""
         hub.cuts = [0, 0, 0, 0]
@@ -215,6 +237,12 @@ class TestCheckpoint:
             find_checkpoint(read_catalogue()["small"])
         pulled = pull_model("small:checkpoint")
         assert find_checkpoint(read_catalogue()["small"]) == pulled.path
+
+    def test_an_index_that_is_nested_too_deep(self, hub: Hub) -> None:
+        hub.repos["org/small"]["model.safetensors.index.json"] = b"[" * 100_000
+        pull_model("small:checkpoint")
+        with pytest.raises(ModelNotFoundError):
+            find_checkpoint(read_catalogue()["small"])
 
     def test_a_repository_without_safetensors(self, hub: Hub) -> None:
         del hub.repos["org/small"]["model.safetensors"]

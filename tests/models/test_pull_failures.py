@@ -175,6 +175,25 @@ class TestDamage:
             pull_model("small")
 
 
+class TestPasswords:
+    """A mirror or a proxy may want one in its address, and messages end up in logs and bug reports."""
+
+    def test_of_a_mirror(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url.replace("//", "//user:s3cret@"))
+        assert pull_model("small:checkpoint").licence.link == hub.url.replace("//", "//...@") + "/org/small"
+        hub.refuse = (500, "")
+        with pytest.raises(DownloadError, match=r"//\.\.\.@127") as caught:
+            pull_model("small")
+        assert "s3cret" not in str(caught.value)
+
+    @pytest.mark.parametrize("password", ["s3cret", "s3cret" * 100, "s3c:/@ret"])
+    def test_of_a_proxy(self, hub: Hub, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+        monkeypatch.setenv("http_proxy", f"socks4://user:{password}@proxy.example:port")
+        with pytest.raises(DownloadError, match=r"http_proxy is socks4://\.\.\.@proxy\.example:port,") as caught:
+            pull_model("small")
+        assert "s3c" not in str(caught.value)
+
+
 class TestOffline:
     @pytest.fixture
     def offline(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +287,16 @@ class TestRoom:
         with pytest.raises(DownloadError, match=r"\.incomplete: cannot be written \(No space left on device\)"):
             pull_model("small")
         assert "small-Q4_0.gguf" not in named_files(cache)
+
+    def test_a_network_drive_that_does_not_answer(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+        """That it timed out must not be taken for the lock of another process that downloads."""
+
+        def digest_of(*_arguments: object) -> str:
+            raise TimeoutError(errno.ETIMEDOUT, "Connection timed out", "/mnt/hub/x")
+
+        monkeypatch.setattr("archroute_edge.models._pull.digest_of", digest_of)
+        with pytest.raises(DownloadError, match=r"/mnt/hub/x: cannot be written \(Connection timed out\)"):
+            pull_model("small")
 
     def test_a_cache_that_cannot_be_written(self, hub: Hub, cache: Path) -> None:
         cache.write_text("a file where the folder should be")

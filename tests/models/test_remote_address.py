@@ -36,7 +36,10 @@ def test_addresses(written: str, url: str, model: str, bundled_model: Path) -> N
     [
         ("http://gpu-box:8000", "name the model behind a '#'"),
         ("http://#tiny", "names no host"),
-        ("http://gpu box#tiny", "names no host"),
+        ("http://gpu box#tiny", "holds a blank"),
+        ("http://gpu-box?vocabulary=my models/tiny.gguf#tiny", "write a blank in an option as %20"),
+        ("http://gpu-box#\ud800", "another character that no address has"),
+        ("https://gpu-box?ca=a%00b&vocabulary=tiny", "the option ca holds a null character"),
         ("http://gpu-box:port#tiny", "cannot be read"),
         ("http://user:secret@gpu-box#tiny", "holds credentials; put the key into ARCHROUTE_REMOTE_KEY"),
         ("http://gpu-box?speed=9#tiny", "no option 'speed'; there are api, ca, concurrency, key, timeout, vocabulary"),

@@ -43,6 +43,12 @@ FRAMES = [
     ),
     pytest.param("{% for m in messages %}{{ m.content }}{% break %}{% endfor %}", ChatFrame("", "", False), id="loop-controls"),
     pytest.param(
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}{% endfor %}{% generation %}A{% endgeneration %}",
+        ChatFrame("", "A", False),
+        id="marks-of-training",
+    ),
+    pytest.param(
         "{%- set ns = namespace(n=0) -%}{%- for m in messages[::-1] -%}{%- set ns.n = ns.n + loop.index -%}{{ m.content }}"
         "{%- endfor -%}{{ ns.n }}",
         ChatFrame("", "1", False),

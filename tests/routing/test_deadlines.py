@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,6 +60,21 @@ def test_at_the_deadline_the_default_model_stands_in(router: Router, gate: Gate)
     assert 150 < decision.timings.total_ms < 2000
     gate.open()
     assert router.route("fix it").reason is None
+
+
+def test_reading_the_messages_counts(router: Router, gate: Gate) -> None:
+    """From the call on, so that a conversation of many messages has no more time than another."""
+
+    class Slow(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            time.sleep(0.2)
+            return super().__iter__()
+
+    router.warm()
+    gate.close()
+    decision = router.route(Slow([{"role": "user", "content": "fix it"}]), deadline=0.1)
+    assert decision.reason == "deadline"
+    assert decision.timings.total_ms >= 200
 
 
 def test_the_static_prefix_is_finished_beyond_the_deadline(router: Router, gate: Gate) -> None:

@@ -84,8 +84,12 @@ def test_a_caller_hears_at_once_of_what_cannot_be_routed(service: RoutingService
     malformed: Any = [7]
     with pytest.raises(ConversationError):
         service.submit([{"role": "robot", "content": "fix it"}])
-    with pytest.raises(ConversationError, match="conversation 1"):
-        service.submit_many(["fix it", malformed])
+    for many in (service.submit_many, service.router.route_many):
+        with pytest.raises(ConversationError, match="conversation 1: message 0"):
+            many(["fix it", malformed])
+        # Else every letter would be a conversation.
+        with pytest.raises(ConversationError, match="must be a list"):
+            many("fix it")
     with pytest.raises(ConversationError):
         service.warm(malformed)
     with pytest.raises(RouteTableError):
@@ -99,6 +103,26 @@ def test_a_caller_hears_at_once_of_what_cannot_be_routed(service: RoutingService
     with pytest.raises(EngineError):
         service.submit("fix it", routes=huge).result(PATIENCE_S)
     assert service.submit("fix it").result(PATIENCE_S)
+
+
+def test_what_could_not_be_asked_is_not_waited_for(service: RoutingService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing waits for every question that is counted, and this one has no future that anybody could answer."""
+    unhashable: Any = ["window 1"]
+    with pytest.raises(TypeError):
+        service.submit("fix it", caller=unhashable)
+    usual = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "archroute-deadlines":
+            raise RuntimeError("can't start new thread")
+        usual(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            service.submit("fix it", deadline=60)
+    assert (service.stats().waiting, service.stats().running) == (0, 0)
+    assert service.submit("fix it", deadline=60).result(PATIENCE_S).reason is None
 
 
 def test_a_warm_up_is_of_use(service: RoutingService) -> None:

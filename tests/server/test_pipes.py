@@ -61,6 +61,24 @@ def test_lines_that_come_in_pieces(pipe: tuple[int, int]) -> None:
     assert next(lines) == b"next"
 
 
+def test_pipes_that_do_not_block(pipe: tuple[int, int]) -> None:
+    """A host may make them so for itself; to have nothing to read, or no room to write, is no end of them."""
+    reader, writer = pipe
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    sent = [bytes([letter]) * 200_000 for letter in b"abc"]
+    found: list[bytes | None] = []
+    reading = threading.Thread(target=lambda: found.extend(read_lines(reader, 1_000_000)))
+    reading.start()
+    lines = LineWriter(writer, on_broken=lambda: None)
+    for line in sent:
+        lines.send(line + b"\n")
+    assert lines.close(patience=5)
+    os.close(writer)
+    reading.join(5)
+    assert found == sent
+
+
 def test_nobody_waits_for_a_slow_reader_but_who_reads_requests(pipe: tuple[int, int]) -> None:
     """If sending waited, the thread that decides would stand still until the host reads."""
     reader, writer = pipe

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ class Environment:
         """Put a build into the environment, kept from an earlier time or compiled now."""
         build = settle(request, self._variables)
         kept = cache_folder(self._variables) / request.package / f"{request.version}-{build.key}"
-        wheel = next(kept.glob("*.whl"), None)
+        # One that a full disk or a loss of power has left cut off is made again.
+        wheel = next(filter(zipfile.is_zipfile, kept.glob("*.whl")), None)
         if wheel:
             self._line.say(f"{request.library}: taken from {kept}, where an earlier build with the same settings was kept")
             self._install(wheel, request.library)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -38,11 +39,23 @@ def read_lines(descriptor: int, limit: int) -> Iterator[bytes | None]:
 
 
 def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, _BLOCK)
-    except OSError:
-        # On Windows a pipe whose other end is gone is an error, and not an end.
-        return b""
+    while True:
+        try:
+            return os.read(descriptor, _BLOCK)
+        except BlockingIOError:
+            # Some hosts give their child the non-blocking pipes that they use themselves.
+            select.select([descriptor], [], [])
+        except OSError:
+            # On Windows a pipe whose other end is gone is an error, and not an end.
+            return b""
+
+
+def _write(descriptor: int, block: memoryview) -> int:
+    while True:
+        try:
+            return os.write(descriptor, block)
+        except BlockingIOError:
+            select.select([], [descriptor], [])
 
 
 class LineWriter:
@@ -108,7 +121,7 @@ class LineWriter:
             try:
                 while line:
                     # In blocks, so that a reader who is slow can be told from one who has stopped.
-                    written = os.write(self._descriptor, line[:_BLOCK])
+                    written = _write(self._descriptor, line[:_BLOCK])
                     line = line[written:]
                     with self._changed:
                         self._n_written += written
