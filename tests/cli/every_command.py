@@ -2,9 +2,11 @@
 
 One process loads what commands need, and forks for each command: that costs a tenth of starting each anew. Nothing has been
 computed by then. huggingface_hub reads its own settings when it is imported: it is loaded for the environments alone that
-leave those as they are, which come last.
+leave those as they are, which come last. The verdict on ik_llama.cpp is known as well, since each command that keeps none
+would start a trial of seconds; an environment that is ``untried`` lacks it.
 
-In: a JSON object of environments by name, each ``{"variables": {...}, "no_user": bool, "commands": [...], "hub": bool}``.
+In: a JSON object of environments by name, each ``{"variables": {...}, "no_user": bool, "commands": [...], "hub": bool,
+"untried": bool}``.
 Out: for each and each command the exit code and the two streams.
 """
 
@@ -20,13 +22,14 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-import filelock  # noqa: F401 - this and the next are most of the time that huggingface_hub takes
-import httpx  # noqa: F401
+import filelock  # noqa: F401 - this and the HTTP client are most of the time that huggingface_hub takes
 
 import archroute_edge.cli.doctor as doctor
-import archroute_edge.deciders._open_decider  # noqa: F401 - loads llama.cpp
+import archroute_edge.deciders._open_decider  # loads llama.cpp
+import archroute_edge.http_client  # noqa: F401
 from archroute_edge.cli import main
-from archroute_edge.engine import chosen_kernels
+from archroute_edge.engine import _engine_choice as engine_choice
+from archroute_edge.engine import chosen_kernels, soundness
 
 TEXT = "my test fails, fix the bug"
 COMMANDS = {
@@ -59,6 +62,8 @@ def run(arguments: list[str], environment: dict[str, Any]) -> NoReturn:
         os.environ.update(environment["variables"])
         if environment.get("no_user"):
             pwd.getpwuid = no_user
+        if environment.get("untried"):
+            engine_choice._verdicts.clear()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         # Deciding in processes of their own is slow, and tested elsewhere.
         vars(doctor)["decide_with"] = lambda path: doctor.TrialDecision("other", 1.0, ("CPU",))
@@ -76,6 +81,7 @@ def run(arguments: list[str], environment: dict[str, Any]) -> NoReturn:
 def main_of_all(folder: Path) -> None:
     """Read the environments, and print what came of them."""
     chosen_kernels()
+    assert soundness() is None
     environments = json.load(sys.stdin)
     results: dict[str, dict[str, tuple[int, str, str]]] = {}
     streams = (folder / "stdout", folder / "stderr")

@@ -69,6 +69,8 @@ NO_HOME = ("route", "pull", "list", "path", "doctor")
 NEED_A_FOLDER = {"pull", "doctor"}
 """The first has to write there, and the other says what is wrong."""
 
+UNTRIED = {"no-home", "cache-cannot-be-made"}
+"""Where doctor tries ik_llama.cpp anew, which takes seconds: without a name for a folder, and with that of one that fails."""
 
 USELESS_TO_DOCTOR = set(FOLDERS) - {"no-home-but-a-cache"}
 
@@ -98,7 +100,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, kernel_verdict: Path, ran
         if "HOME" in changes and "ARCHROUTE_CACHE_DIR" not in changes:
             del variables["ARCHROUTE_CACHE_DIR"]
         found = {key: value.replace("FOLDER", str(folder)) for key, value in variables.items() if value is not None}
-        environments[name] = {"variables": found, "no_user": changes.get("HOME", "") is None}
+        environments[name] = {"variables": found, "no_user": changes.get("HOME", "") is None, "untried": name in UNTRIED}
         # Which model is taken by default depends on the folder of models alone.
         route = "route" if name.startswith("models") else "route-small"
         environments[name]["commands"] = list(NO_HOME) if name == "no-home" else [route, "doctor"]

@@ -16,6 +16,7 @@ from archroute_edge.quality import (
     Novelty,
     PromptFeatures,
     Ridges,
+    _factorization,
     encoder_identity,
     load_predictor,
     read_about,
@@ -24,6 +25,7 @@ from archroute_edge.quality import (
 )
 from tests.cli.conftest import Run, one_line
 from tests.quality.difficulty import MadeUp, make
+from tests.quality.few_ridges import search_few_ridges
 from tests.quality.test_heads_by_kind import KINDS, outcomes_of
 
 TRAIN = ("quality", "train")
@@ -33,6 +35,12 @@ TRAIN = ("quality", "train")
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """llama.cpp's threads spin for each other."""
     monkeypatch.setattr("archroute_edge.engine.physical_cores", lambda: 1)
+
+
+@pytest.fixture
+def few_ridges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which ridges are chosen says nothing here."""
+    search_few_ridges(monkeypatch, 1)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +105,7 @@ def test_training_prints_what_was_learned(run: Run, folder: Path, tmp_path: Path
     assert again.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.usefixtures("few_ridges")
 def test_vectors_are_kept_for_the_next_training(run: Run, folder: Path, tmp_path: Path) -> None:
     kept, one, two = (str(tmp_path / name) for name in ("kept.npz", "one.st", "two.st"))
     assert run(*TRAIN, str(folder), "-o", one, "--vectors", kept).exit_code == 0
@@ -107,6 +116,7 @@ def test_vectors_are_kept_for_the_next_training(run: Run, folder: Path, tmp_path
     assert refused.exit_code == 2 and "--vectors keeps an encoder's vectors, and none are read" in refused.stderr
 
 
+@pytest.mark.usefixtures("few_ridges")
 def test_the_sample_has_the_tokens_of_all_messages(run: Run, tmp_path: Path) -> None:
     """A request costs its system prompt, too."""
     system = {"role": "system", "content": "s" * 3000}
@@ -118,6 +128,7 @@ def test_the_sample_has_the_tokens_of_all_messages(run: Run, tmp_path: Path) -> 
     assert tokens is not None and tokens.tolist() == [1004] * 4
 
 
+@pytest.mark.usefixtures("few_ridges")
 def test_a_model_without_any_outcome_is_left_out(run: Run, tmp_path: Path) -> None:
     """A column may be empty, and stops no training of the others."""
     lines = [{"id": str(number), "text": f"number {number}"} for number in range(4)]
@@ -132,6 +143,7 @@ def test_a_model_without_any_outcome_is_left_out(run: Run, tmp_path: Path) -> No
     assert said == "no outcomes of a model 'empty'; there are those of a, b"
 
 
+@pytest.mark.usefixtures("few_ridges")
 def test_targets_and_licence_are_kept(run: Run, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     result = run(*TRAIN, str(folder), "-o", str(path), "--encoder", "none", "--licence", "CC0", "--targets", "model 2,model 0")
@@ -142,6 +154,7 @@ def test_targets_and_licence_are_kept(run: Run, folder: Path, tmp_path: Path) ->
     assert (about["licence"], about["trained_on"]) == ("CC0", "mine (40 prompts)")
 
 
+@pytest.mark.usefixtures("few_ridges")
 def test_tiers_are_means_of_their_models(run: Run, folder: Path, tmp_path: Path) -> None:
     tiers = tmp_path / "tiers.json"
     tiers.write_text('{"small": ["model 0", "model of another set"], "large": ["model 1", "model 2"]}', encoding="utf-8")
@@ -157,6 +170,7 @@ def test_tiers_are_means_of_their_models(run: Run, folder: Path, tmp_path: Path)
     assert "expected tiers with their models" in said
 
 
+@pytest.mark.usefixtures("few_ridges")
 def test_half_characters_are_no_trouble(run: Run, tmp_path: Path) -> None:
     """In names of models, sets and tiers, and in arguments: a training must not fail when it is done."""
     half = "caf\udce9"
@@ -184,6 +198,7 @@ def test_a_name_that_no_file_can_hold_is_told_before_training(run: Run, tmp_path
     assert said.endswith(" has 201 characters; 200 are the most") and not path.exists()
 
 
+@pytest.mark.usefixtures("few_ridges")
 def test_vectors_are_the_encoders(run: Run, folder: Path, tmp_path: Path, random_encoder: Path) -> None:
     """What was trained on an encoder's vectors is scored by that encoder alone."""
     path = tmp_path / "p.safetensors"
@@ -200,8 +215,9 @@ def test_vectors_are_the_encoders(run: Run, folder: Path, tmp_path: Path, random
     assert {*json.loads(scored.stdout)["scores"]} == {"model 0", "model 2"}
 
 
-def test_sets_have_heads_of_their_own(run: Run, tmp_path: Path) -> None:
+def test_sets_have_heads_of_their_own(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If what is easy differs among them; not with --together."""
+    search_few_ridges(monkeypatch, 2)
     made = outcomes_of(contrary=True)
     for group in KINDS:
         chosen = [number for number, prompt in enumerate(made.prompts) if prompt.group == group]
@@ -227,8 +243,10 @@ def test_sets_have_heads_of_their_own(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("policy", ["factorization", "similarity", "classifier"])
 def test_the_other_policies_learn_from_battles(
-    run: Run, folder: Path, tmp_path: Path, random_encoder: Path, policy: str
+    run: Run, folder: Path, tmp_path: Path, random_encoder: Path, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What more rounds of matrix factorization learn is tested elsewhere.
+    monkeypatch.setattr(_factorization, "_MOST_ROUNDS", 10)
     path = tmp_path / "p.safetensors"
     options = ("--policy", policy, "--encoder", str(random_encoder))
     result = run(*TRAIN, str(folder), "-o", str(path), *options)
@@ -345,6 +363,7 @@ def test_a_model_is_added_from_a_table_of_grades(run: Run, predictor: Path, made
     assert result.output == f"{path}: 3 models, with new from 30 graded prompts\n"
 
 
+@pytest.mark.usefixtures("few_ridges")
 def test_grades_are_learned_from(run: Run, folder: Path, tmp_path: Path) -> None:
     """A model may have no others."""
     table = tmp_path / "grades.csv"

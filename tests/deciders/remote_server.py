@@ -54,6 +54,13 @@ def haphazard(n_vocabulary: int) -> LogitsAfter:
     return lambda tokens: np.random.default_rng([len(tokens), *tokens[-8:]]).standard_normal(n_vocabulary).astype(np.float32)
 
 
+class _ManyAtOnce(http.server.ThreadingHTTPServer):
+    """Takes connections that are opened together; of more than the usual five, some would be tried again after a second."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
 class RequestError(Exception):
     """A request that the server would refuse."""
 
@@ -93,8 +100,7 @@ class RemoteModelServer:
         self.arrived = threading.Event()
         self._gate = threading.Event()
         self._lock = threading.Condition()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._handler())
-        self._server.daemon_threads = True
+        self._server = _ManyAtOnce(("127.0.0.1", port), self._handler())
         if is_tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(CERTIFICATE)

@@ -53,6 +53,12 @@ MESSAGES: list[Any] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between tries of a request, which are waited for in full."""
+    monkeypatch.setattr("archroute_edge.deciders._remote_server._FIRST_WAIT_S", 0.01)
+
+
 @pytest.fixture(scope="module")
 def tiny(bundled_model: Path) -> Iterator[ModelLogits]:
     logits = ModelLogits(bundled_model)

@@ -56,23 +56,22 @@ def header(bundled_model: Path) -> Any:
 
 
 @pytest.fixture
-def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No file is too small for a measurement, and nothing was measured yet in this process."""
-    monkeypatch.setattr(engine_choice, "SMALLEST_BYTES", 0)
+def untried() -> Iterator[None]:
+    """This process has not tried ik_llama.cpp yet. What it knew comes back: else the next test would try it, for seconds."""
+    known = dict(engine_choice._verdicts)
     forget()
     yield
     forget()
+    engine_choice._verdicts.update(known)
 
 
 @pytest.fixture
-def untried() -> Iterator[None]:
-    """This process has not tried ik_llama.cpp yet."""
-    forget()
-    yield
-    forget()
+def large(untried: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is too small for a measurement, and nothing was measured yet in this process."""
+    monkeypatch.setattr(engine_choice, "SMALLEST_BYTES", 0)
 
 
-def test_the_installed_build_computes_as_llama_cpp_does() -> None:
+def test_the_installed_build_computes_as_llama_cpp_does(untried: None) -> None:
     """In a real child. Would break with a build whose kernels are wrong on this CPU."""
     assert soundness() is None
     status = ik_status()
@@ -176,7 +175,7 @@ def test_a_measurement_is_about_the_kernels_of_llama_cpp(
             forget()
 
 
-def test_a_real_measurement_comes_to_an_end(header: Any, large: None) -> None:
+def test_a_real_measurement_comes_to_an_end(header: Any, large: None, tried_kernels: None) -> None:
     choice = choose_engine(header, n_threads=1)
     assert choice.gain is not None
     assert choice.gain > 0.1
@@ -546,7 +545,7 @@ def test_structures_that_are_laid_out_otherwise_are_refused(what: str) -> None:
         ik_binding._check_layout(SimpleNamespace(**changed))
 
 
-def test_without_the_extra_nothing_changes(bundled_model: Path) -> None:
+def test_without_the_extra_nothing_changes(bundled_model: Path, tried_kernels: None) -> None:
     """In a process that does not find the package. Would break if it were imported, or asked for, unasked."""
     code = f"""
 import json, sys

@@ -13,6 +13,7 @@ import pytest
 _ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.usefixtures("tried_kernels")
 @pytest.mark.parametrize(("model", "n_mutants"), [("random_model", 240), ("random_encoder", 120), ("random_multilingual", 120)])
 def test_mutants_are_refused_or_work(request: pytest.FixtureRequest, tmp_path: Path, model: str, n_mutants: int) -> None:
     path = request.getfixturevalue(model)

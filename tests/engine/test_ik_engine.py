@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -198,12 +198,23 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LEVELS = ("F16", "BF16", "Q4_0", "Q8_0", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "IQ4_NL", "IQ4_XS")
 
 
+@pytest.fixture(scope="module")
+def at_level(wide: Path) -> Callable[[str], Path]:
+    """The model at a level; each is made once, in a process of its own."""
+
+    def made(level: str) -> Path:
+        path = wide.with_name(f"wide-{level}.gguf")
+        if not path.exists():
+            quantize(wide, path, level, threads=1)
+        return path
+
+    return made
+
+
 @pytest.mark.parametrize("level", LEVELS)
-def test_weights_of_every_type_give_what_llama_cpp_computes(wide: Path, tmp_path: Path, level: str) -> None:
+def test_weights_of_every_type_give_what_llama_cpp_computes(at_level: Callable[[str], Path], level: str) -> None:
     """One token, few and many, which have kernels of their own. Would break with a type that is not laid out alike."""
-    path = wide if level == "F16" else tmp_path / f"wide-{level}.gguf"
-    if path != wide:
-        quantize(wide, path, level, threads=1)
+    path = at_level(level)
     rows: dict[EngineName, list[Logits]] = {"llama.cpp": [], "ik": []}
     names: tuple[EngineName, ...] = ("llama.cpp", "ik")
     for name in names:
@@ -219,10 +230,9 @@ def test_weights_of_every_type_give_what_llama_cpp_computes(wide: Path, tmp_path
         assert np.abs(ours - theirs).max() < 0.03 * np.abs(theirs).max()
 
 
-def test_every_type_that_is_taken_was_compared(wide: Path, tmp_path: Path) -> None:
+def test_every_type_that_is_taken_was_compared(at_level: Callable[[str], Path]) -> None:
     """Would break if a type were added to the list alone."""
     found = {"F32"}
     for level in LEVELS[1:]:
-        quantize(wide, tmp_path / f"{level}.gguf", level, threads=1)
-        found |= {TENSOR_TYPES[each.type_number][0] for each in read_header(tmp_path / f"{level}.gguf").tensors.values()}
+        found |= {TENSOR_TYPES[each.type_number][0] for each in read_header(at_level(level)).tensors.values()}
     assert found | {"F16"} == set(IK_TYPES)

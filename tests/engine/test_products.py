@@ -36,6 +36,7 @@ def test_products_are_those_of_matrices(shape: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(found, rows @ others.T, atol=1e-3)
 
 
+@pytest.mark.usefixtures("tried_kernels")
 def test_a_decision_leaves_the_cores_free() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENBLAS_", "OMP_", "GOMP_"))}
     done = subprocess.run([sys.executable, "-c", _PROGRAM], env=environment, check=True, capture_output=True, text=True)

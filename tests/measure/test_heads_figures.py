@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from archroute_edge.quality import Outcomes, Prompt
+from tests.quality.few_ridges import search_few_ridges
 from tools.measure import heads_figures as measured
 
 WEAK, STRONG = "weak", "strong"
@@ -18,12 +19,23 @@ FRUIT = ["apple", "banana", "cherry", "date", "elder", "fig", "grape", "lemon", 
 
 
 @pytest.fixture(autouse=True)
-def small_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Two sets in which other prompts are easy; categories are judged in the first one."""
-    monkeypatch.setattr(measured, "PAIRS", {"letters": [(WEAK, STRONG)], "numbers": [(WEAK, STRONG)]})
-    monkeypatch.setattr(measured, "BY_CATEGORY", ("letters",))
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_measurements(monkeypatch)
+
+
+def small_measurements(patch: pytest.MonkeyPatch) -> None:
+    """Of two sets; categories are judged in the first one."""
+    patch.setattr(measured, "PAIRS", {"letters": [(WEAK, STRONG)], "numbers": [(WEAK, STRONG)]})
+    patch.setattr(measured, "BY_CATEGORY", ("letters",))
+    search_few_ridges(patch, 2)
+
+
+@pytest.fixture(scope="module")
+def small_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sets in which other prompts are easy."""
+    folder: Path = tmp_path_factory.mktemp("sets")
     draw = np.random.default_rng(5)
-    for name in measured.PAIRS:
+    for name in ("letters", "numbers"):
         rows, table = [], [f"id,{WEAK},{STRONG}"]
         for number in range(N_PROMPTS):
             is_easy = bool(draw.random() < 0.5)
@@ -31,9 +43,17 @@ def small_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             rows.append({"id": f"{name}-{number}", "text": text, "category": f"{name} {number % 5}"})
             table.append(f"{name}-{number},{int(is_easy)},{int(draw.random() < 0.9)}")
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (tmp_path / f"prompts_{name}.jsonl.gz").write_text(lines, encoding="utf-8")
-        (tmp_path / f"outcomes_{name}.csv.gz").write_text("\n".join(table) + "\n", encoding="utf-8")
-    return tmp_path
+        (folder / f"prompts_{name}.jsonl.gz").write_text(lines, encoding="utf-8")
+        (folder / f"outcomes_{name}.csv.gz").write_text("\n".join(table) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(small_sets: Path) -> list[dict[str, object]]:
+    """The lines of a predictor for each set."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_measurements(patch)
+        return lines_of(small_sets, "pairs", "--split", "prompts", "--parts", "1")
 
 
 def lines_of(folder: Path, *arguments: str) -> list[dict[str, object]]:
@@ -42,8 +62,8 @@ def lines_of(folder: Path, *arguments: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
 
 
-def test_a_predictor_for_each_set(small_sets: Path) -> None:
-    *of_sets, mean = lines_of(small_sets, "pairs", "--split", "prompts", "--parts", "1")
+def test_a_predictor_for_each_set(pairs: list[dict[str, object]]) -> None:
+    *of_sets, mean = pairs
     assert [line["set"] for line in of_sets] == ["letters", "numbers"]
     for line in of_sets:
         assert float(str(line["heads"])) > 0.6
@@ -52,7 +72,7 @@ def test_a_predictor_for_each_set(small_sets: Path) -> None:
     assert mean["pairs"] == 2 and mean["over"] == "bag of words"
 
 
-def test_one_predictor_of_all_sets(small_sets: Path) -> None:
+def test_one_predictor_of_all_sets(small_sets: Path, pairs: list[dict[str, object]]) -> None:
     """What is easy in one set is hard in the other one, so heads of all sets together know nothing."""
     *of_sets, over_together, over_alone, over_words = lines_of(small_sets, "together", "--split", "prompts", "--parts", "1")
     assert [line["set"] for line in of_sets] == ["letters", "numbers"]
@@ -61,10 +81,9 @@ def test_one_predictor_of_all_sets(small_sets: Path) -> None:
         assert float(str(line["train"])) > float(str(line["together"])) + 0.1
         assert float(str(line["set alone"])) > 0.6
     assert [line["over"] for line in (over_together, over_alone, over_words)] == ["together", "set alone", "bag of words"]
-    alone = lines_of(small_sets, "pairs", "--split", "prompts", "--parts", "1")
     # The same prompts are judged, by the same bag of words.
     for key in ("prompts", "bag of words"):
-        assert [line[key] for line in of_sets] == [line[key] for line in alone[:2]]
+        assert [line[key] for line in of_sets] == [line[key] for line in pairs[:2]]
 
 
 def test_categories_are_judged_in_some_sets(small_sets: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from archroute_edge.quality._ridges import USUAL_RIDGES
 from archroute_edge.quality._splits import Split
 from archroute_edge.quality._train import read_texts
 from archroute_edge.quality._train_by_kind import FEWEST_OF_A_KIND, _Fitting, _Prompts, chosen_share
+from tests.quality.few_ridges import search_few_ridges
 
 pytestmark = pytest.mark.quick
 
@@ -64,6 +66,13 @@ def no_progress(step: str, done: int, total: int) -> None:
 
 def trained_on(outcomes: Outcomes) -> TrainedByKind:
     return train_heads_by_kind(outcomes, features_of(outcomes), parts=held_out_parts(outcomes, 0), word_bits=BITS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_ridges() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        search_few_ridges(patch, 2)
+        yield
 
 
 @pytest.fixture(scope="module")

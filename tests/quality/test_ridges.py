@@ -79,8 +79,9 @@ def test_own_weights_that_only_known_kinds_need_are_allowed() -> None:
 
     # Of new kinds nothing is known by any ridges, so alone they would hold the models' own weights fast.
     assert chosen(parts).own == math.inf
-    assert chosen(parts, both).own < math.inf
-    assert train_heads(outcomes, features, parts=parts, word_bits=10).ridges == chosen(parts, both)
+    by_both = chosen(parts, both)
+    assert by_both.own < math.inf
+    assert train_heads(outcomes, features, parts=parts, word_bits=10).ridges == by_both
 
 
 def test_prompts_of_one_category_are_held_out_once() -> None:
