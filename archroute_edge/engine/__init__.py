@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archroute_edge._exports import lazily
-from archroute_edge.engine._openmp import load_openmp
+from archroute_edge.engine import _cpu, _openmp
 
 # Before anything in this room loads llama.cpp.
-load_openmp("llama_cpp", "llama_cpp_python")
+_openmp.load_openmp(_cpu.library_folder(), None if _cpu.is_library_named() else "llama_cpp_python")
 
 if TYPE_CHECKING:
     from archroute_edge.engine._backend import build, physical_cores

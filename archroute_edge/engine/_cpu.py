@@ -14,21 +14,30 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+_LIBRARY_PATH: Final = "LLAMA_CPP_LIB_PATH"
 _LEAVES: Final = 3
 _PROCESSOR_FEATURES: Final = 64
 _MOUNTS: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 
+def is_library_named() -> bool:
+    """Whether the environment names the folder of llama.cpp's libraries."""
+    return bool(os.environ.get(_LIBRARY_PATH))
+
+
 def library_folder() -> Path | None:
     """The folder of llama.cpp's libraries; None if ``llama_cpp`` is not installed."""
-    override = os.environ.get("LLAMA_CPP_LIB_PATH")
-    return Path(override) if override else folder_in_package("llama_cpp")
+    return Path(os.environ[_LIBRARY_PATH]) if is_library_named() else folder_in_package("llama_cpp")
 
 
 def folder_in_package(package: str) -> Path | None:
     """The folder ``lib`` of an installed package, which is not imported; None if there is no such package."""
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)
+    except ValueError:
+        # A module that a program has put in its place.
+        return None
     return Path(spec.origin).parent / "lib" if spec is not None and spec.origin else None
 
 

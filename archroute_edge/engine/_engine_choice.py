@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -39,8 +38,10 @@ IK_TYPES: Final = ("F32", "F16", "BF16", "Q4_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K",
 SMALLEST_BYTES: Final = 128 << 20
 """Of a smaller file ``auto`` leaves the evaluation to llama.cpp: a measurement takes longer than it could ever save."""
 
-# For so long a measurement counts that was made while other programs had the cores.
-_DISTURBED_S: Final = 24 * 3600.0
+# For so long a measurement counts that other programs may have disturbed.
+_A_DAY_S: Final = 24 * 3600.0
+# Counts up when it is measured otherwise.
+_MEASUREMENT: Final = 2
 # Two measurements of one library differ by less.
 _LEAST_GAIN: Final = 1.05
 _WORKER: Final = "archroute_edge.engine._engine_trial_worker"
@@ -119,7 +120,7 @@ def choose_engine(
     about = model_fingerprint(header), n_threads, backend.build().kernels
     choice = _once(
         (header.path, *about),
-        lambda: kept_in("engine", *about, ik_libraries(), libraries()),
+        lambda: kept_in("engine", _MEASUREMENT, *about, ik_libraries(), libraries()),
         _kept_choice,
         partial(_measure, header.path, n_threads),
         cancellation,
@@ -229,8 +230,10 @@ def try_engine(start: Callable[[str, Mapping[str, Any]], TrialRun | None]) -> st
 
 
 def _kept_choice(kept: Mapping[str, Any]) -> EngineChoice | None:
-    gain, until = kept.get("gain"), kept.get("until", math.inf)
-    if not isinstance(gain, float) or not isinstance(until, float) or time.time() >= until:
+    gain, until = kept.get("gain"), kept.get("until")
+    if not isinstance(gain, float):
+        return None
+    if until is not None and not (isinstance(until, float) and 0 < until - time.time() <= _A_DAY_S):
         return None
     return _by_gain(gain)
 
@@ -241,10 +244,12 @@ def _measure(model: Path, n_threads: int, path: Path | None, cancellation: Cance
     if run is None or not run.began or "measured" not in run.steps:
         return EngineChoice("llama.cpp", f"no measurement came to an end ({run.end if run else 'no child process'})")
     measured = run.steps["measured"]
-    gain = float(measured["gain"])
+    choice = _by_gain(float(measured["gain"]))
+    # On busy cores ik_llama.cpp loses more.
+    is_final = measured["is_quiet"] and (choice.engine == "ik" or n_threads == 1)
     if path is not None:
-        keep(path, {"gain": gain} if measured["is_quiet"] else {"gain": gain, "until": time.time() + _DISTURBED_S})
-    return _by_gain(gain)
+        keep(path, {"gain": choice.gain, **({} if is_final else {"until": time.time() + _A_DAY_S})})
+    return choice
 
 
 def _by_gain(gain: float) -> EngineChoice:

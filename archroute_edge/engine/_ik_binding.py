@@ -175,7 +175,9 @@ def binding() -> Any:
     reason = refusal()
     if reason is not None:
         raise EngineError(reason)
-    load_openmp(_MODULE, PACKAGE.replace("-", "_"))
+    named = _named_library()
+    folder = named.resolve().parent if named is not None else folder_in_package(_MODULE)
+    load_openmp(folder, PACKAGE.replace("-", "_") if named is None else None)
     try:
         from ik_llama_cpp import _ctypes_api as api
 

@@ -8,7 +8,7 @@ here.
 
 libgomp reads them from the environment when it is loaded: GOMP_SPINCOUNT is the first one, and with OMP_WAIT_POLICY=active the
 second one is 1,000 (``initialize_env`` in libgomp's ``env.c``). So it is loaded here, before the library that needs it, and the
-environment is left as it was, since other OpenMP libraries read the same variables.
+environment is left as it was, since other OpenMP libraries read the same variables. One that is loaded already stays as it is.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ import contextlib
 import ctypes
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+# In this order, so that none is left alone that makes threads spin for minutes.
 _SETTINGS: Final = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "active"}
 
 
-def load_openmp(module: str, distribution: str) -> None:
-    """Load the libgomp that a package's library computes with. Without one, or if the environment says how to wait: nothing.
+def load_openmp(folder: Path | None, wheel: str | None) -> None:
+    """Load the libgomp that a library computes with. Without one, or if the environment says how to wait: nothing.
 
     Args:
-        module: the package, such as ``llama_cpp``.
-        distribution: its distribution, whose wheel may carry a libgomp of its own in ``DISTRIBUTION.libs``.
+        folder: where the library stands, which may have a libgomp beside it; None if there is none.
+        wheel: the distribution of the package whose ``lib`` that folder is. Its wheel may carry a libgomp in
+            ``DISTRIBUTION.libs``.
     """
-    if sys.platform != "linux" or any(name in os.environ for name in _SETTINGS):
+    if sys.platform != "linux" or folder is None or any(name in os.environ for name in _SETTINGS):
         return
-    spec = find_spec(module)
-    packages = Path(spec.origin).parents[1] if spec is not None and spec.origin else None
-    own = sorted(packages.glob(f"{distribution}.libs/libgomp*")) if packages is not None else []
-    os.environ.update(_SETTINGS)
-    try:
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(str(own[0]) if own else "libgomp.so.1")
-    finally:
-        for name in _SETTINGS:
-            os.environ.pop(name, None)
+    beside = sorted(folder.glob("libgomp*.so*"))
+    carried = sorted(folder.parents[1].glob(f"{wheel}.libs/libgomp*.so*")) if wheel is not None else []
+    with contextlib.suppress(OSError):
+        try:
+            os.environ.update(_SETTINGS)
+            ctypes.CDLL(str(next(iter([*beside, *carried]), "libgomp.so.1")))
+        finally:
+            for name in reversed(_SETTINGS):
+                os.environ.pop(name, None)

@@ -302,8 +302,9 @@ def _through_proxy() -> str:
 
 def _without_password(url: str) -> str:
     start, at, rest = url.rpartition("@")
-    scheme, slashes, _ = start.partition("://")
-    return f"{scheme[:10]}{slashes}...@{rest[:200]}" if at else rest[:200]
+    # Without one, what stands before the first colon is the user's name.
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,9}://", start)
+    return f"{scheme[0] if scheme else ''}...@{rest[:200]}" if at else rest[:200]
 
 
 def _check_token() -> None:

@@ -93,10 +93,10 @@ class _Generation(Extension):
 
     tags = {"generation"}  # noqa: RUF012 - as Jinja has it
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The block's content in its place."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The block's content in its place; what it sets is not set behind it."""
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
 def _raise(message: str) -> NoReturn:

@@ -180,12 +180,17 @@ class RoutingService:
         check_deadline(deadline)
         if not tables:
             raise SettingsError("there are no tables; give at least one")
+        started = time.monotonic()
         read = read_messages(messages)
-        return self._ask(
-            lambda router: router.question_by_tables(
+
+        def question(router: Router) -> Question:
+            asked = router.question_by_tables(
                 read, tables, scores=scores, caller=caller, deadline=deadline, account=self._account
             )
-        )
+            asked.started = started
+            return asked
+
+        return self._ask(question)
 
     @quiet_at_the_end()
     def warm(

@@ -186,6 +186,16 @@ class TestPasswords:
             pull_model("small")
         assert "s3cret" not in str(caught.value)
 
+    @pytest.mark.usefixtures("hub")
+    @pytest.mark.parametrize("user", ["bobby", "bobby:jr"])
+    def test_of_a_proxy_without_a_scheme(self, monkeypatch: pytest.MonkeyPatch, user: str) -> None:
+        """Most programs take one, and the user's name would be taken for the scheme."""
+        monkeypatch.setenv("http_proxy", f"{user}:s3cret@proxy.example:port")
+        with pytest.raises(DownloadError, match=r"http_proxy.*\.\.\.@proxy\.example:port") as caught:
+            pull_model("small")
+        assert "s3c" not in str(caught.value)
+        assert "bobby" not in str(caught.value)
+
     @pytest.mark.parametrize("password", ["s3cret", "s3cret" * 100, "s3c:/@ret"])
     def test_of_a_proxy(self, hub: Hub, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
         monkeypatch.setenv("http_proxy", f"socks4://user:{password}@proxy.example:port")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -44,7 +46,7 @@ def _read(descriptor: int) -> bytes:
             return os.read(descriptor, _BLOCK)
         except BlockingIOError:
             # Some hosts give their child the non-blocking pipes that they use themselves.
-            select.select([descriptor], [], [])
+            _wait(descriptor, to_write=False)
         except OSError:
             # On Windows a pipe whose other end is gone is an error, and not an end.
             return b""
@@ -55,7 +57,18 @@ def _write(descriptor: int, block: memoryview) -> int:
         try:
             return os.write(descriptor, block)
         except BlockingIOError:
-            select.select([], [descriptor], [])
+            _wait(descriptor, to_write=True)
+
+
+def _wait(descriptor: int, *, to_write: bool) -> None:
+    """Until a pipe that does not block can be read or written."""
+    if sys.platform == "win32":
+        time.sleep(0.01)
+        return
+    # Unlike `select`, also for descriptors beyond the first 1,024.
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLOUT if to_write else select.POLLIN)
+    waiting.poll()
 
 
 class LineWriter:
