@@ -148,16 +148,19 @@ def test_the_faster_one_is_found_by_a_measurement_and_kept(
     assert [task["n_threads"] for task in started] == [2, 1]
 
 
-def test_a_measurement_of_a_busy_moment_counts_for_a_day(header: Any, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("n_threads", "is_quiet"), [(1, False), (2, True)])
+def test_a_measurement_that_others_may_have_disturbed_counts_for_a_day(
+    header: Any, large: None, monkeypatch: pytest.MonkeyPatch, n_threads: int, is_quiet: bool
+) -> None:
     """Would break if what ran beside the first load decided for good, or if every process on a busy machine measured anew."""
     monkeypatch.setattr(engine_choice, "soundness", lambda _cancellation: None)
-    measured = iter([{"gain": 0.9, "is_quiet": False}, {"gain": 1.7, "is_quiet": True}])
+    measured = iter([{"gain": 0.9, "is_quiet": is_quiet}, {"gain": 1.7, "is_quiet": True}])
     monkeypatch.setattr(engine_choice, "run_trial", lambda *_: TrialRun({"python": {}, "measured": next(measured)}, 0))
     now = time.time()
     for hours, expected in ((0, "llama.cpp"), (23, "llama.cpp"), (25, "ik"), (1000, "ik")):
         monkeypatch.setattr(time, "time", lambda hours=hours: now + 3600 * hours)
         forget()
-        assert choose_engine(header, n_threads=1).engine == expected
+        assert choose_engine(header, n_threads=n_threads).engine == expected
 
 
 @pytest.mark.parametrize("is_another_process", [False, True])
