@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,14 @@ def scheduler(decider: FakeDecider) -> Iterator[Scheduler]:
     scheduler.join()
     assert decider.is_closed
     assert not our_threads()
+
+
+class SlowMessages(list[Any]):
+    """Messages that take 0.2 s to read."""
+
+    def __iter__(self) -> Iterator[Any]:
+        time.sleep(0.2)
+        return super().__iter__()
 
 
 def until(condition: Callable[[], object]) -> None:

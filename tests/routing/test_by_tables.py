@@ -19,7 +19,7 @@ from archroute_edge.routing import RoutingService
 from archroute_edge.routing._scheduler import Scheduler
 from tests.fakes import FakeDecider, verdict_of
 from tests.gate import PATIENCE_S
-from tests.routing.conftest import until
+from tests.routing.conftest import SlowMessages, until
 from tests.routing.test_scheduler import OTHERS, OWN, ask
 
 TABLES = [
@@ -154,6 +154,17 @@ def test_at_its_deadline_a_cascade_has_what_its_encoder_has_decided(
     assert [each.decided_by for each in found] == [name] * 3
     reasons = [None if confidence >= threshold else "deadline" for confidence in confidences]
     assert [each.reason for each in found] == reasons
+
+
+def test_reading_the_messages_counts(random_encoder: Path) -> None:
+    """The deadline is one from the call on, as that of `route`."""
+    with Router(TABLES[0], model=random_encoder, prefix_cache=False) as router:
+        for table in TABLES:
+            router.warm(routes=table)
+        with RoutingService(router.with_config(router.config)) as service:
+            messages = SlowMessages([{"role": "user", "content": MESSAGE}])
+            found = service.submit_by_tables(messages, TABLES, deadline=0.1).result(PATIENCE_S)
+    assert [each.reason for each in found] == ["deadline"] * 3
 
 
 def test_what_a_cascade_has_decided_stands_when_others_come_first(

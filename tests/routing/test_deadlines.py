@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from archroute_edge.engine import BatchToken, EmbeddingEngine, LlamaEngine, Load
 from archroute_edge.errors import ContextOverflowError, DecisionCancelledError, EngineError, ModelLoadError, SettingsError
 from archroute_edge.routes import RouteTable
 from tests.gate import PATIENCE_S, Gate, our_threads
+from tests.routing.conftest import SlowMessages
 
 ROUTES = RouteTable([Route("bug_fixing", "fixing errors in code", ("large",)), Route("poems", "writing poems", ("small",))])
 OTHERS = [Route("cooking", "recipes and meals"), Route("travel", "trips and hotels")]
@@ -64,15 +64,9 @@ def test_at_the_deadline_the_default_model_stands_in(router: Router, gate: Gate)
 
 def test_reading_the_messages_counts(router: Router, gate: Gate) -> None:
     """From the call on, so that a conversation of many messages has no more time than another."""
-
-    class Slow(list[Any]):
-        def __iter__(self) -> Iterator[Any]:
-            time.sleep(0.2)
-            return super().__iter__()
-
     router.warm()
     gate.close()
-    decision = router.route(Slow([{"role": "user", "content": "fix it"}]), deadline=0.1)
+    decision = router.route(SlowMessages([{"role": "user", "content": "fix it"}]), deadline=0.1)
     assert decision.reason == "deadline"
     assert decision.timings.total_ms >= 200
 
