@@ -2,8 +2,8 @@
 
 GNU OpenMP, with which llama.cpp computes on Linux, lets them spin for some milliseconds. Where other programs use the cores,
 the thread that is waited for may not be running, and a decision takes many times as long. It also keeps a pool of threads for
-each thread that has computed. Once these pools have more threads than the machine has cores, it lets them spin for a
-microsecond alone, and then the threads of a small model sleep and wake hundreds of times in a decision. Both limits are set
+each thread that has computed. Once these pools have more threads than the machine has cores, it lets them spin for only a
+microsecond, and then the threads of a small model sleep and wake hundreds of times in a decision. Both limits are set
 here.
 
 libgomp reads them from the environment when it is loaded: GOMP_SPINCOUNT is the first one, and with OMP_WAIT_POLICY=active the

@@ -82,6 +82,6 @@ def test_threads_sleep_soon_unless_the_environment_says_otherwise(
 ) -> None:
     """Would break if a library of llama.cpp or of ik_llama.cpp were loaded first, or if the environment kept a trace."""
     counts, policies = settings_in_child(variables)
-    assert counts or sys.platform != "linux"
-    assert set(counts) == {expected[0]}
-    assert set(policies) == {expected[1]}
+    is_there = sys.platform == "linux"
+    assert set(counts) == ({expected[0]} if is_there else set())
+    assert set(policies) == ({expected[1]} if is_there else set())

@@ -26,7 +26,7 @@ from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.engine import physical_cores
 
 _OPENMPS_OWN = "300000"
-_VALUES = (_OPENMPS_OWN, "30000+active", "10000+active", "3000+active", "1000+active", "1000")
+_SETTINGS = (_OPENMPS_OWN, "30000+active", "10000+active", "3000+active", "1000+active", "1000")
 _WORKER = "from tools.measure.spinning import work; work()"
 _BUSY = "while True: pass"
 
@@ -64,8 +64,8 @@ def work() -> None:
         print(decide(), flush=True)
 
 
-def _environment(value: str) -> dict[str, str]:
-    count, _, policy = value.partition("+")
+def _environment(setting: str) -> dict[str, str]:
+    count, _, policy = setting.partition("+")
     inherited = {name: text for name, text in os.environ.items() if name != "OMP_WAIT_POLICY"}
     return {**inherited, "GOMP_SPINCOUNT": count, **({"OMP_WAIT_POLICY": policy} if policy else {})}
 
@@ -87,14 +87,14 @@ def _ask(process: subprocess.Popen[str]) -> float:
 def main(model: str, rounds: int, threads: int | None, busy: int, one_pool: bool) -> None:
     """Print the medians as JSON."""
     command = [sys.executable, "-c", _WORKER, model, str(threads or physical_cores()), "one" if one_pool else "two"]
-    times: dict[str, list[float]] = {value: [] for value in _VALUES}
+    times: dict[str, list[float]] = {setting: [] for setting in _SETTINGS}
     with ExitStack() as stack, ProgressLine() as line:
         processes = {}
-        for value in _VALUES:
-            processes[value] = subprocess.Popen(
-                command, env=_environment(value), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        for setting in _SETTINGS:
+            processes[setting] = subprocess.Popen(
+                command, env=_environment(setting), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-            stack.callback(processes[value].kill)
+            stack.callback(processes[setting].kill)
         for process in processes.values():
             assert process.stdout is not None
             process.stdout.readline()
@@ -102,12 +102,12 @@ def main(model: str, rounds: int, threads: int | None, busy: int, one_pool: bool
             stack.callback(subprocess.Popen([sys.executable, "-c", _BUSY]).kill)
         time.sleep(1)
         for turn in range(rounds):
-            first = turn % len(_VALUES)
-            for value in (*_VALUES[first:], *_VALUES[:first]):
-                times[value].append(1000 * _ask(processes[value]))
+            first = turn % len(_SETTINGS)
+            for setting in (*_SETTINGS[first:], *_SETTINGS[:first]):
+                times[setting].append(1000 * _ask(processes[setting]))
             line("rounds", turn + 1, rounds)
-    medians = {value: statistics.median(taken) for value, taken in times.items()}
-    ratios = {value: round(median / medians[_OPENMPS_OWN], 3) for value, median in medians.items()}
+    medians = {setting: statistics.median(taken) for setting, taken in times.items()}
+    ratios = {setting: round(median / medians[_OPENMPS_OWN], 3) for setting, median in medians.items()}
     print(json.dumps({"model": model, "busy": busy, "one_pool": one_pool, "median_ms": medians, "ratio": ratios}, indent=2))
 
 
