@@ -88,6 +88,12 @@ engine_options = _stack(
         type=click.IntRange(*GPU_LAYERS_LIMITS),
         help="Layers on the GPU; -1 is all, 0 is none.  [default: all, if there is a GPU]",
     ),
+    option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        help="What evaluates the model; ik is ik_llama.cpp, which auto takes if it is installed and faster here.",
+    ),
     option("--no-prefix-cache", is_flag=True, help="Do not save or load evaluated prefixes and route vectors."),
     language_models(
         "--decoder",
@@ -112,12 +118,6 @@ engine_options = _stack(
         type=click.Choice([*KV_TYPES]),
         default=DEFAULT_KV_TYPE,
         help="Data type of the KV cache; q8_0 halves its memory and needs flash attention.",
-    ),
-    language_models(
-        "--engine",
-        type=click.Choice(ENGINES),
-        default="auto",
-        help="What evaluates the model; ik is ik_llama.cpp, which auto takes if it is installed and faster here.",
     ),
 )
 switch_over_option = option(

@@ -27,7 +27,6 @@ from archroute_edge.engine import (
     LoadedModel,
     ModelKind,
     choose_engine,
-    model_kind,
     physical_cores,
 )
 from archroute_edge.errors import RemoteError, SettingsError
@@ -79,6 +78,7 @@ def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings
             n_threads=settings.generative.n_threads,
             n_gpu_layers=settings.generative.n_gpu_layers,
             prefix_folder=settings.generative.prefix_folder,
+            engine=settings.generative.engine,
         )
     )
     encoder = _open(first, plain, "encoder", table)
@@ -109,6 +109,7 @@ def _open_remote(
         # In a cascade they are the encoder's.
         machine = {"threads": settings.generative.n_threads, "gpu_layers": settings.generative.n_gpu_layers}
         given += [name for name, value in machine.items() if value is not None]
+        given += _given(settings.generative, ["engine"])
     if given:
         raise SettingsError(f"{given[0]} is about a model on this machine, and {file.name} is not; leave it out")
     # Brings an HTTP client, which an extra installs.
@@ -176,8 +177,6 @@ def _load(
 def _choose_engine(
     header: GGUFHeader, settings: GenerativeSettings, n_gpu_layers: int, cancellation: Cancellation
 ) -> EngineName:
-    if model_kind(header) != "generative":
-        return "llama.cpp"
     choice = choose_engine(
         header,
         settings.engine,

@@ -26,7 +26,7 @@ CASCADE: Final = "+"
 NO_PROMPT: Final = "none"
 """Stands in the place of a prompt format for an encoder."""
 
-OF_A_CONTEXT: Final = ("decoder", "n_ctx", "flash_attention", "kv_type", "engine")
+OF_A_CONTEXT: Final = ("decoder", "n_ctx", "flash_attention", "kv_type")
 """Settings of a language model on this machine; with ``budget`` and the prompt format, those that say nothing to an encoder."""
 
 _FORMAT_KEY: Final = "archroute.prompt_format"
@@ -105,7 +105,7 @@ def settings_without_meaning(files: tuple[ModelFile, ...]) -> frozenset[str]:
     names = [] if is_cascade else ["switch_over"]
     if last.remote is not None:
         # Of a cascade these are the encoder's.
-        names += [*OF_A_CONTEXT, *(() if is_cascade else ("threads", "gpu_layers"))]
+        names += [*OF_A_CONTEXT, *(() if is_cascade else ("threads", "gpu_layers", "engine"))]
     elif not is_cascade and model_kind(check_model_file(last.path)) == "encoder":
         names += [*OF_A_CONTEXT, "budget", "prompt_format"]
     return frozenset(names)

@@ -1,6 +1,6 @@
-"""Sentence vectors with llama.cpp: many texts, as sequences, in one evaluation.
+"""Sentence vectors: many texts, as sequences, in one evaluation.
 
-llama.cpp aborts the process if an encoder gets more tokens than a batch may hold, or a text with more positions than it was
+Both libraries abort the process if an encoder gets more tokens than a batch may hold, or a text with more positions than it was
 made for. So texts are cut here, and batches are filled below that bound.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Any, Final, Protocol
 
 import llama_cpp
 import numpy as np
@@ -52,8 +52,28 @@ def batches(texts: Sequence[EncodedText]) -> Iterator[Sequence[EncodedText]]:
     return parts(texts, N_TEXTS, lambda text: len(text.tokens), N_UBATCH)
 
 
-class EmbeddingEngine(LlamaContext):
-    """Turns texts into vectors with a loaded encoder. From any thread; evaluations take turns.
+class Encoder(Protocol):
+    """What a library computes vectors with. Not thread-safe: one caller at a time."""
+
+    def evaluate(self, batch: BatchArrays, n_texts: int, cancellation: Cancellation) -> list[Any]:
+        """Evaluate texts, sequence by sequence; a pointer to the vector of each, valid until the next evaluation.
+
+        Raises:
+            DecisionCancelledError: ``cancellation`` was set.
+            EngineError: the library failed, or gave no vector.
+        """
+
+    def state_key(self) -> dict[str, object]:
+        """Everything but the texts that decides whether kept vectors are those that would be computed."""
+
+    def close(self) -> None:
+        """Free the contexts; the model stays."""
+
+
+class EmbeddingEngine:
+    """Turns texts into vectors with a loaded encoder, in the library that has its weights.
+
+    From any thread; evaluations take turns.
 
     Args:
         model: a sentence encoder; it stays open when the engine is closed.
@@ -61,25 +81,21 @@ class EmbeddingEngine(LlamaContext):
         most_tokens: at most so many tokens of a text are read; fewer if the model has fewer positions.
 
     Raises:
-        ModelLoadError: llama.cpp could not make the context.
+        ModelLoadError: the library could not make the context.
     """
 
     def __init__(self, model: LoadedModel, n_threads: int, most_tokens: int = N_UBATCH) -> None:
         if model.kind != "encoder":
             raise ModelLoadError(f"{model.path}: is no sentence encoder")
-        self.width: int = llama_cpp.llama_model_n_embd(model.handle)
+        self.model = model
+        width = model.header.integer(f"{model.header.architecture}.embedding_length")
+        assert width is not None  # The file was checked.
+        self.width: int = width
         self._most_tokens = min(N_UBATCH, model.n_ctx_train, max(most_tokens, 2))
         self._first, self._last, _ = control_tokens(model.header)
         self._tokenizer = read_tokenizer(model.header)
-        params = context_params(N_UBATCH, N_UBATCH, N_TEXTS)
-        params.embeddings = True
-        super().__init__(model, params, n_threads, "for embeddings")
         self._evaluating, self._next = threading.Lock(), threading.Lock()
-        self._few: LlamaContext | None = None
-        if model.n_gpu_layers == 0:
-            few = context_params(_FEWEST_TILED, _FEWEST_TILED, N_TEXTS)
-            few.embeddings, few.flash_attn_type = True, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-            self._few = LlamaContext(model, few, n_threads, "for embeddings")
+        self._encoder: Encoder = _open_encoder(model, n_threads)
 
     def encode(self, text: str) -> EncodedText:
         """The tokens of ``text``, without its end if it has more than are read."""
@@ -92,7 +108,7 @@ class EmbeddingEngine(LlamaContext):
 
         Raises:
             DecisionCancelledError: ``cancellation`` was set.
-            EngineError: llama.cpp failed, or the model computed something that is no direction.
+            EngineError: the library failed, or the model computed something that is no direction.
         """
         cancellation = cancellation or Cancellation()
         parts = [self._evaluate([text.tokens for text in batch], cancellation) for batch in batches(texts)]
@@ -109,9 +125,15 @@ class EmbeddingEngine(LlamaContext):
         n_tokens = sum(lengths)
         # The process dies of more; nothing above lets that happen.
         assert n_tokens <= N_UBATCH and len(texts) <= N_TEXTS and max(lengths) <= self._most_tokens
-        context: LlamaContext = self if self._few is None or n_tokens >= _FEWEST_TILED else self._few
+        batch = BatchArrays(
+            np.concatenate([np.array(text, np.int32) for text in texts]),
+            np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
+            np.ones(n_tokens, np.int32),
+            np.repeat(np.arange(len(texts), dtype=np.int32), lengths),
+            np.ones(n_tokens, np.int8),
+        )
         with self._turn(cancellation):
-            return self._evaluate_in(context, texts, lengths, cancellation)
+            return self._evaluate_batch(batch, len(texts), cancellation)
 
     @contextmanager
     def _turn(self, cancellation: Cancellation) -> Iterator[None]:
@@ -121,41 +143,72 @@ class EmbeddingEngine(LlamaContext):
                 evaluating.enter_context(cancellation.holding(self._evaluating))
             yield
 
-    def _evaluate_in(
-        self, context: LlamaContext, texts: Sequence[Sequence[int]], lengths: Sequence[int], cancellation: Cancellation
-    ) -> Vectors:
-        handle, n_tokens = context._open(), sum(lengths)
-        llama_cpp.llama_set_abort_callback(handle, ABORT_CALLBACK, cancellation.address)
-        status = context._run(
-            llama_cpp.llama_encode,
-            BatchArrays(
-                np.concatenate([np.array(text, np.int32) for text in texts]),
-                np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
-                np.ones(n_tokens, np.int32),
-                np.repeat(np.arange(len(texts), dtype=np.int32), lengths),
-                np.ones(n_tokens, np.int8),
-            ),
-        )
-        if status != 0:
-            # An evaluation that was stopped is one that failed.
-            cancellation.check()
-            raise EngineError(f"llama.cpp failed to encode {n_tokens} tokens ({status}): {backend.take_last_error()}")
-        rows = [llama_cpp.llama_get_embeddings_seq(handle, number) for number in range(len(texts))]
-        if not all(rows):
-            raise EngineError(f"{self.model.path}: llama.cpp gave no vector for a text")
+    def _evaluate_batch(self, batch: BatchArrays, n_texts: int, cancellation: Cancellation) -> Vectors:
+        rows = self._encoder.evaluate(batch, n_texts, cancellation)
         vectors = np.stack([np.ctypeslib.as_array(row, (self.width,)) for row in rows])
-        lengths_of_vectors = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not (np.isfinite(lengths_of_vectors).all() and (lengths_of_vectors > 0).all()):
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not (np.isfinite(lengths).all() and (lengths > 0).all()):
             raise EngineError(f"{self.model.path}: the model computed a vector that has no direction; the file is damaged")
-        unit: Vectors = vectors / lengths_of_vectors
+        unit: Vectors = vectors / lengths
         return unit
 
     def close(self) -> None:
         """Free the contexts, which no thread may be using; the model stays."""
+        self._encoder.close()
+
+    def state_key(self) -> dict[str, object]:
+        """Everything but the texts that decides whether kept vectors are those that this engine would compute."""
+        return {"what": "sentence vectors", **self._encoder.state_key()}
+
+
+def _open_encoder(model: LoadedModel, n_threads: int) -> Encoder:
+    if model.engine == "ik":
+        # An extra installs it.
+        from archroute_edge.engine._ik_encoder import IkEncoder
+
+        return IkEncoder(model, n_threads, N_UBATCH, N_TEXTS)
+    return _LlamaEncoder(model, n_threads)
+
+
+class _LlamaEncoder(LlamaContext):
+    """An :class:`Encoder` over contexts of llama.cpp: on a CPU a second one for few tokens.
+
+    Raises:
+        ModelLoadError: llama.cpp could not make one.
+    """
+
+    def __init__(self, model: LoadedModel, n_threads: int) -> None:
+        params = context_params(N_UBATCH, N_UBATCH, N_TEXTS)
+        params.embeddings = True
+        super().__init__(model, params, n_threads, "for embeddings")
+        self._few: LlamaContext | None = None
+        if model.n_gpu_layers == 0:
+            few = context_params(_FEWEST_TILED, _FEWEST_TILED, N_TEXTS)
+            few.embeddings, few.flash_attn_type = True, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            self._few = LlamaContext(model, few, n_threads, "for embeddings")
+
+    def evaluate(self, batch: BatchArrays, n_texts: int, cancellation: Cancellation) -> list[Any]:
+        """As :meth:`Encoder.evaluate` says."""
+        n_tokens = len(batch.tokens)
+        context: LlamaContext = self if self._few is None or n_tokens >= _FEWEST_TILED else self._few
+        handle = context._open()
+        llama_cpp.llama_set_abort_callback(handle, ABORT_CALLBACK, cancellation.address)
+        status = context._run(llama_cpp.llama_encode, batch)
+        if status != 0:
+            # An evaluation that was stopped is one that failed.
+            cancellation.check()
+            raise EngineError(f"llama.cpp failed to encode {n_tokens} tokens ({status}): {backend.take_last_error()}")
+        rows = [llama_cpp.llama_get_embeddings_seq(handle, number) for number in range(n_texts)]
+        if not all(rows):
+            raise EngineError(f"{self.model.path}: llama.cpp gave no vector for a text")
+        return rows
+
+    def close(self) -> None:
+        """Free both."""
         if self._few is not None:
             self._few.close()
         super().close()
 
     def state_key(self) -> dict[str, object]:
-        """Everything but the texts that decides whether kept vectors are those that this engine would compute."""
-        return {"what": "sentence vectors", "attention": "plain below 64 tokens", **super().state_key()}
+        """As :meth:`Encoder.state_key` says."""
+        return {"attention": "plain below 64 tokens", **super().state_key()}

@@ -1,7 +1,7 @@
-"""Which library evaluates a language model: llama.cpp, or ik_llama.cpp where it is installed, sound here and faster.
+"""Which library evaluates a model: llama.cpp, or ik_llama.cpp where it is installed, sound here and faster.
 
-Nothing is taken on trust. The first time a build of ik_llama.cpp meets a CPU, a child process evaluates the bundled language
-model with both libraries and compares the logits. The first time a model is loaded beside it, a child measures both with that
+Nothing is taken on trust. The first time a build of ik_llama.cpp meets a CPU, a child process evaluates the bundled models with
+both libraries and compares what they compute. The first time a model is loaded beside it, a child measures both with that
 model. Both verdicts are kept in the user's cache folder.
 """
 
@@ -22,14 +22,14 @@ from archroute_edge.engine._cpu import libraries
 from archroute_edge.engine._engine_names import EngineName, WantedEngine
 from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, TENSOR_TYPES, GGUFHeader
 from archroute_edge.engine._ik_binding import ik_libraries, loading_problem, refusal
-from archroute_edge.engine._model_check import model_fingerprint
+from archroute_edge.engine._model_check import model_fingerprint, model_kind
 from archroute_edge.engine._trials import TrialLock, TrialRun, keep, kept_in, run_trial, turn_among_processes
 from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.system import bundled_folder
 
 logger = logging.getLogger(__name__)
 
-IK_ARCHITECTURES: Final = ("qwen2",)
+IK_ARCHITECTURES: Final = ("qwen2", "bert")
 """Architectures that ik_llama.cpp was compared with llama.cpp on."""
 
 IK_TYPES: Final = ("F32", "F16", "BF16", "Q4_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
@@ -45,9 +45,9 @@ _MEASUREMENT: Final = 2
 # Two measurements of one library differ by less.
 _LEAST_GAIN: Final = 1.05
 _WORKER: Final = "archroute_edge.engine._engine_trial_worker"
-_MODEL: Final = "tiny-Q8_0.gguf"
+_MODELS: Final = {"generative": "tiny-Q8_0.gguf", "encoder": "mini-Q8_0.gguf"}
 # Counts up when the trial finds what it did not find before.
-_TRIAL: Final = 2
+_TRIAL: Final = 3
 _UNTRIED: Final = "it was not tried"
 
 
@@ -83,8 +83,8 @@ def choose_engine(
         wanted: one of :data:`archroute_edge.engine.ENGINES`.
         n_threads: threads that it will be evaluated with.
         n_gpu_layers: layers for the GPU, if llama.cpp has one; negative means all.
-        kv_type: number type of keys and values.
-        flash_attention: whether it is asked for, or must not be used.
+        kv_type: number type of keys and values; says nothing about an encoder.
+        flash_attention: whether it is asked for, or must not be used; says nothing about an encoder.
         cancellation: stops a trial or a measurement, and the wait for its turn. Nothing of it is kept.
 
     Raises:
@@ -139,6 +139,8 @@ def _unfit(header: GGUFHeader, kv_type: str, flash_attention: bool | None) -> st
     untested = sorted(types - set(IK_TYPES))
     if untested:
         return f"ik_llama.cpp was not tested with weights of {', '.join(untested)}"
+    if model_kind(header) == "encoder":
+        return None
     if kv_type != DEFAULT_KV_TYPE:
         return f"ik_llama.cpp is used with a KV cache of {DEFAULT_KV_TYPE} here, not {kv_type}"
     if flash_attention:
@@ -222,8 +224,8 @@ def _try_soundness(path: Path | None, cancellation: Cancellation) -> str:
 
 
 def try_engine(start: Callable[[str, Mapping[str, Any]], TrialRun | None]) -> str | None:
-    """Evaluate the bundled language model in a child process; what is wrong with ik_llama.cpp, or None."""
-    run = start(_WORKER, {"compare": str(bundled_folder() / _MODEL)})
+    """Evaluate the bundled models in a child process; what is wrong with ik_llama.cpp, or None."""
+    run = start(_WORKER, {"compare": {kind: str(bundled_folder() / name) for kind, name in _MODELS.items()}})
     if run is None or not run.began:
         return f"{_UNTRIED} " + (f"({run.steps['failed']['what']})" if run and "failed" in run.steps else "(no child)")
     return None if "compared" in run.steps else run.end

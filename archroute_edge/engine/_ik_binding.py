@@ -77,7 +77,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
     "llama_state_seq_set_data": (_SIZE, [_POINTER, _BYTES, _SIZE, _INT, ctypes.c_uint32]),
 }
 # ``sizeof`` by a C++ compiler, on 64-bit systems.
-_SIZES: Final = {"llama_model_params": 168, "llama_context_params": 216, "llama_batch": 72}
+_SIZES: Final = {"llama_model_params": 168, "llama_context_params": 216, "llama_batch": 72, "llama_model_kv_override": 264}
 # Members from the beginning, the middle and the end of each structure, with what the library sets them to.
 _MODEL_DEFAULTS: Final = {
     "max_ctx_size": 0,

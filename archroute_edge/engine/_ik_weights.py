@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import weakref
@@ -58,6 +59,7 @@ class IkWeights:
         path: a checked GGUF.
         cancellation: stops the loading.
         n_tokens: the size of the vocabulary that llama.cpp read from the same file.
+        overrides: replace some of the file's metadata: an array of ``llama_model_kv_override``, which both libraries share.
 
     Raises:
         DecisionCancelledError: ``cancellation`` was set.
@@ -65,9 +67,11 @@ class IkWeights:
         ModelLoadError: it refused the model; the message has its reason.
     """
 
-    def __init__(self, path: str | os.PathLike[str], cancellation: Cancellation, n_tokens: int) -> None:
+    def __init__(self, path: str | os.PathLike[str], cancellation: Cancellation, n_tokens: int, overrides: Any = None) -> None:
         self._api = api = initialised()
         params = api.llama_model_default_params()
+        if overrides is not None:
+            params.kv_overrides = ctypes.cast(overrides, type(params.kv_overrides))
         params.n_gpu_layers = 0
         params.flash_attn = False
         # Of weights that lie in the file, each evaluation would interleave rows again.

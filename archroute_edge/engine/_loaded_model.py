@@ -72,8 +72,9 @@ class LoadedModel:
         params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload and self.engine == "llama.cpp" else 0
         params.vocab_only = vocabulary_only or self.engine != "llama.cpp"
         self.n_gpu_layers = int(params.n_gpu_layers)
-        if self.kind == "encoder":
-            params.kv_overrides = _without_tokenizer(self.header)
+        overrides = _without_tokenizer(self.header) if self.kind == "encoder" else None
+        if overrides is not None:
+            params.kv_overrides = overrides
         cancellation = cancellation or Cancellation()
         # llama.cpp asks before each tensor. A model that was begun before the end of the program has nobody
         # waiting for it any more; one that a function registered with atexit asks for has.
@@ -103,7 +104,7 @@ class LoadedModel:
         self._ik_weights: IkWeights | None = None
         if self.engine == "ik":
             try:
-                self._ik_weights = _load_ik_weights(self.path, cancellation, self.vocabulary.n_tokens)
+                self._ik_weights = _load_ik_weights(self.path, cancellation, self.vocabulary.n_tokens, overrides)
             except BaseException:
                 self.close()
                 raise
@@ -152,15 +153,15 @@ class LoadedModel:
         self.close()
 
 
-def _load_ik_weights(path: Path, cancellation: Cancellation, n_tokens: int) -> IkWeights:
+def _load_ik_weights(path: Path, cancellation: Cancellation, n_tokens: int, overrides: Any) -> IkWeights:
     # An extra installs it.
     from archroute_edge.engine._ik_weights import IkWeights
 
-    return IkWeights(path, cancellation, n_tokens)
+    return IkWeights(path, cancellation, n_tokens, overrides)
 
 
 def _without_tokenizer(header: GGUFHeader) -> Any:
-    """Overrides by which llama.cpp makes no tokenizer of an encoder's file, which takes long and which we do not use.
+    """Overrides by which a library makes no tokenizer of an encoder's file, which takes long and which we do not use.
 
     What its tokenizers assume of the vocabulary does not matter then, either.
     """

@@ -53,8 +53,8 @@ class Router:
         flash_attention: whether to use llama.cpp's flash attention; chosen as measured unless given.
         kv_type: number type of the KV cache: ``f16``, or for instance ``q8_0``, which takes about half the memory and needs
             flash attention.
-        engine: the library that evaluates a language model: ``llama.cpp``, ``ik`` (ik_llama.cpp, an extra), or ``auto``, which
-            takes ik_llama.cpp where it is installed, computes right here and was measured to be faster on this model.
+        engine: the library that evaluates the model: ``llama.cpp``, ``ik`` (ik_llama.cpp, an extra), or ``auto``, which takes
+            ik_llama.cpp where it is installed, computes right here and was measured to be faster on this model.
         prefix_cache: whether static prefixes and route vectors are kept on disk, or the folder to keep them in.
         calibration: what ``archroute calibrate`` fitted for this model, or its file. Confidence and scores are then the
             calibrated ones, and a route below the calibration's bound gives way to ``other``. Every decision then
@@ -62,8 +62,8 @@ class Router:
         switch_over: the confidence, 0 to 1, from which the encoder of a cascade decides alone; by default the
             calibration's, else the encoder's own.
 
-    ``prompt_format``, ``decoder``, ``n_ctx``, ``budget``, ``flash_attention``, ``kv_type`` and ``engine`` are about language
-    models; giving one for an encoder alone is an error.
+    ``prompt_format``, ``decoder``, ``n_ctx``, ``budget``, ``flash_attention`` and ``kv_type`` are about language models;
+    giving one for an encoder alone is an error.
 
     Raises:
         SettingsError: an argument makes no sense.

@@ -159,8 +159,8 @@ def test_settings_that_say_nothing_are_those_that_are_refused(name: str, random_
 
 def test_settings_that_say_nothing_to_a_remote_model(random_encoder: Path) -> None:
     remote = "http://gpu-box?vocabulary=tiny#model"
-    context = {"decoder", "n_ctx", "flash_attention", "kv_type", "engine"}
-    assert settings_without_meaning(find_models(remote)) == {*context, "switch_over", "threads", "gpu_layers"}
+    context = {"decoder", "n_ctx", "flash_attention", "kv_type"}
+    assert settings_without_meaning(find_models(remote)) == {*context, "switch_over", "threads", "gpu_layers", "engine"}
     assert settings_without_meaning(find_models(f"{random_encoder}+{remote}")) == context
 
 

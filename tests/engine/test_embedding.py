@@ -1,4 +1,4 @@
-"""Sentence vectors: those of the formulas, the same alone and in company, and no input that ends the process."""
+"""Sentence vectors, by both libraries: those of the formulas, the same alone and in company; no input ends the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from archroute_edge.engine import N_TEXTS, Cancellation, EmbeddingEngine, EncodedText, LoadedModel, Vectors
+from archroute_edge.engine import N_TEXTS, Cancellation, EmbeddingEngine, EncodedText, EngineName, LoadedModel, Vectors
 from archroute_edge.engine._embedding import N_UBATCH
 from archroute_edge.errors import DecisionCancelledError, EngineError, ModelFileError
 from tests.convert import numpy_bert
@@ -26,20 +26,26 @@ from tools.fixtures.texts import texts
 TEXTS = ("please help me to translate a text", "cook a dinner", "fix this bug", "", "日本語 é नमस्ते 안녕", "it's 12345 o'clock!")
 
 
+@pytest.fixture(params=["llama.cpp", "ik"])
+def engine_name(request: pytest.FixtureRequest) -> EngineName:
+    name: EngineName = request.param
+    return name
+
+
 @pytest.fixture
-def engine(random_encoder: Path) -> Iterator[EmbeddingEngine]:
-    with LoadedModel(random_encoder, wanted="encoder") as model:
+def engine(random_encoder: Path, engine_name: EngineName) -> Iterator[EmbeddingEngine]:
+    with LoadedModel(random_encoder, wanted="encoder", engine=engine_name) as model:
         engine = EmbeddingEngine(model, 1)
         yield engine
         engine.close()
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
-def test_vectors_of_many_texts_equal_the_formulas(tmp_path: Path, pooling: str) -> None:
+def test_vectors_of_many_texts_equal_the_formulas(tmp_path: Path, pooling: str, engine_name: EngineName) -> None:
     """Each text sees itself alone, whatever else is in the evaluation, and is pooled as the file says."""
     checkpoint = write_bert(tmp_path / "checkpoint", BertShape(pooling=pooling))
     convert_checkpoint(checkpoint.folder, tmp_path / "model.gguf", "f32")
-    with LoadedModel(tmp_path / "model.gguf", wanted="encoder") as model:
+    with LoadedModel(tmp_path / "model.gguf", wanted="encoder", engine=engine_name) as model:
         engine = EmbeddingEngine(model, 1)
         encoded = [engine.encode(text) for text in TEXTS]
         found = engine.embed(encoded)
@@ -52,16 +58,16 @@ def test_vectors_of_many_texts_equal_the_formulas(tmp_path: Path, pooling: str) 
 
 
 def test_two_threads_take_turns(engine: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """llama.cpp ends the process if two use a context at once; a thread with much to do keeps no other out."""
+    """The library ends the process if two use a context at once; a thread with much to do keeps no other out."""
     many, few = [[engine.encode(text) for text in texts(number * N_TEXTS)] for number in (12, 3)]
     expected = engine.embed(few)
-    evaluate, order = engine._evaluate_in, []
+    evaluate, order = engine._evaluate_batch, []
 
     def noted(*arguments: Any) -> Vectors:
         order.append(threading.current_thread().name)
         return evaluate(*arguments)
 
-    monkeypatch.setattr(engine, "_evaluate_in", noted)
+    monkeypatch.setattr(engine, "_evaluate_batch", noted)
     thread = threading.Thread(target=lambda: [engine.embed(many) for _ in range(3)], name="busy")
     thread.start()
     while not order:
@@ -90,16 +96,37 @@ def test_company_changes_nothing(engine: EmbeddingEngine) -> None:
 
 
 @pytest.mark.parametrize("fixture", ["random_encoder", "random_multilingual"])
-def test_llama_cpp_makes_no_tokenizer_of_an_encoder(request: pytest.FixtureRequest, fixture: str) -> None:
-    """It knows how many tokens there are, and checks the ids that it gets."""
-    with LoadedModel(request.getfixturevalue(fixture), wanted="encoder") as model:
+def test_no_library_makes_a_tokenizer_of_an_encoder(
+    request: pytest.FixtureRequest, fixture: str, engine_name: EngineName, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They know how many tokens there are, and no token beyond is evaluated."""
+    caplog.set_level("DEBUG", "archroute_edge.ik_llama_cpp")
+    with LoadedModel(request.getfixturevalue(fixture), wanted="encoder", engine=engine_name) as model:
+        if engine_name == "ik":
+            assert any("vocab type" in line and "no vocab" in line for line in caplog.messages)
         vocabulary = model.vocabulary
         assert llama_cpp.llama_vocab_type(vocabulary.handle) == llama_cpp.LLAMA_VOCAB_TYPE_NONE
         assert vocabulary.n_tokens == model.header.length("tokenizer.ggml.tokens")
         engine = EmbeddingEngine(model, 1)
-        with pytest.raises(EngineError, match="failed to encode 1 tokens"):
+        with pytest.raises(EngineError, match=r"failed to encode 1 tokens|is none of the \d+"):
             engine.embed([EncodedText((vocabulary.n_tokens,), False)])
         engine.close()
+
+
+def test_an_evaluation_that_is_stopped_leaves_nothing(engine: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by ik_llama.cpp, which returns as if it had finished: what it has then is no vector."""
+    text, flag = engine.encode("please fix this bug"), Cancellation()
+    expected, evaluate = engine.embed([text]), engine._evaluate_batch
+
+    def cancel_and_evaluate(*arguments: Any) -> Vectors:
+        flag.cancel()
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_evaluate_batch", cancel_and_evaluate)
+        with pytest.raises(DecisionCancelledError):
+            engine.embed([text], flag)
+    np.testing.assert_array_equal(engine.embed([text]), expected)
 
 
 def test_nothing_to_embed(engine: EmbeddingEngine) -> None:
@@ -108,7 +135,7 @@ def test_nothing_to_embed(engine: EmbeddingEngine) -> None:
 
 @pytest.mark.parametrize("text", ["word " * 5000, "x" * 100_000, "a" * 99 + " " + "中文" * 3000, "\0" * 70_000, "é." * 5000])
 def test_no_text_is_too_long(engine: EmbeddingEngine, text: str) -> None:
-    """llama.cpp would end the process; the model here has 64 positions."""
+    """The library would end the process; the model here has 64 positions."""
     encoded = engine.encode(text)
     assert len(encoded.tokens) <= min(64, N_UBATCH)
     vectors = engine.embed([encoded] * (N_TEXTS + 1))

@@ -371,9 +371,10 @@ def test_without_locks_among_processes_it_is_measured(
 
 
 def test_closing_a_router_ends_the_measurement_of_its_second_model(
-    measuring: Measuring, bundled_model: Path, random_encoder: Path
+    measuring: Measuring, bundled_model: Path, random_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A question that waits for it has the encoder's answer at its deadline, as while the model is loaded."""
+    monkeypatch.setattr(engine_choice, "SMALLEST_BYTES", random_encoder.stat().st_size + 1)
     model = f"{random_encoder}+{bundled_model}"
     with Router(config=_config(), model=model, prefix_cache=False, threads=1, switch_over=1.0) as router:
         assert router.route("fix this bug", deadline=1.0).reason == "deadline"
@@ -592,13 +593,31 @@ def test_a_router_on_either_engine_decides_alike_and_says_which(bundled_model: P
     assert max(abs(ours.scores[name] - theirs.scores[name]) for name in theirs.scores) < 0.02
 
 
-def test_the_saved_prefixes_of_one_are_not_read_by_the_other(bundled_model: Path, tmp_path: Path) -> None:
-    reused = []
+@pytest.mark.parametrize("model", ["tiny", "mini"])
+def test_what_one_has_saved_of_a_table_is_not_read_by_the_other(tmp_path: Path, model: str) -> None:
+    n_saved = []
     for engine in ("llama.cpp", "ik", "llama.cpp", "ik"):
-        with Router(config=_config(), model=bundled_model, threads=1, prefix_cache=tmp_path, engine=engine) as router:
-            reused.append(router.route("fix this bug").tokens.reused)
-    assert reused[0] == reused[1] == 0
-    assert reused[2] == reused[3] > 100
+        with Router(config=_config(), model=model, threads=1, prefix_cache=tmp_path, engine=engine) as router:
+            decision = router.route("fix this bug")
+        assert (decision.engine, decision.route) == (engine, "bug_fixing")
+        n_saved.append(sum(1 for path in tmp_path.rglob("*") if path.is_file()))
+    assert n_saved[0] < n_saved[1] == n_saved[2] == n_saved[3]
+
+
+def test_both_models_of_a_cascade_are_evaluated_by_the_engine_that_was_asked_for(
+    random_encoder: Path, random_model: Path
+) -> None:
+    cascade = f"{random_encoder}+{random_model}"
+    for switch_over in (0.0, 1.0):
+        with Router(
+            config=_config(), model=cascade, threads=1, prefix_cache=False, engine="ik", switch_over=switch_over
+        ) as router:
+            assert router.route("fix this bug").engine == "ik"
+
+
+def test_settings_of_a_kv_cache_say_nothing_about_an_encoder(random_encoder: Path) -> None:
+    header = check_model_file(random_encoder)
+    assert choose_engine(header, "ik", n_threads=1, kv_type="q8_0", flash_attention=True).engine == "ik"
 
 
 def _config() -> Any:

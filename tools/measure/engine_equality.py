@@ -4,7 +4,7 @@
 
 Prints for each model, as JSON: how many routes are the same; how far the score of a route differs between ik_llama.cpp and
 llama.cpp, and between llama.cpp with and without flash attention, which is its own rounding; and the margins, best score less
-second, of the cases whose routes differ. A score is a probability, 0 to 1.
+second, of the cases whose routes differ. A score is a probability, 0 to 1. Of an encoder the engines alone are compared.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import numpy as np
 
 from archroute_edge import Router
 from archroute_edge.cli.progress import ProgressLine
-from archroute_edge.engine import WantedEngine
+from archroute_edge.engine import WantedEngine, check_model_file, model_kind
 from archroute_edge.evaluation import Case, evaluation_order, largest_table, shipped_cases
+from archroute_edge.models import find_model
 
 Scores = Mapping[str, float]
 
@@ -64,10 +65,12 @@ def best(scores: Scores) -> str:
 
 def compare(model: str, cases: Sequence[Case], threads: int | None, line: ProgressLine) -> dict[str, Any]:
     """The figures of one model."""
-    flash = scores_of(model, cases, "llama.cpp", True, threads, line)
-    plain = scores_of(model, cases, "llama.cpp", False, threads, line)
-    ik = scores_of(model, cases, "ik", None, threads, line)
-    others = {"ik, llama.cpp": (ik, plain), "llama.cpp with, without flash attention": (flash, plain)}
+    is_encoder = model_kind(check_model_file(find_model(model).path, None)) == "encoder"
+    plain = scores_of(model, cases, "llama.cpp", None if is_encoder else False, threads, line)
+    others = {"ik, llama.cpp": (scores_of(model, cases, "ik", None, threads, line), plain)}
+    if not is_encoder:
+        flash = scores_of(model, cases, "llama.cpp", True, threads, line)
+        others["llama.cpp with, without flash attention"] = (flash, plain)
     return {
         "model": model,
         "cases": len(cases),
