@@ -119,11 +119,15 @@ def classifier(
 @click.argument("checkpoint", type=_FOLDER)
 @_options
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="GGUF file.")
+@click.option("--level", default="Q8_0", show_default=True, help="Level to quantize to; F16 keeps what the conversion gives.")
 @click.option("--licence", default="", help="Licences of the outcomes, kept in the file.")
 def package(
-    checkpoint: Path, outcomes: tuple[str, ...], leave_out: tuple[str, ...], seed: int, out: Path, licence: str
+    checkpoint: Path, outcomes: tuple[str, ...], leave_out: tuple[str, ...], seed: int, out: Path, level: str, licence: str
 ) -> None:
-    """Convert a trained checkpoint to GGUF in Q8_0, and put its predictor into it, fitted on the prompts kept for that."""
+    """Convert a trained checkpoint to GGUF, and put its predictor into it, fitted on the prompts kept for that.
+
+    The predictor is fitted to what the file of this level computes, so each level needs a file of its own.
+    """
     from archroute_edge.quality import kind_of_model, sets_of
     from training.quality.classifier import LAST_LAYER, read_layer
     from training.quality.material import read_material
@@ -133,7 +137,8 @@ def package(
     about = (sets_of(material.fitted), licence)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as folder:
         model = Path(folder) / out.name
-        _convert(checkpoint, model, ("--outtype", "f16", "--quantize", "Q8_0", "--name", out.stem))
+        quantizing = () if level.upper() == "F16" else ("--quantize", level)
+        _convert(checkpoint, model, ("--outtype", "f16", *quantizing, "--name", out.stem))
         if (checkpoint / LAST_LAYER).is_file():
             layer, models = read_layer(checkpoint)
             package_classifier(model, layer, models, material.fitted, out, about, seed)
