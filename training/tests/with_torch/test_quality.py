@@ -109,7 +109,7 @@ def test_the_loss_of_a_head_is_the_predictors() -> None:
 def test_an_encoder_learns_with_its_last_layer(outcomes: Path, start: Path, tmp_path: Path) -> None:
     trained, path = tmp_path / "trained", tmp_path / "classifier.gguf"
     call("classifier", start, outcomes, "-o", trained, "--steps", 40)
-    call("package", trained, outcomes, "-o", path)
+    call("package", trained, outcomes, "-o", path, "--level", "F16")
     found = load_predictor(path)
     assert isinstance(found, Classifier) and found.models == ("small", "large")
     assert found.sample_tokens is not None and len(found.sample_tokens) == len(found.sample)
