@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -80,11 +81,13 @@ def _find(paths: Sequence[Path | str]) -> tuple[dict[str, _Set], list[Path]]:
     """The sets by name, and the other files of JSON lines."""
     sets: dict[str, _Set] = {}
     others: list[Path] = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for path in _files(paths):
-        if path.resolve() in seen:
+        # Unlike Path.resolve, it raises nothing if links lead in a circle.
+        real = os.path.realpath(path)
+        if real in seen:
             continue
-        seen.add(path.resolve())
+        seen.add(real)
         prompts, outcomes = PROMPTS_NAME.fullmatch(path.name), _OUTCOMES_NAME.fullmatch(path.name)
         if prompts:
             sets.setdefault(prompts[1], _Set(prompts[1])).prompts.append(path)

@@ -146,5 +146,11 @@ class TestOneModel:
         path = lines(tmp_path, ONE | {"score": 1}, TWO | {"score": score})
         one_line(lambda: read_graded(path, "new"), f"{path} line 2: ", "'score'", "expected a number from 0 to 1")
 
+    @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+    def test_links_in_a_circle(self, tmp_path: Path) -> None:
+        path = tmp_path / "circle.jsonl"
+        path.symlink_to(path)
+        one_line(lambda: read_outcomes([path]), f"{path}: cannot be read (")
+
     def test_no_graded_prompts(self, tmp_path: Path) -> None:
         one_line(lambda: read_graded(lines(tmp_path), "new"), "there are no graded prompts")
