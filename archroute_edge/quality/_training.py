@@ -256,7 +256,8 @@ def sets_of(outcomes: Outcomes) -> str:
 
 
 def _held_out_by(outcomes: Outcomes, parts: Sequence[Split]) -> By:
-    categories = np.array([category_of(prompt) for prompt in outcomes.prompts])
+    # NumPy's own texts would all take the room of the longest.
+    categories = np.array([category_of(prompt) for prompt in outcomes.prompts], object)
     whole = all(set(categories[part.test]).isdisjoint(categories[part.train]) for part in parts)
     return "category" if whole else "prompt"
 
