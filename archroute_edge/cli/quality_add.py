@@ -52,8 +52,6 @@ def add(
     may also be what archroute log export --outcomes wrote. PREDICTOR stays as it is, and the others' scores are the same in
     the new file. With --suggest, FILE has prompts without scores, and those to grade are printed.
     """
-    import numpy as np
-
     from archroute_edge import quality
 
     path = predictor_file(predictor)
@@ -73,11 +71,12 @@ def add(
     check_can_write(output)
     opened = quality.load_predictor(path)
     graded = quality.read_graded(file, model, grades)
+    # Before the prompts' vectors are computed, which takes long.
+    n_graded = len(quality.graded_rows(opened.models, model, graded))
     grown = opened.with_model(model, graded, _features(opened, list(graded.prompts), encoder))
     grown.novelty, grown.model_file, grown.sample_tokens = opened.novelty, opened.model_file, opened.sample_tokens
     about = quality.read_about(path)
     quality.save_predictor(grown, output, trained_on=about["trained_on"], licence=about["licence"])
-    n_graded = int((~np.isnan(graded.columns((model,)).scores)).sum())
     if n_graded < _FEW:
         click.echo(f"{n_graded} graded prompts are few; from {_FEW} on the new model's scores are steadier", err=True)
     click.echo(f"{click.format_filename(output)}: {len(grown.models)} models, with {model} from {n_graded} graded prompts")

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from archroute_edge.quality._heads_by_kind import HeadsByKind
     from archroute_edge.quality._heads_fit import Ridges
     from archroute_edge.quality._levels import LEVEL_FORMAT, LEVELS
+    from archroute_edge.quality._newcomers import graded_rows
     from archroute_edge.quality._novelty import MANY, Novelty
     from archroute_edge.quality._outcomes import Battles, Outcomes, Prompt, Scores
     from archroute_edge.quality._page import quality_page
@@ -99,6 +100,7 @@ else:
             "_heads_by_kind": "HeadsByKind",
             "_heads_fit": "Ridges",
             "_levels": "LEVELS LEVEL_FORMAT",
+            "_newcomers": "graded_rows",
             "_novelty": "MANY Novelty",
             "_outcomes": "Battles Outcomes Prompt Scores",
             "_page": "quality_page",
