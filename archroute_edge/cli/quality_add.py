@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,7 @@ from archroute_edge.cli.quality_outcomes import grades_option
 from archroute_edge.cli.quality_predictor import predictor_file
 from archroute_edge.cli.quality_score import encoder_option
 from archroute_edge.conversation import replace_surrogates
-from archroute_edge.errors import SettingsError
+from archroute_edge.errors import QualityError, SettingsError
 
 if TYPE_CHECKING:
     from archroute_edge.quality import Predictor, Prompt, PromptFeatures
@@ -59,9 +59,13 @@ def add(
         if model is not None or output is not None or grades:
             raise SettingsError("--suggest prints prompts to grade; leave out --model, --grades and -o")
         opened = quality.load_predictor(path)
-        prompts = list(quality.read_prompts(file))
+        read = list(quality.read_prompts_and_lines(file))
+        if not read:
+            raise QualityError(f"{'standard input' if file == '-' else file}: there are no prompts")
+        prompts = [prompt for prompt, _ in read]
         for row in quality.suggest_prompts(opened, _features(opened, prompts, encoder), suggest):
-            click.echo(json.dumps(_line(prompts[row]), ensure_ascii=False))
+            # As it stands in the file, system messages included, for the new model to be asked and a score to be put beside it.
+            click.echo(json.dumps({**read[row][1], "id": prompts[row].id}, ensure_ascii=False))
         return
     if model is None or output is None:
         raise SettingsError("name the new model with --model, and the file to write with -o; or ask for --suggest N")
@@ -88,9 +92,3 @@ def _features(predictor: Predictor, prompts: list[Prompt], encoder: str | None) 
 
     with ProgressLine() as line:
         return features_of(prompts, encoder_of(predictor, encoder), lambda done, total: line("vectors", done, total))
-
-
-def _line(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as it is read, for a score to be written beside it."""
-    what = {"text": prompt.messages} if isinstance(prompt.messages, str) else {"messages": list(prompt.messages)}
-    return {"id": prompt.id, **what}

@@ -351,6 +351,19 @@ def test_a_model_is_added_from_graded_prompts(run: Run, predictor: Path, made_up
         assert {name: new["scores"][name] for name in old["scores"]} == old["scores"]
 
 
+def test_a_suggested_prompt_is_the_files_line(run: Run, predictor: Path, tmp_path: Path) -> None:
+    """The new model is asked what is printed: without the system message it would be another request."""
+    said = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
+    prompts = write_lines(tmp_path / "prompts.jsonl", {"category": "law", "messages": said}, {"id": 7, "text": "\ud800"})
+    result = run("quality", "add", str(predictor), prompts, "--suggest", "2")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {"id": "1", "category": "law", "messages": said},
+        {"id": "7", "text": "\ud800"},
+    ]
+    empty = write_lines(tmp_path / "empty.jsonl")
+    assert "empty.jsonl: there are no prompts" in one_line(run("quality", "add", str(predictor), empty, "--suggest", "2"))
+
+
 def test_a_model_is_added_from_a_table_of_grades(run: Run, predictor: Path, made_up: MadeUp, tmp_path: Path) -> None:
     """The suggested prompts are graded in a table, and nothing is written into their file."""
     prompts = write_lines(
