@@ -10,6 +10,7 @@ import click
 
 from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.labelled import check_can_write
+from archroute_edge.cli.process import shown
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.quality_outcomes import grades_option
 from archroute_edge.cli.quality_predictor import predictor_file
@@ -81,9 +82,11 @@ def add(
     grown.novelty, grown.model_file, grown.sample_tokens = opened.novelty, opened.model_file, opened.sample_tokens
     about = quality.read_about(path)
     quality.save_predictor(grown, output, trained_on=about["trained_on"], licence=about["licence"])
+    prompts = f"{n_graded} graded prompt{'' if n_graded == 1 else 's'}"
     if n_graded < _FEW:
-        click.echo(f"{n_graded} graded prompts are few; from {_FEW} on the new model's scores are steadier", err=True)
-    click.echo(f"{click.format_filename(output)}: {len(grown.models)} models, with {model} from {n_graded} graded prompts")
+        verb = "is" if n_graded == 1 else "are"
+        click.echo(f"{prompts} {verb} few; from {_FEW} on the new model's scores are steadier", err=True)
+    click.echo(f"{click.format_filename(output)}: {len(grown.models)} models, with {shown(model)} from {prompts}")
 
 
 def _features(predictor: Predictor, prompts: list[Prompt], encoder: str | None) -> PromptFeatures:

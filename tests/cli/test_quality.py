@@ -130,6 +130,28 @@ def test_the_sample_has_the_tokens_of_all_messages(run: Run, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("few_ridges")
+def test_names_that_a_terminal_would_obey_are_escaped(run: Run, tmp_path: Path) -> None:
+    names, path = ("a\x1b[2J", "b\u202e"), str(tmp_path / "p.safetensors")
+    lines = [{"text": f"hello {n}", "scores": {names[0]: n % 2, names[1]: 1}} for n in range(20)]
+    graded = write_lines(tmp_path / "graded.jsonl", *lines)
+    price = [f"--price={name}=0,{cost}" for cost, name in enumerate(names)]
+    for result in (
+        run(*TRAIN, graded, "-o", path, "--encoder", "none"),
+        run("quality", "eval", path, graded, "--train", graded, "--resamples", "0"),
+        run("quality", "add", path, graded, "--model", "c\x1b[2J", "--grades", graded_table(tmp_path), "-o", path),
+        run("quality", "calibrate", path, *price, "--share", "0.5"),
+    ):
+        assert result.exit_code == 0, result.output
+        assert all(char.isprintable() or char == "\n" for char in result.output)
+
+
+def graded_table(folder: Path) -> str:
+    """One grade of a model that no file of prompts has."""
+    path = folder / "grades.csv"
+    path.write_text("id,model,score\n1,c\x1b[2J,1\n", encoding="utf-8")
+    return str(path)
+
+
 def test_a_model_without_any_outcome_is_left_out(run: Run, tmp_path: Path) -> None:
     """A column may be empty, and stops no training of the others."""
     lines = [{"id": str(number), "text": f"number {number}"} for number in range(4)]
