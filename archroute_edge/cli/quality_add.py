@@ -10,6 +10,7 @@ import click
 
 from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.labelled import check_can_write
+from archroute_edge.cli.options import json_option
 from archroute_edge.cli.process import shown
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.quality_outcomes import grades_option
@@ -38,6 +39,7 @@ _FEW = 30
 @option("--suggest", type=click.IntRange(1, 100_000), metavar="N", help="Print N prompts of FILE that are worth grading.")
 @grades_option
 @encoder_option
+@json_option
 def add(
     predictor: str,
     file: str,
@@ -46,6 +48,7 @@ def add(
     suggest: int | None,
     grades: tuple[str, ...],
     encoder: str | None,
+    as_json: bool,
 ) -> None:
     """Add a model to a predictor from few graded prompts.
 
@@ -57,8 +60,8 @@ def add(
 
     path = predictor_file(predictor)
     if suggest is not None:
-        if model is not None or output is not None or grades:
-            raise SettingsError("--suggest prints prompts to grade; leave out --model, --grades and -o")
+        if model is not None or output is not None or grades or as_json:
+            raise SettingsError("--suggest prints prompts to grade, as JSON; leave out --model, --grades, --json and -o")
         opened = quality.load_predictor(path)
         read = list(quality.read_prompts_and_lines(file))
         if not read:
@@ -86,6 +89,10 @@ def add(
     if n_graded < _FEW:
         verb = "is" if n_graded == 1 else "are"
         click.echo(f"{prompts} {verb} few; from {_FEW} on the new model's scores are steadier", err=True)
+    if as_json:
+        found = {"file": str(output), "models": grown.models, "model": model, "graded": n_graded}
+        click.echo(json.dumps(found))
+        return
     click.echo(f"{click.format_filename(output)}: {len(grown.models)} models, with {shown(model)} from {prompts}")
 
 

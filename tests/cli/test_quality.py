@@ -397,6 +397,13 @@ def test_a_model_is_added_from_a_table_of_grades(run: Run, predictor: Path, made
     result = run("quality", "add", str(predictor), prompts, "--grades", str(table), "--model", "new", "-o", str(path))
     assert result.exit_code == 0, result.output
     assert result.output == f"{path}: 3 models, with new from 30 graded prompts\n"
+    result = run("quality", "add", str(predictor), prompts, "--grades", str(table), "--model", "new", "-o", str(path), "--json")
+    assert json.loads(result.stdout) == {
+        "file": str(path),
+        "models": ["model 0", "model 2", "new"],
+        "model": "new",
+        "graded": 30,
+    }
 
 
 @pytest.mark.usefixtures("few_ridges")
@@ -418,7 +425,10 @@ def test_grades_are_learned_from(run: Run, folder: Path, tmp_path: Path) -> None
     [
         ((), "name the new model with --model, and the file to write with -o"),
         (("--model", "x"), "name the new model with --model, and the file to write with -o"),
-        (("--model", "x", "--suggest", "3"), "--suggest prints prompts to grade; leave out --model, --grades and -o"),
+        (
+            ("--model", "x", "--suggest", "3"),
+            "--suggest prints prompts to grade, as JSON; leave out --model, --grades, --json and -o",
+        ),
         (("--model", "", "-o", "OUT"), "the name of the model '' is blank"),
         (("--model", "x" * 201, "-o", "OUT"), "has 201 characters; 200 are the most"),
         (("--model", " a", "-o", "OUT"), "the new model's name is ' a', with blanks around it"),
