@@ -85,15 +85,15 @@ def add(
     grown.novelty, grown.model_file, grown.sample_tokens = opened.novelty, opened.model_file, opened.sample_tokens
     about = quality.read_about(path)
     quality.save_predictor(grown, output, trained_on=about["trained_on"], licence=about["licence"])
-    prompts = f"{n_graded} graded prompt{'' if n_graded == 1 else 's'}"
+    counted = f"{n_graded} graded prompt{'' if n_graded == 1 else 's'}"
     if n_graded < _FEW:
         verb = "is" if n_graded == 1 else "are"
-        click.echo(f"{prompts} {verb} few; from {_FEW} on the new model's scores are steadier", err=True)
+        click.echo(f"{counted} {verb} few; from {_FEW} on the new model's scores are steadier", err=True)
     if as_json:
         found = {"file": str(output), "models": grown.models, "model": model, "graded": n_graded}
         click.echo(json.dumps(found))
         return
-    click.echo(f"{click.format_filename(output)}: {len(grown.models)} models, with {shown(model)} from {prompts}")
+    click.echo(f"{click.format_filename(output)}: {len(grown.models)} models, with {shown(model)} from {counted}")
 
 
 def _features(predictor: Predictor, prompts: list[Prompt], encoder: str | None) -> PromptFeatures:
