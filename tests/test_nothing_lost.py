@@ -65,7 +65,7 @@ COMMANDS = {
     "archroute models verify": "NAME --json",
     "archroute prompt": "TEXT --budget --config --json --messages --model --prompt-format --tokens",
     "archroute quality": "",
-    "archroute quality add": "FILE PREDICTOR --encoder --grades --model --output --suggest -o",
+    "archroute quality add": "FILE PREDICTOR --encoder --grades --json --model --output --suggest -o",
     "archroute quality calibrate": "PREDICTOR PROMPTS --cost-per-1k --encoder --json --output --price --share -o",
     "archroute quality eval": """
         OUTCOMES PREDICTOR --encoder --grades --html --json --price --resamples --retrain --strong --tiers --train --weak

@@ -21,7 +21,7 @@ from archroute_edge.cli.quality_score import encoder_option
 from archroute_edge.cli.tables import print_tables, require_rich
 from archroute_edge.config import Price, shorten
 from archroute_edge.errors import QualityError, SettingsError
-from archroute_edge.report import Column, Table, number, percent, table
+from archroute_edge.report import Column, Table, number, percent, printable, table
 from archroute_edge.targets import RequestFacts, price_of_request
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _warn(report: RateReport) -> None:
 
 def _table(report: RateReport) -> Table:
     rows: list[tuple[str, OperatingPoint]] = [("at the rate found", report.chosen)]
-    rows += [(f"always {name}", point) for name, point in zip(report.models, report.alone, strict=True)]
+    rows += [(f"always {printable(name)}", point) for name, point in zip(report.models, report.alone, strict=True)]
     rows += [(f"the dearest for {point.dear_share:.0%}", point) for point in report.curve]
     columns = [
         Column("", "", lambda row: row[0]),
@@ -178,7 +178,7 @@ def _table(report: RateReport) -> Table:
         Column("", "$ per 1,000", lambda row: row[1].cost_per_1k, number),
         Column("", "expected score", lambda row: row[1].expected_score, number),
     ]
-    columns += [Column("", name, _share_of(place), percent) for place, name in enumerate(report.models)]
+    columns += [Column("", printable(name), _share_of(place), percent) for place, name in enumerate(report.models)]
     return table("Expected scores and costs", columns, rows, note=f"{report.n_prompts} prompts.")
 
 

@@ -12,6 +12,7 @@ import click
 from archroute_edge.cli import labelled
 from archroute_edge.cli.help import examples, option
 from archroute_edge.cli.options import json_option
+from archroute_edge.cli.process import one_line, shown
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.quality_outcomes import grades_option, read_given, tiers_option
 from archroute_edge.cli.quality_predictor import predictor_file
@@ -141,7 +142,7 @@ def evaluate_quality(
     print_answer(report.answer())
     click.echo(f"{report.described()}\n")
     for warning in report.warnings:
-        click.echo(f"archroute: {warning}", err=True)
+        click.echo(f"archroute: {one_line(warning)}", err=True)
     print_tables(quality.quality_tables(report))
 
 
@@ -200,5 +201,5 @@ def _widest_pair(predictor: Predictor, outcomes: Outcomes) -> tuple[str, str]:
             f"{', '.join(predictor.models)}"
         )
     weak, strong = (known[place] for place in pair)
-    click.echo(f"no --weak and --strong given: using {weak} and {strong}", err=True)
+    click.echo(f"no --weak and --strong given: using {shown(weak)} and {shown(strong)}", err=True)
     return weak, strong

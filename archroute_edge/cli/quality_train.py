@@ -15,6 +15,7 @@ import click
 from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.labelled import check_can_write, file_option
 from archroute_edge.cli.options import json_option
+from archroute_edge.cli.process import shown
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.quality_outcomes import grades_option, read_given, tiers_option
 from archroute_edge.errors import SettingsError
@@ -147,26 +148,30 @@ class _Summary:
     def text(self, seconds: float) -> str:
         """For people."""
         models = f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
-        lines = [f"{self.policy}: {models} learned from {self.prompts:,} prompts in {seconds:.0f} s"]
+        prompts = f"{self.prompts:,} prompt{'' if self.prompts == 1 else 's'}"
+        lines = [f"{self.policy}: {models} learned from {prompts} in {seconds:.0f} s"]
         if self.share is not None:
             lines.append("each set of prompts has heads of its own as well, which did better than those of all sets alone")
             lines.append(f"the heads of all sets have a share of {self.share:g} beside them")
         for kind, ridges in (self.ridges or {}).items():
-            shown = {name: "no weights" if value is None else f"{value:g}" for name, value in ridges.items()}
-            of_kind = f" of {kind}" if kind else "" if self.share is None else " of all sets"
-            lines.append(f"ridges{of_kind}: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
+            described = {name: "no weights" if value is None else f"{value:g}" for name, value in ridges.items()}
+            of_kind = f" of {shown(kind)}" if kind else "" if self.share is None else " of all sets"
+            lines.append(f"ridges{of_kind}: " + ", ".join(f"{name} {value}" for name, value in described.items()))
+        file = f"{click.format_filename(self.file)}: {self.bytes / 1e6:.2f} MB"
         check = self.held_out
         if check is None:
             why = "too few different prompts have scores of two models"
             lines.append(f"no figure: {why}; archroute quality eval measures it on other outcomes")
-        elif check.apgr is None:
-            lines.append(f"no figure: {check.strong} is no better than {check.weak} on the {check.prompts:,} held-out prompts")
+            return "\n".join([*lines, file])
+        weak, strong = shown(check.weak), shown(check.strong)
+        if check.apgr is None:
+            lines.append(f"no figure: {strong} is no better than {weak} on the {check.prompts:,} held-out prompts")
         else:
             assert check.words_apgr is not None
             how = "whole categories at a time" if check.by == "category" else "a fifth of the prompts at a time"
-            lines.append(f"held out, {how}: {check.prompts:,} prompts that {check.weak} and {check.strong} answered")
+            lines.append(f"held out, {how}: {check.prompts:,} prompts that {weak} and {strong} answered")
             lines.append(f"  APGR {check.apgr:.3f}; bag of words {check.words_apgr:.3f}; random 0.500")
-        return "\n".join([*lines, f"{click.format_filename(self.file)}: {self.bytes / 1e6:.2f} MB"])
+        return "\n".join([*lines, file])
 
 
 def open_encoder(name: str, policy: Policy) -> tuple[Path | None, str | None]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from archroute_edge.quality._heads_by_kind import HeadsByKind
     from archroute_edge.quality._heads_fit import Ridges
     from archroute_edge.quality._levels import LEVEL_FORMAT, LEVELS
+    from archroute_edge.quality._newcomers import graded_rows
     from archroute_edge.quality._novelty import MANY, Novelty
     from archroute_edge.quality._outcomes import Battles, Outcomes, Prompt, Scores
     from archroute_edge.quality._page import quality_page
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
         save_predictor,
     )
     from archroute_edge.quality._prices import OperatingPoint, Trade
-    from archroute_edge.quality._prompts_reading import read_prompts
+    from archroute_edge.quality._prompts_reading import read_prompts, read_prompts_and_lines
     from archroute_edge.quality._reading import read_outcomes
     from archroute_edge.quality._report import QualityReport
     from archroute_edge.quality._similarity import Similarity, train_similarity
@@ -99,6 +100,7 @@ else:
             "_heads_by_kind": "HeadsByKind",
             "_heads_fit": "Ridges",
             "_levels": "LEVELS LEVEL_FORMAT",
+            "_newcomers": "graded_rows",
             "_novelty": "MANY Novelty",
             "_outcomes": "Battles Outcomes Prompt Scores",
             "_page": "quality_page",
@@ -106,7 +108,7 @@ else:
             "_predictor": "Policy Predictor PromptFeatures Vectors",
             "_predictor_file": "MOST_BYTES check_models embed_predictor load_predictor read_about save_predictor",
             "_prices": "OperatingPoint Trade",
-            "_prompts_reading": "read_prompts",
+            "_prompts_reading": "read_prompts read_prompts_and_lines",
             "_reading": "read_outcomes",
             "_report": "QualityReport",
             "_similarity": "Similarity train_similarity",

@@ -18,12 +18,10 @@ import numpy.typing as npt
 
 from archroute_edge.errors import QualityError
 from archroute_edge.quality._heads import Floats, Heads, chances
+from archroute_edge.quality._newcomers import graded_rows
 from archroute_edge.quality._outcomes import Outcomes, Scores
 from archroute_edge.quality._predictor import PromptFeatures
 from archroute_edge.quality._text_features import read_text
-
-MOST_GRADED: Final = 1000
-"""With more, a model is better trained with the others."""
 
 _LEVEL: Final = 2.0
 _SLOPE: Final = 0.5
@@ -86,17 +84,10 @@ def add_head(heads: Heads, model: str, graded: Outcomes, features: PromptFeature
     Raises:
         QualityError: the model is there already, or no or too many of its answers are graded.
     """
-    if model in heads.models:
-        raise QualityError(f"the predictor has the model {model!r} already; take another name, or train again")
     if len(graded.prompts) != len(features):
         raise QualityError(f"{len(graded.prompts)} prompts are graded, and {len(features)} have features")
-    scores = graded.columns((model,)).scores[:, 0]
-    known = np.flatnonzero(~np.isnan(scores))
-    if not len(known):
-        raise QualityError(f"no prompt is graded for {model!r}; grade some 30 to 100 of its answers")
-    if len(known) > MOST_GRADED:
-        raise QualityError(f"{len(known):,} prompts are graded; with more than {MOST_GRADED:,}, train on all outcomes instead")
-    targets, chosen = scores[known], features.rows(known)
+    known = graded_rows(heads.models, model, graded)
+    targets, chosen = graded.columns((model,)).scores[known, 0], features.rows(known)
     rows = _rows(heads, chosen, targets)
     level = float(np.clip(heads.weights.intercept @ rows.shares, -5.0, 5.0))
     prior = level + rows.begun

@@ -185,7 +185,8 @@ class _Judge:
         self._expected = expected
         self._scores = scores
         self._place = {model: place for place, model in enumerate(models)}
-        self._categories = np.asarray(categories)
+        # NumPy's own texts all take the room of the longest, and lose a null at the end.
+        self._categories = np.array(categories, object)
         self._seen = seen
         self._settings = settings
         self._name = next(iter(expected))

@@ -65,7 +65,9 @@ class PricedChoices:
         while len(rows):
             saved = costs[rows, chosen][:, None] - costs[rows]
             lost = expected[rows, chosen][:, None] - expected[rows]
-            rates = np.divide(lost, saved, out=np.full(saved.shape, np.inf), where=saved > 0)
+            # What saves next to nothing is worth it at no rate.
+            with np.errstate(over="ignore"):
+                rates = np.divide(lost, saved, out=np.full(saved.shape, np.inf), where=saved > 0)
             rate = rates.min(axis=1)
             # Of several at one rate the cheapest: the others lie on the line to it.
             following = np.where(rates == rate[:, None], saved, -np.inf).argmax(axis=1)

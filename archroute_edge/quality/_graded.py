@@ -35,6 +35,9 @@ _LIKE_EITHER: Final = f"{_LIKE}, or what archroute log export --outcomes writes,
 _NO_GRADES: Final = f"there are no graded prompts; expected {_LIKE} on each line, or a table of grades beside it"
 _COLUMNS: Final = ("id", "model", "score")
 
+MAX_MODELS: Final = 1000
+"""Most models of a set, or of a file of graded prompts."""
+
 
 class Gradable(Protocol):
     """Prompts that answers can be graded of."""
@@ -82,6 +85,7 @@ class Graded:
         if not kept:
             raise QualityError(f"{self.path} line 1: {self._why_none()}")
         models = tuple(dict.fromkeys(model for _, scores in kept for model in scores))
+        _check_number(self.path, models)
         means = [[np.mean(scores[model]) if model in scores else np.nan for model in models] for _, scores in kept]
         return Outcomes(tuple(prompt for prompt, _ in kept), models, np.array(means, np.float64))
 
@@ -97,9 +101,15 @@ class Graded:
 
 
 class GradedSet:
-    """Outcomes that grades are joined to."""
+    """Outcomes that grades are joined to.
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    Args:
+        path: of their prompts, for messages.
+        outcomes: of a set.
+    """
+
+    def __init__(self, path: Path | str, outcomes: Outcomes) -> None:
+        self._path = path
         self._outcomes = outcomes
         self._rows = {prompt.id: row for row, prompt in enumerate(outcomes.prompts)}
         self._grades: list[tuple[int, str, float]] = []
@@ -115,10 +125,17 @@ class GradedSet:
     def outcomes(self) -> Outcomes:
         """The outcomes with their grades."""
         models = tuple(dict.fromkeys([*self._outcomes.models, *(model for _, model, _ in self._grades)]))
-        found = self._outcomes.columns(models)
+        _check_number(self._path, models)
+        found, place = self._outcomes.columns(models), {model: number for number, model in enumerate(models)}
         for row, model, score in self._grades:
-            found.scores[row, models.index(model)] = score
+            found.scores[row, place[model]] = score
         return found
+
+
+def _check_number(path: Path | str, models: Sequence[str]) -> None:
+    """Refuse more models than a table of their scores has room for."""
+    if len(models) > MAX_MODELS:
+        raise QualityError(f"{path}: grades of {len(models):,} models; at most {MAX_MODELS:,} are read")
 
 
 def read_graded_file(path: Path | str, model: str | None = None, *, may_lack: bool = False) -> Graded:

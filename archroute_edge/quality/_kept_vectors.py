@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,19 @@ from archroute_edge.quality._predictor import Vectors
 from archroute_edge.system import replaced_when_whole
 
 _KEY_BYTES: Final = 16
+# Of NumPy and of what unpacks its file: an array alone is no context (a TypeError, and an AttributeError in Python 3.10), a
+# RuntimeError tells of encryption and of kinds of compression, and a MemoryError of a shape that no file has room for.
+_NOT_KEPT: Final = (
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class KeptVectors:
@@ -72,8 +86,7 @@ class KeptVectors:
                 encoder, keys, vectors = (np.asarray(arrays[name]) for name in ("encoder", "keys", "vectors"))
         except OSError as exc:
             raise QualityError(f"{self._path}: cannot be read ({exc.strerror or exc})") from exc
-        # An array alone is no context: a TypeError, and an AttributeError in Python 3.10.
-        except (ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as exc:
+        except _NOT_KEPT as exc:
             raise QualityError(f"{self._path}: no file of kept vectors; name another file") from exc
         if str(encoder) != self._encoder:
             raise QualityError(f"{self._path}: has the vectors of another encoder; name another file")

@@ -229,6 +229,8 @@ def _open(path: Path | str, opened: ExitStack) -> tuple[BinaryIO | gzip.GzipFile
 
 def _check_kind(first: bytes, file: str) -> None:
     """Refuse a file whose first line belongs to a file of another kind."""
+    if first.startswith(_GZIP):
+        raise wrong(file, 1, "still packed with gzip; unpack it first, with gzip -dc")
     if first.startswith(_UTF_16) or b"\0" in first[:4]:
         raise wrong(file, 1, "UTF-16 or no text; save the file as UTF-8")
     # An object may begin with any key.

@@ -12,6 +12,9 @@ from archroute_edge.errors import QualityError
 from archroute_edge.quality._outcomes import Outcomes, Scores
 from archroute_edge.quality._strengths import MAX_MODELS, sigmoid
 
+MOST_GRADED = 1000
+"""With more graded prompts, a model is better trained with the others."""
+
 _TIE = 1e-9
 _MAX_SAMPLE_LOGIT = 10.0
 
@@ -56,13 +59,15 @@ def graded_rows(models: tuple[str, ...], model: str, graded: Outcomes) -> npt.ND
     """Numbers of the prompts on which a new model was graded.
 
     Raises:
-        QualityError: there is none, or the model is no new one.
+        QualityError: there is none, or too many, or the model is no new one.
     """
     if model in models:
-        raise QualityError(f"the predictor has a model {model!r} already; name the new one differently, or train again")
+        raise QualityError(f"the predictor has the model {model!r} already; take another name, or train again")
     rows = np.flatnonzero(~np.isnan(graded.columns((model,)).scores[:, 0]))
     if not len(rows):
-        raise QualityError(f"there is no graded prompt of {model!r}; give 30 to 100 of them")
+        raise QualityError(f"no prompt is graded for {model!r}; grade some 30 to 100 of its answers")
+    if len(rows) > MOST_GRADED:
+        raise QualityError(f"{len(rows):,} prompts are graded; with more than {MOST_GRADED:,}, train on all outcomes instead")
     return rows
 
 

@@ -7,6 +7,7 @@ lines, digits, characters beyond ASCII) lies from the training's mean. A prompt 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,6 +29,7 @@ _ROUNDS: Final = 12
 _READ: Final = 20_000
 # Smallest standard deviation, so that prompts that are all alike in one respect do not rule out the least difference.
 _LEAST_SPREAD: Final = 0.02
+_LARGEST: Final = sys.float_info.max
 _TENSOR: Final = "novelty.centroids"
 _N_FORMS: Final = 5
 
@@ -131,10 +133,10 @@ def _numbers(settings: Mapping[str, Any], name: str, length: int | None) -> Form
         raise QualityError(f"novelty: {name} must be {'a number' if length is None else f'{length} numbers'}")
     if not all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in listed):
         raise QualityError(f"novelty: {name} must be made of numbers")
-    found = np.array([float(each) for each in listed])
-    if not np.isfinite(found).all():
+    # A whole number may be longer than any that is finite here.
+    if not all(abs(each) <= _LARGEST for each in listed):
         raise QualityError(f"novelty: {name} must be finite")
-    return found
+    return np.array(listed, np.float64)
 
 
 def _forms(texts: Sequence[str]) -> Forms:

@@ -6,6 +6,7 @@ models and to no dearer one: the share of prompts that go to a dearest model, an
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,8 @@ _PRECISION: Final = 1e-12
 _MOST_STEPS: Final = 200
 # What summing leaves of a share or a cost that is kept exactly.
 _ROUNDING: Final = 1e-9
+# Its product with any usual price is a finite number.
+_MOST_RATE: Final = 1e300
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ class Trade:
             return 0.0
         # Scores differ by 1 at most, however they were made.
         spread = max(1.0, float(self._scores.max() - self._scores.min()))
-        return 2.0 * spread / float(gaps.min())
+        # Prices that differ by less than any amount of money count as equal: their rate would be no number.
+        return min(2.0 * spread / max(float(gaps.min()), sys.float_info.min), _MOST_RATE)
 
     def _smallest(self, is_within: Callable[[OperatingPoint], bool]) -> float | None:
         if is_within(self.at(0.0)):

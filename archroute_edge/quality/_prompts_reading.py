@@ -30,9 +30,15 @@ def read_prompts(path: Path | str) -> Iterator[Prompt]:
     Raises:
         QualityError: the file cannot be read, or a line is no prompt.
     """
+    for prompt, _ in read_prompts_and_lines(path):
+        yield prompt
+
+
+def read_prompts_and_lines(path: Path | str) -> Iterator[tuple[Prompt, dict[str, Any]]]:
+    """The same, each with the object on its line: a prompt has no images and no system messages."""
     group = group_of(path)
     for line in read_objects(path, _LIKE):
-        yield read_prompt_line(line, line.id() or str(line.number), group)
+        yield read_prompt_line(line, line.id() or str(line.number), group), line.fields
 
 
 def read_numbered_prompts(path: Path) -> list[tuple[int, Prompt]]:

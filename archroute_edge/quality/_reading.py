@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -13,13 +14,10 @@ import numpy as np
 
 from archroute_edge.config import shorten
 from archroute_edge.errors import QualityError
-from archroute_edge.quality._graded import GradedSet, join_grades, read_graded_file
+from archroute_edge.quality._graded import MAX_MODELS, GradedSet, join_grades, read_graded_file
 from archroute_edge.quality._lines import problem_of_name, read_rows, read_score, wrong
 from archroute_edge.quality._outcomes import Outcomes, Prompt, Scores
 from archroute_edge.quality._prompts_reading import PROMPTS_NAME, read_numbered_prompts
-
-MAX_MODELS: Final = 1000
-"""Most models of a set."""
 
 _OUTCOMES_NAME: Final = re.compile(r"outcomes_(.+)\.csv(?:\.gz)?")
 _MODELS_NAME: Final = re.compile(r"models_(.+)\.json(?:\.gz)?")
@@ -46,10 +44,11 @@ def read_outcomes(paths: Sequence[Path | str], grades: Sequence[Path | str] = ()
         QualityError: a file cannot be read, lacks its other half, or is wrong at some line.
     """
     sets, others = _find(paths)
-    whole = [_read_set(each) for _, each in sorted(sets.items())]
+    found_sets = sorted(sets.items())
+    whole = [_read_set(each) for _, each in found_sets]
     files = [read_graded_file(path, may_lack=bool(grades)) for path in sorted(others)]
     if grades:
-        joined = [GradedSet(each) for each in whole]
+        joined = [GradedSet(each.prompts[0], outcomes) for (_, each), outcomes in zip(found_sets, whole, strict=True)]
         join_grades(grades, [*joined, *files])
         whole = [each.outcomes() for each in joined]
     found = [*whole, *(each.outcomes() for each in files)]
@@ -80,11 +79,13 @@ def _find(paths: Sequence[Path | str]) -> tuple[dict[str, _Set], list[Path]]:
     """The sets by name, and the other files of JSON lines."""
     sets: dict[str, _Set] = {}
     others: list[Path] = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for path in _files(paths):
-        if path.resolve() in seen:
+        # Unlike Path.resolve, it raises nothing if links lead in a circle.
+        real = os.path.realpath(path)
+        if real in seen:
             continue
-        seen.add(path.resolve())
+        seen.add(real)
         prompts, outcomes = PROMPTS_NAME.fullmatch(path.name), _OUTCOMES_NAME.fullmatch(path.name)
         if prompts:
             sets.setdefault(prompts[1], _Set(prompts[1])).prompts.append(path)

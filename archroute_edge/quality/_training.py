@@ -89,7 +89,8 @@ def merge_tiers(outcomes: Outcomes, tiers: Mapping[str, Sequence[str]], *, may_l
         tiers = {tier: models for tier, models in tiers.items() if not answered.isdisjoint(models)} or tiers
     scores = np.full((len(outcomes.prompts), len(tiers)), np.nan)
     for column, (tier, models) in enumerate(tiers.items()):
-        found = outcomes.columns([name for name in models if name in outcomes.models]).scores
+        # A model that is named twice counts once.
+        found = outcomes.columns([name for name in dict.fromkeys(models) if name in outcomes.models]).scores
         known = ~np.isnan(found)
         if not known.any():
             raise QualityError(f"no model of the tier {tier!r} has outcomes")
@@ -256,7 +257,8 @@ def sets_of(outcomes: Outcomes) -> str:
 
 
 def _held_out_by(outcomes: Outcomes, parts: Sequence[Split]) -> By:
-    categories = np.array([category_of(prompt) for prompt in outcomes.prompts])
+    # NumPy's own texts would all take the room of the longest.
+    categories = np.array([category_of(prompt) for prompt in outcomes.prompts], object)
     whole = all(set(categories[part.test]).isdisjoint(categories[part.train]) for part in parts)
     return "category" if whole else "prompt"
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from archroute_edge import quality
 from archroute_edge.quality import (
     Heads,
     HeadsByKind,
@@ -129,6 +130,28 @@ def test_the_sample_has_the_tokens_of_all_messages(run: Run, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("few_ridges")
+def test_names_that_a_terminal_would_obey_are_escaped(run: Run, tmp_path: Path) -> None:
+    names, path = ("a\x1b[2J", "b\u202e"), str(tmp_path / "p.safetensors")
+    lines = [{"text": f"hello {n}", "scores": {names[0]: n % 2, names[1]: 1}} for n in range(20)]
+    graded = write_lines(tmp_path / "graded.jsonl", *lines)
+    price = [f"--price={name}=0,{cost}" for cost, name in enumerate(names)]
+    for result in (
+        run(*TRAIN, graded, "-o", path, "--encoder", "none"),
+        run("quality", "eval", path, graded, "--train", graded, "--resamples", "0"),
+        run("quality", "add", path, graded, "--model", "c\x1b[2J", "--grades", graded_table(tmp_path), "-o", path),
+        run("quality", "calibrate", path, *price, "--share", "0.5"),
+    ):
+        assert result.exit_code == 0, result.output
+        assert all(char.isprintable() or char == "\n" for char in result.output)
+
+
+def graded_table(folder: Path) -> str:
+    """One grade of a model that no file of prompts has."""
+    path = folder / "grades.csv"
+    path.write_text("id,model,score\n1,c\x1b[2J,1\n", encoding="utf-8")
+    return str(path)
+
+
 def test_a_model_without_any_outcome_is_left_out(run: Run, tmp_path: Path) -> None:
     """A column may be empty, and stops no training of the others."""
     lines = [{"id": str(number), "text": f"number {number}"} for number in range(4)]
@@ -350,6 +373,19 @@ def test_a_model_is_added_from_graded_prompts(run: Run, predictor: Path, made_up
         assert {name: new["scores"][name] for name in old["scores"]} == old["scores"]
 
 
+def test_a_suggested_prompt_is_the_files_line(run: Run, predictor: Path, tmp_path: Path) -> None:
+    """The new model is asked what is printed: without the system message it would be another request."""
+    said = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
+    prompts = write_lines(tmp_path / "prompts.jsonl", {"category": "law", "messages": said}, {"id": 7, "text": "\ud800"})
+    result = run("quality", "add", str(predictor), prompts, "--suggest", "2")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {"id": "1", "category": "law", "messages": said},
+        {"id": "7", "text": "\ud800"},
+    ]
+    empty = write_lines(tmp_path / "empty.jsonl")
+    assert "empty.jsonl: there are no prompts" in one_line(run("quality", "add", str(predictor), empty, "--suggest", "2"))
+
+
 def test_a_model_is_added_from_a_table_of_grades(run: Run, predictor: Path, made_up: MadeUp, tmp_path: Path) -> None:
     """The suggested prompts are graded in a table, and nothing is written into their file."""
     prompts = write_lines(
@@ -361,6 +397,13 @@ def test_a_model_is_added_from_a_table_of_grades(run: Run, predictor: Path, made
     result = run("quality", "add", str(predictor), prompts, "--grades", str(table), "--model", "new", "-o", str(path))
     assert result.exit_code == 0, result.output
     assert result.output == f"{path}: 3 models, with new from 30 graded prompts\n"
+    result = run("quality", "add", str(predictor), prompts, "--grades", str(table), "--model", "new", "-o", str(path), "--json")
+    assert json.loads(result.stdout) == {
+        "file": str(path),
+        "models": ["model 0", "model 2", "new"],
+        "model": "new",
+        "graded": 30,
+    }
 
 
 @pytest.mark.usefixtures("few_ridges")
@@ -382,7 +425,10 @@ def test_grades_are_learned_from(run: Run, folder: Path, tmp_path: Path) -> None
     [
         ((), "name the new model with --model, and the file to write with -o"),
         (("--model", "x"), "name the new model with --model, and the file to write with -o"),
-        (("--model", "x", "--suggest", "3"), "--suggest prints prompts to grade; leave out --model, --grades and -o"),
+        (
+            ("--model", "x", "--suggest", "3"),
+            "--suggest prints prompts to grade, as JSON; leave out --model, --grades, --json and -o",
+        ),
         (("--model", "", "-o", "OUT"), "the name of the model '' is blank"),
         (("--model", "x" * 201, "-o", "OUT"), "has 201 characters; 200 are the most"),
         (("--model", " a", "-o", "OUT"), "the new model's name is ' a', with blanks around it"),
@@ -394,5 +440,8 @@ def test_what_cannot_be_added_is_one_line(
 ) -> None:
     graded = write_lines(tmp_path / "graded.jsonl", {"text": "hello", "score": 1})
     given = [str(tmp_path / "out") if argument == "OUT" else argument for argument in arguments]
-    assert said in one_line(run("quality", "add", str(predictor), graded, *given))
+    # It is said before the prompts are read by an encoder.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quality, "features_of", None)
+        assert said in one_line(run("quality", "add", str(predictor), graded, *given))
     assert not (tmp_path / "out").exists()

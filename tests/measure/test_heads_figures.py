@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from archroute_edge.quality import Outcomes, Prompt
+from archroute_edge.quality import Split as Part
 from tests.quality.few_ridges import search_few_ridges
 from tools.measure import heads_figures as measured
 
@@ -104,3 +106,29 @@ def test_what_is_like_a_judged_prompt_is_left_out_in_every_set() -> None:
     first, second, *_ = measured.parts_of(np.array([0, 0, 1, -1, -1, -1]), texts)
     assert (first[0].tolist(), first[1].tolist()) == ([2, 5], [0, 1])
     assert (second[0].tolist(), second[1].tolist()) == ([0, 1, 3, 4, 5], [2])
+
+
+def test_a_question_that_another_set_has_in_other_words_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its subject has another name there, so leaving out whole subjects keeps it among what is learned."""
+    words = " ".join(FRUIT)
+    for name in ("letters", "numbers"):
+        texts = [f"{words} {n} {words} {name if n % 2 else ''}" if n < 4 else f"{name} {n}" for n in range(30)]
+        rows = [{"id": str(n), "text": text, "category": f"{name} {n % 5}"} for n, text in enumerate(texts)]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"prompts_{name}.jsonl.gz").write_text(lines, encoding="utf-8")
+        table = "".join(f"{n},{n % 2},1\n" for n in range(30))
+        (tmp_path / f"outcomes_{name}.csv.gz").write_text(f"id,{WEAK},{STRONG}\n{table}", encoding="utf-8")
+    tiers = tmp_path / "tiers.json"
+    tiers.write_text(json.dumps({"small": [WEAK], "mid": [WEAK], "frontier": [STRONG]}), encoding="utf-8")
+    learned: list[list[set[str]]] = []
+
+    def train(outcomes: Outcomes, *_: object, parts: Sequence[Part], **__: object) -> None:
+        texts = [str(prompt.messages) for prompt in outcomes.prompts]
+        learned.append([{texts[row][:75] for row in part.train} & {texts[row][:75] for row in part.test} for part in parts])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measured, "train_heads_by_kind", train)
+    for more in ((), ("--without-like",)):
+        CliRunner().invoke(measured.main, [str(tmp_path), "tiers", str(tiers), "letters", "numbers", *more])
+    like, without = learned
+    assert any(like) and not any(without)

@@ -12,6 +12,7 @@ import pytest
 from archroute_edge.errors import QualityError
 from archroute_edge.quality import _factorization
 from archroute_edge.quality._factorization import Factorization, train_factorization
+from archroute_edge.quality._newcomers import MOST_GRADED
 from archroute_edge.quality._outcomes import Outcomes
 from archroute_edge.quality._predictor import Predictor, PromptFeatures
 from archroute_edge.quality._similarity import Similarity, train_similarity
@@ -123,8 +124,11 @@ def test_what_cannot_be_added(predictor: Predictor, from_battles: Predictor) -> 
     outcomes, features = graded(2)
     with pytest.raises(QualityError, match="'large' already"):
         predictor.with_model("large", outcomes, features)
-    with pytest.raises(QualityError, match="no graded prompt of 'else'"):
+    with pytest.raises(QualityError, match="no prompt is graded for 'else'"):
         predictor.with_model("else", outcomes, features)
+    many = np.zeros(MOST_GRADED + 1, np.intp)
+    with pytest.raises(QualityError, match="train on all outcomes instead"):
+        predictor.with_model("new", outcomes.rows(many), features.rows(many))
     with pytest.raises(QualityError, match="battles alone"):
         from_battles.with_model("new", outcomes, features)
 

@@ -140,6 +140,8 @@ def test_texts_alone_and_trainings_of_one_prompt() -> None:
         ({"spreads": [1.0, 1.0, 1.0, 1.0, 0.0]}, "above 0"),
         ({"nearness": None}, "nearness must be made of numbers"),
         ({"distance": float("inf")}, "distance must be finite"),
+        ({"distance": float("nan")}, "distance must be finite"),
+        ({"means": [1.0, 2.0, 3.0, 4.0, 10**400]}, "means must be finite"),
         ({"distance": [1.0]}, "distance must be made of numbers"),
     ],
 )

@@ -69,6 +69,13 @@ def test_every_category_has_its_figures(knowing: QualityReport) -> None:
     assert all(part.rows and part.rows[0].name == "heads" for part in parts)
 
 
+def test_categories_are_told_apart_by_their_last_character() -> None:
+    """NumPy's own texts lose a null at the end."""
+    outcomes, chances = made_up_outcomes(60, subjects=("law", "law\0"))
+    parts = evaluated(outcomes, chances).pairs[0].categories
+    assert [part.n for part in parts] == [30, 30]
+
+
 def test_a_predictor_that_tells_nothing_apart_is_exactly_random() -> None:
     outcomes, _ = made_up_outcomes(60)
     report = evaluated(outcomes, np.full((60, 3), 0.5), n_draws=100)

@@ -187,7 +187,11 @@ def test_a_file_of_other_vectors_is_refused(random_encoder: Path, tmp_path: Path
             features_of(prompts, random_encoder, kept=file)
     array = io.BytesIO()
     np.save(array, np.ones((1, 4), np.float32))
-    for content in (b"", b"{}", file.read_bytes()[:-200], array.getvalue()):
+    whole = file.read_bytes()
+    # The flags of the first of its parts say that it is encrypted, or its kind of compression is none that is known.
+    entry = whole.index(b"PK\1\2")
+    encrypted, compressed = (whole[: entry + at] + b"\x63" + whole[entry + at + 1 :] for at in (8, 10))
+    for content in (b"", b"{}", whole[:-200], array.getvalue(), encrypted, compressed):
         file.write_bytes(content)
         with pytest.raises(QualityError, match=r"kept\.npz: no file of kept vectors; name another file"):
             features_of(prompts, random_encoder, kept=file)

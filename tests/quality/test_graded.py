@@ -146,5 +146,19 @@ class TestOneModel:
         path = lines(tmp_path, ONE | {"score": 1}, TWO | {"score": score})
         one_line(lambda: read_graded(path, "new"), f"{path} line 2: ", "'score'", "expected a number from 0 to 1")
 
+    def test_more_models_than_there_is_room_for(self, tmp_path: Path) -> None:
+        """Prompts times models are as many numbers as the square of a file's lines, if each has a model of its own."""
+        many = [f"m{number}" for number in range(1001)]
+        path = lines(tmp_path, ONE | {"scores": dict.fromkeys(many, 1)})
+        one_line(lambda: read_outcomes([path]), f"{path}: grades of 1,001 models; at most 1,000 are read")
+        grades = table(tmp_path, *(f"p1,{model},1" for model in many))
+        one_line(lambda: read_outcomes(pair(tmp_path), [grades]), "grades of 1,003 models; at most 1,000 are read")
+
+    @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+    def test_links_in_a_circle(self, tmp_path: Path) -> None:
+        path = tmp_path / "circle.jsonl"
+        path.symlink_to(path)
+        one_line(lambda: read_outcomes([path]), f"{path}: cannot be read (")
+
     def test_no_graded_prompts(self, tmp_path: Path) -> None:
         one_line(lambda: read_graded(lines(tmp_path), "new"), "there are no graded prompts")

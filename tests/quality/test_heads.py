@@ -20,9 +20,9 @@ from archroute_edge.quality import (
     suggest_prompts,
     train_heads,
 )
-from archroute_edge.quality._added_head import MOST_GRADED
 from archroute_edge.quality._heads import fit_scaling
 from archroute_edge.quality._heads_fit import Problem, fit_heads, make_design
+from archroute_edge.quality._newcomers import MOST_GRADED
 from archroute_edge.quality._ridges import USUAL_RIDGES
 from archroute_edge.quality._text_features import read_text
 from tests.quality.difficulty import EASY, ENCODER, HARD, WIDTH, MadeUp, loss, make

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from archroute_edge.errors import QualityError
-from archroute_edge.quality import Outcomes, Policy, PolicyTraining, PromptFeatures, Scores, new_category_parts
+from archroute_edge.quality import Outcomes, Policy, PolicyTraining, PromptFeatures, Scores, merge_tiers, new_category_parts
 from tests.quality.battles import unit
 from tests.quality.made_up import SUBJECTS, features_of, made_up_outcomes
 
@@ -25,6 +25,11 @@ def levels(outcomes: Outcomes) -> PromptFeatures:
     """Marks that know which prompts are hard."""
     texts = features_of(outcomes).texts
     return PromptFeatures(texts, None, np.array([np.eye(5)[0 if "prove" in text else 4] for text in texts]))
+
+
+def test_a_tier_is_the_mean_of_its_models_each_once() -> None:
+    outcomes = Outcomes(made_up_outcomes(1)[0].prompts, ("a", "b"), np.array([[0.0, 1.0]]))
+    assert merge_tiers(outcomes, {"both": ["a", "b", "b"]}).scores.tolist() == [[0.5]]
 
 
 def test_a_prompt_is_scored_without_its_category() -> None:

@@ -102,6 +102,13 @@ def test_one_model_and_equal_prices_have_no_rate_but_0() -> None:
             trade.rate_for_cost(9.9)
 
 
+def test_a_price_of_next_to_nothing_has_a_rate_that_is_a_number() -> None:
+    scores = np.array([[0.4, 0.6]] * 10)
+    with pytest.raises(QualityError, match="cannot be kept"):
+        Trade(scores, [0.0, 1e-310]).rate_for_share(0.5)
+    assert np.isfinite(Trade(scores, [0.0, 1e-290]).rate_for_share(0.5))
+
+
 def test_free_models_take_what_a_budget_of_nothing_leaves() -> None:
     rng = np.random.default_rng(3)
     trade = Trade(rng.random((50, 3)), [0.0, 0.0, 0.002])

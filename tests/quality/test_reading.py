@@ -314,6 +314,8 @@ class TestPrompts:
         prompts = read_prompts("-")
         assert next(prompts) == Prompt("1", "one", None, "")
         one_line(lambda: next(prompts), "standard input line 2: 'text' is blank")
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b'{"text": "one"}\n'))))
+        one_line(lambda: next(read_prompts("-")), "standard input line 1: still packed with gzip; unpack it first")
 
     def test_only_a_packed_file_has_a_bound_when_it_is_not_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_lines, "LARGEST_FILE", 1 << 20)

@@ -2,7 +2,7 @@
 
     python -m tools.measure.heads_figures OUTCOMES pairs --split prompts|categories [--parts N]
     python -m tools.measure.heads_figures OUTCOMES together --split prompts|categories [--parts N] [--usual-ridges]
-    python -m tools.measure.heads_figures OUTCOMES tiers TIERS SET... [--apart]
+    python -m tools.measure.heads_figures OUTCOMES tiers TIERS SET... [--apart] [--without-like]
     python -m tools.measure.heads_figures OUTCOMES added
     python -m tools.measure.heads_figures OUTCOMES time PREDICTOR
 
@@ -20,7 +20,9 @@ is better. Beside it stand heads of all sets together, its heads of the set alon
 set alone. The parts are the same. Prompts like a judged one are left out in all sets; a set whose categories are not judged is
 learned as a whole. Everything is chosen for each part, without its prompts.
 
-``tiers``: heads as ``archroute quality train --tiers --together`` trains them, on the categories that it leaves out.
+``tiers``: heads as ``archroute quality train --tiers --together`` trains them, on the categories that it leaves out. A question
+may stand in two sets, in other words and under categories of other names; with ``--without-like``, prompts like a judged one
+are left out, as above.
 
 Both also print how far the quality of the best expected score less rate times cost lies above the best mixture of two models, a
 mean over budgets, with an interval of 95 %. Prices are of about 2024, US dollars for a million tokens of prompt and of answer.
@@ -53,7 +55,6 @@ from archroute_edge.quality import (
     BagOfWords,
     HeadsByKind,
     Outcomes,
-    PolicyTraining,
     Predictor,
     Prompt,
     PromptFeatures,
@@ -73,6 +74,7 @@ from archroute_edge.quality import (
 from archroute_edge.quality._frontier import PricedChoices, against_singles
 from archroute_edge.quality._metrics import PairOrder
 from archroute_edge.quality._ridges import USUAL_RIDGES
+from archroute_edge.quality._splits import Split as Part
 
 Split = Literal["prompts", "categories"]
 MIXTRAL, GPT_4 = "Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
@@ -388,14 +390,23 @@ def together(source: Source, split: Split, parts: int, usual_ridges: bool) -> No
 @click.argument("tiers_file", metavar="TIERS", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("names", metavar="SET...", nargs=-1, required=True)
 @click.option("--apart", is_flag=True, help="Let each set have heads of its own if that is better.")
+@click.option("--without-like", is_flag=True, help="Leave out prompts that share twelve words in a row with a judged one.")
 @click.pass_obj
-def tiers(source: Source, tiers_file: Path, names: tuple[str, ...], apart: bool) -> None:
+def tiers(source: Source, tiers_file: Path, names: tuple[str, ...], apart: bool, without_like: bool) -> None:
     """APGR of tiers on categories that were left out, by set."""
     files = [str(source.folder / each) for name in names for each in (f"prompts_{name}.jsonl.gz", f"outcomes_{name}.csv.gz")]
     outcomes = merge_tiers(read_outcomes(files), json.loads(tiers_file.read_text("utf-8")))
     features = source.features(outcomes.prompts)
+    held_out = held_out_parts(outcomes, 0)
+    if without_like:
+        numbers = np.full(len(features), -1, np.intp)
+        for number, part in enumerate(held_out):
+            numbers[part.test] = number
+        held_out = tuple(Part(*each) for each in parts_of(numbers, features.texts))
     with ProgressLine() as line:
-        trained = PolicyTraining("heads", source.identity, together=not apart).train(outcomes, None, features, line)
+        trained = train_heads_by_kind(
+            outcomes, features, encoder=source.identity, parts=held_out, are_together=not apart, on_progress=line
+        )
         line.clear()
     assert trained.held_out is not None
     groups = np.array([prompt.group for prompt in outcomes.prompts])

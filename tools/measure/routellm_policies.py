@@ -48,7 +48,7 @@ from archroute_edge.quality import (
 
 WEAK, STRONG = "Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
 PUBLISHED: Final[dict[str, dict[str, float]]] = {"routellm_mmlu": {"apgr": 0.603, "cpt50": 0.354, "cpt80": 0.703}}
-OVERLAPS: Final = {"routellm_mmlu": ("mmlupro",), "routellm_gsm8k": ("zeroeval",)}
+OVERLAPS: Final = {"routellm_mmlu": ("mmlupro", "ulab"), "routellm_gsm8k": ("zeroeval", "ulab")}
 """Sets that have questions of these, in other words maybe."""
 FROM_BATTLES: Final = {"similarity": train_similarity, "factorization": train_factorization, "classifier": train_classifier}
 CAUSAL: Final = "causal"

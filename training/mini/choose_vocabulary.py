@@ -62,7 +62,7 @@ class Source:
 
 
 def text_sources(data: Path) -> Iterator[Source]:
-    """All sources; raises FileNotFoundError for a data set that is missing, RuntimeError for a list that cannot be fetched."""
+    """All sources; raises FileNotFoundError for a data set that is missing, WheelError for a list that cannot be fetched."""
     for code, words in word_lists().items():
         yield _of_words(code, words)
     for locale, phrases in translated_phrases().items():

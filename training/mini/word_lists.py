@@ -36,7 +36,7 @@ _MO_MAGIC: Final = 0x950412DE
 def word_lists(folder: Path | None = None) -> dict[str, dict[str, float]]:
     """The frequency of each word by language, from wordfreq's smaller lists.
 
-    Raises RuntimeError if the wheel cannot be fetched or is not the published one.
+    Raises WheelError if the wheel cannot be fetched or is not the published one.
     """
     with zipfile.ZipFile(_fetch(_WORDFREQ, folder)) as wheel:
         found = [(match[1], name) for name in wheel.namelist() if (match := _LIST.fullmatch(name))]
@@ -44,7 +44,7 @@ def word_lists(folder: Path | None = None) -> dict[str, dict[str, float]]:
 
 
 def translated_phrases(folder: Path | None = None) -> dict[str, list[str]]:
-    """Django's messages by locale; raises RuntimeError as :func:`word_lists` does."""
+    """Django's messages by locale; raises WheelError as :func:`word_lists` does."""
     phrases: dict[str, list[str]] = defaultdict(list)
     with zipfile.ZipFile(_fetch(_DJANGO, folder)) as wheel:
         for name in sorted(wheel.namelist()):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data_parallel import has_bfloat16
+from training.learning_rates import warm_cosine
 from training.quality.questions import Question, batches
 from training.tiny.checkpoint import read_checkpoint, save_state, write_checkpoint
 from training.tiny.model import Qwen2
@@ -52,7 +53,7 @@ def train(start: Path, questions: Sequence[Question], out: Path, recipe: Recipe,
         if step >= recipe.steps:
             break
         for group in stepper.param_groups:
-            group["lr"] = recipe.rate * _factor(step / recipe.steps, recipe.warmup)
+            group["lr"] = recipe.rate * warm_cosine(step / recipe.steps, recipe.warmup)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             loss = loss_of(model, batch)
         loss.backward()
@@ -95,10 +96,3 @@ def padded(batch: Sequence[Question]) -> tuple[Tensor, Tensor, Tensor]:
     positions = torch.arange(longest).expand(len(batch), longest)
     mask = torch.full((longest, longest), -math.inf).triu(1)[None, None]
     return tokens, positions, mask
-
-
-def _factor(progress: float, warmup: float) -> float:
-    """A linear warm-up, then half a cosine down to nothing."""
-    if progress < warmup:
-        return max(progress, 0.002) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

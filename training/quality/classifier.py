@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from archroute_edge.quality import Battles, Labels, LastLayer, labels_of
 from training.data_parallel import has_bfloat16
+from training.learning_rates import warm_cosine
 from training.mini.embedding import Encoder
 from training.tiny.checkpoint import save_state
 
@@ -120,7 +121,7 @@ def train(start: Path, texts: Sequence[str], battles: Battles, out: Path, recipe
         rows = np.concatenate([np.arange(begins[each], begins[each + 1]) for each in drawn])
         place = np.repeat(np.arange(len(drawn)), begins[drawn + 1] - begins[drawn])
         for group in stepper.param_groups:
-            group["lr"] = group["rate"] * _factor(step / recipe.steps, recipe.warmup)
+            group["lr"] = group["rate"] * warm_cosine(step / recipe.steps, recipe.warmup)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             vectors = encoder.vectors([texts[each] for each in drawn], recipe.max_tokens)
         loss = head.loss(vectors, torch.from_numpy(place), labels.rows(rows))
@@ -158,9 +159,3 @@ def read_layer(folder: Path) -> tuple[LastLayer, tuple[str, ...]]:
     tensors = load_file(folder / LAST_LAYER)
     models = tuple(json.loads((folder / _MODELS).read_text(encoding="utf-8")))
     return LastLayer(tensors["weights"].astype(np.float32), tensors["bias"], float(tensors["threshold"][0])), models
-
-
-def _factor(progress: float, warmup: float) -> float:
-    if progress < warmup:
-        return max(progress, 0.002) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from training.command_line import TrainingCommands, checkpoint_out
+
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _BUDGET = 1024
 
@@ -31,13 +33,13 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--resume", is_flag=True, help="Go on from the state beside the checkpoint."),
         click.option("--steps", type=click.IntRange(1), help="Steps in all, instead of the recipe's."),
-        click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder."),
+        checkpoint_out,
     ):
         command = option(command)
     return command
 
 
-@click.group()
+@click.group(cls=TrainingCommands)
 def main() -> None:
     """Train the models that the policies `causal` and `classifier` of archroute quality read.
 
@@ -63,9 +65,13 @@ def causal(
 
     CHECKPOINT is a folder, or a GGUF of a model that training.tiny trained, such as the bundled one.
     """
-    from training.quality.causal import Recipe, train
     from training.quality.marks import marks
     from training.quality.material import read_material
+
+    # Before PyTorch is loaded, so that wrong files are told at once.
+    trained = read_material(outcomes, leave_out, seed).trained
+    _check_state(out, resume)
+    from training.quality.causal import Recipe, train
     from training.quality.questions import open_questioner, write_vocabulary
 
     recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
@@ -79,11 +85,9 @@ def causal(
                 checkpoint_from_gguf(start, checkpoint)
             except (ValueError, KeyError, RuntimeError) as exc:
                 raise click.ClickException(f"{start}: not a GGUF of a model that training.tiny trained ({exc})") from exc
-        material = read_material(outcomes, leave_out, seed)
         vocabulary = Path(folder) / "vocabulary.gguf"
         write_vocabulary(checkpoint, vocabulary)
         questioner = open_questioner(vocabulary, _BUDGET)
-        trained = material.trained
         questions = [
             questioner.question(prompt, int(mark)) for prompt, mark in zip(trained.prompts, marks(trained.scores), strict=True)
         ]
@@ -106,10 +110,12 @@ def classifier(
     """Train a sentence encoder with a last layer that tells which of two models answers better."""
     from archroute_edge.deciders import conversation_text
     from archroute_edge.quality import battles_of, read_prompt
-    from training.quality.classifier import Recipe, train
     from training.quality.material import read_material
 
     trained = read_material(outcomes, leave_out, seed).trained
+    _check_state(out, resume)
+    from training.quality.classifier import Recipe, train
+
     texts = [conversation_text(read_prompt(prompt)) for prompt in trained.prompts]
     recipe = Recipe() if steps is None else replace(Recipe(), steps=steps)
     train(checkpoint, texts, battles_of(trained, seed), out, recipe, resume)
@@ -129,11 +135,12 @@ def package(
     The predictor is fitted to what the file of this level computes, so each level needs a file of its own.
     """
     from archroute_edge.quality import kind_of_model, sets_of
-    from training.quality.classifier import LAST_LAYER, read_layer
     from training.quality.material import read_material
-    from training.quality.packaging import package_causal, package_classifier
 
     material = read_material(outcomes, leave_out, seed)
+    from training.quality.classifier import LAST_LAYER, read_layer
+    from training.quality.packaging import package_causal, package_classifier
+
     about = (sets_of(material.fitted), licence)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as folder:
         model = Path(folder) / out.name
@@ -147,6 +154,11 @@ def package(
         else:
             raise click.ClickException(f"{checkpoint}: an encoder without {LAST_LAYER}; train it with the command classifier")
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, fitted on {about[0]}")
+
+
+def _check_state(out: Path, resume: bool) -> None:
+    if resume and not out.with_name(out.name + ".state.pt").is_file():
+        raise click.UsageError(f"--resume: {out} has no state of a training beside it; leave it out")
 
 
 def _convert(checkpoint: Path, out: Path, options: Sequence[str]) -> None:

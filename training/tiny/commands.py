@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from training.command_line import TrainingCommands, checkpoint_out
 from training.tiny.kinds_bank import Kind, load_banks
 from training.tiny.public_data import load_public
 from training.tiny.sampling import Sampler
@@ -42,21 +43,22 @@ def samplers(data: Path) -> tuple[dict[str, Kind], Sampler, Sampler]:
     return kinds, train, held
 
 
-@click.group()
+@click.group(cls=TrainingCommands)
 def main() -> None:
     """Train, judge and package the bundled model."""
 
 
 @main.command()
 @_DATA
-@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint folder.")
+@checkpoint_out
 @_STEPS
 @_RESUME
 def train(data: Path, out: Path, steps: int | None, resume: bool) -> None:
     """Train a checkpoint in Hugging Face's Qwen2 layout."""
+    kinds, sampler, held = samplers(data)
+    # PyTorch, after the data, so that a missing file is told at once.
     from training.tiny.run_training import run
 
-    kinds, sampler, held = samplers(data)
     try:
         run(kinds, sampler, held, out, steps, resume)
     except KeyboardInterrupt:
