@@ -77,13 +77,17 @@ class DeciderSettings:
     calibration: Calibration | None = None
 
 
-def find_models(name: str | Path) -> tuple[ModelFile, ...]:
+def find_models(name: str | Path | ModelFile) -> tuple[ModelFile, ...]:
     """The files that ``name`` stands for: one model, or two for ``ENCODER+MODEL``. Their content is not read.
+
+    A file that was found already is that one.
 
     Raises:
         SettingsError: more than two names.
         ModelNotFoundError: no such name, or no such file here.
     """
+    if isinstance(name, ModelFile):
+        return (name,)
     if isinstance(name, Path) or CASCADE not in name or is_remote(name) or is_file_here(expanded(name)):
         return (find_model(name),)
     first, *rest = name.split(CASCADE)

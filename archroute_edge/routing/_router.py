@@ -43,6 +43,7 @@ class Router:
             catalogue (``mini``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. ``mini+arch-router``
             is a cascade: the encoder decides if it is sure, else the language model, which is loaded when it is first needed.
             ``http://gpu-box:8000#katanemo/Arch-Router-1.5B`` is a model that a vLLM, SGLang or llama-server there serves.
+            Or a file that :mod:`archroute_edge.models` has found.
         prompt_format: ``card``, ``gateway`` or ``orchestrator``; ``auto`` takes the model's own: what the catalogue
             states, then the GGUF's metadata (``archroute.prompt_format``), then ``card``.
         decoder: ``fast``, or ``grammar`` for llama.cpp's own grammar sampler; both give the same route.
@@ -80,7 +81,7 @@ class Router:
         routes: Iterable[Route] | RouteTable | None = None,
         *,
         config: RoutingConfig | None = None,
-        model: str | Path = AUTO,
+        model: str | Path | ModelFile = AUTO,
         prompt_format: str = AUTO,
         decoder: DecoderName = "fast",
         n_ctx: int | None = None,
