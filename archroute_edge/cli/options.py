@@ -69,13 +69,14 @@ deadline_option = option(
     metavar="SECONDS",
     help="Answer within SECONDS, with the fallback (other, the default model) if time runs out.  [default: wait]",
 )
+_BUDGET = "Token budget of the conversation; beyond it, the earliest turns are dropped."
 budget_option = language_models(
-    "--budget",
-    metavar="N",
-    type=click.IntRange(*BUDGET_LIMITS),
-    default=DEFAULT_BUDGET,
-    help="Token budget of the conversation; beyond it, the earliest turns are dropped.",
+    "--budget", metavar="N", type=click.IntRange(*BUDGET_LIMITS), default=DEFAULT_BUDGET, help=_BUDGET
 )
+model_budget_option = language_models(
+    "--budget", metavar="N", type=click.IntRange(*BUDGET_LIMITS), help=f"{_BUDGET}  [default: {DEFAULT_BUDGET}]"
+)
+"""For commands that take encoders, too, which have none."""
 message_options = _stack(
     click.argument("text", required=False),
     option("--messages", metavar="FILE", help="JSON file of OpenAI-style messages, instead of TEXT; - is stdin."),
@@ -92,8 +93,7 @@ engine_options = _stack(
     language_models(
         "--decoder",
         type=click.Choice(get_args(DecoderName)),
-        default="fast",
-        help="Decoder of the answer; grammar is llama.cpp's own sampler: slower, same result.",
+        help="Decoder of the answer; grammar is llama.cpp's own sampler: slower, same result.  [default: fast]",
     ),
     language_models(
         "--n-ctx",
@@ -101,7 +101,7 @@ engine_options = _stack(
         type=click.IntRange(*N_CTX_LIMITS),
         help="Size of the KV cache in tokens.  [default: fitted to the routes]",
     ),
-    budget_option,
+    model_budget_option,
     language_models(
         "--flash-attention/--no-flash-attention",
         default=None,
@@ -110,8 +110,7 @@ engine_options = _stack(
     language_models(
         "--kv-type",
         type=click.Choice([*KV_TYPES]),
-        default=DEFAULT_KV_TYPE,
-        help="Data type of the KV cache; q8_0 halves its memory and needs flash attention.",
+        help=f"Data type of the KV cache; q8_0 halves its memory and needs flash attention.  [default: {DEFAULT_KV_TYPE}]",
     ),
     language_models(
         "--engine",

@@ -46,6 +46,7 @@ class GenerativeSettings:
         prefix_folder: where static prefixes are saved; None saves none.
         kv_type: number type of the KV cache; quantized types need flash attention and turn it on.
         engine: the library that evaluates the model, one of :data:`archroute_edge.engine.ENGINES`.
+        given: the names of those that a user has stated, also as they are by default.
     """
 
     decoder: DecoderName = "fast"
@@ -57,6 +58,7 @@ class GenerativeSettings:
     prefix_folder: Path | None = None
     kv_type: str = DEFAULT_KV_TYPE
     engine: WantedEngine = "auto"
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
