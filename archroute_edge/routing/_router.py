@@ -24,6 +24,7 @@ from archroute_edge.routes import Route, RouteTable, as_table
 from archroute_edge.routing._argument_types import check_asking, check_config, check_key, check_keys, read_sources
 from archroute_edge.routing._decisions import decisions_on, quality_for
 from archroute_edge.routing._questions import Question, WarmUp, read_many
+from archroute_edge.routing._queues import let_alarms_go_on
 from archroute_edge.routing._scheduler import Scheduler
 from archroute_edge.routing._setting_limits import check_deadline, check_settings, check_warm_up, stated_settings
 from archroute_edge.system import quiet_at_the_end
@@ -285,6 +286,7 @@ class Router:
 
     def _answer(self, asked: Question | WarmUp) -> Any:
         """Ask, and wait for the answer."""
+        let_alarms_go_on()
         if isinstance(asked, Question) and asked.conversations:
             self.scheduler.ask(asked)
         else:
