@@ -146,7 +146,7 @@ class Gateway:
 
         def failed(result: TryResult, number: int) -> None:
             places = order.places if number == 1 and result.target.model == order.first else ()
-            self.health.ended(result.target.model, None if result.is_final else False, None, places)
+            self.health.ended(result.target.model, None if result.is_blameless else False, None, places)
 
         def begins(target: Target) -> None:
             self.health.started(target.model, target.limit(request.is_stream))
