@@ -65,6 +65,8 @@ class RouteTable:
     _by_name: dict[str, Route] = field(init=False, repr=False, compare=False, hash=False)
 
     def __init__(self, routes: Iterable[Route]) -> None:
+        if not isinstance(routes, Iterable):
+            raise RouteTableError(f"routes is {routes!r:.80}; it must be a list of Route objects or a RouteTable")
         object.__setattr__(self, "routes", tuple(routes))
         for route in self.routes:
             if not isinstance(route, Route):

@@ -156,7 +156,7 @@ def to_json(report: BenchReport) -> dict[str, Any]:
     return {
         "partial": report.partial,
         "machine": dict(report.machine),
-        "settings": {**plan.settings, "routes": len(plan.routes), "rounds": plan.rounds, "decisions": plan.decisions},
+        "settings": {**plan.all_settings, "routes": len(plan.routes), "rounds": plan.rounds, "decisions": plan.decisions},
         "reference": plan.reference,
         "cases": None if plan.cases is None else {"source": plan.cases.source, "count": len(plan.cases.cases)},
         "levels": [values(LEVEL, each) for each in report.levels],

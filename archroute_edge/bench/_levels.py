@@ -20,7 +20,7 @@ from archroute_edge.errors import BenchmarkError, ModelError, QuantizationError
 from archroute_edge.evaluation import runs_folder
 from archroute_edge.models import AUTO, LEVELS, Level, catalogue_entry, find_model, is_remote, level_named, locate
 from archroute_edge.quantize import COLLECT_COMMAND, predict_size, quantize
-from archroute_edge.system import ProcessLock
+from archroute_edge.system import ProcessLock, expanded, is_file_here
 
 ALL: Final = "all"
 """Stands for every level that can be had."""
@@ -101,6 +101,10 @@ def levels_of_model(model: str, quants: Sequence[str]) -> list[Contender]:
     """
     if model == AUTO:
         raise BenchmarkError("--quant needs a --model NAME whose levels it means, or a file to make them of: --from F16.gguf")
+    if is_file_here(expanded(model)):
+        raise BenchmarkError(
+            f"{model} is a file and has no levels; leave --quant out, or make levels of an unquantized file with --from"
+        )
     name = model.partition(":")[0]
     entry, _ = catalogue_entry(name)
     if not entry.file_names:

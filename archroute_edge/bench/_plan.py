@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from archroute_edge.bench._levels import Contender
+from archroute_edge.conversation import DEFAULT_BUDGET
+from archroute_edge.engine import DEFAULT_KV_TYPE
 from archroute_edge.evaluation import Case, cases_digest
 
 CALLERS: Final = (1, 4, 16)
@@ -74,12 +76,19 @@ class BenchPlan:
     together: bool = True
     notes: tuple[str, ...] = ()
 
+    @property
+    def all_settings(self) -> dict[str, Any]:
+        """The settings, with the defaults of language models for those that were not stated."""
+        usual = {"budget": DEFAULT_BUDGET, "kv_type": DEFAULT_KV_TYPE}
+        stated = {name: value for name, value in self.settings.items() if value is not None}
+        return {**self.settings, **{name: stated.get(name, value) for name, value in usual.items() if name in self.settings}}
+
     def identity(self) -> dict[str, Any]:
         """What tells this run from any other, as JSON values."""
         return {
             "command": "bench",
             "contenders": [[each.label, each.identity] for each in self.contenders],
-            "settings": dict(self.settings),
+            "settings": self.all_settings,
             "routes": [list(each) for each in self.routes],
             "rounds": self.rounds,
             "decisions": self.decisions,

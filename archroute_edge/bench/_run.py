@@ -149,7 +149,7 @@ class _Run:
             routes = value
             if part.contender.kind == "generative":
                 # Messages are short here; the room for long ones goes to the routes.
-                settings["budget"] = min(256, settings["budget"])
+                settings["budget"] = min(256, self._plan.all_settings["budget"])
         try:
             process = self._processes.opened(part.contender, routes, settings)
             found: dict[str, Any] = process.ask("decide", **part.arguments)

@@ -15,7 +15,7 @@ from archroute_edge.bench import BenchPlan, Contender, LabelledCases, Sweep
 from archroute_edge.cli.help import examples, option
 from archroute_edge.cli.labelled import SHIPPED as SHIPPED_CASES
 from archroute_edge.cli.labelled import RecordedCommand, check_can_write, file_option, made, resume_option
-from archroute_edge.cli.options import budget_option, json_option, prompt_format_option, read_config
+from archroute_edge.cli.options import json_option, model_budget_option, prompt_format_option, read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.cli.tables import print_answer, print_tables, shows_tables
 from archroute_edge.engine import DEFAULT_KV_TYPE, ENGINES, KV_TYPES
@@ -30,7 +30,7 @@ SHIPPED: Final = "shipped"
 _MOST_TURNS: Final = 64
 _MANY: Final = click.IntRange(1, 1000)
 
-_USUAL: Final = {"kv_type": DEFAULT_KV_TYPE, "engine": AUTO}
+_USUAL: Final = {"engine": AUTO}
 
 Parse = Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]
 
@@ -95,7 +95,7 @@ def _swept(names: str, parse: Parse, what: str, metavar: str = "N,...") -> Calla
         "Engine; auto takes ik_llama.cpp if it is installed and faster here.  [default: auto]", "ENGINE,...")  # fmt: skip
 @_swept("--n-routes routes", _numbers(1, benchmark.MOST_ROUTES), "Numbers of made-up routes.")
 @_swept("--turns", _numbers(1, _MOST_TURNS), "Lengths of a conversation, in turns.")
-@budget_option
+@model_budget_option
 @option("--rounds", type=_MANY, default=6, metavar="N", help="Number of rounds; levels take turns in each.")
 @option("--decisions", type=_MANY, default=4, metavar="N",
         help="Conversations in a round; from 72 in all, p95 gets an upper bound.")  # fmt: skip

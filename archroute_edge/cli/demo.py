@@ -16,6 +16,7 @@ from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision
 from archroute_edge.engine import ENGINES, WantedEngine
+from archroute_edge.models import BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL, find_bundled
 from archroute_edge.routing import Router
 
 Decisions = Sequence[tuple[Messages, Decision]]
@@ -36,11 +37,11 @@ def demo(engine: WantedEngine, as_json: bool) -> None:
     messages = json.loads((_DATA / "demo_messages.json").read_text("utf-8"))
     tasks, departments, card = _routes("demo_tasks.yaml"), _routes("demo_departments.yaml"), read_config(None).config
     shown: Callable[[str, Decisions], None] = _as_json if as_json else _as_table
-    with Router(config=tasks, model="mini") as router:
+    with Router(config=tasks, model=find_bundled(BUNDLED_ENCODER)) as router:
         shown("mini, the default model, compares messages with routes in your own words:", _decide(router, messages["mini"]))
         decisions = _decide(router.with_config(departments), messages["mini"])
         shown("\nThe same messages over other routes, which needs no training:", decisions)
-    with Router(config=card, model="tiny", engine=engine) as router:
+    with Router(config=card, model=find_bundled(BUNDLED_LANGUAGE_MODEL), engine=engine) as router:
         decisions = _decide(router, messages["tiny"])
         shown("\ntiny, a demonstration of the language-model path and its KV cache:", decisions)
 

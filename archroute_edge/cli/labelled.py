@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -190,5 +191,9 @@ def check_can_write(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not path.absolute().parent.is_dir():
             raise SettingsError(f"{path}: cannot be written, there is no folder {path.parent}")
+        # Not ``resolve``, which ends in an error of its own where links lead in a circle.
+        led_to = Path(os.path.realpath(path)) if path is not None and path.is_symlink() else None
+        if led_to is not None and not led_to.parent.is_dir():
+            raise SettingsError(f"{path}: cannot be written, it leads to {led_to}, and there is no folder {led_to.parent}")
         if path is not None and path.is_dir():
             raise SettingsError(f"{path}: a folder, not a file to write to")

@@ -24,6 +24,7 @@ from archroute_edge.models import (
     installed,
     read_catalogue,
     remove,
+    to_verify,
     verify,
 )
 
@@ -119,18 +120,23 @@ def show_path(name: str) -> None:
         click.echo(str(find_model(name).path))
 
 
-@models.command(name="verify", epilog=examples("archroute models verify", "archroute models verify arch-router:Q4_K_M"))
-@click.argument("name", metavar="[NAME[:LEVEL]]", required=False)
+@models.command(
+    name="verify",
+    epilog=examples(
+        "archroute models verify", "archroute models verify arch-router:Q4_K_M", "archroute models verify mine.gguf"
+    ),
+)
+@click.argument("name", metavar="[NAME[:LEVEL]|PATH]", required=False)
 @json_option
 @click.pass_context
 def verify_models(ctx: click.Context, name: str | None, as_json: bool) -> None:
-    """Check models on this machine, all by default: hash and structure.
+    """Check models on this machine, all of the catalogue by default: hash and structure.
 
     Exits with status 2 if a file is damaged.
     """
     verdicts = []
     with ProgressLine() as line:
-        for model in installed(name):
+        for model in to_verify(name):
             verdict = verify(model, line)
             verdicts.append(verdict)
             line.clear()

@@ -14,13 +14,14 @@ import click
 
 from archroute_edge.cli.help import LANGUAGE_MODELS, option
 from archroute_edge.cli.process import as_typed
-from archroute_edge.config import RoutingConfig, load_config, parse_json
+from archroute_edge.config import RoutingConfig, load_config, parse_json, read_routes
 from archroute_edge.conversation import DEFAULT_BUDGET, Messages, read_messages
 from archroute_edge.deciders import DecoderName
 from archroute_edge.engine import DEFAULT_KV_TYPE, ENGINES, KV_TYPES
-from archroute_edge.errors import ConversationError, SettingsError
+from archroute_edge.errors import ConversationError, RouteTableError, SettingsError
 from archroute_edge.models import AUTO, BUNDLED_ENCODER, BUNDLED_LANGUAGE_MODEL, PREFERRED, ModelFile
 from archroute_edge.prompts import PROMPT_FORMATS
+from archroute_edge.routes import RouteTable
 from archroute_edge.routing import BUDGET_LIMITS, GPU_LAYERS_LIMITS, LONGEST_DEADLINE_S, N_CTX_LIMITS, THREADS_LIMITS
 
 if TYPE_CHECKING:
@@ -69,13 +70,14 @@ deadline_option = option(
     metavar="SECONDS",
     help="Answer within SECONDS, with the fallback (other, the default model) if time runs out.  [default: wait]",
 )
+_BUDGET = "Token budget of the conversation; beyond it, the earliest turns are dropped."
 budget_option = language_models(
-    "--budget",
-    metavar="N",
-    type=click.IntRange(*BUDGET_LIMITS),
-    default=DEFAULT_BUDGET,
-    help="Token budget of the conversation; beyond it, the earliest turns are dropped.",
+    "--budget", metavar="N", type=click.IntRange(*BUDGET_LIMITS), default=DEFAULT_BUDGET, help=_BUDGET
 )
+model_budget_option = language_models(
+    "--budget", metavar="N", type=click.IntRange(*BUDGET_LIMITS), help=f"{_BUDGET}  [default: {DEFAULT_BUDGET}]"
+)
+"""For commands that take encoders, too, which have none."""
 message_options = _stack(
     click.argument("text", required=False),
     option("--messages", metavar="FILE", help="JSON file of OpenAI-style messages, instead of TEXT; - is stdin."),
@@ -98,8 +100,7 @@ engine_options = _stack(
     language_models(
         "--decoder",
         type=click.Choice(get_args(DecoderName)),
-        default="fast",
-        help="Decoder of the answer; grammar is llama.cpp's own sampler: slower, same result.",
+        help="Decoder of the answer; grammar is llama.cpp's own sampler: slower, same result.  [default: fast]",
     ),
     language_models(
         "--n-ctx",
@@ -107,7 +108,7 @@ engine_options = _stack(
         type=click.IntRange(*N_CTX_LIMITS),
         help="Size of the KV cache in tokens.  [default: fitted to the routes]",
     ),
-    budget_option,
+    model_budget_option,
     language_models(
         "--flash-attention/--no-flash-attention",
         default=None,
@@ -116,8 +117,7 @@ engine_options = _stack(
     language_models(
         "--kv-type",
         type=click.Choice([*KV_TYPES]),
-        default=DEFAULT_KV_TYPE,
-        help="Data type of the KV cache; q8_0 halves its memory and needs flash attention.",
+        help=f"Data type of the KV cache; q8_0 halves its memory and needs flash attention.  [default: {DEFAULT_KV_TYPE}]",
     ),
 )
 switch_over_option = option(
@@ -188,22 +188,31 @@ def shown_size(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
-def read_message_options(text: str | None, messages: str | None) -> Messages:
+@dataclass(frozen=True)
+class Given:
+    """The messages that were given, and the routes that came with them, if any."""
+
+    messages: Messages
+    table: RouteTable | None = None
+
+
+def read_message_options(text: str | None, messages: str | None) -> Given:
     """The messages in TEXT or ``--messages``.
 
     Raises:
         SettingsError: neither or both are given.
         ConversationError: they are malformed, or the file cannot be read; the message names it.
+        RouteTableError: the routes in the file cannot be used together; the message names it.
     """
     if (text is None) == (messages is None):
         raise SettingsError("give either a message or --messages FILE")
     if text is None:
         assert messages is not None
         return _read_messages_file(messages)
-    return as_typed(text)
+    return Given(as_typed(text))
 
 
-def _read_messages_file(name: str) -> Messages:
+def _read_messages_file(name: str) -> Given:
     place = "standard input" if name == "-" else name
     try:
         raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
@@ -214,7 +223,10 @@ def _read_messages_file(name: str) -> Messages:
     found, kinds = (document.get("messages"), (list, str)) if isinstance(document, dict) else (document, (list,))
     if not isinstance(found, kinds):
         raise ConversationError(f"{place}: expected a list of messages, or an object with messages")
+    routes = document.get("routes") if isinstance(document, dict) else None
     try:
-        return read_messages(found)
+        return Given(read_messages(found), None if routes is None else read_routes(routes))
     except ConversationError as exc:
         raise ConversationError(f"{place}: {exc}") from exc
+    except RouteTableError as exc:
+        raise RouteTableError(f"{place}: {exc}", place=exc.place) from exc

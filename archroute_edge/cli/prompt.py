@@ -54,8 +54,9 @@ def prompt(
     """
     from archroute_edge.engine import LoadedModel
 
-    turns = read_user_text(read_message_options(text, messages))
-    table = read_config(config).config.table
+    given = read_message_options(text, messages)
+    turns = read_user_text(given.messages)
+    table = given.table or read_config(config).config.table
     model_file = find_language_model(model)
     with LoadedModel(model_file.path, vocabulary_only=True, needs_weights=model_file.remote is None) as loaded:
         builder = PromptBuilder(loaded, choose_prompt_format(prompt_format, model_file, loaded.header))

@@ -51,8 +51,10 @@ VECTORS = "vectors"
 @option(
     "--encoder",
     metavar="NAME|PATH",
-    default=BUNDLED_ENCODER,
-    help="Encoder whose vectors are learned from; for causal the language model whose levels are; none reads texts alone.",
+    help=(
+        "Encoder whose vectors are learned from; for causal the language model whose levels are; none reads texts alone.  "
+        f"[default: {BUNDLED_ENCODER}]"
+    ),
 )
 @file_option("--vectors", "Take the encoder's vectors from FILE, and put there those that it lacks.")
 @option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="N", help="Seed of everything random.")
@@ -67,7 +69,7 @@ def train(
     targets: str | None,
     tiers: Path | None,
     grades: tuple[str, ...],
-    encoder: str,
+    encoder: str | None,
     vectors: Path | None,
     seed: int,
     together: bool,
@@ -174,19 +176,24 @@ class _Summary:
         return "\n".join([*lines, file])
 
 
-def open_encoder(name: str, policy: Policy) -> tuple[Path | None, str | None]:
-    """The file and the identity of the model called ``name`` that a policy reads; None for ``none``.
+def open_encoder(named: str | None, policy: Policy) -> tuple[Path | None, str | None]:
+    """The file and the identity of the model that a policy reads; None for ``none``.
+
+    Args:
+        named: by the user; None is the bundled encoder, whatever has its name in the working folder.
+        policy: what is to be trained.
 
     Raises:
         SettingsError: it is of the other kind.
         ModelError: there is none of that name, or it is no model.
     """
-    from archroute_edge.models import find_model
+    from archroute_edge.models import find_bundled, find_model
     from archroute_edge.quality import kind_of_model, model_identity
 
-    if name == NO_ENCODER:
+    if named == NO_ENCODER:
         return None, None
-    path = find_model(name).path
+    name = BUNDLED_ENCODER if named is None else named
+    path = (find_bundled(name) if named is None else find_model(name)).path
     kind = kind_of_model(path)
     if policy == "causal" and kind == "encoder":
         raise SettingsError(f"causal reads what a language model says, and {name} is an encoder; name one with --encoder")
@@ -203,7 +210,7 @@ def _split_names(text: str) -> list[str]:
 
 
 def _check_says_something(
-    outcomes: tuple[str, ...], battles: Path | None, policy: str, targets: str | None, tiers: Path | None, encoder: str
+    outcomes: tuple[str, ...], battles: Path | None, policy: str, targets: str | None, tiers: Path | None, encoder: str | None
 ) -> None:
     if not outcomes and battles is None:
         raise SettingsError("there is nothing to learn from; name OUTCOMES, or battles with --battles")

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ import click
 
 from archroute_edge.cli.help import Command, examples, option
 from archroute_edge.cli.options import (
+    Given,
     calibration_option,
     config_option,
     deadline_option,
@@ -112,8 +114,7 @@ def route(
         with _open_batch(batch) as lines, open_router(options) as router:
             _get_ready(router, deadline)
             ctx.exit(_route_lines(router, lines, scores, deadline))
-    conversation = read_message_options(text, messages)
-    decision = _decide(conversation, scores, deadline, options)
+    decision = _decide(read_message_options(text, messages), scores, deadline, options)
     if as_json:
         click.echo(json.dumps(decision.to_dict()))
         return
@@ -137,14 +138,18 @@ def explanation(decision: Decision) -> Iterator[str]:
         yield f"  {target.value:7.4f}  {target.model}: expected score {target.expected_score:.4f}, {price}; {target.why}"
 
 
-def _decide(conversation: Messages, scores: bool, deadline: float | None, options: dict[str, Any]) -> Decision:
-    read = read_messages(conversation)
+def _decide(given: Given, scores: bool, deadline: float | None, options: dict[str, Any]) -> Decision:
+    read = read_messages(given.messages)
     if not read:
         # Without a model, which might take seconds to load and would not be asked.
         return no_text_decision(read_config(options["config"]).config, None, RequestFacts.of(read))
-    with open_router(options) as router:
-        _get_ready(router, deadline)
-        return router.route(conversation, scores=scores, deadline=deadline)
+    chosen = read_config(options["config"])
+    if given.table is not None:
+        # The example routes are not what is decided by.
+        chosen = replace(chosen, is_example=False)
+    with open_router(options, chosen) as router:
+        _get_ready(router, deadline, given.table)
+        return router.route(read, routes=given.table, scores=scores, deadline=deadline)
 
 
 def _get_ready(router: Router, deadline: float | None, routes: RouteTable | None = None) -> None:

@@ -25,7 +25,7 @@ from archroute_edge.config._policy_reader import read_policy, with_file_times
 from archroute_edge.config._price_file import with_price_file
 from archroute_edge.config._schema import Advice, ConfigFormat, QualityPolicy, RoutingConfig, SelectionPolicy
 from archroute_edge.config._tree import parse_tree, read_text
-from archroute_edge.errors import ConversationError, RouteTableError
+from archroute_edge.errors import ConfigError, ConversationError, RouteTableError
 from archroute_edge.routes import MAX_ROUTES, OTHER, Route, RouteTable
 
 _DEFAULT_ROUTE = "default"
@@ -42,7 +42,10 @@ def load_config(path: str | os.PathLike[str]) -> RoutingConfig:
         ConfigError: the file cannot be read, or holds no usable routes; names the file and, where there is one, the
             line. Or its price file cannot be read.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError:
+        raise ConfigError(f"a configuration file is named by a path, not by {path!r:.80}") from None
     return with_file_times(with_price_file(parse_config(read_text(path), path=path)))
 
 

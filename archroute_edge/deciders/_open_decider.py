@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -104,12 +104,12 @@ def _open_remote(
     """A remote model. As a second one it may be away for now, which is then said."""
     address = file.remote
     assert address is not None
-    given = _given(settings.generative, OF_A_CONTEXT)
+    given: list[str] = [name for name in OF_A_CONTEXT if name in settings.generative.given]
     if not is_second:
         # In a cascade they are the encoder's.
         machine = {"threads": settings.generative.n_threads, "gpu_layers": settings.generative.n_gpu_layers}
         given += [name for name, value in machine.items() if value is not None]
-        given += _given(settings.generative, ["engine"])
+        given += [name for name in ("engine",) if name in settings.generative.given]
     if given:
         raise SettingsError(f"{given[0]} is about a model on this machine, and {file.name} is not; leave it out")
     # Brings an HTTP client, which an extra installs.
@@ -220,14 +220,8 @@ def _stopped_at_the_end(cancellation: Cancellation) -> Iterator[Cancellation]:
             opening.done.set()
 
 
-def _given(settings: GenerativeSettings, names: Sequence[str]) -> list[str]:
-    """Which of some settings are not as usual."""
-    usual = GenerativeSettings()
-    return [name for name in names if getattr(settings, name) != getattr(usual, name)]
-
-
 def _check_says_something(file: ModelFile, settings: DeciderSettings) -> None:
-    given = _given(settings.generative, (*OF_A_CONTEXT, "budget"))
+    given: list[str] = [name for name in (*OF_A_CONTEXT, "budget") if name in settings.generative.given]
     given += ["prompt_format"] if settings.prompt_format != AUTO else []
     if given:
         raise SettingsError(

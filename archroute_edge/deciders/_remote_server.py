@@ -39,6 +39,8 @@ _LONGEST_SHOWN: Final = 200
 _LONGEST_MESSAGE: Final = 500
 _SHORTEST_SECRET: Final = 8
 _BUSY: Final = (408, 425, 429, 500, 502, 503, 504)
+_CALLERS_FAULT: Final = (400, 413, 422)
+_REFUSALS_BEFORE_LOOK: Final = 3
 # Tokens that no list of the most probable ones has together.
 _PROBES: Final = 7
 
@@ -82,6 +84,7 @@ class RemoteServer:
         """How often it failed, or a connection to it did: it may have been started with another model meanwhile."""
         self._client = UpstreamClient(tls=tls)
         self._n_failures = 0
+        self._n_refusals = 0
         self._waited_in_vain = 0.0
         self._rests_until = 0.0
         self._is_trying = False
@@ -142,6 +145,9 @@ class RemoteServer:
             error = self._error(f"no answer within {self.address.timeout:g} s", is_away=True)
             self._note_failure()
             raise error from None
+        except _RefusedPromptError:
+            self._note_refusal()
+            raise
         except RemoteError:
             self._note_failure()
             raise
@@ -154,7 +160,7 @@ class RemoteServer:
         finally:
             self._n_asking -= 1
             self._is_trying &= not is_trial
-        self._n_failures = 0
+        self._n_failures = self._n_refusals = 0
         self._waited_in_vain = 0.0
         return result
 
@@ -174,6 +180,12 @@ class RemoteServer:
             # Another one may be there afterwards.
             self.served = None
 
+    def _note_refusal(self) -> None:
+        """The server answers, and does not take this prompt. Several in a row may mean that it serves another model now."""
+        self._n_refusals += 1
+        if self._n_refusals >= _REFUSALS_BEFORE_LOOK:
+            self._n_refusals, self.served = 0, None
+
     async def ready(self) -> Served:
         """What it says of itself; asked for once, with a look at whether it does what it is asked to.
 
@@ -183,8 +195,12 @@ class RemoteServer:
         if self.served is None:
             async with self._checking:
                 if self.served is None:
-                    served = self._read_models(await self._request("GET", "/v1/models", None))
-                    await self._probe(served)
+                    try:
+                        served = self._read_models(await self._request("GET", "/v1/models", None))
+                        await self._probe(served)
+                    except _RefusedPromptError as exc:
+                        # No caller wrote these requests.
+                        raise RemoteError(str(exc), is_away=False) from None
                     self.served = served
         return self.served
 
@@ -307,7 +323,8 @@ class RemoteServer:
         if reply.status in (401, 403):
             what = "takes no request without a key; put it into" if self._key is None else "refuses the key in"
             return self._error(f"it {what} {self.address.key_variable}", is_away=False)
-        return self._error(f"HTTP {reply.status} from {path}{said}", is_away=False)
+        error = self._error(f"HTTP {reply.status} from {path}{said}", is_away=False)
+        return _RefusedPromptError(str(error), is_away=False) if reply.status in _CALLERS_FAULT else error
 
     def _shown(self, text: bytes) -> str:
         try:
@@ -364,6 +381,10 @@ async def together(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _RefusedPromptError(RemoteError):
+    """The server takes requests, but not this one, such as a prompt that is too long for it."""
 
 
 class _PassingError(Exception):

@@ -46,6 +46,7 @@ class GenerativeSettings:
         prefix_folder: where static prefixes are saved; None saves none.
         kv_type: number type of the KV cache; quantized types need flash attention and turn it on.
         engine: the library that evaluates the model, one of :data:`archroute_edge.engine.ENGINES`.
+        given: the names of those that a user has stated, also as they are by default.
     """
 
     decoder: DecoderName = "fast"
@@ -57,6 +58,7 @@ class GenerativeSettings:
     prefix_folder: Path | None = None
     kv_type: str = DEFAULT_KV_TYPE
     engine: WantedEngine = "auto"
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,17 @@ class DeciderSettings:
     calibration: Calibration | None = None
 
 
-def find_models(name: str | Path) -> tuple[ModelFile, ...]:
+def find_models(name: str | Path | ModelFile) -> tuple[ModelFile, ...]:
     """The files that ``name`` stands for: one model, or two for ``ENCODER+MODEL``. Their content is not read.
+
+    A file that was found already is that one.
 
     Raises:
         SettingsError: more than two names.
         ModelNotFoundError: no such name, or no such file here.
     """
+    if isinstance(name, ModelFile):
+        return (name,)
     if isinstance(name, Path) or CASCADE not in name or is_remote(name) or is_file_here(expanded(name)):
         return (find_model(name),)
     first, *rest = name.split(CASCADE)

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -59,11 +59,13 @@ class EngineChoice:
         engine: the library.
         reason: in a few words.
         gain: how many times as fast as llama.cpp ik_llama.cpp is on this model here; None if that was not measured.
+        until: when it is to be measured again, in seconds since 1970; None if what was measured stays.
     """
 
     engine: EngineName
     reason: str
     gain: float | None = None
+    until: float | None = field(default=None, compare=False)
 
 
 def choose_engine(
@@ -184,7 +186,7 @@ def _once(
     Raises:
         DecisionCancelledError: ``cancellation`` was set.
     """
-    verdict: Verdict | None = _verdicts.get(key)
+    verdict: Verdict | None = _found(key)
     if verdict is None:
         path = file()
         verdict = kept(_read(path))
@@ -192,7 +194,7 @@ def _once(
             cancellation = cancellation or Cancellation()
             with _lock.taken(cancellation):
                 # The thread that had the turn before may have found it.
-                verdict = _verdicts.get(key)
+                verdict = _found(key)
                 if verdict is None:
                     with turn_among_processes(path, cancellation):
                         verdict = kept(_read(path))
@@ -201,6 +203,17 @@ def _once(
                     _verdicts[key] = verdict
         _verdicts[key] = verdict
     return verdict
+
+
+def _found(key: Hashable) -> Any:
+    """What this process has found, if it still holds."""
+    verdict = _verdicts.get(key)
+    return None if isinstance(verdict, EngineChoice) and not _holds(verdict.until) else verdict
+
+
+def _holds(until: object) -> bool:
+    """Whether what counts until then does; not where the clock was set back."""
+    return until is None or (isinstance(until, float) and 0 < until - time.time() <= _A_DAY_S)
 
 
 def _soundness_file() -> Path | None:
@@ -233,31 +246,29 @@ def try_engine(start: Callable[[str, Mapping[str, Any]], TrialRun | None]) -> st
 
 def _kept_choice(kept: Mapping[str, Any]) -> EngineChoice | None:
     gain, until = kept.get("gain"), kept.get("until")
-    if not isinstance(gain, float):
-        return None
-    if until is not None and not (isinstance(until, float) and 0 < until - time.time() <= _A_DAY_S):
-        return None
-    return _by_gain(gain)
+    return _by_gain(gain, until) if isinstance(gain, float) and _holds(until) else None
 
 
 def _measure(model: Path, n_threads: int, path: Path | None, cancellation: Cancellation) -> EngineChoice:
     logger.info("measuring once whether llama.cpp or ik_llama.cpp evaluates %s faster; this takes some seconds", model.name)
     run = run_trial(_WORKER, {"measure": str(model), "n_threads": n_threads}, cancellation)
     if run is None or not run.began or "measured" not in run.steps:
-        return EngineChoice("llama.cpp", f"no measurement came to an end ({run.end if run else 'no child process'})")
+        why = f"no measurement came to an end ({run.end if run else 'no child process'})"
+        return EngineChoice("llama.cpp", why, until=time.time() + _A_DAY_S)
     measured = run.steps["measured"]
-    choice = _by_gain(float(measured["gain"]))
+    choice = _by_gain(float(measured["gain"]), None)
     # On busy cores ik_llama.cpp loses more.
     is_final = measured["is_quiet"] and (choice.engine == "ik" or n_threads == 1)
+    choice = choice if is_final else replace(choice, until=time.time() + _A_DAY_S)
     if path is not None:
-        keep(path, {"gain": choice.gain, **({} if is_final else {"until": time.time() + _A_DAY_S})})
+        keep(path, {"gain": choice.gain, **({} if choice.until is None else {"until": choice.until})})
     return choice
 
 
-def _by_gain(gain: float) -> EngineChoice:
+def _by_gain(gain: float, until: float | None) -> EngineChoice:
     if gain >= _LEAST_GAIN:
-        return EngineChoice("ik", f"measured to be {gain:.2f} times as fast as llama.cpp", gain)
-    return EngineChoice("llama.cpp", f"ik_llama.cpp was measured to be {gain:.2f} times as fast", gain)
+        return EngineChoice("ik", f"measured to be {gain:.2f} times as fast as llama.cpp", gain, until)
+    return EngineChoice("llama.cpp", f"ik_llama.cpp was measured to be {gain:.2f} times as fast", gain, until)
 
 
 def _read(path: Path | None) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from archroute_edge.gateway._health import Health
 from archroute_edge.gateway._key_limits import KeyLimits
 from archroute_edge.gateway._passing_answer import BrokenAnswerError, Forwarded
 from archroute_edge.gateway._reach import Reach
+from archroute_edge.gateway._redaction import redacted
 from archroute_edge.gateway._request_facts import needs_facts, request_facts
 from archroute_edge.gateway._sessions import Conversations
 from archroute_edge.gateway._shadowing import LONGEST_S, Shadows
@@ -145,7 +146,7 @@ class Gateway:
 
         def failed(result: TryResult, number: int) -> None:
             places = order.places if number == 1 and result.target.model == order.first else ()
-            self.health.ended(result.target.model, None if result.is_final else False, None, places)
+            self.health.ended(result.target.model, None if result.is_blameless else False, None, places)
 
         def begins(target: Target) -> None:
             self.health.started(target.model, target.limit(request.is_stream))
@@ -176,7 +177,8 @@ class Gateway:
             # A long answer must not hold it.
             account.request = request.without_body()
         # An error event may be added to a stream, and keys in one are replaced.
-        headers = [*reply_headers(began.reply.headers, keeps_length=not began.is_events), *account.headers()]
+        passing = reply_headers(began.reply.headers, keeps_length=not began.is_events)
+        headers = [*((name, redacted(value, began.secrets)) for name, value in passing), *account.headers()]
 
         def ended(outcome: Outcome, word: str | None) -> None:
             self._ended(account, began, outcome, word)

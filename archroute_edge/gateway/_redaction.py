@@ -13,18 +13,49 @@ _BORDER: Final = re.compile(rb"(\n\n|\r\n\r\n|\r\r)")
 
 
 def redacted(text: bytes, secrets: Sequence[bytes]) -> bytes:
-    """``text`` without keys of ours.
+    """``text`` without keys of ours; keys that overlap become one mark.
 
     Args:
         text: an error.
-        secrets: the keys, longer ones first.
+        secrets: the keys.
     """
-    return _pattern(secrets).sub(_REDACTED, text) if secrets else text
+    return _redacted(text, len(text), secrets)[0]
 
 
-def _pattern(secrets: Sequence[bytes]) -> re.Pattern[bytes]:
-    """The first that fits is taken: the longest one that begins at a place."""
-    return re.compile(b"|".join(map(re.escape, secrets)))
+def _redacted(text: bytes, end: int, secrets: Sequence[bytes], n_marked: int = 0) -> tuple[bytes, int]:
+    """``text`` up to ``end`` without keys, and how many of the bytes behind that the last mark stands for.
+
+    Args:
+        text: reaches beyond ``end`` as far as a key may that begins before it.
+        end: where it is cut.
+        secrets: the keys.
+        n_marked: the same of the text before: for so many bytes there is a mark already.
+    """
+    parts, at, over = [], 0, 0
+    for start, stop in _spans(text, secrets, n_marked):
+        is_marked = n_marked > 0 and start == 0
+        if start >= end and not is_marked:
+            break
+        parts += [text[at:start], b"" if is_marked else _REDACTED]
+        at, over = min(stop, end), max(0, stop - end)
+    return b"".join([*parts, text[at:end]]), over
+
+
+def _spans(text: bytes, secrets: Sequence[bytes], n_marked: int) -> list[tuple[int, int]]:
+    """Where keys are, in order; those that overlap each other, or what has its mark, are one span."""
+    found = [(0, n_marked)] if n_marked else []
+    for secret in secrets:
+        at = text.find(secret)
+        while at >= 0:
+            found.append((at, at + len(secret)))
+            at = text.find(secret, at + 1)
+    spans: list[tuple[int, int]] = []
+    for start, stop in sorted(found):
+        if spans and start < spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(stop, spans[-1][1]))
+        else:
+            spans.append((start, stop))
+    return spans
 
 
 class RedactedEvents:
@@ -33,13 +64,15 @@ class RedactedEvents:
     Whether those are errors is not known before they are whole. All other events stay as they are.
 
     Args:
-        secrets: the keys, longer ones first.
+        secrets: the keys.
     """
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = secrets
         self._held = b""
         """The end of a part, if a key may begin there."""
+        self._n_marked = 0
+        """How many of its bytes belong to a key whose mark has passed."""
         self._is_cut = False
 
     def add(self, text: bytes, *, is_cut: bool) -> bytes:
@@ -53,23 +86,20 @@ class RedactedEvents:
         if not (was_cut or is_cut) and not any(secret in text for secret in self._secrets):
             return text
         events = _BORDER.split(self._held + text)
-        end = self._end(events[-1]) if is_cut else len(events[-1])
-        events[-1], self._held = events[-1][:end], events[-1][end:]
+        n_marked, self._held = self._n_marked, b""
+        self._n_marked = 0
         for number, event in enumerate(events):
-            is_part = (was_cut and number == 0) or (is_cut and number == len(events) - 1)
-            if is_part or read_error_event(event) is not None:
-                events[number] = redacted(event, self._secrets)
+            is_last = is_cut and number == len(events) - 1
+            if is_last or (was_cut and number == 0) or read_error_event(event) is not None:
+                end = self._end(event) if is_last else len(event)
+                passed, over = _redacted(event, end, self._secrets, n_marked if number == 0 else 0)
+                events[number] = passed
+                if is_last:
+                    self._held, self._n_marked = event[end:], over
         return b"".join(events)
 
     def _end(self, text: bytes) -> int:
-        """Where the end of ``text`` begins that may be the beginning of a key.
-
-        It may hold a whole key, if that is the beginning of a longer one; no key that ends there is cut.
-        """
-        if not self._secrets:
-            return len(text)
-        longest = max(map(len, self._secrets)) - 1
+        """Where the end of ``text`` begins that may be the beginning of a key; it may be within a whole one."""
+        longest = max(map(len, self._secrets), default=1) - 1
         starts = range(max(0, len(text) - longest), len(text))
-        end = next((at for at in starts if any(each.startswith(text[at:]) for each in self._secrets)), len(text))
-        keys = (found.span() for found in _pattern(self._secrets).finditer(text))
-        return next((start for start, stop in keys if start < end < stop), end)
+        return next((at for at in starts if any(each.startswith(text[at:]) for each in self._secrets)), len(text))

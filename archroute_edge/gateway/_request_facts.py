@@ -12,6 +12,8 @@ from archroute_edge.targets import RequestFacts
 _IMAGES: Final = ("image", "image_url", "input_image")
 # Their sizes say nothing about tokens.
 _BINARY: Final = (*_IMAGES, "input_audio", "audio", "file", "input_file", "document", "video_url", "input_video")
+# About what providers count for a picture of usual size, whose bytes say nothing.
+_IMAGE_TOKENS: Final = 1000
 _PROMPT: Final = ("messages", "input", "system", "instructions", "prompt")
 _TOOLS: Final = ("tools", "functions")
 _MOST: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
@@ -41,12 +43,13 @@ def request_facts(body: Mapping[str, Any]) -> RequestFacts:
     if has_tools:
         texts += _names_and_texts([body.get(name) for name in _TOOLS])
     answer = next((body[name] for name in _MOST if type(body.get(name)) is int and body[name] >= 0), None)
-    return RequestFacts(estimate_tokens(texts), answer, found.has_images, has_tools)
+    prompt_tokens = estimate_tokens(texts) + _IMAGE_TOKENS * found.n_images
+    return RequestFacts(prompt_tokens, answer, found.n_images > 0, has_tools)
 
 
 class _Found:
     def __init__(self) -> None:
-        self.has_images = False
+        self.n_images = 0
 
     def texts(self, values: Iterator[Any]) -> Iterator[str]:
         """All texts but those of pictures and other files."""
@@ -59,7 +62,7 @@ class _Found:
                 left += value
             elif isinstance(value, dict):
                 kind = value.get("type")
-                self.has_images = self.has_images or kind in _IMAGES
+                self.n_images += kind in _IMAGES
                 if kind not in _BINARY:
                     left += value.values()
 

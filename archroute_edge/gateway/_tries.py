@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import anyio
@@ -21,7 +21,7 @@ from archroute_edge.gateway._stream import FirstBytes, FirstEvent
 from archroute_edge.gateway._target import Target
 from archroute_edge.gateway._usage import read_error_body, read_error_event
 from archroute_edge.http_client import OVERLOADED, UpstreamClient, UpstreamError, UpstreamReply
-from archroute_edge.record import BLAMELESS, Try
+from archroute_edge.record import BLAMELESS, OUT_OF_TIME, Try
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ _LONGEST_HEAD: Final = 64 << 10
 _LONGEST_ERROR: Final = 1 << 20
 _ERROR_BODY_S: Final = 2.0
 _LONGEST_MESSAGE: Final = 1000
+# Of the time that a target may take: one that had less is not to blame for its silence.
+_LEAST_SHARE: Final = 0.5
 _CLIENTS_FAULT: Final = (400, 413, 422)
 _LAST_STATUS: Final = 599
 
@@ -84,6 +86,11 @@ class TryResult:
     @property
     def is_final(self) -> bool:
         """Whether another target would say the same, since this one is not to blame."""
+        return self.is_blameless and self.noted.error != OUT_OF_TIME
+
+    @property
+    def is_blameless(self) -> bool:
+        """Whether it says nothing about the target."""
         return self.noted.error in BLAMELESS
 
 
@@ -102,9 +109,13 @@ class Trier:
         self._stall = stall
 
     async def attempt(self, target: Target, most: float) -> TryResult:
-        """Ask one target, for ``most`` seconds."""
+        """Ask one target, for ``most`` seconds.
+
+        If that is all that is left of the request's time, and little of what the target may take, silence is no failure of it.
+        """
         started = time.perf_counter()
-        limit = min(most, target.limit(self._request.is_stream))
+        own_limit = target.limit(self._request.is_stream)
+        limit = min(most, own_limit)
         reply: UpstreamReply | None = None
         is_kept = False
         try:
@@ -119,7 +130,10 @@ class Trier:
         except UpstreamError as exc:
             return self._failed(target, started, exc.word, str(exc), reply)
         except TimeoutError:
-            return self._failed(target, started, "timeout", f"no first byte within {limit:g} s", reply)
+            result = self._failed(target, started, "timeout", f"no first byte within {limit:g} s", reply)
+            if limit < _LEAST_SHARE * own_limit:
+                return replace(result, noted=replace(result.noted, error=OUT_OF_TIME))
+            return result
         finally:
             if reply is not None and not is_kept:
                 await close_quietly(reply)

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from archroute_edge.system import replaced_when_whole
+from archroute_edge.system import partial_path, replaced_when_whole
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Claims:
             return None
         if dead.token:
             with contextlib.suppress(OSError):
-                output.with_name(f".{output.name}.{dead.token}.partial").unlink()
+                partial_path(output, dead.token).unlink()
         return Claim(output, number + 1, token, self.takeover_s)
 
     def _dead_holder(self, path: Path) -> _Holder | None:

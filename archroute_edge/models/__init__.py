@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         model_folders,
         models_on_this_machine,
         remove,
+        to_verify,
         verify,
     )
     from archroute_edge.models._levels import LEVELS, Level, level_named
@@ -46,7 +47,7 @@ else:
             "_find": (
                 "AUTO BUNDLED BUNDLED_ENCODER BUNDLED_LANGUAGE_MODEL InstalledModel ModelFile PREFERRED catalogue_entry "
                 "check_removable find_bundled find_checkpoint find_language_model find_model installed locate model_folders "
-                "models_on_this_machine remove verify"
+                "models_on_this_machine remove to_verify verify"
             ),
             "_levels": "LEVELS Level level_named",
             "_remote_address": "RemoteAddress RemoteApi is_remote",

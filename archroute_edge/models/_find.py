@@ -70,7 +70,10 @@ def catalogue_entry(name: str, catalogue: Mapping[str, CatalogueEntry] | None = 
     entry_name, _, level = name.partition(":")
     entry = catalogue.get(entry_name)
     if entry is None:
-        raise ModelNotFoundError(f"no model is called {entry_name!r}; there are {', '.join(catalogue)}, or name a .gguf file")
+        known = ", ".join(catalogue)
+        if is_file_here(expanded(name)):
+            raise ModelNotFoundError(f"{name} is a file, and this needs a name of the catalogue: {known}")
+        raise ModelNotFoundError(f"no model is called {entry_name!r}; there are {known}")
     if level.lower() == CHECKPOINT and entry.checkpoint is not None:
         return entry, CHECKPOINT
     if level and level.upper() not in entry.file_names:
@@ -271,8 +274,8 @@ class InstalledModel:
 
     @property
     def files(self) -> list[Path]:
-        """The file, or those of the checkpoint's folder."""
-        return [path for path in sorted(self.path.iterdir()) if path.is_file()] if self.path.is_dir() else [self.path]
+        """The file, or those of the checkpoint's folder and of folders in it."""
+        return [path for path in sorted(self.path.rglob("*")) if path.is_file()] if self.path.is_dir() else [self.path]
 
 
 @dataclass(frozen=True)
@@ -319,6 +322,19 @@ def _installed(entry: CatalogueEntry, wanted: str | None) -> list[InstalledModel
 def models_on_this_machine() -> list[ModelFile]:
     """Every model of the catalogue, at every level, whose file is here."""
     return [ModelFile(each.name, each.path, each.entry.prompt_format) for each in installed() if each.level != CHECKPOINT]
+
+
+def to_verify(name: str | None) -> list[InstalledModel]:
+    """As :func:`installed`; or the file that is named by its path, of which the catalogue knows nothing.
+
+    Raises:
+        ModelNotFoundError: no such model, level or file.
+        ConfigError: the catalogue cannot be read.
+    """
+    if name is None or name.partition(":")[0] in read_catalogue():
+        return installed(name)
+    found = find_model(name)
+    return [InstalledModel(found.name, found.path, CatalogueEntry(found.name, "", "", None), None)]
 
 
 def verify(model: InstalledModel, on_progress: Progress = lambda step, done, total: None) -> Verdict:

@@ -75,8 +75,10 @@ def read_address(text: str) -> RemoteAddress:
     if parts.username is not None or parts.password is not None:
         raise SettingsError(f"the address of the remote model holds credentials; put the key into {KEY_VARIABLE} instead")
     if _UNUSABLE.search(text):
-        what = "holds a blank, or another character that no address has; write a blank in an option as %20"
-        raise SettingsError(f"the address of the remote model {what}")
+        before, _, options = text.partition("#")[0].partition("?")
+        in_option = _UNUSABLE.search(options) is not None and _UNUSABLE.search(before) is None
+        how = "; write a blank in an option as %20" if in_option else ""
+        raise SettingsError(f"the address of the remote model holds a blank, or another character that no address has{how}")
     if not parts.hostname:
         raise SettingsError(f"the address of the remote model names no host; write it like {_EXAMPLE}")
     # What OpenAI's clients are given ends in the version, which is a part of the paths here.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from archroute_edge.record._database import record_file
     from archroute_edge.record._entry import (
         BLAMELESS,
+        OUT_OF_TIME,
         Content,
         Entry,
         EntrySink,
@@ -41,7 +42,7 @@ else:
             "_bounds": "DEFAULT_MAX_BYTES LEAST_MAX_BYTES",
             "_changes": "clear grade",
             "_database": "record_file",
-            "_entry": "BLAMELESS Content Entry EntrySink Operation Outcome Try Usage session_digest",
+            "_entry": "BLAMELESS Content Entry EntrySink OUT_OF_TIME Operation Outcome Try Usage session_digest",
             "_entry_sinks": "EntrySinks",
             "_export": "ExportedCases cases check_has_texts outcomes",
             "_figures": "conclusion terminal_tables to_json",

@@ -13,8 +13,11 @@ Outcome = Literal["completed", "failed", "aborted"]
 Operation = Literal["route", "chat", "responses", "messages"]
 """A decision alone, or which API a forwarded request speaks."""
 
-BLAMELESS: Final = ("refused", "overloaded")
-"""Errors of a try that say nothing about its target: the client is to blame, or too much is under way here."""
+OUT_OF_TIME: Final = "out_of_time"
+"""Error of a try that began when little of the request's time was left."""
+
+BLAMELESS: Final = ("refused", "overloaded", OUT_OF_TIME)
+"""Errors of a try that say nothing about its target: the client is to blame, too much is under way here, or it had no time."""
 
 
 @dataclass(frozen=True)

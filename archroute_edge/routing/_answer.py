@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from archroute_edge.errors import ServiceClosedError
+from archroute_edge.routing._queues import let_alarms_go_on
 from archroute_edge.system import OwnProcess, in_daemon_thread, program_ends
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Answer(Future[Any]):
     def _check_answerable(self) -> None:
         if self.done():
             return
+        let_alarms_go_on()
         self._process.check("service")
         if program_ends() and not in_daemon_thread():
             raise ServiceClosedError("the program ends; nothing more is decided")

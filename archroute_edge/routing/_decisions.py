@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.conversation import Conversation
-from archroute_edge.deciders import Calibration
+from archroute_edge.deciders import Calibration, Decider
 from archroute_edge.decision import Decision, Verdict
-from archroute_edge.targets import RequestFacts, fallback_decision, make_decision, no_text_decision
+from archroute_edge.targets import QualityPolicies, RequestFacts, fallback_decision, make_decision, no_text_decision
 
 if TYPE_CHECKING:
     from archroute_edge.routing._route_quality import RouteQuality
+
+
+def quality_for(
+    policies: QualityPolicies, decider: Decider, n_threads: int | None, old: RouteQuality | None
+) -> RouteQuality | None:
+    """What routes that prefer quality need; None if none do. ``old`` has models that may be loaded already."""
+    if not policies.routes:
+        return None
+    # Brings NumPy and llama.cpp.
+    from archroute_edge.routing._route_quality import open_quality
+
+    return open_quality(policies, decider, n_threads, None if old is None else old.readers)
 
 
 def decisions_on(

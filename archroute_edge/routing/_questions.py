@@ -19,6 +19,7 @@ from archroute_edge.engine import Cancellation, lead
 from archroute_edge.errors import ArchRouteError, ConversationError, RemoteError
 from archroute_edge.routes import RouteTable
 from archroute_edge.routing._answer import Answer
+from archroute_edge.routing._argument_types import is_list
 from archroute_edge.routing._queues import Evaluators, FairQueue
 
 if TYPE_CHECKING:
@@ -342,6 +343,8 @@ def read_many(conversations: Sequence[Messages]) -> list[Conversation]:
     """
     if isinstance(conversations, str):
         raise ConversationError("the conversations must be a list; a text alone is one of them")
+    if not is_list(conversations):
+        raise ConversationError(f"the conversations must be a list, not of type {type(conversations).__name__}")
     return [_read_one_of_many(messages, index) for index, messages in enumerate(conversations)]
 
 

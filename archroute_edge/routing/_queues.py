@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.system import program_ends
@@ -74,8 +74,14 @@ class FairQueue(Generic[Item]):
         return (item for lane in self._lanes.values() for item in lane)
 
 
+_here: Final = threading.local()
+
+
 class AlarmClock:
-    """Calls at given times, one call after another, in a thread of its own that the first alarm starts."""
+    """Calls at given times, one call after another, in a thread of its own that the first alarm starts.
+
+    A call that waits lets another thread take over (:func:`let_alarms_go_on`).
+    """
 
     def __init__(self) -> None:
         # Taken itself, as the condition's methods are Python's, in which Ctrl-C would leave it taken.
@@ -91,9 +97,22 @@ class AlarmClock:
         with self._lock:
             heapq.heappush(self._alarms, (time.monotonic() + seconds, next(self._numbers), key, call))
             if (self.thread is None or self.thread.ident is None) and not self._is_closed:
-                self.thread = threading.Thread(target=self._run, name="archroute-deadlines", daemon=True)
-                self.thread.start()
+                self._start()
             self._condition.notify()
+
+    def _start(self) -> None:
+        self.thread = threading.Thread(target=self._run, name="archroute-deadlines", daemon=True)
+        self.thread.start()
+
+    def let_go_on(self) -> None:
+        """Let another thread make the next calls, if this one is in a call."""
+        with self._lock:
+            if self.thread is threading.current_thread() and not self._is_closed:
+                try:
+                    self._start()
+                except RuntimeError:
+                    # There are too many threads.
+                    self.thread = threading.current_thread()
 
     def turn_off(self, key: object) -> None:
         """Make no call of ``key`` any more."""
@@ -108,8 +127,11 @@ class AlarmClock:
             self._condition.notify()
 
     def _run(self) -> None:
+        _here.clock = self
         while True:
             with self._lock:
+                if self.thread is not threading.current_thread():
+                    return
                 while not self._is_closed and (not self._alarms or self._alarms[0][0] > time.monotonic()):
                     self._condition.wait(self._alarms[0][0] - time.monotonic() if self._alarms else None)
                 if self._is_closed:
@@ -117,6 +139,13 @@ class AlarmClock:
                 call = heapq.heappop(self._alarms)[3]
             call()
             del call
+
+
+def let_alarms_go_on() -> None:
+    """Before a wait, perhaps in a callback of a future: if this is an alarm clock's thread, its other alarms do not wait."""
+    clock: AlarmClock | None = getattr(_here, "clock", None)
+    if clock is not None:
+        clock.let_go_on()
 
 
 class OwnThreads:

@@ -14,23 +14,24 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from archroute_edge.config import RoutingConfig, load_config
-from archroute_edge.conversation import DEFAULT_BUDGET, Conversation, Messages, read_messages
-from archroute_edge.deciders import Calibration, Decider, DeciderSettings, DecoderName, GenerativeSettings, find_models
+from archroute_edge.conversation import Conversation, Messages, read_messages
+from archroute_edge.deciders import Calibration, Decider, DeciderSettings, DecoderName, find_models
 from archroute_edge.decision import Decision, Warmup
-from archroute_edge.engine import DEFAULT_KV_TYPE, Cancellation, WantedEngine
-from archroute_edge.errors import EngineError, SettingsError
+from archroute_edge.engine import Cancellation, WantedEngine
+from archroute_edge.errors import EngineError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import Route, RouteTable, as_table
-from archroute_edge.routing._decisions import decisions_on
+from archroute_edge.routing._argument_types import check_asking, check_config, check_key, check_keys, read_sources
+from archroute_edge.routing._decisions import decisions_on, quality_for
 from archroute_edge.routing._questions import Question, WarmUp, read_many
+from archroute_edge.routing._queues import let_alarms_go_on
 from archroute_edge.routing._scheduler import Scheduler
-from archroute_edge.routing._setting_limits import check_deadline, check_keys, check_settings, check_warm_up
-from archroute_edge.system import cache_folder, expanded, quiet_at_the_end
+from archroute_edge.routing._setting_limits import check_deadline, check_settings, check_warm_up, stated_settings
+from archroute_edge.system import quiet_at_the_end
 from archroute_edge.targets import QualityPolicies, RequestFacts, decisions_by_tables
 
 if TYPE_CHECKING:
     from archroute_edge.routing._account import Account
-    from archroute_edge.routing._route_quality import RouteQuality
 
 
 class Router:
@@ -43,16 +44,17 @@ class Router:
             catalogue (``mini``, ``arch-router``, ``arch-router:Q4_K_M``), or the path of a GGUF file. ``mini+arch-router``
             is a cascade: the encoder decides if it is sure, else the language model, which is loaded when it is first needed.
             ``http://gpu-box:8000#katanemo/Arch-Router-1.5B`` is a model that a vLLM, SGLang or llama-server there serves.
+            Or a file that :mod:`archroute_edge.models` has found.
         prompt_format: ``card``, ``gateway`` or ``orchestrator``; ``auto`` takes the model's own: what the catalogue
             states, then the GGUF's metadata (``archroute.prompt_format``), then ``card``.
-        decoder: ``fast``, or ``grammar`` for llama.cpp's own grammar sampler; both give the same route.
+        decoder: ``fast``, the default, or ``grammar`` for llama.cpp's own grammar sampler; both give the same route.
         n_ctx: cells of the KV cache; sized from the routes unless given.
         threads: threads for evaluation; the physical cores unless given.
         gpu_layers: layers on the GPU; by default all of them, if this build of llama.cpp has one.
-        budget: tokens of conversation in a prompt; the oldest turns beyond it are left out.
+        budget: tokens of conversation in a prompt, 2,048 by default; the oldest turns beyond it are left out.
         flash_attention: whether to use llama.cpp's flash attention; chosen as measured unless given.
-        kv_type: number type of the KV cache: ``f16``, or for instance ``q8_0``, which takes about half the memory and needs
-            flash attention.
+        kv_type: number type of the KV cache: ``f16``, the default, or for instance ``q8_0``, which takes about half the
+            memory and needs flash attention.
         engine: the library that evaluates the model: ``llama.cpp``, ``ik`` (ik_llama.cpp, an extra), or ``auto``, which takes
             ik_llama.cpp where it is installed, computes right here and was measured to be faster on this model.
         prefix_cache: whether static prefixes and route vectors are kept on disk, or the folder to keep them in.
@@ -63,7 +65,7 @@ class Router:
             calibration's, else the encoder's own.
 
     ``prompt_format``, ``decoder``, ``n_ctx``, ``budget``, ``flash_attention`` and ``kv_type`` are about language models;
-    giving one for an encoder alone is an error.
+    giving one but ``auto`` for an encoder alone is an error.
 
     Raises:
         SettingsError: an argument makes no sense.
@@ -80,29 +82,24 @@ class Router:
         routes: Iterable[Route] | RouteTable | None = None,
         *,
         config: RoutingConfig | None = None,
-        model: str | Path = AUTO,
+        model: str | Path | ModelFile = AUTO,
         prompt_format: str = AUTO,
-        decoder: DecoderName = "fast",
+        decoder: DecoderName | None = None,
         n_ctx: int | None = None,
         threads: int | None = None,
         gpu_layers: int | None = None,
-        budget: int = DEFAULT_BUDGET,
+        budget: int | None = None,
         flash_attention: bool | None = None,
-        kv_type: str = DEFAULT_KV_TYPE,
+        kv_type: str | None = None,
         engine: WantedEngine = "auto",
         prefix_cache: bool | str | os.PathLike[str] = True,
         calibration: Calibration | str | os.PathLike[str] | None = None,
         switch_over: float | None = None,
     ) -> None:
-        if (routes is None) == (config is None):
-            raise SettingsError("give the router either routes or a config")
-        folder = None if prefix_cache is False else cache_folder() if prefix_cache is True else expanded(prefix_cache)
-        generative = GenerativeSettings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type, engine)
+        folder, self.calibration = read_sources(routes, config, model, prefix_cache, calibration)
+        generative = stated_settings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type, engine)
         check_settings(generative, prompt_format, switch_over)
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
-        self.calibration = (
-            calibration if calibration is None or isinstance(calibration, Calibration) else Calibration.load(calibration)
-        )
         self.model_files = find_models(model)
         policies = QualityPolicies(self.config)
         # Brings llama.cpp, which a program that only names this class, reads routes or prints help has no use for.
@@ -112,7 +109,7 @@ class Router:
         decider = open_decider(self.model_files, settings, self.config.table)
         self._n_threads = threads
         try:
-            self._quality = self._open_quality(policies, decider, None)
+            self._quality = quality_for(policies, decider, threads, None)
         except BaseException:
             decider.close()
             raise
@@ -120,15 +117,6 @@ class Router:
         self.model_fingerprint = self._decider.model.fingerprint
         # A cascade calibrates its encoder's verdicts itself, since the switch-over is about calibrated ones.
         self._calibration = self.calibration if len(self.model_files) == 1 else None
-
-    def _open_quality(self, policies: QualityPolicies, decider: Decider, old: RouteQuality | None) -> RouteQuality | None:
-        """What routes that prefer quality need; ``old`` has models that may be loaded already."""
-        if not policies.routes:
-            return None
-        # Brings NumPy and llama.cpp.
-        from archroute_edge.routing._route_quality import open_quality
-
-        return open_quality(policies, decider, self._n_threads, None if old is None else old.readers)
 
     def _hold(self, scheduler: Scheduler) -> None:
         """Share ``scheduler`` until this is closed, or dropped."""
@@ -156,6 +144,7 @@ class Router:
             ContextOverflowError: its routes do not fit into the context.
             EngineError: this router has been closed.
         """
+        check_config(config)
         decider = self._decider
         # First: this router may be closed meanwhile, and the model stays until the new one is closed, too.
         self.scheduler.share()
@@ -164,7 +153,7 @@ class Router:
         try:
             decider.check_table(config.table)
             other.config = config
-            other._quality = self._open_quality(QualityPolicies(config), decider, self._quality)
+            other._quality = quality_for(QualityPolicies(config), decider, self._n_threads, self._quality)
         except BaseException:
             other.close()
             raise
@@ -203,6 +192,7 @@ class Router:
             ForkedProcessError: the router was made in the process that this one was forked from.
         """
         check_deadline(deadline)
+        check_key(key)
         started = time.monotonic()
         read = [read_messages(messages)]
         question = self.question(
@@ -230,9 +220,11 @@ class Router:
 
         Raises:
             EngineError: the router has been closed.
+            SettingsError: ``caller`` or ``cancellation`` is of a wrong type.
             RouteTableError: ``routes`` cannot be used together.
         """
         self._check_open()
+        check_asking(caller, cancellation)
         config = self.config if routes is None else self.config.with_routes(as_table(routes))
         # Facts only count where something is stated of models.
         facts = [RequestFacts.of(each) if config.forward.models else RequestFacts() for each in conversations]
@@ -266,6 +258,7 @@ class Router:
             EngineError: the router has been closed.
         """
         self._check_open()
+        check_asking(caller)
         return Question(
             tables[0],
             caller,
@@ -293,6 +286,7 @@ class Router:
 
     def _answer(self, asked: Question | WarmUp) -> Any:
         """Ask, and wait for the answer."""
+        let_alarms_go_on()
         if isinstance(asked, Question) and asked.conversations:
             self.scheduler.ask(asked)
         else:
@@ -330,8 +324,9 @@ class Router:
             SettingsError: not as many keys as conversations.
             ArchRouteError: as :meth:`route`, for any of them; none is then decided.
         """
-        names = check_keys(keys, len(conversations))
-        question = self.question(read_many(conversations), routes=routes, scores=scores, keys=names, cancellation=cancellation)
+        read = read_many(conversations)
+        names = check_keys(keys, len(read))
+        question = self.question(read, routes=routes, scores=scores, keys=names, cancellation=cancellation)
         found: list[Decision] = self._answer(question)
         return found
 
@@ -390,6 +385,7 @@ class Router:
             ArchRouteError: as :meth:`route`.
         """
         self._check_open()
+        check_asking(caller, cancellation)
         check_warm_up(messages, whole, scores)
         table = self.config.table if routes is None else as_table(routes)
         turns = None if messages is None else read_messages(messages) or None

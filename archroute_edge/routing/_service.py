@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from numbers import Real
 from types import TracebackType
 from typing import Any
 
@@ -16,10 +17,11 @@ from archroute_edge.decision import Decision, Warmup
 from archroute_edge.errors import EngineError, SettingsError
 from archroute_edge.routes import Route, RouteTable
 from archroute_edge.routing._account import Account
+from archroute_edge.routing._argument_types import check_key, check_keys, check_tables, check_type
 from archroute_edge.routing._questions import Question, WarmUp, read_many
 from archroute_edge.routing._router import Router
 from archroute_edge.routing._scheduler import Scheduler
-from archroute_edge.routing._setting_limits import check_deadline, check_keys
+from archroute_edge.routing._setting_limits import check_deadline
 from archroute_edge.system import quiet_at_the_end
 
 
@@ -62,8 +64,9 @@ class RoutingService:
     """
 
     def __init__(self, router: Router, *, queue_limit: int = 64) -> None:
-        if isinstance(queue_limit, bool) or queue_limit < 1:
-            raise SettingsError(f"queue_limit is {queue_limit!r}; it must be at least 1")
+        check_type("router", router, Router, "a Router")
+        if not isinstance(queue_limit, int) or isinstance(queue_limit, bool) or queue_limit < 1:
+            raise SettingsError(f"queue_limit is {queue_limit!r}; it must be a whole number, at least 1")
         self._router = router
         self._retired: weakref.WeakSet[Scheduler] = weakref.WeakSet()
         """Those of former routers. A thread of its own holds each until it has closed its decider."""
@@ -111,6 +114,7 @@ class RoutingService:
             RouteTableError: ``routes`` cannot be used together.
         """
         check_deadline(deadline)
+        check_key(key)
         started = time.monotonic()
         read = [read_messages(messages)]
         return self._ask(
@@ -144,8 +148,8 @@ class RoutingService:
             ConversationError: one of them is malformed; the message says which, counted from 0.
             ArchRouteError: as :meth:`submit`.
         """
-        names = check_keys(keys, len(conversations))
         read = read_many(conversations)
+        names = check_keys(keys, len(read))
         return self._ask(
             lambda router: router.question(read, routes=routes, scores=scores, keys=names, caller=caller, account=self._account)
         )
@@ -178,8 +182,7 @@ class RoutingService:
             ArchRouteError: as :meth:`submit`.
         """
         check_deadline(deadline)
-        if not tables:
-            raise SettingsError("there are no tables; give at least one")
+        check_tables(tables)
         started = time.monotonic()
         read = read_messages(messages)
 
@@ -236,6 +239,7 @@ class RoutingService:
         Raises:
             ServiceClosedError: the service has been closed.
         """
+        check_type("router", router, Router, "a Router")
         self._account.check_open()
         if router is not self._router:
             old, self._router = self._router, router
@@ -271,6 +275,8 @@ class RoutingService:
             drain: finish what waits; else that, and what is being decided, gets ServiceClosedError.
             timeout: seconds after which no more is finished.
         """
+        if timeout is not None:
+            check_type("timeout", timeout, Real, "a number of seconds")
         self._dropped.detach()
         if not self._account.process.is_this:
             return

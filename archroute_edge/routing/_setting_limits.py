@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
 from typing import Any, Final, get_args
 
 from archroute_edge.deciders import DecoderName, GenerativeSettings
-from archroute_edge.engine import ENGINES, KV_TYPES, is_quantized_kv
+from archroute_edge.engine import ENGINES, KV_TYPES, WantedEngine, is_quantized_kv
 from archroute_edge.errors import SettingsError
 from archroute_edge.models import AUTO
 from archroute_edge.prompts import prompt_format as find_prompt_format
@@ -20,6 +21,33 @@ GPU_LAYERS_LIMITS: Final = (-1, 1 << 16)
 BUDGET_LIMITS: Final = (64, 1 << 24)
 
 LONGEST_DEADLINE_S: Final = 86_400
+
+
+def stated_settings(
+    decoder: DecoderName | None,
+    n_ctx: int | None,
+    threads: int | None,
+    gpu_layers: int | None,
+    budget: int | None,
+    flash_attention: bool | None,
+    folder: Path | None,
+    kv_type: str | None,
+    engine: WantedEngine,
+) -> GenerativeSettings:
+    """The settings of a language model, and which of them were stated: None states nothing, and neither does ``auto``."""
+    values = {
+        "decoder": decoder,
+        "n_ctx": n_ctx,
+        "n_threads": threads,
+        "n_gpu_layers": gpu_layers,
+        "budget": budget,
+        "flash_attention": flash_attention,
+        "prefix_folder": folder,
+        "kv_type": kv_type,
+    }
+    stated: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    given = frozenset(stated) if engine == AUTO else frozenset((*stated, "engine"))
+    return GenerativeSettings(**stated, engine=engine, given=given)
 
 
 def check_settings(settings: GenerativeSettings, prompt_format: str, switch_over: Any) -> None:
@@ -42,13 +70,16 @@ def check_settings(settings: GenerativeSettings, prompt_format: str, switch_over
     ):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
             raise SettingsError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
-    if settings.kv_type not in KV_TYPES:
+    if not isinstance(settings.kv_type, str) or settings.kv_type not in KV_TYPES:
         raise SettingsError(f"no KV cache type {settings.kv_type!r}; there are {', '.join(KV_TYPES)}")
     if settings.engine not in ENGINES:
         raise SettingsError(f"no engine {settings.engine!r}; there are {', '.join(ENGINES)}")
+    if settings.flash_attention not in (None, True, False):
+        raise SettingsError(f"flash_attention is {settings.flash_attention!r}; it must be True, False or None")
     if settings.flash_attention is False and is_quantized_kv(settings.kv_type):
         raise SettingsError(f"a KV cache of {settings.kv_type} needs flash attention; turn it on, or use f16, bf16 or f32")
-    if switch_over is not None and (isinstance(switch_over, bool) or not 0 <= switch_over <= 1):
+    number = isinstance(switch_over, Real) and not isinstance(switch_over, bool)
+    if switch_over is not None and not (number and 0 <= switch_over <= 1):
         raise SettingsError(f"switch_over is {switch_over!r}; it must be a number from 0 to 1")
 
 
@@ -75,16 +106,3 @@ def check_warm_up(messages: object, whole: bool, scores: bool) -> None:
         raise SettingsError("whole is about messages, and there are none")
     if scores and not whole:
         raise SettingsError("scores is about a decision; give whole, too")
-
-
-def check_keys(keys: Sequence[str | None] | None, n_conversations: int) -> Sequence[str | None]:
-    """A key for each conversation; None if there are none.
-
-    Raises:
-        SettingsError: there are more or fewer.
-    """
-    if keys is None:
-        return [None] * n_conversations
-    if len(keys) != n_conversations:
-        raise SettingsError(f"there are {len(keys)} keys for {n_conversations} conversations; give one for each")
-    return keys

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         kind_of_file,
         kind_of_folder,
         other_kind,
+        partial_path,
         replaced_when_whole,
     )
     from archroute_edge.system._folders import (
@@ -52,7 +53,8 @@ else:
         {
             "_expiring": "ExpiringStore bytes_in_memory",
             "_files": (
-                "ENOUGH_BYTES SAFETENSORS file_digest is_digest kind_of_file kind_of_folder other_kind replaced_when_whole"
+                "ENOUGH_BYTES SAFETENSORS file_digest is_digest kind_of_file kind_of_folder other_kind partial_path "
+                "replaced_when_whole"
             ),
             "_folders": (
                 "bundled_folder cache_folder check_private expanded is_file_here is_folder_here overriding_folder own_folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
@@ -27,6 +28,7 @@ _BLOCK: Final = 1 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _DEVICES: Final = (Path("/dev"), Path("/dev/fd"))
 _STANDARD: Final = {"stdin": 0, "stdout": 1, "stderr": 2}
+_MOST_LINKS: Final = 40
 _counter = itertools.count()
 
 
@@ -64,15 +66,16 @@ def replaced_when_whole(target: Path, *, mark: str | None = None) -> Iterator[Pa
     The file is flushed to the disk before it is moved. On any exception, an interrupt included, it is removed and
     ``target`` stays as it was. A pipe, a device or an open descriptor (``/dev/stdout``) is never replaced: the path is in a
     temporary folder then, and its content is written into ``target``. A descriptor of this process takes it where it stands,
-    after everything that was printed before.
+    after everything that was printed before; the file behind another process's gets it at its end.
 
     Args:
-        target: the file to replace.
+        target: the file to replace. A link stays, and what it leads to is replaced.
         mark: tells the path from those of others who write the same file. By default, it tells processes of one machine apart.
 
     Raises:
-        OSError: the file cannot be flushed or moved.
+        OSError: the file cannot be flushed or moved, or links lead in a circle.
     """
+    target = _led_to(target)
     if _is_no_file(target):
         with tempfile.TemporaryDirectory() as folder:
             partial = Path(folder) / "partial"
@@ -80,7 +83,7 @@ def replaced_when_whole(target: Path, *, mark: str | None = None) -> Iterator[Pa
             with partial.open("rb") as source, _opened(target) as sink:
                 shutil.copyfileobj(source, sink, _BLOCK)
         return
-    partial = target.with_name(f".{target.name}.{mark or f'{os.getpid()}-{next(_counter)}'}.partial")
+    partial = partial_path(target, mark or f"{os.getpid()}-{next(_counter)}")
     try:
         yield partial
         with partial.open("rb+") as file:
@@ -90,20 +93,45 @@ def replaced_when_whole(target: Path, *, mark: str | None = None) -> Iterator[Pa
         partial.unlink(missing_ok=True)
 
 
+def partial_path(target: Path, mark: str) -> Path:
+    """Where :func:`replaced_when_whole` lets the file be written that a process marks so.
+
+    Raises:
+        OSError: links lead in a circle.
+    """
+    target = _led_to(target)
+    return target.with_name(f".{target.name}.{mark}.partial")
+
+
+def _led_to(path: Path) -> Path:
+    """Where links lead, but no further than to a name that stands for an open descriptor."""
+    found = path
+    for _ in range(_MOST_LINKS):
+        if not found.is_symlink() or _is_descriptor(found):
+            return found
+        found = found.parent / found.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
 def _is_no_file(path: Path) -> bool:
     """Whether something stands there that a file must not replace. A folder is left to fail as one."""
     if not path.exists() or path.is_dir():
         return False
-    # A name in one of these stands for an open descriptor, which may be that of a file.
+    return not path.is_file() or _is_descriptor(path)
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Whether it is in a folder whose names stand for open descriptors, which may be those of files."""
     folder = path.absolute().parent.resolve()
-    return not path.is_file() or folder.is_relative_to("/proc") or folder in _DEVICES
+    return folder.is_relative_to("/proc") or folder in _DEVICES
 
 
 def _opened(path: Path) -> BinaryIO:
     """What :func:`_is_no_file` names, to write to."""
     descriptor = _descriptor(path)
     if descriptor is None:
-        return path.open("wb")
+        # A file that another process has open must lose nothing; a device knows no end.
+        return os.fdopen(os.open(path, os.O_WRONLY | (os.O_APPEND if path.is_file() else 0)), "wb")
     for stream in (sys.stdout, sys.stderr):
         # None without a console, or closed. A full one fails when it is written to.
         with suppress(AttributeError, OSError, ValueError):

@@ -48,6 +48,13 @@ def test_truncated_model_files(run: Run, tmp_path: Path, random_model: Path, len
     assert "truncated" in message
 
 
+def test_a_link_into_a_folder_that_is_missing_is_said_before_a_long_run(run: Run, tmp_path: Path) -> None:
+    link = tmp_path / "link.csv"
+    link.symlink_to("none/x.csv")
+    said = one_line(run("eval", "--csv", str(link)))
+    assert f"leads to {os.path.realpath(tmp_path / 'none/x.csv')}, and there is no folder" in said
+
+
 def test_a_model_with_a_vocabulary_only(run: Run, tmp_path: Path, random_model: Path) -> None:
     file = read_gguf(random_model)
     file.tensors, file.data = [], b""

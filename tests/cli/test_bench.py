@@ -274,6 +274,7 @@ def test_mistakes(folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         (("--model", "arch-router", "--quant", "all"), "get it with: archroute models pull arch-router --quant Q4_K_M"),
         (("--model", "arch-router", "--quant", "Q9"), "has no level 'Q9'; its levels: Q2_K, Q3_K_S"),
         (("--model", "tiny", "--quant", "all"), "tiny is one file and has no levels; leave --quant out, or name a file"),
+        (("--model", q8, "--quant", "Q4_0"), "is a file and has no levels; leave --quant out, or make levels of an"),
         (("--model", "mini", "--quant", "ALL"), "mini is one file and has no levels"),
         (("--model", "mini", "--quant", "Q8_0"), "mini is one file and has no levels"),
         (("--model", "mini+tiny"), "mini+tiny: a cascade is two models; measure each: archroute bench mini tiny"),

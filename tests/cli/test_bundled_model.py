@@ -59,7 +59,11 @@ def test_demo(run: Run) -> None:
     assert [int(line.split()[-2]) > 100 for line in rows] == [False] + [True] * (len(rows) - 1)
 
 
-def test_demo_as_json(run: Run) -> None:
+def test_demo_as_json(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are called like its models in the working folder are not meant."""
+    for name in ("mini", "tiny"):
+        (tmp_path / name).write_text("a note")
+    monkeypatch.chdir(tmp_path)
     decisions = [json.loads(line) for line in run("demo", "--json").stdout.splitlines()]
     assert {decision["decided_by"] for decision in decisions} == {"mini", "tiny"}
     by_mini = [decision for decision in decisions if decision["decided_by"] == "mini"]

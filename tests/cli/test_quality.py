@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from archroute_edge import quality
+from archroute_edge.cli.quality_train import open_encoder
+from archroute_edge.errors import ModelFileError
+from archroute_edge.models import find_bundled
 from archroute_edge.quality import (
     Heads,
     HeadsByKind,
@@ -222,6 +225,16 @@ def test_a_name_that_no_file_can_hold_is_told_before_training(run: Run, tmp_path
 
 
 @pytest.mark.usefixtures("few_ridges")
+def test_without_an_option_the_encoder_is_the_bundled_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is called like it in the working folder; a file that the user names is that file."""
+    (tmp_path / "mini").write_text("a note")
+    monkeypatch.chdir(tmp_path)
+    bundled = find_bundled("mini").path
+    assert open_encoder(None, "heads") == (bundled, encoder_identity(bundled))
+    with pytest.raises(ModelFileError, match=r"^mini: "):
+        open_encoder("mini", "heads")
+
+
 def test_vectors_are_the_encoders(run: Run, folder: Path, tmp_path: Path, random_encoder: Path) -> None:
     """What was trained on an encoder's vectors is scored by that encoder alone."""
     path = tmp_path / "p.safetensors"

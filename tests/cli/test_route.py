@@ -14,7 +14,7 @@ from archroute_edge import Router
 from archroute_edge.config import load_config
 from archroute_edge.deciders._route_vectors import RouteVectors
 from archroute_edge.routes import RouteTable
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, one_line
 from tests.gate import Gate
 
 MESSAGES = [
@@ -108,6 +108,18 @@ def test_messages_from_a_file_or_stdin(
     assert (printed["route"], printed["tokens"]["prompt"]) == (expected.route, expected.tokens.prompt)
 
 
+def test_a_file_of_messages_may_have_routes_of_its_own(run: Run, model: tuple[str, ...], routes: str) -> None:
+    """They were passed over without a word."""
+    document = json.dumps({"messages": "fix my code", "routes": [{"name": "poems"}, {"name": "songs"}]})
+    for config in (("--config", routes), ()):
+        done = run("route", "--messages", "-", *config, *model, "--scores", "--json", stdin=document)
+        assert set(json.loads(done.stdout)["scores"]) == {"poems", "songs", "other"}
+        assert "example routes" not in done.stderr
+    assert '"songs"' in run("prompt", "--messages", "-", "--model", model[1], stdin=document).stdout
+    wrong = json.dumps({"messages": "fix my code", "routes": [{"name": "a"}, {"name": "a"}]})
+    assert one_line(run("route", "--messages", "-", *model, stdin=wrong)).startswith("standard input: ")
+
+
 @pytest.mark.parametrize("prompt_format", ["card", "gateway", "orchestrator"])
 def test_the_prompt_format_can_be_chosen(run: Run, model: tuple[str, ...], routes: str, prompt_format: str) -> None:
     result = run("route", "hello", "--config", routes, *model, "--json", "--prompt-format", prompt_format)
@@ -162,7 +174,7 @@ def test_a_deadline_that_is_not_kept(
     """The default model stands in; of a batch in each line on its own."""
     gate = Gate(monkeypatch)
     command = importlib.import_module("archroute_edge.cli.route")
-    monkeypatch.setattr(command, "_get_ready", lambda _router, _deadline: gate.close())
+    monkeypatch.setattr(command, "_get_ready", lambda *_arguments: gate.close())
     result = run("route", "fix my code", "--config", routes, *model, "--deadline", "0.05")
     assert (result.exit_code, result.stdout) == (0, "other -> openai/gpt-4o-mini\n")
     assert result.stderr.startswith("no decision by the deadline, ")

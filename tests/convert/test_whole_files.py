@@ -30,14 +30,42 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_link_is_replaced_by_the_file(tmp_path: Path) -> None:
-    """What it led to stays as it was."""
-    (tmp_path / "old").write_text("old")
-    (tmp_path / "link").symlink_to("old")
-    with replaced_when_whole(tmp_path / "link") as partial:
-        partial.write_text("new")
-    assert not (tmp_path / "link").is_symlink()
-    assert [(tmp_path / name).read_text() for name in ("link", "old")] == ["new", "old"]
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
+    """Links stay, also one that leads to nothing yet; the file is written beside what it replaces."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "old").write_text("old")
+    (tmp_path / "link").symlink_to("elsewhere/to-old")
+    (tmp_path / "elsewhere" / "to-old").symlink_to("old")
+    (tmp_path / "dangling").symlink_to("elsewhere/new")
+    for name in ("link", "dangling"):
+        with replaced_when_whole(tmp_path / name) as partial:
+            assert partial.parent == tmp_path / "elsewhere"
+            partial.write_text("new")
+    assert {path.name for path in tmp_path.rglob("*") if path.is_symlink()} == {"link", "to-old", "dangling"}
+    assert [(tmp_path / "elsewhere" / name).read_text() for name in ("old", "new")] == ["new", "new"]
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(OSError, match="circle"), replaced_when_whole(tmp_path / "circle"):
+        pass
+    assert {path.name for path in tmp_path.rglob("*")} == {"elsewhere", "link", "dangling", "old", "new", "to-old", "circle"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is /proc")
+def test_a_file_that_another_process_has_open_loses_nothing(tmp_path: Path) -> None:
+    """Opened by the name of that process's descriptor, it was emptied."""
+    path = tmp_path / "log"
+    path.write_text("earlier\n")
+    with path.open("a") as file:
+        other = subprocess.Popen(["sleep", "60"], stdout=file)
+    try:
+        (tmp_path / "link").symlink_to(f"/proc/{other.pid}/fd/1")
+        for target in (Path(f"/proc/{other.pid}/fd/1"), tmp_path / "link"):
+            with replaced_when_whole(target) as partial:
+                partial.write_text("whole\n")
+    finally:
+        other.kill()
+        other.wait()
+    assert path.read_text() == "earlier\nwhole\nwhole\n"
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_a_pipe_or_a_device_is_written_to(tmp_path: Path) -> None:

@@ -154,10 +154,21 @@ def test_one_bad_conversation_of_many(router: Router) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"decoder": "grammar"}, {"n_ctx": 512}, {"budget": 100}, {"flash_attention": True}, {"prompt_format": "card"}]
+    "setting",
+    [
+        {"decoder": "grammar"},
+        {"decoder": "fast"},
+        {"n_ctx": 512},
+        {"budget": 100},
+        {"budget": 2048},
+        {"flash_attention": True},
+        {"kv_type": "f16"},
+        {"engine": "llama.cpp"},
+        {"prompt_format": "card"},
+    ],
 )
 def test_settings_that_say_nothing_to_an_encoder(random_encoder: Path, setting: dict[str, object]) -> None:
-    """Accepting and ignoring them would deceive."""
+    """Accepting and ignoring them would deceive, also where a value is the default of a language model."""
     with pytest.raises(SettingsError, match=f"^{next(iter(setting))} is about a model that is given a prompt"):
         Router(ROUTES, model=random_encoder, **setting)  # type: ignore[arg-type]
 

@@ -525,6 +525,31 @@ def test_after_failures_it_rests(vllm: RemoteModelServer) -> None:
         assert len(vllm.bodies) == n_asked
 
 
+def test_a_prompt_that_is_refused_is_no_failure_of_the_server(vllm: RemoteModelServer) -> None:
+    """Other callers are served as before. A server that refuses many prompts has its models looked at again, and may go on."""
+    long = "word " * 500
+    vllm.fault = lambda body: 400 if len(body["prompt"]) > 400 else None
+    with opened(vllm) as router:
+        for _ in range(7):
+            with pytest.raises(RemoteError, match="HTTP 400 from /v1/completions: no luck"):
+                router.route(long)
+        assert router.route("hello").reason is None
+    n_looks = len(vllm.headers) - len(vllm.bodies)
+    assert n_looks == 3
+
+
+def test_a_server_that_refuses_its_check_fails(vllm: RemoteModelServer) -> None:
+    """It may serve another model now, to which no prompt of ours makes sense."""
+    with opened(vllm) as router:
+        router.route("hello")
+        vllm.fault = 400
+        for _ in range(6):
+            with pytest.raises(RemoteError, match="HTTP 400"):
+                router.route("hello")
+        with pytest.raises(RemoteError, match="rests"):
+            router.route("hello")
+
+
 def test_a_server_that_hangs_rests_though_nobody_waits_so_long(vllm: RemoteModelServer, asked: RemoteServer) -> None:
     """Decisions with short deadlines do not each wait for it: together they have waited as long as one may."""
     vllm.fault = "stuck"

@@ -163,6 +163,22 @@ def test_a_measurement_that_others_may_have_disturbed_counts_for_a_day(
         assert choose_engine(header, n_threads=n_threads).engine == expected
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_process_measures_again_when_the_day_is_over(
+    header: Any, large: None, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    """Would break if a server that was started in a busy moment kept the slower library until its end."""
+    monkeypatch.setattr(engine_choice, "soundness", lambda _cancellation: None)
+    if not is_kept:
+        monkeypatch.setattr(engine_choice, "kept_in", lambda *_: None)
+    measured = iter([{"gain": 0.9, "is_quiet": False}, {"gain": 1.7, "is_quiet": True}])
+    monkeypatch.setattr(engine_choice, "run_trial", lambda *_: TrialRun({"python": {}, "measured": next(measured)}, 0))
+    now = time.time()
+    for hours, expected in ((0, "llama.cpp"), (23, "llama.cpp"), (25, "ik"), (1000, "ik")):
+        monkeypatch.setattr(time, "time", lambda hours=hours: now + 3600 * hours)
+        assert choose_engine(header, n_threads=1).engine == expected
+
+
 @pytest.mark.parametrize("is_another_process", [False, True])
 def test_a_measurement_is_about_the_kernels_of_llama_cpp(
     header: Any, large: None, tried_kernels: None, monkeypatch: pytest.MonkeyPatch, is_another_process: bool

@@ -308,6 +308,27 @@ def test_a_decision_that_took_all_the_time_blames_no_target(upstream: Upstream, 
     assert (kept[0].outcome, kept[0].status, kept[0].tries) == ("failed", 504, ())
 
 
+def test_a_try_that_had_hardly_any_time_blames_no_target(upstream: Upstream, second: Upstream, kept: Kept) -> None:
+    """The client learns of the failure of the target that had time."""
+    config = configure(
+        {"p/one": upstream.url, "p/two": second.url}, aliases={"both": ["p/one", "p/two"]}, timeout=20.0, rest_after=1
+    )
+    gateway = Gateway(config, kept)
+    upstream.will(never)
+    asked = request({"model": "p/one"})
+    reply = run(gateway, lambda: ask(gateway, replace(asked, started=asked.started - 19.9)))
+    assert (reply.status, reply.json()["error"]["code"]) == (504, "timeout")
+    assert [each.error for each in kept[0].tries] == ["out_of_time"]
+    assert gateway.health.resting == ()
+    gateway = Gateway(config, kept)
+    upstream.will(status(500))
+    second.will(never)
+    both = request(CHAT)
+    reply = run(gateway, lambda: ask(gateway, replace(both, started=both.started - 19.7)))
+    assert (reply.status, gateway.health.resting) == (500, ("p/one",))
+    assert [each.error for each in kept[1].tries] == ["server_error", "out_of_time"]
+
+
 def test_another_target_is_not_waited_for(two: Gateway, upstream: Upstream, second: Upstream) -> None:
     upstream.will(status(429, retry_after="30"))
     assert run(two, lambda: ask(two, request(CHAT))).headers["x-archroute-model"] == "p/two"

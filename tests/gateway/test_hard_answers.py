@@ -55,6 +55,14 @@ def test_keys_of_ours_never_come_out_of_an_error_in_slow_parts(upstream: Upstrea
     assert KEY not in repr(kept)
 
 
+def test_keys_of_ours_never_come_out_of_the_headers_of_an_answer(upstream: Upstream, kept: Kept) -> None:
+    gateway = Gateway(configure({"p/one": upstream.url}), kept)
+    upstream.will(streamed(chat_events(), headers=[("X-Upstream-Auth", f"Bearer {KEY}"), ("X-Request-Id", "7")]))
+    reply = run(gateway, lambda: ask(gateway, request({"model": "p/one", "stream": True})))
+    assert reply.status == 200
+    assert (reply.headers["x-upstream-auth"], reply.headers["x-request-id"]) == ("Bearer [redacted]", "7")
+
+
 def test_keys_of_ours_never_come_out_of_a_body_that_is_an_error(upstream: Upstream, kept: Kept) -> None:
     """Also if it comes in pieces, and if what is shown of it is cut within the key."""
     body = f'{{"error": {{"message": "{"x" * 960}{KEY}"}}}}'.encode()

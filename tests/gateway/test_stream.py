@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from archroute_edge.gateway._answer_text import AnswerText
@@ -104,6 +104,7 @@ def test_a_key_that_begins_with_another_one_is_blanked_out_whole(key: bytes, n_f
 
 
 @settings(max_examples=300)
+@example([b"aa"], [b"aa", b"", b"a"])
 @given(
     st.lists(st.text(alphabet="ab", min_size=1, max_size=6).map(str.encode), min_size=1, max_size=4, unique=True),
     st.lists(st.text(alphabet="abc", max_size=8).map(str.encode), max_size=12),
@@ -114,9 +115,30 @@ def test_where_a_stream_is_cut_changes_nothing(secrets: list[bytes], pieces: lis
     redaction, passed = RedactedEvents(secrets), b""
     for piece in pieces:
         passed += redaction.add(piece, is_cut=True)
-        assert len(redaction._held) <= 2 * len(secrets[0])
+        assert len(redaction._held) < len(secrets[0])
     passed += redaction.add(b"", is_cut=False)
     assert passed == redacted(b"".join(pieces), secrets)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.text(alphabet="ab", min_size=1, max_size=6).map(str.encode), min_size=1, max_size=4, unique=True),
+    st.text(alphabet="abc", max_size=60).map(str.encode),
+)
+def test_no_byte_of_a_key_is_left(secrets: list[bytes], text: bytes) -> None:
+    """Of each byte it is counted whether it is part of any key."""
+    shown = bytearray(text)
+    for secret in secrets:
+        for at in range(len(text)):
+            if text.startswith(secret, at):
+                shown[at : at + len(secret)] = b"-" * len(secret)
+    assert redacted(text, secrets).replace(b"[redacted]", b"") == bytes(shown).replace(b"-", b"")
+
+
+def test_keys_that_overlap_are_one_mark() -> None:
+    assert redacted(b"key abcdefgh, abcde, abcdedefgh", [b"abcde", b"defgh"]) == (
+        b"key [redacted], [redacted], [redacted][redacted]"
+    )
 
 
 @pytest.mark.parametrize("n_first", range(1, 40))

@@ -142,6 +142,34 @@ class TestVerify:
         assert done.exit_code == 2
         assert done.stdout.startswith(f"mine: {own}: ")
 
+    def test_a_file_by_its_path(self, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The catalogue knows nothing of it."""
+        monkeypatch.chdir(own.parent)
+        path = own.rename(own.with_name("other.gguf"))
+        for name in ("other.gguf", str(path)):
+            assert models("verify", name).stdout == "other.gguf: sound (structure only, no hash of it is known)\n"
+        path.write_bytes(path.read_bytes()[:-100])
+        done = models("verify", "other.gguf")
+        assert done.exit_code == 2 and "truncated" in done.stdout
+        assert "nothing.gguf: no such model file" in models("verify", "nothing.gguf").stderr
+        for command in ("remove", "pull"):
+            assert "other.gguf is a file, and this needs a name of the catalogue: mini," in models(command, "other.gguf").stderr
+
+    def test_files_in_folders_of_a_checkpoint(self, hub: Hub) -> None:
+        """They are hashed and counted like the others."""
+        folder = pull_model("small:checkpoint").path
+        own = folder / "1_Pooling" / "config.json"
+        own.parent.mkdir()
+        own.symlink_to((folder / "config.json").resolve())
+        assert models("verify", "small:checkpoint").exit_code == 0
+        weights = next(path for path in folder.iterdir() if path.suffix == ".safetensors")
+        blob = weights.resolve().with_name("0a" * 32)
+        blob.write_bytes(b"{}")
+        own.unlink()
+        own.symlink_to(blob)
+        done = models("verify", "small:checkpoint")
+        assert done.exit_code == 2 and f"{own}: is damaged or was changed" in done.stdout
+
     def test_a_hash_of_ones_own_catalogue(self, own: Path, tmp_path: Path) -> None:
         """Whoever hands a model on can hand its hash on."""
         catalogue = tmp_path / "catalogue.yaml"

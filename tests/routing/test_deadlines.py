@@ -17,6 +17,7 @@ from archroute_edge.deciders import _open_decider as opening
 from archroute_edge.engine import BatchToken, EmbeddingEngine, LlamaEngine, LoadedModel, Logits, Vectors
 from archroute_edge.errors import ContextOverflowError, DecisionCancelledError, EngineError, ModelLoadError, SettingsError
 from archroute_edge.routes import RouteTable
+from archroute_edge.routing import RoutingService
 from tests.gate import PATIENCE_S, Gate, our_threads
 from tests.routing.conftest import SlowMessages
 
@@ -69,6 +70,33 @@ def test_reading_the_messages_counts(router: Router, gate: Gate) -> None:
     decision = router.route(SlowMessages([{"role": "user", "content": "fix it"}]), deadline=0.1)
     assert decision.reason == "deadline"
     assert decision.timings.total_ms >= 200
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_callback_that_asks_holds_up_no_other_deadline(router: Router, gate: Gate, is_own: bool) -> None:
+    """It runs in the thread that keeps deadlines, and waits there for this router, or for another one."""
+    router.warm()
+    called, asked = threading.Event(), threading.Event()
+    with Router(OTHERS, model=router.model_file.path, prefix_cache=False) as other, RoutingService(router) as service:
+        other.warm()
+        gate.close()
+
+        def ask(_future: object) -> None:
+            called.set()
+            (router if is_own else other).route("write a poem")
+            asked.set()
+
+        try:
+            # The owner is busy, so that it does not answer itself.
+            service.submit("a question that takes long")
+            gate.wait_for_arrival()
+            service.submit("fix it", deadline=0.1).add_done_callback(ask)
+            assert called.wait(PATIENCE_S)
+            late = service.submit("fix it, please", deadline=0.1).result(PATIENCE_S)
+            assert late.reason == "deadline" and not asked.is_set()
+        finally:
+            gate.open()
+        assert asked.wait(PATIENCE_S)
 
 
 def test_the_static_prefix_is_finished_beyond_the_deadline(router: Router, gate: Gate) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from archroute_edge.errors import (
     RouteTableError,
     SettingsError,
 )
+from archroute_edge.routing import RoutingService
 from tests.conftest import CARD_MESSAGE, EXAMPLE_ROUTES
 from tests.small_model import write_small_model
 
@@ -217,6 +218,61 @@ def test_arguments_that_make_no_sense_are_errors(
     """Would break if a wrong argument were accepted and ignored."""
     with pytest.raises(error):
         Router(model=random_model, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("routes", 3),
+        ("config", "routes.yaml"),
+        ("model", None),
+        ("model", b"mini"),
+        ("flash_attention", "on"),
+        ("kv_type", ["f16"]),
+        ("engine", None),
+        ("prefix_cache", None),
+        ("calibration", {}),
+        ("switch_over", "0.5"),
+    ],
+)
+def test_arguments_of_wrong_types_are_errors_that_name_them(name: str, value: object, random_model: Path) -> None:
+    """Deep inside they were a TypeError or an AttributeError."""
+    arguments: dict[str, Any] = {"model": random_model, **({} if name == "config" else {"routes": ROUTES}), name: value}
+    said = {"kv_type": "no KV cache type", "engine": "no engine"}.get(name, f"{name} is ")
+    with pytest.raises(ArchRouteError, match=f"^{said}"):
+        Router(**arguments)
+
+
+def test_questions_of_wrong_types_are_errors_that_name_the_argument(random_encoder: Path) -> None:
+    wrong: Any = 3
+    with RoutingService(Router(ROUTES, model=random_encoder)) as service:
+        router = service.router
+        calls: list[tuple[str, Callable[[], object]]] = [
+            ("routes is 3", lambda: router.route("x", routes=wrong)),
+            ("routes is 3", lambda: service.submit("x", routes=wrong)),
+            ("key is 3", lambda: router.route("x", key=wrong)),
+            ("key is 3", lambda: service.submit("x", key=wrong)),
+            ("key is 3", lambda: router.route_many(["x"], keys=[wrong])),
+            ("keys is 'a'", lambda: router.route_many(["x"], keys="a")),
+            ("keys is 3", lambda: service.submit_many(["x"], keys=wrong)),
+            ("deadline is '3'", lambda: router.route("x", deadline="3")),  # type: ignore[arg-type]
+            ("cancellation is 3", lambda: router.route("x", cancellation=wrong)),
+            ("cancellation is 3", lambda: router.warm("x", cancellation=wrong)),
+            ("caller is", lambda: service.submit("x", caller=["window"])),  # type: ignore[arg-type]
+            ("the conversations must be a list", lambda: router.route_many(wrong)),
+            # Else the keys of the dictionary would be the conversations.
+            ("the conversations must be a list", lambda: service.submit_many({"role": "user", "content": "x"})),  # type: ignore[arg-type]
+            ("tables is", lambda: service.submit_by_tables("x", ROUTES)),  # type: ignore[arg-type]
+            ("router is 3", lambda: service.replace(wrong)),
+            ("router is 3", lambda: RoutingService(wrong)),
+            ("queue_limit is '3'", lambda: RoutingService(router, queue_limit="3")),  # type: ignore[arg-type]
+            ("config is 3", lambda: router.with_config(wrong)),
+            ("a configuration file is named by a path", lambda: Router.from_config(wrong)),
+        ]
+        for said, call in calls:
+            with pytest.raises(ArchRouteError, match=f"^{said}"):
+                call()
+        assert router.route("x") and service.stats().waiting == 0
 
 
 def test_bad_messages_are_errors_and_the_router_goes_on(random_model: Path) -> None:

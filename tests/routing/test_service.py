@@ -108,7 +108,7 @@ def test_a_caller_hears_at_once_of_what_cannot_be_routed(service: RoutingService
 def test_what_could_not_be_asked_is_not_waited_for(service: RoutingService, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing waits for every question that is counted, and this one has no future that anybody could answer."""
     unhashable: Any = ["window 1"]
-    with pytest.raises(TypeError):
+    with pytest.raises(SettingsError):
         service.submit("fix it", caller=unhashable)
     usual = threading.Thread.start
 

@@ -183,10 +183,11 @@ def forwarding(service: RoutingService, app_over: App, monkeypatch: pytest.Monke
 
 
 def test_a_clients_key_does_not_show_what_others_ask(forwarding: Client) -> None:
-    for path in ("/v1/activity", "/v1/activity/stream"):
+    for path in ("/v1/activity", "/v1/activity/stream", "/metrics"):
         answer = forwarding("GET", path, headers={"Authorization": "Bearer alices-key"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "server_key_needed")
     assert forwarding("GET", "/v1/activity", headers=KEY).json()["forwards"]
+    assert forwarding("GET", "/metrics", headers=KEY).status_code == 200
 
 
 def test_models_that_rest_or_are_withdrawn_are_named(forwarding: Client) -> None:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from archroute_edge.record import MOST_NAME, Entry, RecentEntries
 from archroute_edge.server.http._api_errors import ApiError, unavailable
 from archroute_edge.server.http._reply_bodies import SHOWN_OF_ENTRY, ActivityReply
-from archroute_edge.server.http._serving import Serving, client_of, error_responses
+from archroute_edge.server.http._serving import Serving, check_own_key, error_responses
 
 if TYPE_CHECKING:
     from archroute_edge.gateway import Gateway
@@ -44,8 +44,7 @@ async def _check_who_asks(request: Request) -> None:
     """
     if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise ApiError(403, "requests of web pages from elsewhere are not answered", code="origin_not_allowed")
-    if client_of(request) is not None:
-        raise ApiError(403, "this needs the server's own key, not a client's; see --api-key-file", code="server_key_needed")
+    check_own_key(request)
 
 
 def activity_endpoints(serving: Serving, recent: RecentEntries, gateway: Gateway | None = None) -> APIRouter:

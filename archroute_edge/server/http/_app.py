@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -37,7 +37,7 @@ from archroute_edge.server.http._models_endpoint import models_endpoint
 from archroute_edge.server.http._page import PAGE_PATH, page_endpoint
 from archroute_edge.server.http._reload import ConfigReload
 from archroute_edge.server.http._reply_bodies import StatusReply
-from archroute_edge.server.http._serving import Serving, error_responses
+from archroute_edge.server.http._serving import Serving, check_own_key, error_responses
 
 if TYPE_CHECKING:
     from archroute_edge.gateway import Gateway, PastTry
@@ -223,8 +223,9 @@ def probes(serving: Serving) -> APIRouter:
         return JSONResponse({"status": status}, 200 if status == "ok" else 503)
 
     @router.get("/metrics", response_class=Response, responses=_METRICS | error_responses(401, 403))
-    async def metrics() -> Response:
-        """Counters for Prometheus."""
+    async def metrics(request: Request) -> Response:
+        """Counters for Prometheus, over the requests of all: a client's key does not open them."""
+        check_own_key(request)
         return Response(serving.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -19,7 +19,7 @@ from archroute_edge.routes import RouteTable
 from archroute_edge.routing import RoutingService
 from archroute_edge.server import ServerSettings, check_inline_table, earliest
 from archroute_edge.server.http._affinity import AffinityStore
-from archroute_edge.server.http._api_errors import ClientGoneError, unavailable
+from archroute_edge.server.http._api_errors import ApiError, ClientGoneError, unavailable
 from archroute_edge.server.http._client_watch import until_gone
 from archroute_edge.server.http._entries import decision_entry
 from archroute_edge.server.http._metrics import Metrics
@@ -214,6 +214,16 @@ def client_of(request: Request) -> str | None:
     """Name of the client's API key; None if it has none, or the server's own."""
     name: str | None = getattr(request.state, "client_name", None)
     return name
+
+
+def check_own_key(request: Request) -> None:
+    """Refuse a client's key where what is shown is about the requests of all.
+
+    Raises:
+        ApiError: it is one.
+    """
+    if client_of(request) is not None:
+        raise ApiError(403, "this needs the server's own key, not a client's; see --api-key-file", code="server_key_needed")
 
 
 def caller_of(request: Request, user: str | None) -> str:
