@@ -234,7 +234,9 @@ def test_when_one_of_several_requests_fails_the_others_are_given_up(vllm: Remote
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-def test_when_one_branch_of_the_answers_fails_the_others_are_given_up(vllm_of_tiny: RemoteModelServer, is_cancelled: bool) -> None:
+def test_when_one_branch_of_the_answers_fails_the_others_are_given_up(
+    vllm_of_tiny: RemoteModelServer, is_cancelled: bool
+) -> None:
     """Of four names two part behind ``ab``, and two behind ``xy``: a question each, for the scores."""
     names = ("abc", "abd", "xyz", "xyw")
     with Router([Route(name, "x") for name in names], model=address(vllm_of_tiny, timeout=60)) as router:
