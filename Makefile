@@ -7,8 +7,8 @@ QUANT ?= Q4_K_M
 CHECKPOINT ?= katanemo/Arch-Router-1.5B
 MODEL_NAME ?= Arch-Router-1.5B
 PROMPT_FORMAT ?= card
-# Which tests make test-pythons runs: not those of checkpoints and measuring.
-PYTHONS_TESTS ?= tests --ignore=tests/convert --ignore=tests/measure
+# Which tests make test-pythons runs: not those of checkpoints.
+PYTHONS_TESTS ?= tests --ignore=tests/convert
 # Collecting the other folders takes longer than their quick tests.
 QUICK := tests/test_*.py $(addprefix tests/,config decoding prompts routing system targets)
 PEERS_MODEL ?= build/random-1.5B-Q4_0.gguf
@@ -18,7 +18,7 @@ quoted = '$(subst ','\'',$(1))'
 # What is installed for an extra; nothing to do takes a moment.
 install = $(BIN)/python -m tools.install $(1) --gpu $(call quoted,$(GPU)) --engine $(call quoted,$(ENGINE))
 
-.PHONY: demo test quick test-training test-trainer test-apps test-package test-hub test-litellm test-pythons check model predictor peers format clean
+.PHONY: demo test quick test-training test-trainer test-apps test-measure test-package test-hub test-litellm test-pythons check model predictor peers format clean
 
 demo: $(BIN)/python
 	@$(call install)
@@ -52,6 +52,11 @@ test-apps: $(BIN)/python
 	@command -v Xvfb >/dev/null && command -v node >/dev/null && $(BIN)/python -c 'import tkinter' 2>/dev/null || \
 	{ echo "make test-apps needs Xvfb, Node.js and a Python with tkinter (Debian: apt install xvfb nodejs python3-tk)" >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/apps
+
+# The programs that developers measure with (tools/measure).
+test-measure: $(BIN)/python
+	@$(call install,dev)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests/measure
 
 # The sdist, the wheel built from it, and its commands where nothing else is installed. llama.cpp is not compiled again.
 test-package: $(BIN)/python

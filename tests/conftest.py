@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
         if folder not in _SLOW_FOLDERS and not _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("quick")
+
+
+def pytest_collection_finish() -> None:
+    """The thousands of tests and modules stay to the end: the garbage collector need not go through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,12 @@ SETTINGS = {"threads": 1, "prefix_cache": False}
 
 
 @pytest.fixture(scope="module")
-def shared(random_model: Path) -> Iterator[MeasuringProcess]:
-    with MeasuringProcess("Q0") as process:
+def shared(random_model: Path, kernel_verdict: Path) -> Iterator[MeasuringProcess]:
+    with pytest.MonkeyPatch.context() as patch:
+        # The folders of a test are for its own processes alone.
+        patch.setenv("ARCHROUTE_CACHE_DIR", str(kernel_verdict.parent))
+        process = MeasuringProcess("Q0")
+    with process:
         opened = process.ask("open", model=str(random_model), routes=ROUTES, settings=SETTINGS)
         assert opened["prefix_evaluated"] == opened["prefix_tokens"] > 0
         assert (opened["threads"], opened["kv_type"]) == (1, "f16")

@@ -88,6 +88,8 @@ class RemoteModelServer:
         self.logits = logits
         self.n_vocabulary = n_vocabulary
         self.model = "served/model"
+        self.vocabulary: Path | str = "tiny"
+        """What an address names as the vocabulary."""
         self.max_model_len = 32768
         self.key: str | None = None
         self.fault: Fault | Callable[[Any], Fault] = None

@@ -40,6 +40,7 @@ from tests.conftest import CARD_MESSAGE
 from tests.deciders.remote_server import CERTIFICATE, Fault, ModelLogits, RemoteModelServer, haphazard
 from tests.engine.gguf_file import read_gguf
 
+ENCODER = "made by a fixture"
 KINDS: tuple[RemoteApi, ...] = ("vllm", "sglang", "llama-server")
 ROUTES = [Route("bug_fixing", "Identifying and fixing errors"), Route("translation", "Translating text")]
 MESSAGES: list[Any] = [
@@ -67,28 +68,44 @@ def tiny(bundled_model: Path) -> Iterator[ModelLogits]:
 
 
 @pytest.fixture(scope="module")
-def n_vocabulary(bundled_model: Path) -> int:
-    with LoadedModel(bundled_model, vocabulary_only=True) as model:
-        return model.vocabulary.n_tokens
+def n_vocabulary(random_loaded: LoadedModel) -> int:
+    return random_loaded.vocabulary.n_tokens
 
 
 @pytest.fixture(params=KINDS)
-def server(request: pytest.FixtureRequest, n_vocabulary: int) -> Iterator[RemoteModelServer]:
-    """Each kind of server, with probabilities out of the air."""
+def server(request: pytest.FixtureRequest, n_vocabulary: int, random_model: Path) -> Iterator[RemoteModelServer]:
+    """Each kind of server, with probabilities out of the air and a small vocabulary."""
     with RemoteModelServer(request.param, haphazard(n_vocabulary), n_vocabulary) as server:
+        server.vocabulary = random_model
         yield server
         assert server.problems == []
 
 
 @pytest.fixture
-def vllm(n_vocabulary: int) -> Iterator[RemoteModelServer]:
+def vllm(n_vocabulary: int, random_model: Path) -> Iterator[RemoteModelServer]:
+    with RemoteModelServer("vllm", haphazard(n_vocabulary), n_vocabulary) as server:
+        server.vocabulary = random_model
+        yield server
+        assert server.problems == []
+
+
+@pytest.fixture
+def vllm_of_tiny(tiny: ModelLogits) -> Iterator[RemoteModelServer]:
+    """With the vocabulary of a real model."""
+    n_vocabulary = tiny.model.vocabulary.n_tokens
     with RemoteModelServer("vllm", haphazard(n_vocabulary), n_vocabulary) as server:
         yield server
         assert server.problems == []
 
 
+@pytest.fixture(autouse=True)
+def small_encoder(random_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first model of a cascade."""
+    monkeypatch.setattr(f"{__name__}.ENCODER", str(random_encoder))
+
+
 def address(server: RemoteModelServer, **options: object) -> str:
-    query = "&".join(f"{name}={value}" for name, value in {"vocabulary": "tiny", **options}.items())
+    query = "&".join(f"{name}={value}" for name, value in {"vocabulary": server.vocabulary, **options}.items())
     return f"{server.url}?{query}#{server.model}"
 
 
@@ -97,7 +114,7 @@ def opened(server: RemoteModelServer, **options: object) -> Router:
 
 
 def cascade(server: RemoteModelServer, **options: object) -> Router:
-    return Router(ROUTES, model=f"mini+{address(server, **options)}", switch_over=1.0)
+    return Router(ROUTES, model=f"{ENCODER}+{address(server, **options)}", switch_over=1.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,42 +141,48 @@ def test_the_decisions_of_the_model_on_this_machine(kind: RemoteApi, tiny: Model
         assert server.problems == []
 
 
-def test_a_vocabulary_without_weights_will_do(vllm: RemoteModelServer, bundled_model: Path, tmp_path: Path) -> None:
+def test_a_vocabulary_without_weights_will_do(vllm_of_tiny: RemoteModelServer, bundled_model: Path, tmp_path: Path) -> None:
     """The weights are the server's. As a model on this machine such a file is one clear error."""
     file = read_gguf(bundled_model)
     file.tensors, file.data = [], b""
     path = file.write(tmp_path / "vocabulary.gguf")
-    with opened(vllm) as whole, opened(vllm, vocabulary=path) as alone:
+    with opened(vllm_of_tiny) as whole, opened(vllm_of_tiny, vocabulary=path) as alone:
         found, expected = (router.route(CARD_MESSAGE, scores=True) for router in (alone, whole))
         assert (found.scores, found.tokens) == (expected.scores, expected.tokens)
-        who = identify((find_model(address(vllm, vocabulary=path)),), "auto")
+        who = identify((find_model(address(vllm_of_tiny, vocabulary=path)),), "auto")
         assert (who.fingerprint, who.prompt_format) == (whole.model_fingerprint, "card")
     with pytest.raises(ModelFileError, match="holds a vocabulary only, no weights"):
         Router(ROUTES, model=path)
 
 
 def test_a_cascade_asks_only_where_it_is_unsure(vllm: RemoteModelServer) -> None:
-    with cascade(vllm) as router, opened(vllm) as alone, Router(ROUTES, model="mini") as mini:
+    with cascade(vllm) as router, opened(vllm) as alone, Router(ROUTES, model=ENCODER) as mini:
         found, second, first = router.route("hello"), alone.route("hello"), mini.route("hello")
         assert (found.route, found.confidence, found.reason) == (second.route, second.confidence, None)
         assert found.tokens.prompt == first.tokens.prompt + second.tokens.prompt
         assert router.warm().tokens > mini.warm().tokens
-    with Router(ROUTES, model=f"mini+{address(vllm)}", switch_over=0.0) as router:
+    with Router(ROUTES, model=f"{ENCODER}+{address(vllm)}", switch_over=0.0) as router:
         n_asked = len(vllm.bodies)
-        assert router.route("hello").decided_by == "mini"
+        assert router.route("hello").decided_by == "random-encoder.gguf"
         assert len(vllm.bodies) == n_asked
 
 
-def test_many_routes(server: RemoteModelServer) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_routes(kind: RemoteApi, tiny: ModelLogits) -> None:
     """vLLM answers for 128 tokens at a time (which the server checks), and a table may part at more."""
     ends = ("ccount", "uild", "atalog", "ocument", "rror", "unds")
     routes = [Route(f"{one}{two}", "x") for one in string.ascii_lowercase for two in ends]
-    with Router(routes, model=address(server)) as router:
+    n_vocabulary = tiny.model.vocabulary.n_tokens
+    with (
+        RemoteModelServer(kind, haphazard(n_vocabulary), n_vocabulary) as server,
+        Router(routes, model=address(server)) as router,
+    ):
         scores = router.route("hello", scores=True).scores
-    assert scores is not None
-    assert sum(scores.values()) == pytest.approx(1)
-    if server.kind == "vllm":
-        assert max(len(body["logprob_token_ids"]) for body in server.bodies) == 128
+        assert scores is not None
+        assert sum(scores.values()) == pytest.approx(1)
+        if kind == "vllm":
+            assert max(len(body["logprob_token_ids"]) for body in server.bodies) == 128
+        assert server.problems == []
 
 
 def test_names_whose_tokens_part_before_their_letters_do(tiny: ModelLogits) -> None:
@@ -211,28 +234,30 @@ def test_when_one_of_several_requests_fails_the_others_are_given_up(vllm: Remote
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-def test_when_one_branch_of_the_answers_fails_the_others_are_given_up(vllm: RemoteModelServer, is_cancelled: bool) -> None:
+def test_when_one_branch_of_the_answers_fails_the_others_are_given_up(
+    vllm_of_tiny: RemoteModelServer, is_cancelled: bool
+) -> None:
     """Of four names two part behind ``ab``, and two behind ``xy``: a question each, for the scores."""
     names = ("abc", "abd", "xyz", "xyw")
-    with Router([Route(name, "x") for name in names], model=address(vllm, timeout=60)) as router:
+    with Router([Route(name, "x") for name in names], model=address(vllm_of_tiny, timeout=60)) as router:
         assert router.route("hello", scores=True).route == "other"
-        lengths = [len(body["prompt"]) for body in vllm.bodies[-3:]]
+        lengths = [len(body["prompt"]) for body in vllm_of_tiny.bodies[-3:]]
         assert lengths[1:] == [lengths[0] + 1] * 2
-        failing = vllm.bodies[-1]["prompt"]
+        failing = vllm_of_tiny.bodies[-1]["prompt"]
 
         def fault(body: Any) -> Fault:
             if len(body["prompt"]) == lengths[0]:
                 return None
-            return 404 if body["prompt"] == failing and not is_cancelled and vllm.wait_for_most(2) else "stuck"
+            return 404 if body["prompt"] == failing and not is_cancelled and vllm_of_tiny.wait_for_most(2) else "stuck"
 
-        vllm.fault, vllm.n_most = fault, 0
+        vllm_of_tiny.fault, vllm_of_tiny.n_most = fault, 0
         if is_cancelled:
             with pytest.raises(DecisionCancelledError):
-                router.route("hello", scores=True, cancellation=cancelled_after(partial(vllm.wait_for_most, 2)))
+                router.route("hello", scores=True, cancellation=cancelled_after(partial(vllm_of_tiny.wait_for_most, 2)))
         else:
             with pytest.raises(RemoteError, match="HTTP 404"):
                 router.route("hello", scores=True)
-        assert vllm.wait_for_hang_ups(2 if is_cancelled else 1)
+        assert vllm_of_tiny.wait_for_hang_ups(2 if is_cancelled else 1)
 
 
 def cancelled_after(wait: Callable[[], object]) -> Cancellation:
@@ -311,7 +336,7 @@ def test_answers_that_are_none(vllm: RemoteModelServer, fault: str | int, messag
         assert router.route("hello").reason is None
         vllm.fault = fault
         found = router.route("hello there")
-        assert (found.decided_by, found.reason) == ("mini", "unreachable")
+        assert (found.decided_by, found.reason) == ("random-encoder.gguf", "unreachable")
 
 
 def _numbers(body: Any, value: float) -> bytes:
@@ -342,13 +367,14 @@ def test_replies_of_any_form_are_one_clear_error(
 def test_what_the_server_says_of_itself(vllm: RemoteModelServer, n_vocabulary: int) -> None:
     vllm.model = "another/model"
     with pytest.raises(RemoteError, match="does not serve served/model; it serves another/model"):
-        Router(ROUTES, model=f"{vllm.url}?vocabulary=tiny#served/model")
-    with Router(ROUTES, model=f"{vllm.url}/v1/?vocabulary=tiny") as router:
+        Router(ROUTES, model=f"{vllm.url}?vocabulary={vllm.vocabulary}#served/model")
+    with Router(ROUTES, model=f"{vllm.url}/v1/?vocabulary={vllm.vocabulary}") as router:
         assert router.route("x").decided_by == vllm.url
     vllm.max_model_len = 2000
     with pytest.raises(ContextOverflowError, match="takes 2000; use fewer or shorter routes, a smaller budget"):
         opened(vllm)
     with RemoteModelServer("llama-server", haphazard(n_vocabulary), n_vocabulary + 1) as other:
+        other.vocabulary = vllm.vocabulary
         with pytest.raises(RemoteError, match=f"has {n_vocabulary + 1} tokens, and the vocabulary here {n_vocabulary}"):
             opened(other)
         other.models_fault = "garbage"
@@ -409,16 +435,16 @@ def test_a_server_that_is_away(vllm: RemoteModelServer) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    name = f"http://127.0.0.1:{port}?vocabulary=tiny#served/model"
+    name = f"http://127.0.0.1:{port}?vocabulary={vllm.vocabulary}#served/model"
     with pytest.raises(RemoteError, match="the connection was refused"):
         Router(ROUTES, model=name)
-    with Router(ROUTES, model=f"mini+{name}", switch_over=1.0) as router:
+    with Router(ROUTES, model=f"{ENCODER}+{name}", switch_over=1.0) as router:
         away = router.route("hello", scores=True)
-        assert (away.decided_by, away.reason) == ("mini", "unreachable")
+        assert (away.decided_by, away.reason) == ("random-encoder.gguf", "unreachable")
         with RemoteModelServer("vllm", vllm.logits, vllm.n_vocabulary, port=port):
             assert router.route("hello").decided_by == f"http://127.0.0.1:{port}#served/model"
         many = router.route_many(["one", "two", "three"])
-        assert {(each.decided_by, each.reason) for each in many} == {("mini", "unreachable")}
+        assert {(each.decided_by, each.reason) for each in many} == {("random-encoder.gguf", "unreachable")}
 
 
 @pytest.mark.parametrize("fault", [429, 503, "cut"])
@@ -485,7 +511,7 @@ def test_what_was_decided_ahead_is_forgotten_when_another_model_may_be_there(
 
 def test_what_was_asked_before_a_failure_is_not_kept_after_it(vllm: RemoteModelServer) -> None:
     """Would break if a reply that comes beside another's failure was the answer of the model that is there afterwards."""
-    model = f"mini+{address(vllm)}"
+    model = f"{ENCODER}+{address(vllm)}"
     with RoutingService(Router(ROUTES, model=model, switch_over=1.0)) as service:
         service.submit("good morning").result(30)
         vllm.fault = "stuck"
@@ -573,7 +599,7 @@ def test_time_runs_out(vllm: RemoteModelServer) -> None:
         late: Decision = router.route("hello", deadline=0.2)
         assert (late.route, late.reason, late.decided_by) == ("other", "deadline", None)
         late = both.route("hello", deadline=1.0)
-        assert (late.reason, late.decided_by) == ("deadline", "mini")
+        assert (late.reason, late.decided_by) == ("deadline", "random-encoder.gguf")
         started = time.monotonic()
         with pytest.raises(RemoteError, match="no answer within 2 s"):
             router.route("hello")
@@ -582,20 +608,20 @@ def test_time_runs_out(vllm: RemoteModelServer) -> None:
 
 
 def test_the_encoder_goes_on_while_the_server_is_asked(vllm: RemoteModelServer) -> None:
-    with Router(ROUTES, model="mini") as mini:
+    with Router(ROUTES, model=ENCODER) as mini:
         low, high = sorted(("hello", CARD_MESSAGE), key=lambda message: mini.route(message).confidence)
         switch_over = mini.route(high).confidence
-    with RoutingService(Router(ROUTES, model=f"mini+{address(vllm)}", switch_over=switch_over)) as service:
+    with RoutingService(Router(ROUTES, model=f"{ENCODER}+{address(vllm)}", switch_over=switch_over)) as service:
         service.submit(low).result(30)
         vllm.fault = "stuck"
         vllm.arrived.clear()
         unsure = service.submit(low)
         assert vllm.arrived.wait(30)
         sure = service.submit(high).result(30)
-        assert (sure.decided_by, sure.reason) == ("mini", None)
+        assert (sure.decided_by, sure.reason) == ("random-encoder.gguf", None)
         assert not unsure.done()
         vllm.let_go()
-        assert unsure.result(30).decided_by != "mini"
+        assert unsure.result(30).decided_by != "random-encoder.gguf"
 
 
 def test_keys(vllm: RemoteModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -640,9 +666,10 @@ def test_a_key_without_tls_is_warned_of(url: str, is_sent_in_the_open: bool, cap
     assert ("is sent unencrypted; use https" in caplog.text) is is_sent_in_the_open
 
 
-def test_tls(n_vocabulary: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls(n_vocabulary: int, random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate is checked; one's own authority can be named, also in the home, which a shell leaves alone in quotes."""
     with RemoteModelServer("vllm", haphazard(n_vocabulary), n_vocabulary, is_tls=True) as server:
+        server.vocabulary = random_model
         with opened(server, ca=CERTIFICATE) as router:
             assert router.route("hello").decided_by is not None
         monkeypatch.setenv("HOME", str(CERTIFICATE.parent))
@@ -661,15 +688,15 @@ def test_settings_of_a_model_on_this_machine(vllm: RemoteModelServer, settings: 
         Router(ROUTES, model=address(vllm), **settings)
 
 
-def test_a_calibration_goes_by_the_model(vllm: RemoteModelServer) -> None:
+def test_a_calibration_goes_by_the_model(vllm_of_tiny: RemoteModelServer) -> None:
     """Not by the machine that serves it."""
-    with opened(vllm) as router:
+    with opened(vllm_of_tiny) as router:
         fitted = Calibration(2.0, 0.0, "m", router.model_fingerprint, "card")
         plain = router.route("hello")
-    with Router(ROUTES, model=address(vllm, concurrency=2), calibration=fitted) as router:
+    with Router(ROUTES, model=address(vllm_of_tiny, concurrency=2), calibration=fitted) as router:
         assert router.route("hello").confidence < plain.confidence
     with pytest.raises(CalibrationError, match="was fitted for the model m"):
-        Router(ROUTES, model="mini", calibration=fitted)
+        Router(ROUTES, model=ENCODER, calibration=fitted)
 
 
 def test_closed_while_it_is_asked(vllm: RemoteModelServer) -> None:

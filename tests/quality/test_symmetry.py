@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -37,6 +38,12 @@ def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_factorization, "_MOST_ROUNDS", 25)
 
 
+@cache
+def trained(train: Callable[..., Predictor], calibrated: bool = False, seed: int = 0) -> Predictor:
+    """What several tests compare with."""
+    return train(made.battles(N), made.features(N), made.outcomes(N) if calibrated else None, seed=seed)
+
+
 def assert_same(one: Predictor, other: Predictor, tolerance: float = 1e-9) -> None:
     np.testing.assert_allclose(one.expected(ASKED), other.expected(ASKED), rtol=0, atol=tolerance)
     np.testing.assert_allclose(one.sample, other.sample, rtol=0, atol=tolerance)
@@ -49,12 +56,11 @@ def test_exchanged_and_doubled_battles_change_nothing(
 ) -> None:
     """RouteLLM's ranking depends on which model stood first if both fall into one tier; a fixed ridge depends on doubling."""
     battles, outcomes = made.battles(N), made.outcomes(N) if calibrated else None
-    assert_same(train(battles, made.features(N), outcomes, seed=3), train(change(battles), made.features(N), outcomes, seed=3))
+    assert_same(trained(train, calibrated, 3), train(change(battles), made.features(N), outcomes, seed=3))
 
 
 def test_tripled_battles_change_nothing_beyond_rounding(train: Callable[..., Predictor]) -> None:
-    battles = made.battles(N)
-    assert_same(train(battles, made.features(N)), train(made.repeated(battles, 3), made.features(N)), tolerance=1e-4)
+    assert_same(trained(train), train(made.repeated(made.battles(N), 3), made.features(N)), tolerance=1e-4)
 
 
 def test_the_seed_decides_everything(train: Callable[..., Predictor]) -> None:
@@ -67,7 +73,7 @@ def test_models_that_are_exchanged_exchange_their_scores(train: Callable[..., Pr
     battles = made.battles(N)
     place = np.array([2, 0, 1])
     renamed = Battles(battles.prompts, battles.models, battles.prompt, place[battles.first], place[battles.second], battles.won)
-    one = train(battles, made.features(N)).expected(ASKED)
+    one = trained(train).expected(ASKED)
     other = train(renamed, made.features(N)).expected(ASKED)
     np.testing.assert_allclose(one, other[:, place], atol=tolerance)
 
@@ -168,7 +174,7 @@ def test_prompts_without_vectors_are_refused(train: Callable[..., Predictor]) ->
 
 def test_vectors_of_another_width_are_refused(train: Callable[..., Predictor]) -> None:
     with pytest.raises(QualityError, match="vectors of 16 numbers, these have 8"):
-        train(made.battles(N), made.features(N)).expected(made.features(2, d=8))
+        trained(train).expected(made.features(2, d=8))
 
 
 def test_outcomes_of_other_prompts_are_refused(train: Callable[..., Predictor]) -> None:
