@@ -131,7 +131,7 @@ class TestValues:
         assert three.sample.shape == (2000, 3)
         whole = train_causal(outcomes, features, model=None).expected(features)
         assert np.abs(three.expected(features)[:, 2] - whole[:, 2]).mean() < 0.08
-        with pytest.raises(QualityError, match="has a model 'large' already"):
+        with pytest.raises(QualityError, match="has the model 'large' already"):
             three.with_model("large", outcomes, features)
 
     def test_few_grades_follow_what_all_models_share(self) -> None:
