@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 from hypothesis import settings
 
 from archroute_edge.config import RoutingConfig, load_config
+from archroute_edge.deciders import _encoder, _generative
 from archroute_edge.engine import LoadedModel, chosen_kernels, soundness
 from archroute_edge.engine import _engine_choice as engine_choice
 from archroute_edge.engine import _kernel_trial as kernel_trial
@@ -96,27 +99,47 @@ def kernel_verdict(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The small models run on one thread.
+
+    llama.cpp's threads wait for each other by spinning, which takes many times as long where other work runs beside.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for decider in (_generative, _encoder):
+            patch.setattr(decider, "physical_cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="session")
+def folder_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of folders that do not exist: pytest would make one for each test, and few write anything."""
+    parent = tmp_path_factory.mktemp("private")
+    return (parent / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's own caches and models, and the small models run on one thread."""
-    monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path / "prefixes"))
+def private_folders(request: pytest.FixtureRequest, folder_names: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the user's own caches and models: theirs are in this folder, tmp_path for a test that has one."""
+    folder: Path = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else next(folder_names)
+    monkeypatch.setenv("ARCHROUTE_CACHE_DIR", str(folder / "prefixes"))
     # huggingface_hub reads its environment once, when it is imported.
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    # llama.cpp's threads wait for each other by spinning, which takes many times as long where other work runs beside.
-    for decider in ("generative", "encoder"):
-        monkeypatch.setattr(f"archroute_edge.deciders._{decider}.physical_cores", lambda: 1)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder / "hub"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     for name in ("ARCHROUTE_MODELS_DIR", "ARCHROUTE_CATALOGUE"):
         monkeypatch.delenv(name, raising=False)
+    return folder
 
 
 @pytest.fixture
-def tried_kernels(private_folders: None, kernel_verdict: Path, tmp_path: Path) -> None:
+def tried_kernels(private_folders: Path, kernel_verdict: Path) -> None:
     """The test's cache folder has the verdicts, so that its processes need no trial."""
-    (tmp_path / "prefixes").mkdir(mode=0o700)
+    cache = private_folders / "prefixes"
+    private_folders.mkdir(exist_ok=True)
+    cache.mkdir(mode=0o700)
     for verdict in kernel_verdict.parent.glob("*.json"):
-        (tmp_path / "prefixes" / verdict.name).write_bytes(verdict.read_bytes())
+        (cache / verdict.name).write_bytes(verdict.read_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletionMessage
 
 from archroute_edge.conversation import Turn, read_messages, read_user_text
 from archroute_edge.errors import ConversationError
@@ -146,6 +145,8 @@ def test_messages_may_be_objects(role: object) -> None:
 
 
 def test_messages_of_openais_package_are_taken() -> None:
+    from openai.types.chat import ChatCompletionMessage
+
     assistant = ChatCompletionMessage(role="assistant", content="hi")
     assert read_messages([USER, assistant]) == (Turn("user", "hello"), Turn("assistant", "hi"))
 

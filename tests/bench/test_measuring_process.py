@@ -55,11 +55,15 @@ def test_rates_and_callers_are_counted(shared: MeasuringProcess) -> None:
     assert shared.ask("callers", seed=401, callers=4, count=8)["decisions_per_s"] > 0
 
 
-def test_an_error_there_is_an_error_here_and_the_process_goes_on(shared: MeasuringProcess, tmp_path: Path) -> None:
+def test_an_error_there_is_an_error_here_and_the_process_goes_on(
+    shared: MeasuringProcess, random_model: Path, tmp_path: Path
+) -> None:
     with pytest.raises(BenchmarkError, match=r"^Q0: .*no\.gguf: no such model file"):
         shared.ask("open", model=str(tmp_path / "no.gguf"), routes=ROUTES, settings=SETTINGS)
     with pytest.raises(BenchmarkError, match="no KV cache type"):
         shared.ask("open", model=str(tmp_path / "no.gguf"), routes=3, settings={**SETTINGS, "kv_type": "q9"})
+    opened = shared.ask("open", model=str(random_model), routes=ROUTES, settings=SETTINGS)
+    assert opened["prefix_evaluated"] == opened["prefix_tokens"] > 0
 
 
 def test_a_process_that_is_killed_is_an_error() -> None:

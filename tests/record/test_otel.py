@@ -6,18 +6,21 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind
 
 from archroute_edge.errors import SettingsError
 from archroute_edge.record import Content, Entry, Spans, open_spans
 from tests.record.entries import NOON, entry
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
 
 def spans(*entries: Entry) -> list[ReadableSpan]:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
     exporter = InMemorySpanExporter()
     with closing(Spans(exporter)) as sink:
         for each in entries:
@@ -26,6 +29,8 @@ def spans(*entries: Entry) -> list[ReadableSpan]:
 
 
 def test_a_request_is_a_span_with_the_decision_and_one_of_each_try() -> None:
+    from opentelemetry.trace import SpanKind
+
     first, second, gateway = spans(replace(entry(0), content=None))
     assert (gateway.name, gateway.kind, gateway.parent) == ("gateway auto", SpanKind.SERVER, None)
     assert gateway.start_time == int(NOON * 1e9)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import openai
 import pytest
-import typesafe_sdk
-from typesafe_sdk import Choice, Noul, TypeSafeClient
 
 from tests.server.test_decision_protocols import BUG, OPTIONS
 from tools.measure.server_process import ServerProcess
@@ -15,6 +12,9 @@ KEY = "none"
 
 def test_typesafe_asks_it_as_its_own(server: ServerProcess) -> None:
     """Short bodies, and longer ones, which its package compresses."""
+    import typesafe_sdk
+    from typesafe_sdk import Choice, TypeSafeClient
+
     with TypeSafeClient(api_key=KEY, base_url=server.address) as client:
         assert [model.name for model in client.models.list().models] == ["tiny"]
         for state in (BUG, BUG + " in my code" * 200):
@@ -32,6 +32,9 @@ def test_typesafe_asks_it_as_its_own(server: ServerProcess) -> None:
 
 
 def test_typesafe_hears_what_is_not_answered(server: ServerProcess) -> None:
+    import typesafe_sdk
+    from typesafe_sdk import Choice, Noul, TypeSafeClient
+
     with TypeSafeClient(api_key=KEY, base_url=server.address) as client:
         with pytest.raises(typesafe_sdk.TypeSafeUnprocessableEntityError, match="made for 'noul'"):
             client.system_one(model="m", state=BUG, questions={"urgent": Noul(instructions="Is it urgent?")})
@@ -42,6 +45,8 @@ def test_typesafe_hears_what_is_not_answered(server: ServerProcess) -> None:
 
 
 def test_openai_asks_it_as_its_own(server: ServerProcess) -> None:
+    import openai
+
     with openai.OpenAI(base_url=f"{server.address}/v1", api_key=KEY, max_retries=0) as client:
         assert [model.id for model in client.models.list()] == ["tiny"]
         reply = client.decisions.create(

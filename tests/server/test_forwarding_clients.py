@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
-import openai
 import pytest
 
 from tests.server.gateway_server import BUG, GatewayServer
 from tests.upstream import Upstream, plain, resets, status, streamed
 from tests.upstream_replies import TEXT, chat_events, chat_reply, messages_events, responses_events
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
 
 Start = Callable[..., GatewayServer]
 
@@ -36,12 +38,16 @@ def server(forwarding: Start, one: Upstream, two: Upstream) -> GatewayServer:
 
 @pytest.fixture
 def client(server: GatewayServer) -> Iterator[openai.OpenAI]:
+    import openai
+
     with openai.OpenAI(base_url=f"{server.address}/v1", api_key=UNUSED_KEY, max_retries=0) as client:
         yield client
 
 
 @pytest.fixture
 def claude(server: GatewayServer) -> Iterator[anthropic.Anthropic]:
+    import anthropic
+
     with anthropic.Anthropic(base_url=server.address, api_key=UNUSED_KEY, max_retries=0) as client:
         yield client
 
@@ -65,6 +71,8 @@ def test_openai_streams(client: openai.OpenAI) -> None:
 
 
 def test_openai_streams_many_at_once(server: GatewayServer) -> None:
+    import openai
+
     async def ask() -> list[str]:
         async with openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key=UNUSED_KEY, max_retries=0) as client:
 
@@ -118,6 +126,8 @@ def test_openai_calls_tools(client: openai.OpenAI, one: Upstream) -> None:
 
 
 def test_openai_reads_our_errors(client: openai.OpenAI, one: Upstream, two: Upstream) -> None:
+    import openai
+
     with pytest.raises(openai.NotFoundError) as unknown:
         client.chat.completions.create(model="gpt-none", messages=[{"role": "user", "content": "hi"}])
     assert unknown.value.code == "model_not_found"
@@ -131,6 +141,8 @@ def test_openai_reads_our_errors(client: openai.OpenAI, one: Upstream, two: Upst
 
 def test_openai_raises_where_a_stream_breaks(client: openai.OpenAI, one: Upstream) -> None:
     """Would break if a cut answer looked like a whole one."""
+    import openai
+
     one.will(streamed(chat_events()[:4], then=resets))
     stream = client.chat.completions.create(model="auto", messages=[{"role": "user", "content": BUG}], stream=True)
     with pytest.raises(openai.APIError):
@@ -138,6 +150,8 @@ def test_openai_raises_where_a_stream_breaks(client: openai.OpenAI, one: Upstrea
 
 
 def test_openai_asks_responses(client: openai.OpenAI, one: Upstream, two: Upstream) -> None:
+    import openai
+
     raw = client.responses.with_raw_response.create(model="auto", input=BUG)
     assert raw.headers["x-archroute-route"] == "bug_fixing"
     assert raw.parse().output_text == TEXT
@@ -169,6 +183,8 @@ def test_anthropic_asks_messages(claude: anthropic.Anthropic, one: Upstream, two
 
 
 def test_anthropic_streams(claude: anthropic.Anthropic, two: Upstream) -> None:
+    import anthropic
+
     with claude.messages.stream(model="auto", max_tokens=9, messages=[{"role": "user", "content": BUG}]) as stream:
         assert "".join(stream.text_stream) == TEXT
         assert stream.get_final_message().usage.output_tokens == 7
@@ -187,6 +203,8 @@ def test_anthropics_beta_features_go_up(claude: anthropic.Anthropic, two: Upstre
 
 
 def test_anthropic_reads_our_errors(claude: anthropic.Anthropic, two: Upstream) -> None:
+    import anthropic
+
     with pytest.raises(anthropic.NotFoundError):
         claude.messages.create(model="claude-none", max_tokens=9, messages=[{"role": "user", "content": "hi"}])
     two.will(plain(b'{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens"}}', 400))
@@ -197,6 +215,9 @@ def test_anthropic_reads_our_errors(claude: anthropic.Anthropic, two: Upstream) 
 def test_a_target_that_speaks_another_api_is_a_clear_error(
     client: openai.OpenAI, claude: anthropic.Anthropic, one: Upstream, two: Upstream
 ) -> None:
+    import anthropic
+    import openai
+
     with pytest.raises(anthropic.BadRequestError, match="openai/gpt-5"):
         claude.messages.create(model="openai/gpt-5", max_tokens=9, messages=[{"role": "user", "content": "hi"}])
     with pytest.raises(openai.BadRequestError, match="anthropic/claude"):

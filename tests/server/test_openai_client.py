@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 
-import openai
 import pytest
 
 from archroute_edge.config import RoutingConfig
@@ -36,6 +35,8 @@ def named(content: str | None) -> str:
 
 
 def test_it_routes_as_the_router_does(server: ServerProcess, card_config: RoutingConfig, routes: list[str]) -> None:
+    import openai
+
     with openai.OpenAI(base_url=f"{server.address}/v1", api_key=UNUSED_KEY, max_retries=0) as client:
         assert [model.id for model in client.models.list()] == ["tiny"]
         for of_format in prompts(card_config):
@@ -52,6 +53,8 @@ def test_it_routes_as_the_router_does(server: ServerProcess, card_config: Routin
 
 
 def test_it_streams(server: ServerProcess, card_config: RoutingConfig, routes: list[str]) -> None:
+    import openai
+
     with openai.OpenAI(base_url=f"{server.address}/v1", api_key=UNUSED_KEY, max_retries=0) as client:
         for of_format in prompts(card_config):
             stream = client.chat.completions.create(
@@ -68,6 +71,8 @@ def test_it_streams(server: ServerProcess, card_config: RoutingConfig, routes: l
 
 
 def test_it_reaches_our_own_endpoints_too(server: ServerProcess, routes: list[str]) -> None:
+    import openai
+
     with openai.OpenAI(base_url=f"{server.address}/v1", api_key=UNUSED_KEY, max_retries=0) as client:
         decision = client.post("/route", body={"messages": MESSAGES[0]}, cast_to=object)
     assert isinstance(decision, dict)
@@ -75,6 +80,8 @@ def test_it_reaches_our_own_endpoints_too(server: ServerProcess, routes: list[st
 
 
 def test_many_at_once_get_what_each_gets_alone(server: ServerProcess, card_config: RoutingConfig, routes: list[str]) -> None:
+    import openai
+
     async def ask() -> list[str]:
         async with openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key=UNUSED_KEY, max_retries=0) as client:
             completions = await asyncio.gather(
@@ -90,6 +97,8 @@ def test_many_at_once_get_what_each_gets_alone(server: ServerProcess, card_confi
 
 
 def test_an_ordinary_chat_is_a_bad_request_to_it(server: ServerProcess) -> None:
+    import openai
+
     with openai.OpenAI(base_url=f"{server.address}/v1", api_key=UNUSED_KEY, max_retries=0) as client:
         with pytest.raises(openai.BadRequestError, match="hold a router prompt") as caught:
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])

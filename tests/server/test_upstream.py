@@ -6,9 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-import anthropic
 import httpx
-import openai
 import pytest
 
 from tests.upstream import (
@@ -55,6 +53,9 @@ def ask(client: httpx.Client, upstream: Upstream) -> Ask:
 
 
 def test_the_official_packages_read_all_its_replies(upstream: Upstream) -> None:
+    import anthropic
+    import openai
+
     with openai.OpenAI(base_url=upstream.url, api_key="k", max_retries=0) as client:
         asked = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
         assert client.chat.completions.create(**asked).choices[0].message.content == TEXT  # type: ignore[call-overload]

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from archroute_edge.record import MOST_NAME, Entry, RecentEntries
 from archroute_edge.server.http._api_errors import ApiError, unavailable
 from archroute_edge.server.http._reply_bodies import SHOWN_OF_ENTRY, ActivityReply
+from archroute_edge.server.http._served_route import ServedRoute
 from archroute_edge.server.http._serving import Serving, check_own_key, error_responses
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ async def _check_who_asks(request: Request) -> None:
 
 def activity_endpoints(serving: Serving, recent: RecentEntries, gateway: Gateway | None = None) -> APIRouter:
     """The endpoints over ``recent``; a gateway tells which models rest or are withdrawn."""
-    router = APIRouter(tags=["the server"], dependencies=[Depends(_check_who_asks)])
+    router = APIRouter(tags=["the server"], route_class=ServedRoute, dependencies=[Depends(_check_who_asks)])
 
     def described(after: int) -> tuple[int, bytes]:
         """The number of entries so far, and the reply with those after the first ``after`` ones."""

@@ -37,6 +37,7 @@ from archroute_edge.server.http._models_endpoint import models_endpoint
 from archroute_edge.server.http._page import PAGE_PATH, page_endpoint
 from archroute_edge.server.http._reload import ConfigReload
 from archroute_edge.server.http._reply_bodies import StatusReply
+from archroute_edge.server.http._served_route import ServedRoute, described
 from archroute_edge.server.http._serving import Serving, check_own_key, error_responses
 
 if TYPE_CHECKING:
@@ -112,17 +113,20 @@ class ServerApp:
             openapi_url=OPENAPI_PATH,
         )
         add_error_handlers(api)
-        api.include_router(self._completions())
         of_decisions = (decision_endpoint.decision_endpoint, protocols.decision_protocols, route_endpoints.route_endpoints)
-        for endpoints in (*of_decisions, probes):
-            api.include_router(endpoints(self.serving))
-        api.include_router(models_endpoint(self.serving, self.gateway))
-        api.include_router(activity.activity_endpoints(self.serving, self.recent, self.gateway))
-        api.include_router(page_endpoint())
+        routers = [
+            self._completions(),
+            *(endpoints(self.serving) for endpoints in (*of_decisions, probes)),
+            models_endpoint(self.serving, self.gateway),
+            activity.activity_endpoints(self.serving, self.recent, self.gateway),
+            page_endpoint(),
+        ]
+        for router in routers:
+            api.include_router(router)
 
         def document() -> dict[str, Any]:
             if api.openapi_schema is None:
-                api.openapi_schema = self._document(api)
+                api.openapi_schema = self._document(api, routers)
             return api.openapi_schema
 
         # The way to replace the document that FastAPI's documentation gives.
@@ -145,8 +149,8 @@ class ServerApp:
 
         return forward_endpoints(self.serving, self.gateway)
 
-    def _document(self, api: FastAPI) -> dict[str, Any]:
-        found = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
+    def _document(self, api: FastAPI, routers: list[APIRouter]) -> dict[str, Any]:
+        found = get_openapi(title=api.title, version=api.version, description=api.description, routes=described(routers))
         for path, operations in found["paths"].items():
             for operation in operations.values():
                 # FastAPI's own answer to a body of the wrong shape, which is a 400 here.
@@ -201,7 +205,7 @@ def _gateway(serving: Serving) -> Gateway:
 
 def probes(serving: Serving) -> APIRouter:
     """The endpoints over ``serving``."""
-    router = APIRouter(tags=["the server"])
+    router = APIRouter(tags=["the server"], route_class=ServedRoute)
 
     def status_reply(description: str) -> dict[int | str, dict[str, Any]]:
         return {503: {"model": StatusReply, "description": description}, **error_responses(403)}

@@ -19,6 +19,7 @@ from archroute_edge.server import options
 from archroute_edge.server.http._api_errors import ApiError
 from archroute_edge.server.http._bodies import body_of, read_body
 from archroute_edge.server.http._reply_bodies import ChatReply
+from archroute_edge.server.http._served_route import ServedRoute
 from archroute_edge.server.http._serving import Serving, error_responses
 
 PATH = "/v1/chat/completions"
@@ -38,7 +39,7 @@ _STREAM: dict[str, Any] = {
 
 def chat_endpoint(serving: Serving) -> APIRouter:
     """The endpoint over ``serving``."""
-    router = APIRouter(tags=["router model"])
+    router = APIRouter(tags=["router model"], route_class=ServedRoute)
 
     @router.post(PATH, response_model=ChatReply, responses={200: _STREAM, **error_responses()}, openapi_extra=_BODY)
     async def complete(request: Request) -> Response:

@@ -19,6 +19,7 @@ from archroute_edge.server.http._affinity import Pin
 from archroute_edge.server.http._bodies import body_of, read_body
 from archroute_edge.server.http._entries import pinned_entry
 from archroute_edge.server.http._reply_bodies import DecisionReply
+from archroute_edge.server.http._served_route import ServedRoute
 from archroute_edge.server.http._serving import Answered, Serving, caller_of, client_of, error_responses
 
 CHAT, MESSAGES, RESPONSES = "/routing/v1/chat/completions", "/routing/v1/messages", "/routing/v1/responses"
@@ -58,7 +59,7 @@ class Headers:
 
 def decision_endpoint(serving: Serving) -> APIRouter:
     """The endpoints over ``serving``."""
-    router = APIRouter(tags=["decisions"])
+    router = APIRouter(tags=["decisions"], route_class=ServedRoute)
     described: dict[str, Any] = {"response_model": DecisionReply, "responses": error_responses()}
 
     @router.post(

@@ -23,6 +23,7 @@ from archroute_edge.server.http._choice_questions import (
     read_system_one,
 )
 from archroute_edge.server.http._reply_bodies import DecisionsReply, SystemOneReply
+from archroute_edge.server.http._served_route import ServedRoute
 from archroute_edge.server.http._serving import Serving, caller_of, responses_of_protocols
 
 SYSTEM_ONE, DECISIONS = "/v1/systemone", "/v1/decisions"
@@ -130,7 +131,7 @@ class Answered:
 
 def decision_protocols(serving: Serving) -> APIRouter:
     """The endpoints over ``serving``."""
-    router = APIRouter(tags=["decisions"])
+    router = APIRouter(tags=["decisions"], route_class=ServedRoute)
     responses = responses_of_protocols()
 
     @router.post(SYSTEM_ONE, response_model=SystemOneReply, responses=responses, openapi_extra=_SYSTEM_ONE_BODY)

@@ -33,6 +33,7 @@ from archroute_edge.server.http._bodies import LARGE, read_json
 from archroute_edge.server.http._client_watch import ClientWatch, uncancel
 from archroute_edge.server.http._decision_endpoint import implicit_session
 from archroute_edge.server.http._forward_paths import FORWARD_PATHS
+from archroute_edge.server.http._served_route import ServedRoute
 from archroute_edge.server.http._serving import Serving, caller_of, client_of, error_responses
 from archroute_edge.targets import RequestFacts
 
@@ -77,7 +78,7 @@ class _Body:
 
 def forward_endpoints(serving: Serving, gateway: Gateway) -> APIRouter:
     """The endpoints over ``serving`` and ``gateway``."""
-    router = APIRouter(tags=["forwarding"])
+    router = APIRouter(tags=["forwarding"], route_class=ServedRoute)
 
     def add(path: str, operation: Operation) -> None:
         async def forward(request: Request) -> Response:

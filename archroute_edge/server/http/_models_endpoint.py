@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from archroute_edge.server.http._api_errors import ApiError
 from archroute_edge.server.http._reply_bodies import ModelReply, ModelsReply
+from archroute_edge.server.http._served_route import ServedRoute
 from archroute_edge.server.http._serving import Serving, error_responses
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ OWNER = "archroute-edge"
 
 def models_endpoint(serving: Serving, gateway: Gateway | None = None) -> APIRouter:
     """The endpoints over ``serving``; with ``gateway`` in the shape of OpenAI's API and of Anthropic's at once."""
-    router = APIRouter(tags=["the server"])
+    router = APIRouter(tags=["the server"], route_class=ServedRoute)
     started = int(time.time())
     created_at = datetime.fromtimestamp(started, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -10,6 +10,8 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from archroute_edge.server.http._served_route import ServedRoute
+
 PAGE_PATH: Final = "/"
 
 _STYLE, _SCRIPT = "/*page.css*/", "/*page.js*/"
@@ -17,7 +19,7 @@ _STYLE, _SCRIPT = "/*page.css*/", "/*page.js*/"
 
 def page_endpoint() -> APIRouter:
     """The endpoint."""
-    router = APIRouter()
+    router = APIRouter(route_class=ServedRoute)
     page, headers = _page()
 
     @router.get(PAGE_PATH, include_in_schema=False)

@@ -12,6 +12,7 @@ from archroute_edge.errors import DecisionCancelledError
 from archroute_edge.server import options
 from archroute_edge.server.http._bodies import body_of, read_body
 from archroute_edge.server.http._reply_bodies import BatchReply, RouteReply, WarmReply
+from archroute_edge.server.http._served_route import ServedRoute
 from archroute_edge.server.http._serving import Serving, caller_of, error_responses
 
 PATHS = ("/v1/route", "/v1/route/batch", "/v1/warm")
@@ -23,7 +24,7 @@ _WARM = options("the body", "", "messages routes whole scores user")
 
 def route_endpoints(serving: Serving) -> APIRouter:
     """The endpoints over ``serving``."""
-    router = APIRouter(tags=["decisions"])
+    router = APIRouter(tags=["decisions"], route_class=ServedRoute)
 
     @router.post(
         "/v1/route",
