@@ -102,7 +102,8 @@ class _Outside:
     """Whether a path is outside the folder of labels: an earlier run's labels are no input."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
+        # Unlike Path.resolve, it raises nothing if links lead in a circle.
+        self._folder = Path(os.path.realpath(folder))
 
     def has(self, path: Path) -> bool:
         resolved = path.resolve()

@@ -180,5 +180,5 @@ def prompt_format(name: str) -> PromptFormat:
     """
     try:
         return PROMPT_FORMATS[name]
-    except KeyError:
+    except (KeyError, TypeError):
         raise PromptFormatError(f"no prompt format {name!r}; there are {', '.join(PROMPT_FORMATS)}") from None

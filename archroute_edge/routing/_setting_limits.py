@@ -74,7 +74,7 @@ def check_settings(settings: GenerativeSettings, prompt_format: str, switch_over
         raise SettingsError(f"no KV cache type {settings.kv_type!r}; there are {', '.join(KV_TYPES)}")
     if settings.engine not in ENGINES:
         raise SettingsError(f"no engine {settings.engine!r}; there are {', '.join(ENGINES)}")
-    if settings.flash_attention not in (None, True, False):
+    if not isinstance(settings.flash_attention, bool | None):
         raise SettingsError(f"flash_attention is {settings.flash_attention!r}; it must be True, False or None")
     if settings.flash_attention is False and is_quantized_kv(settings.kv_type):
         raise SettingsError(f"a KV cache of {settings.kv_type} needs flash attention; turn it on, or use f16, bf16 or f32")

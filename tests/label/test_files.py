@@ -50,6 +50,13 @@ def test_links_to_folders_are_followed(logs: Path) -> None:
     assert found("logs/a_link_to_day2").keys() >= {"logs/a_link_to_day2/a.jsonl"}
 
 
+def test_a_folder_of_labels_behind_links_in_a_circle_is_left_to_who_makes_it(logs: Path) -> None:
+    """It was a traceback; that it cannot be made is said in one line."""
+    (logs.parent / "labels").symlink_to("loop")
+    (logs.parent / "loop").symlink_to("labels")
+    assert found("logs/b.jsonl") == {"logs/b.jsonl": "labels/b.jsonl"}
+
+
 def test_a_folder_that_cannot_be_read_is_an_error(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its files are missing, and the exit status is 0. Simulated, since root may read all folders."""
     scandir = os.scandir

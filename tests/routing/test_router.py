@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from archroute_edge import OTHER, ArchRouteError, Route, Router, RouteTable, RoutingConfig, parse_config
@@ -228,6 +229,9 @@ def test_arguments_that_make_no_sense_are_errors(
         ("model", None),
         ("model", b"mini"),
         ("flash_attention", "on"),
+        # Equal to True, and no JSON.
+        ("flash_attention", np.bool_(True)),
+        ("prompt_format", ["card"]),
         ("kv_type", ["f16"]),
         ("engine", None),
         ("prefix_cache", None),
@@ -238,7 +242,7 @@ def test_arguments_that_make_no_sense_are_errors(
 def test_arguments_of_wrong_types_are_errors_that_name_them(name: str, value: object, random_model: Path) -> None:
     """Deep inside they were a TypeError or an AttributeError."""
     arguments: dict[str, Any] = {"model": random_model, **({} if name == "config" else {"routes": ROUTES}), name: value}
-    said = {"kv_type": "no KV cache type", "engine": "no engine"}.get(name, f"{name} is ")
+    said = {"kv_type": "no KV cache type", "engine": "no engine", "prompt_format": "no prompt format"}.get(name, f"{name} is ")
     with pytest.raises(ArchRouteError, match=f"^{said}"):
         Router(**arguments)
 
