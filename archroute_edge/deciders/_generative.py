@@ -321,8 +321,12 @@ class TableContext:
             kv_type=self._settings.kv_type,
             abortable=self._model.n_gpu_layers == 0,
         )
-        engine = self._engine = open_engine(self._model, settings)
-        self.n_ctx = engine.n_ctx
-        folder = self._settings.prefix_folder
-        self.cache = KVCache(engine, SavedStates(folder, engine.state_key()) if folder else None)
-        self.decoder = SpeculativeDecoder() if self._settings.decoder == "fast" else GrammarDecoder(self._model.vocabulary)
+        engine = open_engine(self._model, settings)
+        try:
+            folder = self._settings.prefix_folder
+            self.cache = KVCache(engine, SavedStates(folder, engine.state_key()) if folder else None)
+            self.decoder = SpeculativeDecoder() if self._settings.decoder == "fast" else GrammarDecoder(self._model.vocabulary)
+        except BaseException:
+            engine.close()
+            raise
+        self._engine, self.n_ctx = engine, engine.n_ctx

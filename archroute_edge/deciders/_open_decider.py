@@ -26,7 +26,9 @@ from archroute_edge.engine import (
     GGUFHeader,
     LoadedModel,
     ModelKind,
+    check_model_file,
     choose_engine,
+    fits_ik,
     physical_cores,
 )
 from archroute_edge.errors import RemoteError, SettingsError
@@ -72,13 +74,17 @@ def _prompt_format(decider: Decider) -> str:
 
 
 def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings, table: RouteTable) -> Decider:
+    engine = settings.generative.engine
+    if engine == "ik" and second.remote is None and not fits_ik(check_model_file(first.path, "encoder")):
+        # Then it is about the language model alone.
+        engine = "llama.cpp"
     # Settings about prompts are for the second model, which is opened when it is needed.
     plain = DeciderSettings(
         GenerativeSettings(
             n_threads=settings.generative.n_threads,
             n_gpu_layers=settings.generative.n_gpu_layers,
             prefix_folder=settings.generative.prefix_folder,
-            engine=settings.generative.engine,
+            engine=engine,
         )
     )
     encoder = _open(first, plain, "encoder", table)

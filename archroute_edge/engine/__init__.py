@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         required_features,
     )
     from archroute_edge.engine._embedding import N_TEXTS, EmbeddingEngine, EncodedText, Vectors, batches
-    from archroute_edge.engine._engine_choice import EngineChoice, choose_engine, soundness
+    from archroute_edge.engine._engine_choice import EngineChoice, choose_engine, fits_ik, soundness
     from archroute_edge.engine._engine_names import ENGINES, EngineName, WantedEngine
     from archroute_edge.engine._engines import open_engine
     from archroute_edge.engine._gguf_header import (
@@ -64,7 +64,7 @@ else:
             "_charsmap": "CharsMap is_charsmap",
             "_completion": "CompletionEngine EngineSettings FLASH_ATTENTION_DEPTH N_SEQUENCES",
             "_cpu_build": ("compiler_of_build describe_features features_beyond_portable features_of_build required_features"),
-            "_engine_choice": "EngineChoice choose_engine soundness",
+            "_engine_choice": "EngineChoice choose_engine fits_ik soundness",
             "_engine_names": "ENGINES EngineName WantedEngine",
             "_engines": "open_engine",
             "_embedding": "EmbeddingEngine EncodedText N_TEXTS Vectors batches",

@@ -132,6 +132,11 @@ def choose_engine(
     return choice if problem is None else EngineChoice("llama.cpp", problem, choice.gain)
 
 
+def fits_ik(header: GGUFHeader) -> bool:
+    """Whether ik_llama.cpp was compared with llama.cpp on such a model."""
+    return _unfit(header, DEFAULT_KV_TYPE, None) is None
+
+
 def _unfit(header: GGUFHeader, kv_type: str, flash_attention: bool | None) -> str | None:
     """Why ik_llama.cpp does not evaluate such a model in such a way here; None if it does."""
     if header.architecture not in IK_ARCHITECTURES:

@@ -105,13 +105,13 @@ class IkEncoder:
 
 
 def _with_company(batch: BatchArrays, n_texts: int) -> BatchArrays:
-    """``batch``, and as a text after its own as many tokens as it lacks."""
+    """``batch``, and as a text after its own as many tokens as it lacks, all at the first position: a model may have few."""
     n_more = _FEWEST - len(batch.tokens)
     if n_more <= 0:
         return batch
     return BatchArrays(
         np.append(batch.tokens, np.zeros(n_more, np.int32)),
-        np.append(batch.positions, np.arange(n_more, dtype=np.int32)),
+        np.append(batch.positions, np.zeros(n_more, np.int32)),
         np.append(batch.counts, np.ones(n_more, np.int32)),
         np.append(batch.sequences, np.full(n_more, n_texts, np.int32)),
         np.append(batch.wanted, np.ones(n_more, np.int8)),

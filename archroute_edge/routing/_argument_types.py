@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, KeysView, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -117,4 +117,7 @@ def check_tables(tables: Any) -> None:
 
 def is_list(value: object) -> bool:
     """Whether its items have places: not those of a text, of a set or of a dictionary."""
-    return isinstance(value, Collection) and not isinstance(value, (str, bytes, bytearray, Mapping, Set))
+    if isinstance(value, (str, bytes, bytearray, Mapping)) or (isinstance(value, Set) and not isinstance(value, KeysView)):
+        return False
+    # A data set of another library may have no more than these two.
+    return isinstance(value, Collection) or all(hasattr(type(value), name) for name in ("__len__", "__getitem__"))

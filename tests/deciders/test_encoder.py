@@ -163,7 +163,6 @@ def test_one_bad_conversation_of_many(router: Router) -> None:
         {"budget": 2048},
         {"flash_attention": True},
         {"kv_type": "f16"},
-        {"engine": "llama.cpp"},
         {"prompt_format": "card"},
     ],
 )

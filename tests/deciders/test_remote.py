@@ -554,8 +554,10 @@ def test_after_failures_it_rests(vllm: RemoteModelServer) -> None:
 def test_a_prompt_that_is_refused_is_no_failure_of_the_server(vllm: RemoteModelServer) -> None:
     """Other callers are served as before. A server that refuses many prompts has its models looked at again, and may go on."""
     long = "word " * 500
-    vllm.fault = lambda body: 400 if len(body["prompt"]) > 400 else None
     with opened(vllm) as router:
+        router.route("hello")
+        most = len(vllm.bodies[-1]["prompt"]) + 100
+        vllm.fault = lambda body: 400 if len(body["prompt"]) > most else None
         for _ in range(7):
             with pytest.raises(RemoteError, match="HTTP 400 from /v1/completions: no luck"):
                 router.route(long)

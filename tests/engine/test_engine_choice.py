@@ -631,6 +631,19 @@ def test_both_models_of_a_cascade_are_evaluated_by_the_engine_that_was_asked_for
             assert router.route("fix this bug").engine == "ik"
 
 
+def test_an_encoder_that_ik_was_not_tested_with_keeps_no_cascade_from_it(
+    random_encoder: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_choice, "IK_ARCHITECTURES", ("qwen2",))
+    found = []
+    for switch_over in (0.0, 1.0):
+        model = f"{random_encoder}+{random_model}"
+        settings: dict[str, Any] = {"threads": 1, "prefix_cache": False, "switch_over": switch_over}
+        with Router(config=_config(), model=model, engine="ik", **settings) as router:
+            found.append(router.route("fix this bug").engine)
+    assert found == ["llama.cpp", "ik"]
+
+
 def test_settings_of_a_kv_cache_say_nothing_about_an_encoder(random_encoder: Path) -> None:
     header = check_model_file(random_encoder)
     assert choose_engine(header, "ik", n_threads=1, kv_type="q8_0", flash_attention=True).engine == "ik"

@@ -279,6 +279,23 @@ def test_questions_of_wrong_types_are_errors_that_name_the_argument(random_encod
         assert router.route("x") and service.stats().waiting == 0
 
 
+class Texts:
+    """A data set of another library: it has a length, and an item at each place."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, place: int) -> str:
+        return ["fix it", "a poem"][place]
+
+
+@pytest.mark.parametrize("conversations", [("fix it", "a poem"), {"fix it": 1, "a poem": 2}.keys(), Texts()])
+def test_many_conversations_may_be_any_list(random_encoder: Path, conversations: Any) -> None:
+    with Router(ROUTES, model=random_encoder, prefix_cache=False) as router:
+        expected = [router.route(text).route for text in ("fix it", "a poem")]
+        assert [each.route for each in router.route_many(conversations)] == expected
+
+
 def test_bad_messages_are_errors_and_the_router_goes_on(random_model: Path) -> None:
     """Would break if one bad request spoiled the next."""
     with Router(ROUTES, model=random_model) as router:
