@@ -142,7 +142,9 @@ def verify_models(ctx: click.Context, name: str | None, as_json: bool) -> None:
             line.clear()
             if not as_json:
                 how = "hash and structure" if verdict.by_hash else "structure only, no hash of it is known"
-                click.echo(f"{model.name}: {verdict.problem or f'sound ({how})'}")
+                # A problem begins with the path, which may be the name.
+                named = "" if verdict.problem and model.name == str(model.path) else f"{model.name}: "
+                click.echo(f"{named}{verdict.problem or f'sound ({how})'}")
     if as_json:
         report = [
             {"name": each.model.name, "path": str(each.model.path), "hash_known": each.by_hash, "problem": each.problem}

@@ -110,12 +110,12 @@ def _open_remote(
     """A remote model. As a second one it may be away for now, which is then said."""
     address = file.remote
     assert address is not None
-    given: list[str] = [name for name in OF_A_CONTEXT if name in settings.generative.given]
+    # In a cascade the engine, threads and layers are the encoder's.
+    names = OF_A_CONTEXT if is_second else (*OF_A_CONTEXT, "engine")
+    given: list[str] = [name for name in names if name in settings.generative.given]
     if not is_second:
-        # In a cascade they are the encoder's.
         machine = {"threads": settings.generative.n_threads, "gpu_layers": settings.generative.n_gpu_layers}
         given += [name for name, value in machine.items() if value is not None]
-        given += [name for name in ("engine",) if name in settings.generative.given]
     if given:
         raise SettingsError(f"{given[0]} is about a model on this machine, and {file.name} is not; leave it out")
     # Brings an HTTP client, which an extra installs.

@@ -18,9 +18,7 @@ import numpy as np
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._batch import BatchArrays
 from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
-from archroute_edge.engine._cpu import cpu
-from archroute_edge.engine._ik_binding import TESTED_VERSION, ik_libraries
-from archroute_edge.engine._ik_weights import free_here, initialised, take_last_error
+from archroute_edge.engine._ik_weights import build_key, free_here, initialised, take_last_error
 from archroute_edge.engine._loaded_model import LoadedModel
 from archroute_edge.errors import EngineError, ModelLoadError
 from archroute_edge.system import OwnProcess
@@ -90,13 +88,7 @@ class IkEncoder:
 
     def state_key(self) -> dict[str, object]:
         """As :meth:`~archroute_edge.engine._embedding.Encoder.state_key` says."""
-        return {
-            "engine": "ik_llama.cpp",
-            "model": self.model.fingerprint,
-            "binding": TESTED_VERSION,
-            "libraries": [list(library) for library in ik_libraries()],
-            "cpu": cpu(),
-        }
+        return build_key(self.model.fingerprint)
 
     def close(self) -> None:
         """Free the context; the model stays."""

@@ -31,10 +31,8 @@ from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._batch import BatchArrays
 from archroute_edge.engine._cancellation import ABORT_CALLBACK, Cancellation
 from archroute_edge.engine._completion import N_SEQUENCES, CompletionEngine, EngineSettings
-from archroute_edge.engine._cpu import cpu
 from archroute_edge.engine._gguf_header import DEFAULT_KV_TYPE, KV_TYPES
-from archroute_edge.engine._ik_binding import TESTED_VERSION, ik_libraries
-from archroute_edge.engine._ik_weights import free_here, initialised, take_last_error
+from archroute_edge.engine._ik_weights import build_key, free_here, initialised, take_last_error
 from archroute_edge.engine._interface import BatchToken, Logits
 from archroute_edge.engine._loaded_model import LoadedModel
 from archroute_edge.errors import ContextOverflowError, EngineError, ModelLoadError
@@ -275,11 +273,7 @@ class IkEngine(CompletionEngine):
     def state_key(self) -> dict[str, object]:
         """Everything but the tokens that decides whether a saved state is valid in this engine."""
         return {
-            "engine": "ik_llama.cpp",
-            "model": self.model.fingerprint,
-            "binding": TESTED_VERSION,
-            "libraries": [list(library) for library in ik_libraries()],
-            "cpu": cpu(),
+            **build_key(self.model.fingerprint),
             "kv_type": self.settings.kv_type,
             "n_batch": self._piece_size,
         }

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from archroute_edge.engine import _backend as backend
 from archroute_edge.engine._cancellation import Cancellation
-from archroute_edge.engine._ik_binding import LogCallback, binding
+from archroute_edge.engine._cpu import cpu
+from archroute_edge.engine._ik_binding import TESTED_VERSION, LogCallback, binding, ik_libraries
 from archroute_edge.errors import EngineError, ModelLoadError
 from archroute_edge.system import OwnProcess
 
@@ -109,6 +110,17 @@ class IkWeights:
         """Free the weights. Every engine made from them must be closed before."""
         self._free()
         self._handle = None
+
+
+def build_key(fingerprint: str) -> dict[str, object]:
+    """What of a model, this library and the CPU decides whether what was computed before would be computed again."""
+    return {
+        "engine": "ik_llama.cpp",
+        "model": fingerprint,
+        "binding": TESTED_VERSION,
+        "libraries": [list(library) for library in ik_libraries()],
+        "cpu": cpu(),
+    }
 
 
 def free_here(free: Any, handle: Any, _kept: object, process: OwnProcess) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from archroute_edge.errors import QualityError
 from archroute_edge.quality._outcomes import Outcomes, Scores
 from archroute_edge.quality._strengths import MAX_MODELS, sigmoid
 
-MOST_GRADED = 1000
+MOST_GRADED: Final = 1000
 """With more graded prompts, a model is better trained with the others."""
 
 _TIE = 1e-9

@@ -151,6 +151,7 @@ class TestVerify:
         path.write_bytes(path.read_bytes()[:-100])
         done = models("verify", "other.gguf")
         assert done.exit_code == 2 and "truncated" in done.stdout
+        assert done.stdout.count("other.gguf") == 1
         assert "nothing.gguf: no such model file" in models("verify", "nothing.gguf").stderr
         for command in ("remove", "pull"):
             assert "other.gguf is a file, and this needs a name of the catalogue: mini," in models(command, "other.gguf").stderr
