@@ -17,7 +17,7 @@ from typing import Any
 
 from training.mini.languages import Languages, load_languages
 from training.mini.public_intents import add_public_intents
-from training.mini.tool_tables import OwnTable, load_own_tables
+from training.mini.tool_tables import OwnTable, load_agents, load_own_tables
 from training.tiny.kinds_bank import Kind, load_banks, split_phrasings
 from training.tiny.public_data import PublicData, load_public
 from training.yaml_files import read_yaml
@@ -68,7 +68,8 @@ class Catalogue:
     """Kinds by id, categories by scheme, and messages that belong to none of the everyday categories.
 
     `closings` end a conversation in which nothing is asked any more; `reopenings` go before one more request.
-    `held_out` are ids of kinds that the training leaves out.
+    `strangers` are requests near to the kinds of a domain that belong to none of them, by domain. `held_out` are ids of kinds
+    that the training leaves out.
     """
 
     kinds: dict[str, Kind]
@@ -80,6 +81,7 @@ class Catalogue:
     reopenings: list[str]
     own_tables: list[OwnTable]
     languages: Languages
+    strangers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     held_out: frozenset[str] = field(default_factory=frozenset)
 
     def subject(self, kind: str) -> Subject:
@@ -138,6 +140,9 @@ def build_catalogue(public: PublicData, data: Path, steer: bool) -> Catalogue:
     schemes["departments"] = departments
     schemes["scenarios"] = _scenarios(kinds)
     languages = load_languages(data, kinds, _HELD_OUT_LANGUAGES if steer else frozenset())
+    agents = load_agents()
+    kinds |= {kind.id: kind for table in agents for kind in table.kinds}
+    own_tables += agents
     own, held_own = split_phrasings(_yaml("out_of_scope.yaml"))
     scopeless, held_scopeless = public.out_of_scope + own, public.held_out_of_scope + held_own
     held_out: frozenset[str] = frozenset()
@@ -157,6 +162,7 @@ def build_catalogue(public: PublicData, data: Path, steer: bool) -> Catalogue:
         reopenings=endings["reopenings"],
         own_tables=own_tables,
         languages=languages,
+        strangers={domain: tuple(texts) for domain, texts in _yaml("domain_strangers.yaml").items()},
         held_out=held_out,
     )
 

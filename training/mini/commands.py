@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -54,30 +55,27 @@ def train(
     """Fine-tune the base; kinds, domains, services and languages are held out to steer by."""
     import torch
 
-    from training.mini import published
-    from training.mini.embedding import Encoder
     from training.mini.languages import LanguageSampler
-    from training.mini.relations import related_kinds
-    from training.mini.tables import TableSampler
-    from training.mini.training import ADDED, ADDED_TO_SECOND, LANGUAGES, LANGUAGES_TO_SECOND, SECOND, Job, Recipe
+    from training.mini.tables import NEAR_SOURCES, SOURCES, TableSampler
+    from training.mini.training import ADDED, LANGUAGES, SECOND, Job, Recipe
     from training.mini.training import train as run
 
     if languages and (not everything or begin_with is None):
         raise click.UsageError("--languages goes with --everything and --begin-with")
+    if second and everything:
+        raise click.UsageError("--second holds things out, so it does not go with --everything")
     if languages:
-        recipe = LANGUAGES_TO_SECOND if second else LANGUAGES
+        recipe = LANGUAGES
     elif everything and begin_with is not None:
-        recipe = ADDED_TO_SECOND if second else ADDED
+        recipe = ADDED
     else:
         recipe = SECOND if second else Recipe()
     recipe = replace(recipe, minutes=minutes)
     if steps is not None:
         recipe = replace(recipe, steps=steps)
     catalogue = load_catalogue(data, steer=not everything)
-    click.echo("comparing the kinds with all-MiniLM-L6-v2", err=True)
-    related = related_kinds(catalogue, Encoder(published.fetch()), recipe.seed)
-    sampler = TableSampler(catalogue, related)
-    in_languages = LanguageSampler(catalogue.languages, catalogue.held_out)
+    sampler = TableSampler(catalogue, _related_kinds(data), NEAR_SOURCES if recipe.near else SOURCES)
+    in_languages = LanguageSampler(catalogue.languages, catalogue.held_out, with_rarer=recipe.near)
     # The workers are processes of one thread each, and come from this one.
     torch.set_num_threads(1)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +84,17 @@ def train(
     except KeyboardInterrupt:
         raise click.ClickException(f"interrupted; go on with --resume, from the last save of {out}") from None
     click.echo(f"\nsaved {out}", err=True)
+
+
+@functools.cache
+def _related_kinds(data: Path) -> dict[str, frozenset[str]]:
+    """Once for all trainings of a command: what is held out of one changes no kind."""
+    from training.mini import published
+    from training.mini.embedding import Encoder
+    from training.mini.relations import related_kinds
+
+    click.echo("comparing the kinds with all-MiniLM-L6-v2", err=True)
+    return related_kinds(load_catalogue(data, steer=False), Encoder(published.fetch()))
 
 
 @main.command()
@@ -257,16 +266,11 @@ def everything(
         context.invoke(calibrate, checkpoint=steered, data=data)
     trained = steered
     if not steered_only:
-        added = []
-        for begin_with in (first, second):
-            options = {"data": data, "everything": True, "second": begin_with is second}
-            whole, last = (begin_with.with_name(f"{begin_with.name}.{name}") for name in ("whole", "languages"))
-            if not (resume and _begun(last)):
-                context.invoke(train, out=whole, begin_with=begin_with, resume=resume and _begun(whole), **options)
-            context.invoke(train, out=last, begin_with=whole, languages=True, resume=resume and _begun(last), **options)
-            added.append(last)
-        trained = out.with_suffix(".whole")
-        context.invoke(average, one=added[0], other=added[1], out=trained)
+        options = {"data": data, "everything": True}
+        whole, trained = (out.with_suffix(f".{name}") for name in ("whole", "languages"))
+        if not (resume and _begun(trained)):
+            context.invoke(train, out=whole, begin_with=steered, resume=resume and _begun(whole), **options)
+        context.invoke(train, out=trained, begin_with=whole, languages=True, resume=resume and _begun(trained), **options)
     context.invoke(package, checkpoint=trained, data=data, steered=steered, everything=not steered_only, out=packaged)
     context.invoke(export, checkpoint=packaged, out=out)
     context.invoke(evaluate, checkpoint=packaged, data=data, as_json=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from transformers import AutoModel
 from transformers.utils import logging
 
 _TOKENS_AT_ONCE = 768
+# Tokens of a row; of one that is much longer, attention between texts that do not see each other costs as much as the rest.
+_ROW = 128
 # Beside the weights; config.json among them, since the shape stays as published.
 _COPIED = [
     "config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "special_tokens_map.json",
@@ -41,23 +43,45 @@ class Encoder:
     def vectors(self, texts: Sequence[str], max_tokens: int) -> Tensor:
         """Unit vectors (N, width) of texts, with gradients if enabled: the mean over a text's tokens.
 
-        Texts of similar length are computed together, to save padding; the same text once.
+        The same text is computed once. Several texts share a row, in which no token sees those of another text: padded to the
+        longest of a few, two in five of the tokens of a training would be padding.
         """
         unique = list(dict.fromkeys(texts))
         encoded = [_cut(one.ids, max_tokens) for one in self.tokenizer.encode_batch_fast(unique)]
-        order = sorted(range(len(unique)), key=lambda n: len(encoded[n]))
-        parts = []
-        for chunk in _chunks(order, encoded):
-            longest = len(encoded[chunk[-1]])
-            ids = torch.full((len(chunk), longest), self.model.config.pad_token_id)
-            seen = torch.zeros((len(chunk), longest), dtype=torch.long)
-            for row, number in enumerate(chunk):
-                ids[row, : len(encoded[number])] = torch.tensor(encoded[number])
-                seen[row, : len(encoded[number])] = 1
-            states = self.model(input_ids=ids, attention_mask=seen).last_hidden_state
-            parts.append(functional.normalize((states * seen[..., None]).float().sum(1) / seen.sum(1, keepdim=True), dim=-1))
+        width = max(_ROW, *(len(ids) for ids in encoded))
+        rows = _rows(encoded, width)
+        at_once = max(1, _TOKENS_AT_ONCE // width)
+        order: list[int] = []
+        parts: list[Tensor] = []
+        for start in range(0, len(rows), at_once):
+            chunk = rows[start : start + at_once]
+            parts.append(self._means(chunk, encoded))
+            order += [number for row in chunk for number in row]
         place = {unique[number]: row for row, number in enumerate(order)}
-        return torch.cat(parts)[torch.tensor([place[text] for text in texts])]
+        return functional.normalize(torch.cat(parts), dim=-1)[torch.tensor([place[text] for text in texts])]
+
+    def _means(self, rows: Sequence[Sequence[int]], encoded: Sequence[Sequence[int]]) -> Tensor:
+        """The mean state of each text of these rows, in their order."""
+        longest = max(sum(len(encoded[number]) for number in row) for row in rows)
+        ids = torch.full((len(rows), longest), self.model.config.pad_token_id)
+        positions = torch.zeros_like(ids)
+        owner = torch.full_like(ids, -1)
+        lengths: list[int] = []
+        for row, members in enumerate(rows):
+            start = 0
+            for number in members:
+                end = start + len(encoded[number])
+                ids[row, start:end] = torch.tensor(encoded[number])
+                positions[row, start:end] = torch.arange(end - start)
+                owner[row, start:end] = len(lengths)
+                lengths.append(end - start)
+                start = end
+        # A token of padding sees the others, since attention to nothing is no number.
+        sees = owner[:, None, :, None] == owner[:, None, None, :]
+        states = self.model(input_ids=ids, position_ids=positions, attention_mask=sees).last_hidden_state.flatten(0, 1)
+        of_text = (owner.flatten()[None] == torch.arange(len(lengths))[:, None]).to(states.dtype)
+        means: Tensor = (of_text @ states).float() / torch.tensor(lengths)[:, None]
+        return means
 
     def embed(self, texts: Sequence[str], max_tokens: int) -> Tensor:
         """The same without gradients."""
@@ -87,13 +111,17 @@ def _cut(ids: list[int], max_tokens: int) -> list[int]:
     return ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]
 
 
-def _chunks(order: list[int], encoded: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """The texts of ``order`` (shortest first) in parts of about so many tokens, padding included."""
-    chunk: list[int] = []
-    for number in order:
-        if chunk and (len(chunk) + 1) * len(encoded[number]) > _TOKENS_AT_ONCE:
-            yield chunk
-            chunk = []
-        chunk.append(number)
-    if chunk:
-        yield chunk
+def _rows(encoded: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+    """Texts by number, in rows of at most `width` tokens: the longest first, each in the first row with room for it."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for number in sorted(range(len(encoded)), key=lambda n: -len(encoded[n])):
+        needed = len(encoded[number])
+        place = next((row for row, free in enumerate(room) if free >= needed), None)
+        if place is None:
+            rows.append([])
+            room.append(width)
+            place = len(rows) - 1
+        rows[place].append(number)
+        room[place] -= needed
+    return rows

@@ -19,6 +19,7 @@ from archroute_edge.routes import OTHER, Route
 from training.mini.catalogue import DIFFICULTY, Catalogue
 from training.mini.languages import held_requests
 from training.mini.tables import EASY_AND_HARD, finished_talk
+from training.mini.tool_tables import AGENTS, TERSE
 from training.tiny.conversations import Messages, of_dialogue
 from training.tiny.kinds_bank import Kind
 from training.tiny.public_data import words_of
@@ -40,6 +41,10 @@ _IN_COMMON = (
     {"tools_07.1", "tools_09.1", "tools_13.3"},
     {"tools_03.1", "tools_10.6", "tools_12.4"},
 )  # fmt: skip
+_OWN_GROUPS = {
+    "tools": "tool tables", AGENTS: "tools of agents", "narrow": "narrow intents, names only",
+    TERSE: "intents of a domain, names only",
+}  # fmt: skip
 Routes = dict[str, str]
 
 
@@ -80,6 +85,7 @@ def questions(catalogue: Catalogue, data: Path) -> list[Question]:
         made += _names_only(catalogue, kinds, len(kinds), "intents of four domains, names only", 100)
     made += [*_tools_never_seen(catalogue), *_own_tables(catalogue), *_scenarios(catalogue)]
     made += [*_with_general(catalogue), *_easy_or_hard(catalogue), *_few_routes(catalogue)]
+    made += _near_a_domain(catalogue)
     return made + _finished(catalogue) + _other_languages(catalogue, data)
 
 
@@ -266,13 +272,28 @@ def _own_tables(catalogue: Catalogue) -> list[Question]:
     for table in catalogue.own_tables:
         if table.kinds[0].id not in catalogue.held_out:
             continue
-        is_tools = table.kinds[0].source == "tools"
+        source = table.kinds[0].source
+        is_tools = source in ("tools", AGENTS)
         routes = {k.id: route_text(Route(k.names[0], k.descriptions[0] if is_tools else "")) for k in table.kinds}
-        group = "tool tables" if is_tools else "narrow intents, names only"
+        group = _OWN_GROUPS[source]
         for kind in table.kinds:
             made += [Question(routes, _single(text), kind.id, group) for text in dict.fromkeys([*kind.train, *kind.held])]
-        nothing = "tool tables, nothing fits" if is_tools else "narrow intents, nothing fits"
+        nothing = f"{group.removesuffix(', names only')}, nothing fits"
         made += [Question(routes, _single(text), OTHER, nothing) for text in table.none]
+    return made
+
+
+def _near_a_domain(catalogue: Catalogue) -> list[Question]:
+    """Requests near to a domain that training never saw, over routes for kinds of it that none of them is of."""
+    rng = random.Random(_SEED + 10)
+    made: list[Question] = []
+    for domain in catalogue.schemes["departments"]:
+        if not domain.kinds <= catalogue.held_out:
+            continue
+        for text in catalogue.strangers.get(domain.id, ()):
+            kinds = rng.sample([catalogue.kinds[name] for name in sorted(domain.kinds)], min(len(domain.kinds), 10))
+            routes = {k.id: route_text(Route(words_of(k.names[0]), rng.choice(k.descriptions))) for k in kinds}
+            made.append(Question(routes, _single(text), OTHER, "a domain, nothing fits"))
     return made
 
 

@@ -2,8 +2,9 @@
 
 A file of `languages/` holds `kinds` (id of a kind that also exists in English -> name, about, ask), and `closings`, `chatter`
 and `replies` in one language. A file of `narrow_languages/` holds requests for some kinds of one domain: id -> language ->
-requests. xSID (van der Goot et al. 2021, CC BY-SA 4.0) has requests to a phone's assistant in 19 languages and dialects;
-SIB-200 (Adelani et al. 2024; sentences of FLORES-200, CC BY-SA 4.0) sentences side by side in 26.
+requests. Those of `rarer_languages/` are like them; the first training does not draw them. xSID (van der Goot et al. 2021,
+CC BY-SA 4.0) has requests to a phone's assistant in 19 languages and dialects; SIB-200 (Adelani et al. 2024; sentences of
+FLORES-200, CC BY-SA 4.0) sentences side by side in 26.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from training.yaml_files import read_yaml
 
 FOLDER: Final = Path(__file__).parent / "languages"
 NARROW_FOLDER: Final = Path(__file__).parent / "narrow_languages"
+RARER_FOLDER: Final = Path(__file__).parent / "rarer_languages"
 _XSID_WORDS: Final = Path(__file__).parent / "xsid.yaml"
 # Dialects are read, but one that most people write seldom should not crowd the languages out.
 _DIALECTS: Final = frozenset({"de-ba", "de-muc", "de-st", "gsw", "nap"})
@@ -55,7 +57,7 @@ class Language:
 class Languages:
     """All languages by code; translations of one another; the English kinds they belong to.
 
-    ``translations`` are lists of texts of one meaning by language.
+    ``rarer`` are more requests, by language and kind. ``translations`` are lists of texts of one meaning by language.
     """
 
     by_code: dict[str, Language]
@@ -63,10 +65,17 @@ class Languages:
     translations: list[dict[str, str]]
     held_translations: list[dict[str, str]]
     held_out: frozenset[str]
+    rarer: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
-    def trained(self) -> dict[str, Language]:
+    def trained(self, with_rarer: bool) -> dict[str, Language]:
         """The languages that training sees."""
-        return {code: language for code, language in self.by_code.items() if code not in self.held_out}
+        seen = {code: language for code, language in self.by_code.items() if code not in self.held_out}
+        if with_rarer:
+            for code in seen.keys() & self.rarer.keys():
+                more = self.rarer[code]
+                merged = seen[code].requests | {name: seen[code].requests.get(name, []) + more[name] for name in more}
+                seen[code] = replace(seen[code], requests=merged)
+        return seen
 
 
 def load_languages(data: Path, kinds: dict[str, Kind], held_out: frozenset[str]) -> Languages:
@@ -83,17 +92,26 @@ def load_languages(data: Path, kinds: dict[str, Kind], held_out: frozenset[str])
             _check_kind(identity, kinds, path)
             language.routes[identity] = (words["name"], words["about"])
             language.requests[identity] = list(words["ask"])
-    for path in sorted(NARROW_FOLDER.glob("*.yaml")):
-        for identity, by_language in read_yaml(path).items():
-            _check_kind(identity, kinds, path)
-            for code, asked in by_language.items():
-                by_code[code].requests.setdefault(identity, []).extend(asked)
+    for code, identity, asked in _requests_in(NARROW_FOLDER, kinds):
+        by_code[code].requests.setdefault(identity, []).extend(asked)
+    rarer: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    for code, identity, asked in _requests_in(RARER_FOLDER, kinds):
+        rarer[code][identity] = asked
     translations, held = _read_xsid(data, by_code, kinds)
     for row in _lines(data / "intents/sib200_parallel.jsonl.gz"):
         texts = {code.split("_")[0]: text for code, text in row["texts"].items()}
         if len(texts["eng"]) <= _LONGEST_SENTENCE:
             (held if held_back(texts["eng"]) else translations).append(texts)
-    return Languages(dict(by_code), kinds, translations, held, held_out)
+    return Languages(dict(by_code), kinds, translations, held, held_out, dict(rarer))
+
+
+def _requests_in(folder: Path, kinds: dict[str, Kind]) -> Iterator[tuple[str, str, list[str]]]:
+    """Language, kind and requests."""
+    for path in sorted(folder.glob("*.yaml")):
+        for identity, by_language in read_yaml(path).items():
+            _check_kind(identity, kinds, path)
+            for code, asked in by_language.items():
+                yield code, identity, list(asked)
 
 
 def _check_kind(identity: str, kinds: dict[str, Kind], path: Path) -> None:
@@ -150,8 +168,8 @@ class LanguageSample:
 class LanguageSampler:
     """Draws tables whose requests are in many languages, and translations."""
 
-    def __init__(self, languages: Languages, out: frozenset[str]) -> None:
-        self.languages = languages.trained()
+    def __init__(self, languages: Languages, out: frozenset[str], with_rarer: bool = True) -> None:
+        self.languages = languages.trained(with_rarer)
         self.kinds = {name: kind for name, kind in languages.kinds.items() if name not in out}
         known: dict[str, list[str]] = defaultdict(list)
         for code, language in self.languages.items():

@@ -15,12 +15,13 @@ from archroute_edge.deciders import route_text
 from archroute_edge.routes import Route
 from training.mini.catalogue import Subject
 from training.mini.tables import TableSampler
+from training.mini.tool_tables import AGENTS, TERSE
 from training.tiny.kinds_bank import Kind
 from training.tiny.noise import disturb
 
 _SOURCES = {
     "clinc150": 0.24, "banking77": 0.10, "domains": 0.30, "narrow": 0.10, "bank": 0.08, "metatool": 0.08, "tools": 0.05,
-    "hwu64": 0.05,
+    "hwu64": 0.05, AGENTS: 0.10, TERSE: 0.15,
 }  # fmt: skip
 _NAME_ONLY = 0.7
 # How often a name is the terse one of a data set or of ours.
@@ -52,7 +53,7 @@ def _choose(sampler: TableSampler, count: int, rng: random.Random) -> list[Kind]
     sources = {name: share for name, share in _SOURCES.items() if any(kind.train for kind in sampler.pools.get(name, []))}
     source = rng.choices(list(sources), list(sources.values()))[0]
     pool = [kind for kind in sampler.pools[source] if kind.train]
-    if source not in ("domains", "narrow", "tools"):
+    if source not in ("domains", "narrow", "tools", AGENTS, TERSE):
         return rng.sample(pool, min(count, len(pool)))
     # Whole domains, since the kinds of one are near to each other.
     domains = sorted({kind.domain for kind in pool})

@@ -19,6 +19,7 @@ from archroute_edge.deciders import Hubness
 from tools.convert.sentence_modules import REFERENCES, REFERENCES_FILE, TOPICS
 from training.mini.catalogue import Catalogue
 from training.mini.embedding import Encoder
+from training.mini.tool_tables import AGENTS, TERSE
 
 _SEED = 61
 _MAX_TOKENS = 96
@@ -26,7 +27,7 @@ _MAX_TOKENS = 96
 _NEIGHBOURS = 0.025
 _LARGEST = 127
 # Of these sources every second kind: they have so many that the others would count too little.
-_HALVED = frozenset({"narrow", "tools", "metatool"})
+_HALVED = frozenset({"narrow", "tools", AGENTS, TERSE, "metatool"})
 
 
 def reference_texts(catalogue: Catalogue) -> list[str]:

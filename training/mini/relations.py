@@ -11,7 +11,7 @@ from training.mini.embedding import Encoder
 from training.tiny.conversations import of_dialogue
 from training.tiny.kinds_bank import Kind
 
-_PHRASINGS = 6
+_SEED, _PHRASINGS = 23, 6
 # Of all-MiniLM-L6-v2's cosines between two kinds' mean vectors; chosen by reading the pairs around it.
 _CLOSE = 0.58
 _MAX_TOKENS = 32
@@ -23,9 +23,9 @@ def _texts(kind: Kind, rng: random.Random) -> list[str]:
     return [kind.request(rng, held=False) for _ in range(_PHRASINGS)]
 
 
-def related_kinds(catalogue: Catalogue, encoder: Encoder, seed: int) -> dict[str, frozenset[str]]:
+def related_kinds(catalogue: Catalogue, encoder: Encoder) -> dict[str, frozenset[str]]:
     """For every kind those that are near by definition, and those whose phrasings the encoder puts close to its own."""
-    rng = random.Random(seed)
+    rng = random.Random(_SEED)
     every = catalogue.kinds.values()
     kinds = [kind for kind in every if (kind.train or kind.dialogues) and not tells_difficulty(kind.id)]
     texts = [text for kind in kinds for text in _texts(kind, rng)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from archroute_edge.deciders import route_text
 from archroute_edge.routes import OTHER, Route
 from training.mini.catalogue import DIFFICULTY, Catalogue, Subject, general_subject, is_general, tells_difficulty
+from training.mini.tool_tables import AGENTS, TERSE
 from training.tiny import conversations as talk
 from training.tiny.kinds_bank import Kind
 from training.tiny.noise import STYLES, disturb, restyle
@@ -23,6 +24,9 @@ SOURCES = {
     "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.02, "any": 0.03, "tools": 0.07, "narrow": 0.06,
     "metatool": 0.03, "hwu64": 0.03, "scenarios": 0.05, "snips": 0.01, "general": 0.08, DIFFICULTY: 0.05,
 }  # fmt: skip
+_ONE_DOMAIN = "one domain"
+NEAR_SOURCES = SOURCES | {AGENTS: 0.20, TERSE: 0.10, _ONE_DOMAIN: 0.10}
+"""The same with the tables that have many requests near to their routes which fit none."""
 _PUBLIC = ("clinc150", "banking77", "sgd")
 # The everyday categories beside which a message outside every intent of CLINC150 belongs to none of them.
 _CORE = {
@@ -37,8 +41,8 @@ _OPAQUE = ["route", "option", "team", "r", "class", "agent", "model"]
 _NAME_ONLY, _WITH_EXAMPLES, _OPAQUE_NAMES = 0.50, 0.10, 0.03
 # How often the names alone are all the terse ones of a data set or of ours, as programmers name things.
 _TERSE = 0.6
-_SHARE_OTHER = 0.22
-EXCLUSIVE = frozenset({"clinc150", "banking77", "tools", "narrow", "hwu64", "metatool"})
+_SHARE_OTHER, _SHARE_OTHER_NEAR = 0.22, 0.35
+EXCLUSIVE = frozenset({"clinc150", "banking77", "tools", AGENTS, "narrow", TERSE, "hwu64", "metatool"})
 """Sources whose kinds exclude one another, as those of our domains do: without the right route, the others are wrong."""
 # How often a conversation was about something else before, where it can have been, and how often what the assistant said
 # in it has words of its subject, as answers have.
@@ -73,7 +77,7 @@ class TableSampler:
     """Draws tables of the kinds that are not held out.
 
     `related` says for a kind which others could pass for it: they are never a reason to answer `other`. `sources` says how
-    often a table comes from each source.
+    often a table comes from each source; kinds of a source of our own tables that it does not name are in no table.
     """
 
     catalogue: Catalogue
@@ -82,13 +86,15 @@ class TableSampler:
 
     def __post_init__(self) -> None:
         kinds = self.catalogue.kinds.values()
-        trained = [k for k in kinds if k.id not in self.catalogue.held_out and (k.train or k.dialogues) and k.source != "xsid"]
+        left_out = {"xsid", AGENTS, TERSE} - self.sources.keys()
+        known = [k for k in kinds if k.id not in self.catalogue.held_out and k.source not in left_out]
+        trained = [k for k in known if k.train or k.dialogues]
         self.trained = {kind.id: kind for kind in trained}
-        of_any_table = [kind for kind in trained if not tells_difficulty(kind.id)]
+        of_any_table = [kind for kind in trained if not tells_difficulty(kind.id) and kind.source not in (AGENTS, TERSE)]
         self.pools: dict[str, list[Kind]] = {"any": of_any_table, "bank": [], "domains": []}
         self.own_tables = [t for t in self.catalogue.own_tables if t.kinds[0].id in self.trained]
         for kind in trained:
-            if kind.source in _PUBLIC or kind.source in ("metatool", "hwu64", "snips", "tools", "narrow"):
+            if kind.source in _PUBLIC or kind.source in ("metatool", "hwu64", "snips", "tools", AGENTS, "narrow", TERSE):
                 self.pools.setdefault(kind.source, []).append(kind)
             elif kind.source == kind.domain:
                 self.pools["domains"].append(kind)
@@ -98,6 +104,7 @@ class TableSampler:
             name: [s for s in subjects if any(k in self.trained for k in s.kinds)]
             for name, subjects in self.catalogue.schemes.items()
         }
+        self.with_strangers = [s for s in self.schemes["departments"] if s.id in self.catalogue.strangers]
         self.domains = [s for s in self.schemes["departments"] if len(s.kinds & self.trained.keys()) >= 2 * _LEFT_OVER]
 
     def draw(self, rng: random.Random, conversations: int) -> Table:
@@ -111,8 +118,9 @@ class TableSampler:
         table.routes = self.describe(subjects, rng)
         order = rng.sample(range(len(subjects)), len(subjects))
         present = frozenset(kind for subject in subjects for kind in subject.kinds)
+        share = _SHARE_OTHER_NEAR if source in (AGENTS, TERSE, _ONE_DOMAIN) else _SHARE_OTHER
         while len(table.conversations) < conversations:
-            if rng.random() < _SHARE_OTHER:
+            if rng.random() < share:
                 self._add_other(table, present, rng)
                 continue
             index = order[len(table.labels) % len(order)]
@@ -133,7 +141,9 @@ class TableSampler:
             return self._with_general(rng, size), ()
         if source in self.schemes:
             return self._categories(rng, source, max(4, size)), ()
-        if source in ("tools", "narrow"):
+        if source == _ONE_DOMAIN:
+            return self._one_domain(rng, size)
+        if source in ("tools", AGENTS, "narrow", TERSE):
             return self._own_table(rng, source, size)
         return self._kinds(rng, source, size), ()
 
@@ -142,11 +152,25 @@ class TableSampler:
         tables = [table for table in self.own_tables if table.kinds[0].source == source]
         first = rng.choice(tables)
         chosen = rng.sample(first.kinds, min(len(first.kinds), max(2, size)))
-        if source == "tools" and rng.random() < 0.4:
+        if source in ("tools", AGENTS) and rng.random() < 0.4:
             for other in rng.sample(tables, min(len(tables), rng.choice([1, 2, 4]))):
+                if source == AGENTS and self._alike(other.kinds, chosen):
+                    continue
                 chosen += [kind for kind in other.kinds if kind not in first.kinds and kind not in chosen]
             return [self.catalogue.subject(kind.id) for kind in rng.sample(chosen, min(len(chosen), 24))], ()
         return [self.catalogue.subject(kind.id) for kind in chosen], first.none
+
+    def _alike(self, some: Sequence[Kind], others: Sequence[Kind]) -> bool:
+        """Whether a request for one of these could be one for one of the others."""
+        ids = {kind.id for kind in others}
+        return any(self.related.get(kind.id, frozenset()) & ids for kind in some)
+
+    def _one_domain(self, rng: random.Random, size: int) -> tuple[list[Subject], tuple[str, ...]]:
+        """Kinds of one domain, and requests near to it that fit none of its kinds."""
+        domain = rng.choice(self.with_strangers)
+        kinds = sorted(domain.kinds & self.trained.keys())
+        chosen = rng.sample(kinds, min(len(kinds), size))
+        return [self.catalogue.subject(kind) for kind in chosen], self.catalogue.strangers[domain.id]
 
     def _kinds(self, rng: random.Random, source: str, size: int) -> list[Subject]:
         pool = self.pools[source]

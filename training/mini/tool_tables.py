@@ -15,6 +15,11 @@ from training.tiny.kinds_bank import Kind, split_phrasings
 from training.yaml_files import read_yaml
 
 FOLDER: Final = Path(__file__).parent / "tables"
+AGENTS_FOLDER: Final = Path(__file__).parent / "agents"
+AGENTS: Final = "agents"
+"""The source of the functions in `agents/`, which only the second training and what follows on it draw."""
+TERSE: Final = "terse"
+"""The source of the intents there."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +32,22 @@ class OwnTable:
 
 
 def load_own_tables() -> list[OwnTable]:
-    """All of them, in the order of the files."""
-    return [table for path in sorted(FOLDER.glob("*.yaml")) for table in _tables(path)]
+    """All of `tables/`, in the order of the files."""
+    return [table for path in sorted(FOLDER.glob("*.yaml")) for table in _tables(path, "tools", "narrow")]
 
 
-def _tables(path: Path) -> Iterator[OwnTable]:
+def load_agents() -> list[OwnTable]:
+    """All of `agents/`, in the order of the files."""
+    return [table for path in sorted(AGENTS_FOLDER.glob("*.yaml")) for table in _tables(path, AGENTS, TERSE)]
+
+
+def _tables(path: Path, tools: str, intents: str) -> Iterator[OwnTable]:
     content = read_yaml(path)
     for number, table in enumerate(content.get("tables", []), 1):
-        yield _table(f"{path.stem}.{number}", "tools", table["functions"], table["none"])
+        yield _table(f"{path.stem}.{number}", tools, table["functions"], table["none"])
     for domain in content.get("domains", []):
-        yield _table(domain["domain"].replace(" ", "_"), "narrow", domain["intents"], domain["none"])
+        identity = domain["domain"].replace(" ", "_")
+        yield _table(identity if intents == "narrow" else f"{intents} {identity}", intents, domain["intents"], domain["none"])
 
 
 def _table(identity: str, source: str, routes: list[dict[str, Any]], none: list[str]) -> OwnTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,12 @@ import pytest
 from archroute_edge.deciders import route_text
 from archroute_edge.routes import Route
 from training.mini.catalogue import Catalogue
-from training.mini.languages import FOLDER, NARROW_FOLDER, LanguageSampler, held_requests
+from training.mini.languages import FOLDER, NARROW_FOLDER, RARER_FOLDER, LanguageSampler, held_requests
 from training.yaml_files import read_yaml
 
 FILES = sorted(FOLDER.glob("*.yaml"))
 NARROW_FILES = sorted(NARROW_FOLDER.glob("*.yaml"))
+RARER_FILES = sorted(RARER_FOLDER.glob("*.yaml"))
 _MEANING = re.compile(r"((?:sentence|xsid) \d+) in ([\w-]+)")
 
 
@@ -54,12 +55,12 @@ def test_a_language_is_complete(path: Path, steered: Catalogue) -> None:
         assert requests.keys().isdisjoint(content[phrases])
 
 
-@pytest.mark.parametrize("path", NARROW_FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*NARROW_FILES, *RARER_FILES], ids=lambda path: f"{path.parent.name} {path.stem}")
 def test_kinds_of_a_domain_are_complete_in_every_language(path: Path, steered: Catalogue) -> None:
     """A language that lacks one of them would never ask for it."""
     content = read_yaml(path)
     languages = {code for by_language in content.values() for code in by_language}
-    assert len(content) >= 6 and len(languages) >= 20
+    assert len(content) >= 6 and len(languages) >= (20 if path in NARROW_FILES else 14)
     for identity, by_language in content.items():
         assert steered.kinds[identity].domain == path.stem and set(by_language) == languages
         assert all(len({*asked}) == 2 and all(text.strip() for text in asked) for asked in by_language.values())
@@ -67,18 +68,24 @@ def test_kinds_of_a_domain_are_complete_in_every_language(path: Path, steered: C
 
 def test_no_request_is_in_two_languages() -> None:
     """A text copied from another language's file would teach that the one is the other."""
-    seen = Counter(text for path in FILES for words in read_yaml(path)["kinds"].values() for text in words["ask"])
-    for path in NARROW_FILES:
+    seen: defaultdict[str, set[str]] = defaultdict(set)
+    for path in FILES:
+        for words in read_yaml(path)["kinds"].values():
+            for text in words["ask"]:
+                seen[text].add(path.stem)
+    for path in [*NARROW_FILES, *RARER_FILES]:
         for by_language in read_yaml(path).values():
-            seen.update(text for asked in by_language.values() for text in asked)
-    assert [text for text, times in seen.items() if times > 1] == []
+            for code, asked in by_language.items():
+                for text in asked:
+                    seen[text].add(code)
+    assert {text: codes for text, codes in seen.items() if len(codes) > 1} == {}
 
 
 def test_requests_to_judge_languages_by_are_in_no_text_of_the_training(steered: Catalogue) -> None:
     judged = read_yaml(FOLDER.parent / "language_messages.yaml")["requests"]
-    trained = {
-        text for language in steered.languages.by_code.values() for texts in language.requests.values() for text in texts
-    }
+    languages = steered.languages
+    requests = [*(language.requests for language in languages.by_code.values()), *languages.rarer.values()]
+    trained = {text for by_kind in requests for texts in by_kind.values() for text in texts}
     assert len(judged) >= 70
     assert trained.isdisjoint(text for texts in judged.values() for text in texts)
 
@@ -89,14 +96,25 @@ def test_nothing_of_a_held_out_language_is_drawn(steered: Catalogue, drawn: list
     held = [languages.by_code[code] for code in languages.held_out & languages.by_code.keys()]
     assert len([language for language in held if language.closings]) >= 2
     everything = "\n".join(drawn)
-    for language in held:
-        own = [*language.closings, *(text for texts in language.requests.values() for text in texts)]
+    rarer = [languages.rarer[code] for code in languages.held_out & languages.rarer.keys()]
+    assert len(rarer) >= 2
+    for closings, requests in [*((one.closings, one.requests) for one in held), *(([], one) for one in rarer)]:
+        own = [*closings, *(text for texts in requests.values() for text in texts)]
         for text in own:
             # Short thanks and loanwords can be the same in two languages.
             if len(text) > 12:
                 assert text.lower() not in everything
     assert {match[2] for text in drawn for match in _MEANING.finditer(text)} >= {"de", "en", "ar"}
     assert not any(match[2] in languages.held_out for text in drawn for match in _MEANING.finditer(text))
+
+
+def test_requests_in_the_rarer_languages_are_drawn_if_asked_for(steered: Catalogue, drawn: list[str]) -> None:
+    without = LanguageSampler(steered.languages, steered.held_out, with_rarer=False)
+    texts = [text for by_kind in steered.languages.rarer.values() for asked in by_kind.values() for text in asked]
+    assert len({text.lower() for text in texts} & set(drawn)) > 20
+    rng = random.Random(7)
+    plain = [text.lower() for _ in range(60) for text in without.pairs(rng, 64)[0]]
+    assert {text.lower() for text in texts}.isdisjoint(plain)
 
 
 def test_requests_that_judge_are_not_drawn_in_any_language(data: Path, drawn: list[str]) -> None:
@@ -109,7 +127,7 @@ def test_kinds_that_are_held_out_are_drawn_in_no_language(steered: Catalogue, sa
     rng = random.Random(3)
     drawn = {kind for _ in range(60) for kind in sampler.pairs(rng, 64)[2]}
     assert drawn and drawn.isdisjoint(steered.held_out)
-    written = set(read_yaml(FILES[0])["kinds"]).union(*(read_yaml(path) for path in NARROW_FILES))
+    written = set(read_yaml(FILES[0])["kinds"]).union(*(read_yaml(path) for path in [*NARROW_FILES, *RARER_FILES]))
     assert written & steered.held_out and written - steered.held_out == drawn
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,15 @@ from archroute_edge.conversation import read_messages
 from training.mini.batches import collate
 from training.mini.catalogue import Catalogue, build_catalogue, is_general, tells_difficulty
 from training.mini.pairs import Pairs, draw_pairs
-from training.mini.tables import EXCLUSIVE, SOURCES, Table, TableSampler
+from training.mini.tables import EXCLUSIVE, NEAR_SOURCES, SOURCES, Table, TableSampler
+from training.mini.tool_tables import AGENTS, TERSE
 from training.tiny.public_data import PublicData
 
 
-def tables(catalogue: Catalogue) -> list[Table]:
+def tables(catalogue: Catalogue, sources: Mapping[str, float] = NEAR_SOURCES) -> list[Table]:
     rng = random.Random(3)
-    sampler = TableSampler(catalogue, {k.id: frozenset(k.near) for k in catalogue.kinds.values()})
-    return [sampler.table(rng, source, 10) for source in SOURCES for _ in range(12)]
+    sampler = TableSampler(catalogue, {k.id: frozenset(k.near) for k in catalogue.kinds.values()}, sources)
+    return [sampler.table(rng, source, 10) for source in sources for _ in range(12)]
 
 
 def test_a_label_is_the_one_route_its_kind_belongs_to(steered: Catalogue) -> None:
@@ -59,7 +61,7 @@ def test_what_is_held_out_never_takes_part(steered: Catalogue) -> None:
 def test_of_every_source_something_is_held_out(steered: Catalogue) -> None:
     """The sets that steer ask about tools, narrow intents, a bank and a home assistant, none of them ever trained on."""
     held = [steered.kinds[name] for name in steered.held_out]
-    for source in ("clinc150", "banking77", "sgd", "hwu64", "metatool", "tools", "narrow"):
+    for source in ("clinc150", "banking77", "sgd", "hwu64", "metatool", "tools", "narrow", AGENTS, TERSE):
         trained = sum(kind.source == source for kind in steered.kinds.values()) - sum(kind.source == source for kind in held)
         assert 0 < sum(kind.source == source for kind in held) < trained
 
@@ -78,7 +80,8 @@ def test_a_table_of_ours_is_held_out_as_a_whole(steered: Catalogue) -> None:
 
 
 def test_requests_near_to_a_table_of_ours_fit_none_of_its_routes(steered: Catalogue) -> None:
-    strangers = {text for table in steered.own_tables for text in table.none}
+    near = [*(table.none for table in steered.own_tables), *steered.strangers.values()]
+    strangers = {text for texts in near for text in texts}
     drawn = [table for table in tables(steered) if table.strangers]
     answered = [
         label == len(table.routes)
@@ -89,6 +92,21 @@ def test_requests_near_to_a_table_of_ours_fit_none_of_its_routes(steered: Catalo
     assert answered and all(answered)
     for table in steered.own_tables:
         assert set(table.none).isdisjoint(text for kind in table.kinds for text in [*kind.train, *kind.held])
+
+
+def test_the_first_training_draws_nothing_of_the_agents(steered: Catalogue) -> None:
+    """What it draws stays as it was whenever tables are added for the trainings that follow on it."""
+    agents = {name for name, kind in steered.kinds.items() if kind.source in (AGENTS, TERSE)}
+    asked = [{name for table in tables(steered, sources) for name in table.kinds} for sources in (SOURCES, NEAR_SOURCES)]
+    assert asked[0].isdisjoint(agents) and len(asked[1] & agents) > 50
+
+
+def test_requests_near_to_a_domain_are_of_a_domain_and_none_of_its_kinds(steered: Catalogue) -> None:
+    domains = {domain.id: domain for domain in steered.schemes["departments"]}
+    assert steered.strangers.keys() == domains.keys()
+    for name, texts in steered.strangers.items():
+        kinds = [steered.kinds[identity] for identity in domains[name].kinds]
+        assert len(texts) >= 6 and set(texts).isdisjoint(text for kind in kinds for text in [*kind.train, *kind.held])
 
 
 def test_wordings_of_a_schema_become_names_of_its_intents(steered: Catalogue) -> None:
