@@ -20,6 +20,7 @@ from archroute_edge.engine import LoadedModel, chosen_kernels, soundness
 from archroute_edge.engine import _engine_choice as engine_choice
 from archroute_edge.engine import _kernel_trial as kernel_trial
 from archroute_edge.system import bundled_folder
+from archroute_edge.targets._route_advice import Embed, bundled_encoder
 from tests.small_model import write_small_model
 from tools.convert.conversion import convert_checkpoint
 from tools.fixtures.bert_checkpoints import write_bert
@@ -161,6 +162,13 @@ def tried_kernels(private_folders: Path, kernel_verdict: Path) -> None:
 def bundled_model() -> Path:
     """The bundled demonstration model."""
     return bundled_folder() / "tiny-Q8_0.gguf"
+
+
+@pytest.fixture(scope="session")
+def embed() -> Iterator[Embed]:
+    """What compares routes for advice on them: the bundled encoder, which takes a fifth of a second to load."""
+    with bundled_encoder() as embed:
+        yield embed
 
 
 @pytest.fixture(scope="session")
