@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from archroute_edge.config import RoutingConfig, load_config
@@ -18,6 +20,7 @@ from archroute_edge.engine import LoadedModel, chosen_kernels, soundness
 from archroute_edge.engine import _engine_choice as engine_choice
 from archroute_edge.engine import _kernel_trial as kernel_trial
 from archroute_edge.system import bundled_folder
+from archroute_edge.targets._route_advice import Embed, bundled_encoder
 from tests.small_model import write_small_model
 from tools.convert.conversion import convert_checkpoint
 from tools.fixtures.bert_checkpoints import write_bert
@@ -66,27 +69,40 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as quick all tests of the library that make no model and are in no folder of commands, servers and downloads."""
     for item in items:
-        folder = (
-            item.path.relative_to(Path(__file__).parent).parts[0] if item.path.is_relative_to(Path(__file__).parent) else ""
-        )
-        if folder not in _SLOW_FOLDERS and not _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        if _folder_of(item.path) not in _SLOW_FOLDERS and not _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("quick")
 
 
-def pytest_collection_finish() -> None:
+@functools.cache
+def _folder_of(path: Path) -> str:
+    """The folder here that a test's file is in, or its own name if it stands beside this one; empty elsewhere."""
+    here = Path(__file__).parent
+    return path.relative_to(here).parts[0] if path.is_relative_to(here) else ""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
     """The thousands of tests and modules stay to the end: the garbage collector need not go through them again and again."""
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
-def kernel_verdict(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kernel_verdict(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of the verdict on this machine's kernels, which every process of a test would reach for itself.
 
-    Beside it stands that on ik_llama.cpp.
+    Beside it stands that on ik_llama.cpp. The workers of pytest-xdist share them, since their trials take seconds.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ARCHROUTE_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+    is_worker = hasattr(request.config, "workerinput")
+    folder = tmp_path_factory.getbasetemp().parent / "kernels" if is_worker else tmp_path_factory.mktemp("kernels")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch, FileLock(folder.with_name("kernels.lock")):
+        patch.setenv("ARCHROUTE_CACHE_DIR", str(folder))
         patch.delenv("ARCHROUTE_CPU_KERNELS", raising=False)
         verdict = chosen_kernels()
         path = kernel_trial._kept_in(kernel_trial.AUTO)
@@ -146,6 +162,13 @@ def tried_kernels(private_folders: Path, kernel_verdict: Path) -> None:
 def bundled_model() -> Path:
     """The bundled demonstration model."""
     return bundled_folder() / "tiny-Q8_0.gguf"
+
+
+@pytest.fixture(scope="session")
+def embed() -> Iterator[Embed]:
+    """What compares routes for advice on them: the bundled encoder, which takes a fifth of a second to load."""
+    with bundled_encoder() as embed:
+        yield embed
 
 
 @pytest.fixture(scope="session")

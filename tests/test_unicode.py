@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import sys
 import time
@@ -14,9 +15,22 @@ from archroute_edge._unicode import normalized
 from archroute_edge.engine._wordpiece import WordPieceTokenizer
 
 FORMS: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
-CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
-MARKS = [character for character in CHARACTERS if unicodedata.combining(character)]
-COMPOSED = [character for character in CHARACTERS if len(unicodedata.normalize("NFD", character)) > 1]
+
+
+@functools.cache
+def characters() -> list[str]:
+    """Every character. Each process of pytest imports this module, and one at most needs them."""
+    return [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
+
+
+@functools.cache
+def marks() -> list[str]:
+    return [character for character in characters() if unicodedata.combining(character)]
+
+
+@functools.cache
+def composed() -> list[str]:
+    return [character for character in characters() if len(unicodedata.normalize("NFD", character)) > 1]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -25,16 +39,16 @@ def test_the_normal_form_is_unicodes(form: Literal["NFC", "NFD"]) -> None:
     rng = random.Random(f"normal form {form}")
     for _ in range(500):
         pools = [
-            MARKS,
-            MARKS,
-            COMPOSED,
-            rng.sample(CHARACTERS, 9),
+            marks(),
+            marks(),
+            composed(),
+            rng.sample(characters(), 9),
             ["\u0f71", "\u0f73", "\u0344"],
             ["e", "\uac00", "\u11a8", " "],
         ]
         text = (
             "e"
-            + "".join(rng.choices(MARKS, k=rng.choice((0, 100))))
+            + "".join(rng.choices(marks(), k=rng.choice((0, 100))))
             + "".join(rng.choice(rng.choice(pools)) for _ in range(200))
         )
         assert normalized(form, text) == unicodedata.normalize(form, text)
@@ -42,7 +56,7 @@ def test_the_normal_form_is_unicodes(form: Literal["NFC", "NFD"]) -> None:
 
 def test_no_letter_is_a_mark_or_begins_with_one() -> None:
     """A later Unicode might have one; runs of marks would then be overlooked."""
-    letters = (character for character in CHARACTERS if character.isalnum())
+    letters = (character for character in characters() if character.isalnum())
     assert not [each for each in letters if unicodedata.combining(unicodedata.normalize("NFD", each)[0])]
 
 

@@ -37,7 +37,9 @@ REFERENCES_KEY: Final = "archroute.encoder.references"
 
 INT8: Final = 1
 FLOAT32: Final = 6
+UINT64: Final = 10
 """Types of an array's elements in GGUF."""
+_ROWS: Final = (INT8, UINT64)
 
 USUAL_ROUTES: Final = 8
 """The number of routes at which ``other_routes`` changes nothing."""
@@ -185,6 +187,9 @@ def route_nearness(routes: Vectors) -> float:
 def read_hubness(header: GGUFHeader) -> Hubness | None:
     """The hubness in a GGUF; None if it has none. The references are whole numbers of 8 bits, row by row.
 
+    They may stand by eights in numbers of 64 bits: llama.cpp reads and prints arrays number by number at each load, which took
+    longer for a million small numbers than all the rest.
+
     Raises:
         ModelFileError: the references are none for vectors of the model's width, or a number is out of its range.
     """
@@ -192,10 +197,10 @@ def read_hubness(header: GGUFHeader) -> Hubness | None:
     if entry is None:
         return None
     width = header.integer(f"{header.architecture}.embedding_length") or 1
-    if not isinstance(entry, MetadataArray) or entry.element_type != INT8 or entry.length % width or not entry.length:
+    if not isinstance(entry, MetadataArray) or entry.element_type not in _ROWS or entry.n_bytes % width or not entry.length:
         raise ModelFileError(f"{header.path}: {REFERENCES_KEY} has no rows of {width} numbers of 8 bits; get the file again")
     # The header's check has seen that they are in the file.
-    rows = np.fromfile(header.path, np.int8, entry.length, offset=entry.offset).astype(np.float32).reshape(-1, width)
+    rows = np.fromfile(header.path, np.int8, entry.n_bytes, offset=entry.offset).astype(np.float32).reshape(-1, width)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not (lengths > 0).all():
         raise ModelFileError(f"{header.path}: {REFERENCES_KEY} has a row of zeros; get the file again")

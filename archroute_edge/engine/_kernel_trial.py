@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from archroute_edge.engine._cpu import libraries
+from archroute_edge.engine._gguf_header import read_header
+from archroute_edge.engine._model_check import ENCODER
 from archroute_edge.engine._trials import TrialLock, TrialRun, keep, kept_in, run_trial
-from archroute_edge.errors import EngineError, SettingsError
+from archroute_edge.errors import ArchRouteError, EngineError, SettingsError
 from archroute_edge.system import bundled_folder
 
 logger = logging.getLogger(__name__)
@@ -57,8 +59,18 @@ class KernelVerdict:
 
 def run_worker(kernels: str, amx_as_well: bool) -> TrialRun | None:
     """Try ``kernels`` (and AMX behind them) in a child process, and wait for its end; None if none can be started."""
-    models = [str(path) for path in (bundled_folder() / name for name in _MODELS) if path.is_file()]
+    paths = [path for path in (bundled_folder() / name for name in _MODELS) if path.is_file()]
+    models = [(str(path), _encoder_tokens(path)) for path in paths]
     return run_trial(_WORKER, {"kernels": kernels, "amx_as_well": amx_as_well, "models": models})
+
+
+def _encoder_tokens(path: Path) -> int | None:
+    """The size of an encoder's vocabulary; None for a language model, and for a file that cannot be read."""
+    try:
+        header = read_header(path)
+    except ArchRouteError:
+        return None
+    return header.length("tokenizer.ggml.tokens") if header.architecture == ENCODER else None
 
 
 def try_kernels(wanted: str = AUTO, start: Callable[[str, bool], TrialRun | None] = run_worker) -> KernelVerdict:

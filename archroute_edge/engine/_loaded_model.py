@@ -15,6 +15,7 @@ from archroute_edge.engine._cancellation import Cancellation
 from archroute_edge.engine._engine_names import EngineName
 from archroute_edge.engine._gguf_header import GGUFHeader
 from archroute_edge.engine._model_check import ModelKind, check_model_file, model_fingerprint, model_kind
+from archroute_edge.engine._tokenizer_overrides import without_tokenizer
 from archroute_edge.engine._vocabulary import Vocabulary
 from archroute_edge.errors import EngineError, ForkedProcessError, ModelFileError, ModelLoadError
 from archroute_edge.system import OwnProcess
@@ -72,7 +73,9 @@ class LoadedModel:
         params.n_gpu_layers = n_gpu_layers if backend.build().gpu_offload and self.engine == "llama.cpp" else 0
         params.vocab_only = vocabulary_only or self.engine != "llama.cpp"
         self.n_gpu_layers = int(params.n_gpu_layers)
-        overrides = _without_tokenizer(self.header) if self.kind == "encoder" else None
+        n_tokens = self.header.length("tokenizer.ggml.tokens") or 0
+        # Ours is used for encoders.
+        overrides = without_tokenizer(llama_cpp, self.header.architecture, n_tokens) if self.kind == "encoder" else None
         if overrides is not None:
             params.kv_overrides = overrides
         cancellation = cancellation or Cancellation()
@@ -158,20 +161,6 @@ def _load_ik_weights(path: Path, cancellation: Cancellation, n_tokens: int, over
     from archroute_edge.engine._ik_weights import IkWeights
 
     return IkWeights(path, cancellation, n_tokens, overrides)
-
-
-def _without_tokenizer(header: GGUFHeader) -> Any:
-    """Overrides by which a library makes no tokenizer of an encoder's file, which takes long and which we do not use.
-
-    What its tokenizers assume of the vocabulary does not matter then, either.
-    """
-    overrides: Any = (llama_cpp.llama_model_kv_override * 3)()
-    overrides[0].tag, overrides[0].key = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR, b"tokenizer.ggml.model"
-    overrides[0].value.val_str = b"none"
-    overrides[1].tag, overrides[1].key = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT, f"{header.architecture}.vocab_size".encode()
-    overrides[1].value.val_i64 = header.length("tokenizer.ggml.tokens") or 0
-    # An empty key ends the list.
-    return overrides
 
 
 def _free_model(handle: Any, process: OwnProcess) -> None:

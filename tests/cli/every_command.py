@@ -3,7 +3,7 @@
 One process loads what commands need, and forks for each command: that costs a tenth of starting each anew. Nothing has been
 computed by then. huggingface_hub reads its own settings when it is imported: it is loaded for the environments alone that
 leave those as they are, which come last. The verdict on ik_llama.cpp is known as well, since each command that keeps none
-would start a trial of seconds; an environment that is ``untried`` lacks it.
+would start a trial of seconds; an environment that is ``untried`` lacks it, and its trial evaluates small models.
 
 In: a JSON object of environments by name, each ``{"variables": {...}, "no_user": bool, "commands": [...], "hub": bool,
 "untried": bool}``.
@@ -64,6 +64,7 @@ def run(arguments: list[str], environment: dict[str, Any]) -> NoReturn:
             pwd.getpwuid = no_user
         if environment.get("untried"):
             engine_choice._verdicts.clear()
+            vars(engine_choice)["_MODELS"] = {"generative": sys.argv[2], "encoder": sys.argv[3]}
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         # Deciding in processes of their own is slow, and tested elsewhere.
         vars(doctor)["decide_with"] = lambda path: doctor.TrialDecision("other", 1.0, ("CPU",))

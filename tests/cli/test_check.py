@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,18 @@ import archroute_edge.quality
 from archroute_edge.config import load_config
 from archroute_edge.errors import QualityError
 from archroute_edge.quality import Predictor
+from archroute_edge.targets import _route_advice as route_advice
+from archroute_edge.targets._route_advice import Embed
 from tests.cli.conftest import Run
 from tests.fake_predictor import FakePredictor
 
 EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples" / "configs").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def one_encoder(embed: Embed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tests have one encoder; that each command loads its own is tested elsewhere."""
+    monkeypatch.setattr(route_advice, "bundled_encoder", lambda: nullcontext(embed))
 
 
 def test_there_are_examples() -> None:

@@ -14,6 +14,7 @@ from archroute_edge.system import bundled_folder
 from tests.cli.conftest import ROUTES, Run
 
 CASE = b'{"messages": "fix the bug", "route": "bug_fixing"}\n'
+FEWEST = ("--threads", "1", "--rounds", "1", "--decisions", "1")
 MESSAGES = b'[{"role": "user", "content": "fix the bug"}]'
 
 
@@ -45,11 +46,15 @@ def pipe(tmp_path: Path) -> Iterator[Callable[[bytes], str]]:
         ("prompt", "--messages", "MESSAGES", "--config", "ROUTES", "--model", "tiny"),
         ("grammar", "--config", "ROUTES", "--model", "tiny"),
         ("eval", "CASE", "--routes", "ROUTES", "--model", "mini", "--json"),
-        ("bench", "--cases", "CASE", "--config", "ROUTES", "--model", "mini", "--rounds", "1", "--decisions", "1", "--json"),
+        ("bench", "--cases", "CASE", "--config", "ROUTES", "--model", "mini", *FEWEST, "--json"),
     ],
     ids=lambda command: " ".join(command[:2]),
 )
-def test_every_command_reads_pipes(run: Run, pipe: Callable[[bytes], str], command: tuple[str, ...]) -> None:
+@pytest.mark.usefixtures("tried_kernels")
+def test_every_command_reads_pipes(
+    run: Run, pipe: Callable[[bytes], str], command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archroute_edge.bench._plan.CALLERS", (1,))
     contents = {"ROUTES": ROUTES.encode(), "MESSAGES": MESSAGES, "CASE": CASE}
     result = run(*(pipe(contents[word]) if word in contents else word for word in command))
     assert result.exit_code == 0, result.stderr

@@ -110,11 +110,12 @@ def test_training_prints_what_was_learned(run: Run, folder: Path, tmp_path: Path
 
 
 @pytest.mark.usefixtures("few_ridges")
-def test_vectors_are_kept_for_the_next_training(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_vectors_are_kept_for_the_next_training(run: Run, folder: Path, tmp_path: Path, random_encoder: Path) -> None:
     kept, one, two = (str(tmp_path / name) for name in ("kept.npz", "one.st", "two.st"))
-    assert run(*TRAIN, str(folder), "-o", one, "--vectors", kept).exit_code == 0
+    options = ("--vectors", kept, "--encoder", str(random_encoder))
+    assert run(*TRAIN, str(folder), "-o", one, *options).exit_code == 0
     made = (tmp_path / "kept.npz").stat().st_mtime_ns
-    assert run(*TRAIN, str(folder), "-o", two, "--vectors", kept, "--targets", "model 2,model 0").exit_code == 0
+    assert run(*TRAIN, str(folder), "-o", two, *options, "--targets", "model 2,model 0").exit_code == 0
     assert (tmp_path / "kept.npz").stat().st_mtime_ns == made
     refused = run(*TRAIN, str(folder), "-o", two, "--vectors", kept, "--encoder", "none")
     assert refused.exit_code == 2 and "--vectors keeps an encoder's vectors, and none are read" in refused.stderr

@@ -10,6 +10,7 @@ import pytest
 from archroute_edge.config import RoutingConfig, load_config, parse_config
 from archroute_edge.errors import ConfigError
 from archroute_edge.targets import advice
+from archroute_edge.targets._route_advice import Embed
 
 PROVIDERS = """version: v0.4.0
 model_providers:
@@ -105,13 +106,13 @@ class TestKeysOfOtherReleases:
             ),
         ],
     )
-    def test_they_cost_a_warning_with_its_line(self, text: str, line: int, said: str) -> None:
+    def test_they_cost_a_warning_with_its_line(self, text: str, line: int, said: str, embed: Embed) -> None:
         config = parse_config(text)
         assert routes_of(config) == {"poems": ("acme/two",)}
         ((noted, message),) = notes_of(config)
         assert noted == line
         assert said in message
-        assert config.reading_notes[0] in advice(config)
+        assert config.reading_notes[0] in advice(config, embed)
         assert config.format == "gateway"
 
     @pytest.mark.parametrize(
@@ -247,9 +248,9 @@ class TestInternalProviders:
         assert line == 7
         assert "names 'acme/two', with which the gateway itself routes (line 5)" in message
 
-    def test_a_router_model_where_no_models_are_defined_is_a_warning(self) -> None:
+    def test_a_router_model_where_no_models_are_defined_is_a_warning(self, embed: Embed) -> None:
         config = parse_config("routing_preferences: [{name: poems, description: writing of poems, models: [arch-router]}]\n")
-        assert any("'arch-router', a model that was made for routing" in each.message for each in advice(config))
+        assert any("'arch-router', a model that was made for routing" in each.message for each in advice(config, embed))
 
     @pytest.mark.parametrize("model", ["acme/search-router", "acme/monarch-function", "house/router"])
     def test_other_models_are_not_taken_for_routers(self, model: str) -> None:
@@ -321,10 +322,10 @@ class TestChatUi:
             assert config.default_model == "acme/three"
             assert config.format == "chat-ui"
 
-    def test_no_default_without_the_route_that_it_falls_back_to(self) -> None:
+    def test_no_default_without_the_route_that_it_falls_back_to(self, embed: Embed) -> None:
         config = parse_config(json.dumps(CHAT_UI[:1]))
         assert config.default_model is None
-        assert "a route called 'default' gives one" in advice(config)[-1].message
+        assert "a route called 'default' gives one" in advice(config, embed)[-1].message
 
     def test_a_key_of_a_later_release_is_a_warning(self) -> None:
         config = parse_config('[\n{"name": "a", "description": "b", "primary_model": "c/d",\n"supports_tools": true}]')

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import normalizers
 
-from archroute_edge.deciders import TEXT_FORMAT
+from archroute_edge.deciders import REFERENCES_KEY, TEXT_FORMAT
 from archroute_edge.deciders._encoder_scale import EncoderScale, read_encoder_scale, read_hubness
 from archroute_edge.engine import read_header
 from archroute_edge.engine._wordpiece import read_wordpiece
@@ -223,7 +223,10 @@ def test_what_hubness_is_reckoned_by(tmp_path: Path) -> None:
     converted(folder)
     quantize(tmp_path / "m.gguf", tmp_path / "q.gguf", level_named("Q8_0"))
     for path in (tmp_path / "m.gguf", tmp_path / "q.gguf"):
-        hubness = read_hubness(read_header(path))
+        header = read_header(path)
+        # Numbers of 8 bits, by eights.
+        assert header.length(REFERENCES_KEY) == rows.size / 8
+        hubness = read_hubness(header)
         assert hubness is not None and (hubness.weight, hubness.neighbours) == (0.25, 2)
         assert hubness.references == pytest.approx(rows / np.linalg.norm(rows.astype(float), axis=1, keepdims=True))
 

@@ -24,7 +24,7 @@ from archroute_edge.deciders import (
     TOPICS_KEY,
     route_text,
 )
-from archroute_edge.deciders._encoder_scale import INT8
+from archroute_edge.deciders._encoder_scale import INT8, UINT64
 from archroute_edge.engine import EmbeddingEngine, LoadedModel
 from archroute_edge.errors import ModelFileError
 from tests.deciders.test_encoder import MESSAGES, ROUTES
@@ -59,12 +59,15 @@ def test_scores_are_the_softmax_of_scaled_cosines(random_encoder: Path, tmp_path
             assert decision.confidence == max(decision.scores.values()) == decision.scores[decision.route]
 
 
-def test_what_makes_a_route_near_to_everything_is_taken_off_its_cosines(random_encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("element", [INT8, UINT64])
+def test_what_makes_a_route_near_to_everything_is_taken_off_its_cosines(
+    random_encoder: Path, tmp_path: Path, element: int
+) -> None:
     """A half of the mean of the two largest cosines to the references, whose rows are of any length; also of saved vectors."""
     file = read_gguf(calibrated(random_encoder, tmp_path / "m.gguf", 7.5, 0.25))
     width = file["bert.embedding_length"].value
-    rows = np.random.default_rng(3).integers(-127, 128, (5, width))
-    file.set(REFERENCES_KEY, ARRAY, rows.ravel().tolist(), INT8)
+    rows = np.random.default_rng(3).integers(-127, 128, (5, width)).astype(np.int8)
+    file.set(REFERENCES_KEY, ARRAY, rows.ravel().view("<u8" if element == UINT64 else "i1").tolist(), element)
     file.set(HUBNESS_WEIGHT_KEY, FLOAT32, 0.5)
     file.set(HUBNESS_NEIGHBOURS_KEY, UINT32, 2)
     path = file.write(tmp_path / "hubs.gguf")
@@ -73,7 +76,7 @@ def test_what_makes_a_route_near_to_everything_is_taken_off_its_cosines(random_e
         routes = engine.embed([engine.encode(route_text(route)) for route in ROUTES])
         message = engine.embed([engine.encode(MESSAGES[0])])[0]
         engine.close()
-    near = np.sort(routes @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T)[:, -2:].mean(axis=1)
+    near = np.sort(routes @ (rows / np.linalg.norm(rows.astype(float), axis=1, keepdims=True)).T)[:, -2:].mean(axis=1)
     weights = np.exp(7.5 * np.array([*(routes @ message - 0.5 * near), 0.25]))
     for _ in range(2):
         with Router(ROUTES, model=path, prefix_cache=tmp_path / "kept") as router:
@@ -163,6 +166,7 @@ def test_numbers_that_cannot_be(random_encoder: Path, tmp_path: Path, key: str, 
     ("key", "kind", "value", "element", "message"),
     [
         (REFERENCES_KEY, ARRAY, [1] * 33, INT8, "has no rows of 64 numbers of 8 bits"),
+        (REFERENCES_KEY, ARRAY, [1] * 9, UINT64, "has no rows of 64 numbers of 8 bits"),
         (REFERENCES_KEY, ARRAY, [1.0] * 128, FLOAT32, "has no rows of 64 numbers of 8 bits"),
         (REFERENCES_KEY, ARRAY, [], INT8, "has no rows of 64 numbers of 8 bits"),
         (REFERENCES_KEY, ARRAY, [1] * 64 + [0] * 64, INT8, "has a row of zeros"),

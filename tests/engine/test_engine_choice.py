@@ -71,14 +71,17 @@ def large(untried: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_choice, "SMALLEST_BYTES", 0)
 
 
-def test_the_installed_build_computes_as_llama_cpp_does(untried: None) -> None:
-    """In a real child. Would break with a build whose kernels are wrong on this CPU."""
+def test_the_installed_build_computes_as_llama_cpp_does(untried: None, tried_kernels: None) -> None:
+    """In a real child, that of ``kernel_verdict``. Would break with a build whose kernels are wrong on this CPU."""
+    (kept,) = cache_folder().glob("ik-*.json")
+    assert json.loads(kept.read_bytes()) == {"unsound": ""}
     assert soundness() is None
     status = ik_status()
     assert (status.version, status.refused) == (ik_binding.TESTED_VERSION, None)
     assert "AVX" in status.features
 
 
+@pytest.mark.usefixtures("tried_kernels")
 def test_what_is_asked_for_is_taken(header: Any) -> None:
     assert choose_engine(header, "llama.cpp", n_threads=1) == EngineChoice("llama.cpp", "asked for")
     assert choose_engine(header, "ik", n_threads=1) == EngineChoice("ik", "asked for")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from archroute_edge.errors import ModelFileError
 from archroute_edge.evaluation import shipped_cases
 from archroute_edge.routes import Route, RouteTable
 from archroute_edge.targets import advice
-from archroute_edge.targets._route_advice import Embed, bundled_encoder
+from archroute_edge.targets._route_advice import Embed
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING = [
@@ -40,12 +40,6 @@ NOTHING = [
     ("翻訳", "translation of Japanese texts"),
     ("перевод", "перевод текстов между языками"),
 ]
-
-
-@pytest.fixture(scope="module")
-def embed() -> Iterator[Embed]:
-    with bundled_encoder() as embed:
-        yield embed
 
 
 def advice_on(routes: dict[str, str], embed: Embed) -> list[Advice]:

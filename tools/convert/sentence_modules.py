@@ -133,10 +133,12 @@ def _add_hubness(writer: gguf.GGUFWriter, folder: Path, settings: Settings) -> N
     stored = read_index(path).get(REFERENCES)
     if stored is None or stored.dtype != "I8" or len(stored.shape) != 2 or not stored.n_elements:
         raise CheckpointError(f"{path}: has no tensor {REFERENCES!r} of 8-bit rows; make it again with training/mini")
-    numbers = np.frombuffer(b"".join(stored.read()), np.int8).tolist()
+    numbers = np.frombuffer(b"".join(stored.read()), np.int8)
+    # By eights: llama.cpp reads and prints an array number by number at each load.
+    packed = (numbers.view("<u8"), gguf.GGUFValueType.UINT64) if numbers.size % 8 == 0 else (numbers, gguf.GGUFValueType.INT8)
     writer.add_float32(HUBNESS_WEIGHT_KEY, _number(settings, "hubness_weight"))
     writer.add_uint32(HUBNESS_NEIGHBOURS_KEY, settings.integer("hubness_neighbours"))
-    writer.add_key_value(REFERENCES_KEY, numbers, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.INT8)
+    writer.add_key_value(REFERENCES_KEY, packed[0].tolist(), gguf.GGUFValueType.ARRAY, packed[1])
 
 
 def _add_topics(writer: gguf.GGUFWriter, folder: Path) -> None:
