@@ -37,9 +37,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,6 +69,7 @@ from archroute_edge.quality import (
     train_heads,
     train_heads_by_kind,
 )
+from archroute_edge.quality._alike import rare_rows_of_words
 from archroute_edge.quality._frontier import PricedChoices, against_singles
 from archroute_edge.quality._metrics import PairOrder
 from archroute_edge.quality._ridges import USUAL_RIDGES
@@ -122,8 +121,6 @@ _ANSWER_TOKENS: Final = 500
 _BYTES_A_TOKEN: Final = 3
 _DRAWS: Final = 200
 _PARTS: Final = 5
-_IN_A_ROW: Final = 12
-_MOST_SHARING: Final = 6
 _GROUPS: Final = 4
 _FEWEST_MODELS: Final = 4
 Rows = npt.NDArray[np.intp]
@@ -169,18 +166,6 @@ def columns_of(outcomes: Outcomes, name: str) -> Outcomes:
             models.append(f"{name} {number}")
             scores.append(np.nanmean(outcomes.scores[:, group], axis=1, keepdims=True))
     return Outcomes(outcomes.prompts, tuple(models), np.hstack(scores))
-
-
-def rare_rows_of_words(texts: tuple[str, ...]) -> list[set[int]]:
-    """Of each text, the rows of words that it shares with few others."""
-    found, counts = [], Counter[int]()
-    for text in texts:
-        words = re.findall(r"\w+", text.lower())
-        starts = range(max(1, len(words) - _IN_A_ROW + 1))
-        rows = {hash(tuple(words[start : start + _IN_A_ROW])) for start in starts}
-        found.append(rows)
-        counts.update(rows)
-    return [{row for row in rows if 1 < counts[row] <= _MOST_SHARING} for rows in found]
 
 
 def plain(text: str) -> str:
