@@ -9,7 +9,6 @@ Lateness is measured at the caller: when the future has its answer.
 from __future__ import annotations
 
 import json
-import statistics
 import threading
 import time
 from concurrent.futures import Future, wait
@@ -21,6 +20,7 @@ from archroute_edge import Decision, Router, RoutingService
 from archroute_edge.cli.options import read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.engine import ENGINES, WantedEngine
+from archroute_edge.report import p95
 from tools.measure.peers.question import fresh_messages
 
 
@@ -80,7 +80,7 @@ def main(
         "decided_in_time": n_decided,
         "answered_at_the_deadline": len(late_ms) - n_decided,
         "latest_ms_past_the_deadline": max(late_ms),
-        "p95_ms_past_the_deadline": statistics.quantiles(late_ms, n=20)[-1] if len(late_ms) > 1 else late_ms[0],
+        "p95_ms_past_the_deadline": p95(late_ms),
         "later_than_allowed": sum(late > allowed_ms for late in late_ms),
         "allowed_ms": allowed_ms,
     }

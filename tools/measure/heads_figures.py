@@ -74,6 +74,7 @@ from archroute_edge.quality._frontier import PricedChoices, against_singles
 from archroute_edge.quality._metrics import PairOrder
 from archroute_edge.quality._ridges import USUAL_RIDGES
 from archroute_edge.quality._splits import Split as Part
+from archroute_edge.report import p95
 
 Split = Literal["prompts", "categories"]
 MIXTRAL, GPT_4 = "Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
@@ -450,8 +451,8 @@ def times(source: Source, file: Path, rounds: int) -> None:
         predictor.expected(one)
         taken.append(1000 * (time.perf_counter() - begun))
     # The first ones load code.
-    p50, p95 = np.percentile(taken[5:], [50, 95])
-    print(json.dumps({"models": len(predictor.models), "p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2)}))
+    times = {"p50_ms": round(float(np.median(taken[5:])), 2), "p95_ms": p95(taken[5:], 2)}
+    print(json.dumps({"models": len(predictor.models), **times}))
 
 
 if __name__ == "__main__":
