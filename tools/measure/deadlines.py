@@ -34,7 +34,7 @@ from tools.measure.peers.question import fresh_messages
 @click.option("--direct", is_flag=True, help="Router.route from a thread a request, without a service.")
 @click.option("--engine", type=click.Choice(ENGINES), default="llama.cpp", show_default=True, help="What evaluates.")
 @click.option("--cold", is_flag=True, help="Evaluate no route table before the first round.")
-@click.option("--allowed-ms", type=float, default=50.0, show_default=True, help="How late an answer may be.")
+@click.option("--allowed-ms", type=click.FloatRange(0), default=50.0, show_default=True, help="How late an answer may be.")
 @click.pass_context
 def main(
     ctx: click.Context,

@@ -228,9 +228,9 @@ def leaving(server_port: int, upstream_port: int, n_clients: int) -> dict[str, A
 
 
 @click.command()
-@click.option("--requests", default=400, show_default=True, help="Requests of each kind.")
-@click.option("--streams", default=200, show_default=True, help="Streams at once.")
-@click.option("--minutes", default=0.5, show_default=True, help="How long.")
+@click.option("--requests", type=click.IntRange(min=1), default=400, show_default=True, help="Requests of each kind.")
+@click.option("--streams", type=click.IntRange(min=1), default=200, show_default=True, help="Streams at once.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="How long.")
 @click.option("--record", is_flag=True, help="With the record on.")
 def main(requests: int, streams: int, minutes: float, record: bool) -> None:
     """Measure and print the figures as JSON; exit code 1 if one misses its bar."""
