@@ -11,12 +11,14 @@ from archroute_edge.bench._plan import CALLERS
 from archroute_edge.bench._report import BenchReport, SweepReport, value_text
 from archroute_edge.bench._timing import Interval
 from archroute_edge.report import (
+    FEWEST_FOR_P95,
     NONE,
     Column,
     Table,
     counted,
     named,
     number,
+    p95,
     percent,
     size,
     table,
@@ -39,7 +41,7 @@ SWEEP_TITLES: Final = {
 
 
 class Spread(Column):
-    """Times of which the median, its 95 % interval and the 95th percentile are shown."""
+    """Times of which the median, its 95 % interval and, of enough samples, the 95th percentile are shown."""
 
     def heads(self) -> list[str]:
         """Heads of its columns in a table."""
@@ -50,7 +52,7 @@ class Spread(Column):
         times = self.get(row)
         if times is None:
             return [NONE] * 3
-        return [three_digits(times.p50), _interval(times.p50_interval), three_digits(times.p95)]
+        return [three_digits(times.p50), _interval(times.p50_interval), three_digits(p95(times.samples))]
 
     def csv_cells(self, row: Any) -> dict[str, Any]:
         """Four columns in CSV."""
@@ -193,8 +195,8 @@ def level_tables(report: BenchReport) -> Iterator[Table]:
         "Decisions",
         "file_bytes bits_per_weight first_turn_ms first_turn_ratio later_turn_ms",
         f"A warm decision on a fresh conversation's first and later (second) message, {n_samples} of each: median (p50) "
-        "with its 95 % interval, 95th percentile (p95); ratio: to the fastest level. An interval without an end is one that so "
-        "few decisions do not bound.",
+        f"with its 95 % interval, from {FEWEST_FOR_P95} on the 95th percentile (p95); ratio: to the fastest level. An interval "
+        "without an end is one that so few decisions do not bound.",
     )
     n_prefix = max(level.most("prefix_tokens") or 0 for level in levels)
     encoders = any(each.contender.kind == "encoder" for each in levels)

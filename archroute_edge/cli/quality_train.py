@@ -162,7 +162,7 @@ class _Summary:
         file = f"{click.format_filename(self.file)}: {self.bytes / 1e6:.2f} MB"
         check = self.held_out
         if check is None:
-            why = "too few different prompts have scores of two models"
+            why = "too few different prompts have scores of two models that have scores elsewhere, too"
             lines.append(f"no figure: {why}; archroute quality eval measures it on other outcomes")
             return "\n".join([*lines, file])
         weak, strong = shown(check.weak), shown(check.strong)
@@ -173,6 +173,12 @@ class _Summary:
             how = "whole categories at a time" if check.by == "category" else "a fifth of the prompts at a time"
             lines.append(f"held out, {how}: {check.prompts:,} prompts that {weak} and {strong} answered")
             lines.append(f"  APGR {check.apgr:.3f}; bag of words {check.words_apgr:.3f}; random 0.500")
+            if check.alike:
+                lines.append(
+                    f"  {check.alike:,} of them share twelve words in a row with a prompt that was not held out with them"
+                )
+            if check.new_apgr is not None and check.new_words_apgr is not None:
+                lines.append(f"  without these APGR {check.new_apgr:.3f}; bag of words {check.new_words_apgr:.3f}")
         return "\n".join([*lines, file])
 
 

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
         TrafficRule,
         Upstream,
     )
+    from archroute_edge.config._json import parse_json
     from archroute_edge.config._models import is_router_name
     from archroute_edge.config._node import Keys, Node, Place, Source, shorten
-    from archroute_edge.config._reader import load_config, parse_config, parse_json, read_routes
+    from archroute_edge.config._reader import load_config, parse_config, read_routes
     from archroute_edge.config._schema import (
         Advice,
         ConfigFormat,
@@ -46,7 +47,8 @@ else:
             "_forward_schema": "Canary ForwardSettings KeyRule ModelFacts Price Ramp Shadow TrafficRule Upstream",
             "_models": "is_router_name",
             "_node": "Keys Node Place Source shorten",
-            "_reader": "load_config parse_config parse_json read_routes",
+            "_json": "parse_json",
+            "_reader": "load_config parse_config read_routes",
             "_schema": (
                 "Advice ConfigFormat IgnoredKey ModelDefinition QualityPolicy RoutingConfig SelectionPolicy WeightedModel"
             ),

@@ -8,7 +8,6 @@ over lifted ones of its name. huggingface/chat-ui has a list of routes, each wit
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from archroute_edge.config._policy_reader import read_policy, with_file_times
 from archroute_edge.config._price_file import with_price_file
 from archroute_edge.config._schema import Advice, ConfigFormat, QualityPolicy, RoutingConfig, SelectionPolicy
 from archroute_edge.config._tree import parse_tree, read_text
-from archroute_edge.errors import ConfigError, ConversationError, RouteTableError
+from archroute_edge.errors import ConfigError, RouteTableError
 from archroute_edge.routes import MAX_ROUTES, OTHER, Route, RouteTable
 
 _DEFAULT_ROUTE = "default"
@@ -242,30 +241,6 @@ def _warn_of_routers(root: Node, drafts: _Drafts, section: ModelSection) -> None
         for model in dict.fromkeys(target for target in targets if target in routers):
             message = f"names {shorten(model)}, with which the gateway itself routes (line {routers[model]})"
             _note(f"{message}; a model that was made for routing answers no user", draft, draft)
-
-
-def parse_json(raw: bytes, place: str) -> Any:
-    """The JSON value in ``raw``.
-
-    Raises:
-        ConversationError: it is not UTF-8 or not JSON; the message says where in ``place``.
-    """
-
-    def refuse(name: str) -> Any:
-        raise ConversationError(f"{place}: not JSON: {name} is no value of it")
-
-    if not raw.strip():
-        raise ConversationError(f"{place}: empty; expected JSON")
-    try:
-        return json.loads(raw.decode("utf-8-sig"), parse_constant=refuse)
-    except UnicodeDecodeError as exc:
-        raise ConversationError(f"{place}: not UTF-8 (byte {exc.start})") from exc
-    except json.JSONDecodeError as exc:
-        raise ConversationError(f"{place}:{exc.lineno}: not JSON: {exc.msg} (column {exc.colno})") from exc
-    except RecursionError as exc:
-        raise ConversationError(f"{place}: JSON that cannot be used: nested too deep") from exc
-    except ValueError as exc:
-        raise ConversationError(f"{place}: JSON that cannot be used: a number too long") from exc
 
 
 def _route_error(message: str, place: Place, _path: object) -> RouteTableError:

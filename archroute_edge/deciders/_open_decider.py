@@ -26,7 +26,6 @@ from archroute_edge.engine import (
     GGUFHeader,
     LoadedModel,
     ModelKind,
-    check_model_file,
     choose_engine,
     fits_ik,
     physical_cores,
@@ -74,20 +73,17 @@ def _prompt_format(decider: Decider) -> str:
 
 
 def _open_cascade(first: ModelFile, second: ModelFile, settings: DeciderSettings, table: RouteTable) -> Decider:
-    engine = settings.generative.engine
-    if engine == "ik" and second.remote is None and not fits_ik(check_model_file(first.path, "encoder")):
-        # Then it is about the language model alone.
-        engine = "llama.cpp"
     # Settings about prompts are for the second model, which is opened when it is needed.
     plain = DeciderSettings(
         GenerativeSettings(
             n_threads=settings.generative.n_threads,
             n_gpu_layers=settings.generative.n_gpu_layers,
             prefix_folder=settings.generative.prefix_folder,
-            engine=engine,
+            engine=settings.generative.engine,
         )
     )
-    encoder = _open(first, plain, "encoder", table)
+    # An engine that cannot evaluate the encoder is about the language model alone.
+    encoder = _open(first, plain, "encoder", table, must_fit=second.remote is not None)
     assert isinstance(encoder, EncoderDecider)
     stated = (settings.switch_over, settings.calibration.switch_over if settings.calibration else None)
     switch_over = next((each for each in stated if each is not None), encoder.scaling.switch_over)
@@ -153,17 +149,26 @@ def _open(
     wanted: ModelKind | None,
     table: RouteTable,
     cancellation: Cancellation | None = None,
+    *,
+    must_fit: bool = True,
 ) -> Decider:
     with _stopped_at_the_end(cancellation or Cancellation()) as flag:
-        return _load(file, settings, wanted, table, flag)
+        return _load(file, settings, wanted, table, flag, must_fit)
 
 
 def _load(
-    file: ModelFile, settings: DeciderSettings, wanted: ModelKind | None, table: RouteTable, cancellation: Cancellation
+    file: ModelFile,
+    settings: DeciderSettings,
+    wanted: ModelKind | None,
+    table: RouteTable,
+    cancellation: Cancellation,
+    must_fit: bool,
 ) -> Decider:
     generative = settings.generative
     n_gpu_layers = -1 if generative.n_gpu_layers is None else generative.n_gpu_layers
-    choose = partial(_choose_engine, settings=generative, n_gpu_layers=n_gpu_layers, cancellation=cancellation)
+    choose = partial(
+        _choose_engine, settings=generative, n_gpu_layers=n_gpu_layers, cancellation=cancellation, must_fit=must_fit
+    )
     loaded = LoadedModel(file.path, n_gpu_layers=n_gpu_layers, wanted=wanted, engine=choose, cancellation=cancellation)
     try:
         cancellation.check()
@@ -181,11 +186,11 @@ def _load(
 
 
 def _choose_engine(
-    header: GGUFHeader, settings: GenerativeSettings, n_gpu_layers: int, cancellation: Cancellation
+    header: GGUFHeader, settings: GenerativeSettings, n_gpu_layers: int, cancellation: Cancellation, must_fit: bool
 ) -> EngineName:
     choice = choose_engine(
         header,
-        settings.engine,
+        "llama.cpp" if settings.engine == "ik" and not must_fit and not fits_ik(header) else settings.engine,
         n_threads=settings.n_threads or physical_cores(),
         n_gpu_layers=n_gpu_layers,
         kv_type=settings.kv_type,

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from archroute_edge.config import Keys, Node, Source, read_routes
+from archroute_edge.config import Keys, Node, Source, parse_json, read_routes
 from archroute_edge.conversation import Messages, read_user_text
 from archroute_edge.errors import CaseError, ConversationError, RouteTableError
 from archroute_edge.routes import OTHER, RouteTable
@@ -85,9 +85,10 @@ def shipped_cases() -> list[Case]:
 
 def _read_case(line: str, place: str, number: int, table: RouteTable | None, tables: dict[str, RouteTable]) -> Case:
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as exc:
-        raise CaseError(f"{place}: not JSON: {exc}") from exc
+        value = parse_json(line.encode("utf-8"), "")
+    except ConversationError as exc:
+        # Its place is that within the line, which is always line 1.
+        raise CaseError(f"{place}: {str(exc).removeprefix(':1').removeprefix(': ')}") from exc
     source = Source(error=lambda message, _place, _path: CaseError(f"{place}: {message}"))
     fields = Node.of(value, source, "a case").fields(_CASE, "a case")
     try:

@@ -12,7 +12,7 @@ from archroute_edge.deciders import LOW_CONFIDENCE, NO_PROMPT
 from archroute_edge.evaluation import _metrics as metrics
 from archroute_edge.evaluation._metrics import N_BINS, at_coverage, confusion_counts
 from archroute_edge.evaluation._report import Comparison, EvaluationReport, ModelReport, last_message
-from archroute_edge.report import Column, Table, number, percent, plain, printable, table, values, write_csv
+from archroute_edge.report import NONE, Column, Table, number, percent, plain, printable, table, values, write_csv
 
 _NAME: Final = 32
 _COVERAGES: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -85,7 +85,7 @@ MODEL: Final = (
     Column("trimmed", "trimmed conversations, cases", lambda model: sum(each.trimmed for each in model.results)),
     Column("milliseconds", "time with all scores, p50 / p95, ms",
            lambda model: model.milliseconds and dict(zip(("p50", "p95"), model.milliseconds, strict=True)),
-           lambda times: f"{times['p50']:.0f} / {times['p95']:.0f}"),
+           lambda times: " / ".join(NONE if each is None else f"{each:.0f}" for each in times.values())),
     Column("results", "", lambda model: model.results),
 )  # fmt: skip
 COMPARISON: Final = (

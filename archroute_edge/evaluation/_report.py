@@ -14,7 +14,7 @@ from archroute_edge.deciders import LOW_CONFIDENCE
 from archroute_edge.evaluation import _metrics as metrics
 from archroute_edge.evaluation._cases import Case
 from archroute_edge.evaluation._evaluation import CaseResult
-from archroute_edge.report import Share, counted, printable
+from archroute_edge.report import Share, counted, p95, printable
 from archroute_edge.routes import RouteTable
 
 _CONFUSIONS_KEPT: Final = 50
@@ -103,10 +103,10 @@ class ModelReport:
         return Share(sum(each.most_probable != each.decided for each in own), len(own))
 
     @cached_property
-    def milliseconds(self) -> tuple[float, float] | None:
-        """Median and 95th percentile of a decision with all scores."""
+    def milliseconds(self) -> tuple[float, float | None] | None:
+        """Median and 95th percentile of a decision with all scores; no percentile of few cases."""
         times = [each.milliseconds for each in self.results]
-        return (float(np.percentile(times, 50)), float(np.percentile(times, 95))) if times else None
+        return (float(np.percentile(times, 50)), p95(times)) if times else None
 
     @cached_property
     def places_by_table(self) -> Mapping[RouteTable, Sequence[int]]:

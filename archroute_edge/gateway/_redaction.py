@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Final
 
 from archroute_edge.gateway._usage import read_error_event
@@ -45,10 +46,7 @@ def _spans(text: bytes, secrets: Sequence[bytes], n_marked: int) -> list[tuple[i
     """Where keys are, in order; those that overlap each other, or what has its mark, are one span."""
     found = [(0, n_marked)] if n_marked else []
     for secret in secrets:
-        at = text.find(secret)
-        while at >= 0:
-            found.append((at, at + len(secret)))
-            at = text.find(secret, at + 1)
+        found += _places(text, secret)
     spans: list[tuple[int, int]] = []
     for start, stop in sorted(found):
         if spans and start < spans[-1][1]:
@@ -56,6 +54,34 @@ def _spans(text: bytes, secrets: Sequence[bytes], n_marked: int) -> list[tuple[i
         else:
             spans.append((start, stop))
     return spans
+
+
+def _places(text: bytes, secret: bytes) -> Iterator[tuple[int, int]]:
+    """Where a key is; a run in which it overlaps itself counts as one place, so that the work is linear in the text."""
+    at, period = text.find(secret), 0
+    while at >= 0:
+        period = period or len(secret) - _borders(secret)[-1]
+        stop = at + len(secret)
+        while period < len(secret) and text.startswith(secret[-period:], stop):
+            stop += period
+        yield at, stop
+        at = text.find(secret, stop - len(secret) + 1)
+
+
+def _borders(secret: bytes) -> list[int]:
+    """For each beginning of a key, in order, the length of the longest shorter one that it ends in."""
+    found, length = [0], 0
+    for each in secret[1:]:
+        length = _grown(secret, found, length, each)
+        found.append(length)
+    return found
+
+
+def _grown(secret: bytes, borders: Sequence[int], length: int, byte: int) -> int:
+    """How much of a key a text ends in after one more byte; it ended in ``length`` bytes of it, not in all."""
+    while length and secret[length] != byte:
+        length = borders[length - 1]
+    return length + (secret[length] == byte)
 
 
 class RedactedEvents:
@@ -99,7 +125,15 @@ class RedactedEvents:
         return b"".join(events)
 
     def _end(self, text: bytes) -> int:
-        """Where the end of ``text`` begins that may be the beginning of a key; it may be within a whole one."""
-        longest = max(map(len, self._secrets), default=1) - 1
-        starts = range(max(0, len(text) - longest), len(text))
-        return next((at for at in starts if any(each.startswith(text[at:]) for each in self._secrets)), len(text))
+        """Where the end of ``text`` begins that may be the beginning of a key."""
+        longest = 0
+        for secret, borders in self._read_secrets:
+            length = 0
+            for byte in text[max(0, len(text) - len(secret) + 1) :]:
+                length = _grown(secret, borders, length, byte)
+            longest = max(longest, length)
+        return len(text) - longest
+
+    @cached_property
+    def _read_secrets(self) -> list[tuple[bytes, list[int]]]:
+        return [(secret, _borders(secret)) for secret in self._secrets]

@@ -10,6 +10,7 @@ Learning", algorithm 3.1). How wide the priors are is chosen by cross-validation
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,9 +19,10 @@ import numpy.typing as npt
 
 from archroute_edge.errors import QualityError
 from archroute_edge.quality._heads import Floats, Heads, chances
-from archroute_edge.quality._newcomers import graded_rows
+from archroute_edge.quality._newcomers import graded_parts, graded_rows
 from archroute_edge.quality._outcomes import Outcomes, Scores
 from archroute_edge.quality._predictor import PromptFeatures
+from archroute_edge.quality._splits import Split
 from archroute_edge.quality._text_features import read_text
 
 _LEVEL: Final = 2.0
@@ -91,7 +93,7 @@ def add_head(heads: Heads, model: str, graded: Outcomes, features: PromptFeature
     rows = _rows(heads, chosen, targets)
     level = float(np.clip(heads.weights.intercept @ rows.shares, -5.0, 5.0))
     prior = level + rows.begun
-    likeness, peculiar = _choose(rows, prior, targets)
+    likeness, peculiar = _choose(rows, prior, targets, graded_parts(graded.rows(known), _FOLDS))
     pull, _ = _fit(rows.covariance(likeness, peculiar), prior, targets)
     return _with_row(heads, model, rows, pull, level, likeness, peculiar)
 
@@ -130,18 +132,15 @@ def _shares_at_level(expected: Scores, targets: Scores) -> Scores:
     return found
 
 
-def _choose(rows: _Rows, prior: Scores, targets: Scores) -> tuple[float, float]:
-    """The narrowest prior whose loss is within one standard error of the least."""
-    n_folds = min(_FOLDS, len(targets))
-    if n_folds < 2:
+def _choose(rows: _Rows, prior: Scores, targets: Scores, parts: Sequence[Split]) -> tuple[float, float]:
+    """The narrowest prior whose loss, on parts that are held out, is within one standard error of the least."""
+    if not parts:
         return _WIDTHS[0]
-    fold = np.arange(len(targets)) % n_folds
     losses = []
     for likeness, peculiar in _WIDTHS:
         covariance = rows.covariance(likeness, peculiar)
         logits = np.empty(len(targets))
-        for number in range(n_folds):
-            rest, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        for rest, held in parts:
             pull, _ = _fit(covariance[np.ix_(rest, rest)], prior[rest], targets[rest])
             logits[held] = prior[held] + covariance[np.ix_(held, rest)] @ pull
         losses.append(np.logaddexp(0.0, logits) - targets * logits)

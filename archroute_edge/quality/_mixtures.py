@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.quality._newcomers import graded_rows, newcomer_battles, sample_with, trained_of
+from archroute_edge.quality._newcomers import graded_parts, graded_rows, newcomer_battles, sample_with, trained_of
 from archroute_edge.quality._outcomes import Outcomes, Scores
 from archroute_edge.quality._predictor import Predictor, PromptFeatures
+from archroute_edge.quality._splits import Split
 from archroute_edge.quality._strengths import (
     Calibration,
     Curve,
     expected_scores,
     minimise,
-    same_prompts,
     sigmoid,
     softplus,
     tensor,
@@ -99,12 +99,10 @@ class MixturePredictor(Predictor):
         grades, won, weight = newcomer_battles(self.models[: self._k], model, graded, known)
         mixture = _fit_mixture(strengths, won, weight).astype(np.float32)
         if calibration:
-            fold = same_prompts(graded.prompts) % _NEWCOMER_FOLDS
             own = np.empty(len(rows))
-            for number in np.unique(fold):
-                ours = fold == number
-                others = _fit_mixture(strengths[~ours], won[~ours], weight[~ours])
-                own[ours] = _mixed(strengths[ours], others)
+            nothing = Split(np.arange(0), np.arange(len(rows)))
+            for rest, ours in graded_parts(graded, _NEWCOMER_FOLDS) or (nothing,):
+                own[ours] = _mixed(strengths[ours], _fit_mixture(strengths[rest], won[rest], weight[rest]))
             calibration = calibration.with_model(own, grades, self._k)
         more = copy.copy(self)
         more.models, more._calibration, more._newcomers = (*self.models, model), calibration, (*self._newcomers, mixture)

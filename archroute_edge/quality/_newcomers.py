@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from archroute_edge.errors import QualityError
 from archroute_edge.quality._outcomes import Outcomes, Scores
+from archroute_edge.quality._splits import Split, folds, texts_of
 from archroute_edge.quality._strengths import MAX_MODELS, sigmoid
 
 MOST_GRADED: Final = 1000
@@ -69,6 +70,15 @@ def graded_rows(models: tuple[str, ...], model: str, graded: Outcomes) -> npt.ND
     if len(rows) > MOST_GRADED:
         raise QualityError(f"{len(rows):,} prompts are graded; with more than {MOST_GRADED:,}, train on all outcomes instead")
     return rows
+
+
+def graded_parts(graded: Outcomes, most: int) -> tuple[Split, ...]:
+    """At most so many parts of graded prompts, to hold out in turn; none of a single prompt.
+
+    The order of the file says nothing: a file may have a prompt of each subject in turn, or a prompt several times.
+    """
+    n = min(most, len(set(texts_of(graded))))
+    return folds(graded, n) if n > 1 else ()
 
 
 def trained_of(settings: Mapping[str, Any], n_models: int) -> int:

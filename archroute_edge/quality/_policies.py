@@ -64,7 +64,10 @@ class PolicyTraining:
             assert outcomes is not None
             trained = self._heads(outcomes, features, parts, on_progress)
             predictor: Predictor = trained.predictor
-            ridges, expected = trained.ridges, trained.held_out
+            ridges = trained.ridges
+            if trained.held_out is not None:
+                # Heads say something of what they were trained on, too.
+                expected = np.where(held_out_scored(outcomes, parts), trained.held_out, np.nan)
         else:
             predictor = self._of_all(outcomes, battles, features, on_progress)
             if outcomes is not None and parts:
@@ -181,7 +184,7 @@ class TrainedPolicy:
     Attributes:
         predictor: trained on everything.
         parts: what was held out in turn.
-        held_out: (n, k) what is expected of these; None if none was held out.
+        held_out: (n, k) what is expected of these, NaN where the rest says nothing of a model; None if none was held out.
         ridges: of heads, by kind of prompt; of all kinds together under the empty name.
     """
 

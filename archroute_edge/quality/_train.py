@@ -32,7 +32,8 @@ class Trained:
 
     Attributes:
         predictor: trained on all outcomes.
-        held_out: (n, k) expected scores, each by heads that were fitted without its part; None if none was held out.
+        held_out: (n, k) expected scores, each by heads that were fitted without its part; by all if it is in no part, or
+            the rest says nothing of the model; None if none was held out.
         ridges: those that were chosen.
     """
 
@@ -86,7 +87,7 @@ def train_heads(
     on_progress("fitting", 1, 1)
     scores = chances(fit.logits(design))
     if held_out is not None:
-        # A prompt that is in no part, or a model whose outcomes are all in one.
+        # A prompt that is in no part, or a model whose outcomes are all in one. The sample needs a score of each.
         scores = held_out = np.where(np.isnan(held_out), scores, held_out)
     sampled = sample_rows(len(scores), seed)
     predictor = Heads(outcomes.models, encoder, scores[sampled], scaling, fit.weights(design, scaling))

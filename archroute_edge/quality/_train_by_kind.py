@@ -49,7 +49,8 @@ class TrainedByKind:
 
     Attributes:
         predictor: trained on all outcomes.
-        held_out: (n, k) expected scores, each by heads that were fitted without its part; None if none was held out.
+        held_out: (n, k) expected scores, each by heads that were fitted without its part; by all if it is in no part, or
+            the rest says nothing of the model; None if none was held out.
         ridges: those of the heads that the predictor has, by kind of prompt; of all kinds together under the empty name.
         together: heads of all kinds together, whether they were taken or not.
     """

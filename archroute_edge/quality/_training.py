@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archroute_edge.errors import QualityError
+from archroute_edge.quality._alike import like_learned
 from archroute_edge.quality._bag_of_words import BagOfWords, count_words
 from archroute_edge.quality._metrics import PairOrder
 from archroute_edge.quality._outcomes import Battles, Outcomes, Scores
@@ -39,16 +40,22 @@ class PairCheck:
         weak: the weakest of the models.
         strong: the strongest.
         prompts: that both answered and that were held out.
+        alike: of these, how many share :data:`~archroute_edge.quality._alike.IN_A_ROW` words in a row with a prompt that was
+            learned from meanwhile.
         apgr: of the predictor's policy; None if the stronger one is no better on these prompts.
         words_apgr: of a bag of words.
+        new_apgr, new_words_apgr: the same of the prompts that are not alike; None without alike ones, or if few are left.
         by: what was held out as a whole.
     """
 
     weak: str
     strong: str
     prompts: int
+    alike: int
     apgr: float | None
     words_apgr: float | None
+    new_apgr: float | None
+    new_words_apgr: float | None
     by: By
 
 
@@ -200,7 +207,8 @@ def check_pair(
     Returns:
         None if no two models answered enough of the same prompts.
     """
-    pair = widest_pair(outcomes.scores)
+    # A model whose outcomes are all in one part is not judged: nothing is known of it while that is held out.
+    pair = widest_pair(np.where(held_out_scored(outcomes, parts), outcomes.scores, np.nan))
     if pair is None or not parts:
         return None
     columns = np.array(pair)
@@ -223,12 +231,18 @@ def check_pair(
         return None
     weak, strong = outcomes.scores[np.ix_(rows, columns)].T
     mine = expected[np.ix_(rows, columns)]
+    order, gains = mine[:, 1] - mine[:, 0], strong - weak
+    is_new = ~like_learned(texts, parts)[rows]
+    has_both = FEWEST_HELD_OUT <= is_new.sum() < len(rows)
     return PairCheck(
         outcomes.models[pair[0]],
         outcomes.models[pair[1]],
         len(rows),
-        _apgr(mine[:, 1] - mine[:, 0], strong - weak),
-        _apgr(words[rows], strong - weak),
+        int((~is_new).sum()),
+        _apgr(order, gains),
+        _apgr(words[rows], gains),
+        _apgr(order[is_new], gains[is_new]) if has_both else None,
+        _apgr(words[rows][is_new], gains[is_new]) if has_both else None,
         _held_out_by(outcomes, parts),
     )
 

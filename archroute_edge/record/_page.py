@@ -138,8 +138,9 @@ def _latencies(groups: Sequence[Group]) -> Figure:
         for place, group in enumerate(timed):
             assert group.first_byte_ms is not None
             colour = COLOURS[place % len(COLOURS)]
-            axes.plot([group.first_byte_ms.p50, group.first_byte_ms.p95], [place, place], color=colour, linewidth=5, alpha=0.35,
-                      solid_capstyle="round")  # fmt: skip
+            if group.first_byte_ms.p95 is not None:
+                axes.plot([group.first_byte_ms.p50, group.first_byte_ms.p95], [place, place], color=colour, linewidth=5,
+                          alpha=0.35, solid_capstyle="round")  # fmt: skip
             axes.plot([group.first_byte_ms.p50], [place], color=colour, marker="o", markersize=8)
         axes.set_yticks(range(len(timed)), [printable(group.name, _NAME) for group in timed])
         axes.grid(axis="y", visible=False)

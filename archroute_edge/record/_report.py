@@ -13,7 +13,7 @@ from archroute_edge.record._intervals import Floats
 from archroute_edge.record._reading import Record, Wanted
 from archroute_edge.record._sides import ShadowPairs, Sides, shadow_pairs, sides_of
 from archroute_edge.record._traffic import Booleans, Names, Traffic, read_traffic
-from archroute_edge.report import Share
+from archroute_edge.report import Share, p95
 
 NOTHING: Final = "(none)"
 """Stands for requests without a route, or that no model answered."""
@@ -24,10 +24,10 @@ _N_BINS: Final = 20
 
 @dataclass(frozen=True)
 class Spread:
-    """The median and the 95th percentile."""
+    """The median and the 95th percentile, which is None of few values."""
 
     p50: float
-    p95: float
+    p95: float | None
 
 
 @dataclass(frozen=True)
@@ -326,7 +326,7 @@ def _known(values: Floats) -> Floats:
 
 def _spread(values: Floats) -> Spread | None:
     known = _known(values)
-    return Spread(*(float(each) for each in np.quantile(known, (0.5, 0.95)))) if len(known) else None
+    return Spread(float(np.median(known)), p95(known.tolist())) if len(known) else None
 
 
 def _middle(values: Floats) -> float | None:

@@ -12,6 +12,7 @@ from archroute_edge._exports import lazily
 
 if TYPE_CHECKING:
     from archroute_edge.report._figures import (
+        FEWEST_FOR_P95,
         NONE,
         Column,
         Share,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         counted,
         named,
         number,
+        p95,
         percent,
         plain,
         printable,
@@ -34,7 +36,8 @@ else:
         __name__,
         {
             "_figures": (
-                "Column NONE Share Table counted named number percent plain printable size table three_digits values write_csv"
+                "Column FEWEST_FOR_P95 NONE Share Table counted named number p95 percent plain printable size table "
+                "three_digits values write_csv"
             ),
             "_page": "COLOURS Page figure require_matplotlib write_svg",
         },

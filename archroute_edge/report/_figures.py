@@ -15,6 +15,9 @@ from archroute_edge.system import replaced_when_whole
 NONE: Final = "–"
 """Stands where there is no figure."""
 
+FEWEST_FOR_P95: Final = 20
+"""Of fewer samples, the 95th percentile is hardly more than the largest."""
+
 _Z_95: Final = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""
 
@@ -187,6 +190,16 @@ def size(n_bytes: int | None) -> str:
     if n_bytes is None:
         return NONE
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def p95(samples: Sequence[float], digits: int | None = None) -> float | None:
+    """The 95th percentile, interpolated linearly and rounded to so many digits; None of too few samples to have one."""
+    if len(samples) < FEWEST_FOR_P95:
+        return None
+    place = 0.95 * (len(samples) - 1)
+    below, above = sorted(samples)[int(place) : int(place) + 2]
+    value = float(below + (above - below) * (place - int(place)))
+    return value if digits is None else round(value, digits)
 
 
 def three_digits(value: float | None) -> str:

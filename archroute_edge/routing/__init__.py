@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         LONGEST_DEADLINE_S,
         N_CTX_LIMITS,
         THREADS_LIMITS,
-        check_deadline,
+        read_deadline,
     )
 else:
     __getattr__, __all__ = lazily(
@@ -33,6 +33,6 @@ else:
             "_litellm_classifier": "LiteLLMClassifier",
             "_router": "Router",
             "_service": "RoutingService",
-            "_setting_limits": "BUDGET_LIMITS GPU_LAYERS_LIMITS LONGEST_DEADLINE_S N_CTX_LIMITS THREADS_LIMITS check_deadline",
+            "_setting_limits": "BUDGET_LIMITS GPU_LAYERS_LIMITS LONGEST_DEADLINE_S N_CTX_LIMITS THREADS_LIMITS read_deadline",
         },
     )

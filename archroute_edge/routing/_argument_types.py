@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import reprlib
 from collections.abc import Collection, KeysView, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from archroute_edge.config import RoutingConfig
 from archroute_edge.deciders import Calibration
@@ -77,30 +79,58 @@ def check_asking(caller: object, cancellation: object = None) -> None:
         check_type("cancellation", cancellation, Cancellation, "a Cancellation")
 
 
-def check_keys(keys: Any, n_conversations: int) -> Sequence[str | None]:
-    """A key for each conversation; None if there are none.
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """The whole number that ``value`` is: an int, or one of another library, such as NumPy's. A flag is none.
 
     Raises:
-        SettingsError: there are more or fewer, or they are no texts.
+        SettingsError: it is none, or beyond the limits.
+    """
+    number = _index(value)
+    if number is None or number < least or (most is not None and number > most):
+        limits = f", at least {least}" if most is None else f" from {least} to {most}"
+        raise SettingsError(f"{name} is {reprlib.repr(value)}; it must be a whole number{limits}")
+    return number
+
+
+def _index(value: Any) -> int | None:
+    """A whole number as an int; None if it is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def read_keys(keys: Any, n_conversations: int) -> Sequence[str | None]:
+    """A key for each conversation, as :func:`read_key` reads it; None if there are none.
+
+    Raises:
+        SettingsError: there are more or fewer, or one cannot name a conversation.
     """
     if keys is None:
         return [None] * n_conversations
     if not is_list(keys):
-        raise SettingsError(f"keys is {reprlib.repr(keys)}; it must be a list with a text or None for each conversation")
+        raise SettingsError(f"keys is {reprlib.repr(keys)}; it must be a list with a key or None for each conversation")
     if len(keys) != n_conversations:
         raise SettingsError(f"there are {len(keys)} keys for {n_conversations} conversations; give one for each")
-    for key in keys:
-        check_key(key)
-    return list(keys)
+    return [read_key(key) for key in keys]
 
 
-def check_key(key: object) -> None:
-    """Refuse what cannot name a conversation.
+def read_key(key: object) -> str | None:
+    """The text that names a conversation: a whole number or a UUID, as databases number rows, counts as its digits.
 
     Raises:
-        SettingsError: it is neither a text nor None.
+        SettingsError: it is of another type.
     """
-    check_type("key", key, (str, type(None)), "a text")
+    if key is None or isinstance(key, str):
+        return key
+    if isinstance(key, UUID):
+        return str(key)
+    number = _index(key)
+    if number is None:
+        raise SettingsError(f"key is {reprlib.repr(key)}; it must be a text, a whole number or a UUID")
+    return str(number)
 
 
 def check_tables(tables: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
+from uuid import UUID
 
 from archroute_edge.conversation import Messages
 from archroute_edge.decision import Decision, Warmup
@@ -52,7 +53,7 @@ class AsyncRouter:
         *,
         routes: Iterable[Route] | RouteTable | None = None,
         scores: bool = False,
-        key: str | None = None,
+        key: str | int | UUID | None = None,
         deadline: float | None = None,
         caller: str | None = None,
     ) -> Decision:
@@ -66,7 +67,7 @@ class AsyncRouter:
         *,
         routes: Iterable[Route] | RouteTable | None = None,
         scores: bool = False,
-        keys: Sequence[str | None] | None = None,
+        keys: Sequence[str | int | UUID | None] | None = None,
         caller: str | None = None,
     ) -> list[Decision]:
         """Decide on several conversations; arguments and errors are those of :meth:`RoutingService.submit_many`."""

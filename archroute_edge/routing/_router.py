@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from archroute_edge.config import RoutingConfig, load_config
 from archroute_edge.conversation import Conversation, Messages, read_messages
@@ -21,12 +22,12 @@ from archroute_edge.engine import Cancellation, WantedEngine
 from archroute_edge.errors import EngineError
 from archroute_edge.models import AUTO, ModelFile
 from archroute_edge.routes import Route, RouteTable, as_table
-from archroute_edge.routing._argument_types import check_asking, check_config, check_key, check_keys, read_sources
+from archroute_edge.routing._argument_types import check_asking, check_config, read_key, read_keys, read_sources
 from archroute_edge.routing._decisions import decisions_on, quality_for
 from archroute_edge.routing._questions import Question, WarmUp, read_many
 from archroute_edge.routing._queues import let_alarms_go_on
 from archroute_edge.routing._scheduler import Scheduler
-from archroute_edge.routing._setting_limits import check_deadline, check_settings, check_warm_up, stated_settings
+from archroute_edge.routing._setting_limits import check_settings, check_warm_up, read_deadline, stated_settings
 from archroute_edge.system import quiet_at_the_end
 from archroute_edge.targets import QualityPolicies, RequestFacts, decisions_by_tables
 
@@ -98,7 +99,7 @@ class Router:
     ) -> None:
         folder, self.calibration = read_sources(routes, config, model, prefix_cache, calibration)
         generative = stated_settings(decoder, n_ctx, threads, gpu_layers, budget, flash_attention, folder, kv_type, engine)
-        check_settings(generative, prompt_format, switch_over)
+        switch_over = check_settings(generative, prompt_format, switch_over)
         self.config = config if config is not None else RoutingConfig(table=as_table(routes or ()))
         self.model_files = find_models(model)
         policies = QualityPolicies(self.config)
@@ -107,9 +108,9 @@ class Router:
 
         settings = DeciderSettings(generative, prompt_format, switch_over, self.calibration)
         decider = open_decider(self.model_files, settings, self.config.table)
-        self._n_threads = threads
+        self._n_threads = generative.n_threads
         try:
-            self._quality = quality_for(policies, decider, threads, None)
+            self._quality = quality_for(policies, decider, self._n_threads, None)
         except BaseException:
             decider.close()
             raise
@@ -166,7 +167,7 @@ class Router:
         *,
         routes: Iterable[Route] | RouteTable | None = None,
         scores: bool = False,
-        key: str | None = None,
+        key: str | int | UUID | None = None,
         deadline: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Decision:
@@ -176,7 +177,8 @@ class Router:
             messages: a user message, or a list of ``{"role", "content"}`` messages, oldest first.
             routes: other routes than the router's own, for this decision.
             scores: also give the probability of every route.
-            key: names the conversation; keeps it on the same model if models share a route by weight.
+            key: names the conversation; keeps it on the same model if models share a route by weight. A whole number or a
+                UUID counts as its text.
             deadline: seconds from the call by which there is an answer. If deciding takes longer, that is ``other`` with the
                 config's default model, or the encoder's answer in a cascade, and ``reason`` is ``deadline``.
             cancellation: a flag that stops the decision from another thread.
@@ -191,12 +193,11 @@ class Router:
             RemoteError: the server with the model gave no answer.
             ForkedProcessError: the router was made in the process that this one was forked from.
         """
-        check_deadline(deadline)
-        check_key(key)
+        deadline, name = read_deadline(deadline), read_key(key)
         started = time.monotonic()
         read = [read_messages(messages)]
         question = self.question(
-            read, routes=routes, scores=scores, keys=[key], deadline=deadline, cancellation=cancellation, is_many=False
+            read, routes=routes, scores=scores, keys=[name], deadline=deadline, cancellation=cancellation, is_many=False
         )
         question.started = started
         found: Decision = self._answer(question)
@@ -308,7 +309,7 @@ class Router:
         *,
         routes: Iterable[Route] | RouteTable | None = None,
         scores: bool = False,
-        keys: Sequence[str | None] | None = None,
+        keys: Sequence[str | int | UUID | None] | None = None,
         cancellation: Cancellation | None = None,
     ) -> list[Decision]:
         """Decide on several conversations, as :meth:`route` does on each; an encoder evaluates them together.
@@ -325,7 +326,7 @@ class Router:
             ArchRouteError: as :meth:`route`, for any of them; none is then decided.
         """
         read = read_many(conversations)
-        names = check_keys(keys, len(read))
+        names = read_keys(keys, len(read))
         question = self.question(read, routes=routes, scores=scores, keys=names, cancellation=cancellation)
         found: list[Decision] = self._answer(question)
         return found

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from numbers import Real
 from types import TracebackType
 from typing import Any
+from uuid import UUID
 
 from archroute_edge.conversation import Messages, read_messages
 from archroute_edge.decision import Decision, Warmup
-from archroute_edge.errors import EngineError, SettingsError
+from archroute_edge.errors import EngineError
 from archroute_edge.routes import Route, RouteTable
 from archroute_edge.routing._account import Account
-from archroute_edge.routing._argument_types import check_key, check_keys, check_tables, check_type
+from archroute_edge.routing._argument_types import check_tables, check_type, read_key, read_keys, whole_number
 from archroute_edge.routing._questions import Question, WarmUp, read_many
 from archroute_edge.routing._router import Router
 from archroute_edge.routing._scheduler import Scheduler
-from archroute_edge.routing._setting_limits import check_deadline
+from archroute_edge.routing._setting_limits import read_deadline
 from archroute_edge.system import quiet_at_the_end
 
 
@@ -65,8 +66,7 @@ class RoutingService:
 
     def __init__(self, router: Router, *, queue_limit: int = 64) -> None:
         check_type("router", router, Router, "a Router")
-        if not isinstance(queue_limit, int) or isinstance(queue_limit, bool) or queue_limit < 1:
-            raise SettingsError(f"queue_limit is {queue_limit!r}; it must be a whole number, at least 1")
+        queue_limit = whole_number("queue_limit", queue_limit, 1)
         self._router = router
         self._retired: weakref.WeakSet[Scheduler] = weakref.WeakSet()
         """Those of former routers. A thread of its own holds each until it has closed its decider."""
@@ -92,7 +92,7 @@ class RoutingService:
         *,
         routes: Iterable[Route] | RouteTable | None = None,
         scores: bool = False,
-        key: str | None = None,
+        key: str | int | UUID | None = None,
         deadline: float | None = None,
         caller: str | None = None,
     ) -> Future[Decision]:
@@ -113,8 +113,7 @@ class RoutingService:
             ConversationError: ``messages`` are malformed.
             RouteTableError: ``routes`` cannot be used together.
         """
-        check_deadline(deadline)
-        check_key(key)
+        deadline, name = read_deadline(deadline), read_key(key)
         started = time.monotonic()
         read = [read_messages(messages)]
         return self._ask(
@@ -122,7 +121,7 @@ class RoutingService:
                 read,
                 routes=routes,
                 scores=scores,
-                keys=[key],
+                keys=[name],
                 caller=caller,
                 deadline=deadline,
                 account=self._account,
@@ -138,7 +137,7 @@ class RoutingService:
         *,
         routes: Iterable[Route] | RouteTable | None = None,
         scores: bool = False,
-        keys: Sequence[str | None] | None = None,
+        keys: Sequence[str | int | UUID | None] | None = None,
         caller: str | None = None,
     ) -> Future[list[Decision]]:
         """Ask for the decisions on several conversations, as one request; other callers have their turn in between.
@@ -149,7 +148,7 @@ class RoutingService:
             ArchRouteError: as :meth:`submit`.
         """
         read = read_many(conversations)
-        names = check_keys(keys, len(read))
+        names = read_keys(keys, len(read))
         return self._ask(
             lambda router: router.question(read, routes=routes, scores=scores, keys=names, caller=caller, account=self._account)
         )
@@ -181,7 +180,7 @@ class RoutingService:
             SettingsError: there are no tables, or ``deadline`` is no time.
             ArchRouteError: as :meth:`submit`.
         """
-        check_deadline(deadline)
+        deadline = read_deadline(deadline)
         check_tables(tables)
         started = time.monotonic()
         read = read_messages(messages)

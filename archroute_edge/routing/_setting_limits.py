@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from numbers import Real
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -12,6 +11,7 @@ from archroute_edge.engine import ENGINES, KV_TYPES, WantedEngine, is_quantized_
 from archroute_edge.errors import SettingsError
 from archroute_edge.models import AUTO
 from archroute_edge.prompts import prompt_format as find_prompt_format
+from archroute_edge.routing._argument_types import whole_number
 
 # Least and most of what an option may be. llama.cpp keeps 32 bits of n_ctx, and OpenMP ends the process where it cannot
 # start as many threads as it is told to.
@@ -34,13 +34,21 @@ def stated_settings(
     kv_type: str | None,
     engine: WantedEngine,
 ) -> GenerativeSettings:
-    """The settings of a language model, and which of them were stated: None states nothing, and neither does ``auto``."""
+    """The settings of a language model, and which of them were stated: None states nothing, and neither does ``auto``.
+
+    Raises:
+        SettingsError: what must be a whole number is none, or beyond its limits.
+    """
+
+    def whole(name: str, value: int | None, limits: tuple[int, int]) -> int | None:
+        return None if value is None else whole_number(name, value, *limits)
+
     values = {
         "decoder": decoder,
-        "n_ctx": n_ctx,
-        "n_threads": threads,
-        "n_gpu_layers": gpu_layers,
-        "budget": budget,
+        "n_ctx": whole("n_ctx", n_ctx, N_CTX_LIMITS),
+        "n_threads": whole("threads", threads, THREADS_LIMITS),
+        "n_gpu_layers": whole("gpu_layers", gpu_layers, GPU_LAYERS_LIMITS),
+        "budget": whole("budget", budget, BUDGET_LIMITS),
         "flash_attention": flash_attention,
         "prefix_folder": folder,
         "kv_type": kv_type,
@@ -50,8 +58,8 @@ def stated_settings(
     return GenerativeSettings(**stated, engine=engine, given=given)
 
 
-def check_settings(settings: GenerativeSettings, prompt_format: str, switch_over: Any) -> None:
-    """Refuse settings that make no sense, whatever the model.
+def check_settings(settings: GenerativeSettings, prompt_format: str, switch_over: Any) -> float | None:
+    """Refuse settings that make no sense, whatever the model; the switch-over comes back as a float, if there is one.
 
     Raises:
         SettingsError: one makes none.
@@ -61,15 +69,6 @@ def check_settings(settings: GenerativeSettings, prompt_format: str, switch_over
         find_prompt_format(prompt_format)
     if settings.decoder not in get_args(DecoderName):
         raise SettingsError(f"no decoder {settings.decoder!r}; there are {', '.join(get_args(DecoderName))}")
-    value: Any
-    for name, value, (least, most) in (
-        ("n_ctx", settings.n_ctx, N_CTX_LIMITS),
-        ("threads", settings.n_threads, THREADS_LIMITS),
-        ("gpu_layers", settings.n_gpu_layers, GPU_LAYERS_LIMITS),
-        ("budget", settings.budget, BUDGET_LIMITS),
-    ):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
-            raise SettingsError(f"{name} is {value!r}; it must be a whole number from {least} to {most}")
     if not isinstance(settings.kv_type, str) or settings.kv_type not in KV_TYPES:
         raise SettingsError(f"no KV cache type {settings.kv_type!r}; there are {', '.join(KV_TYPES)}")
     if settings.engine not in ENGINES:
@@ -78,22 +77,29 @@ def check_settings(settings: GenerativeSettings, prompt_format: str, switch_over
         raise SettingsError(f"flash_attention is {settings.flash_attention!r}; it must be True, False or None")
     if settings.flash_attention is False and is_quantized_kv(settings.kv_type):
         raise SettingsError(f"a KV cache of {settings.kv_type} needs flash attention; turn it on, or use f16, bf16 or f32")
-    number = isinstance(switch_over, Real) and not isinstance(switch_over, bool)
-    if switch_over is not None and not (number and 0 <= switch_over <= 1):
+    if switch_over is None:
+        return None
+    if not _is_number(switch_over) or not 0 <= switch_over <= 1:
         raise SettingsError(f"switch_over is {switch_over!r}; it must be a number from 0 to 1")
+    return float(switch_over)
 
 
-def check_deadline(deadline: Any) -> None:
-    """Refuse a deadline that is no time.
+def read_deadline(deadline: Any) -> float | None:
+    """The seconds that a deadline leaves, if there is one.
 
     Raises:
         SettingsError: it is not a number of seconds above 0, or is beyond a day.
     """
     if deadline is None:
-        return
-    number = isinstance(deadline, int | float) and not isinstance(deadline, bool) and math.isfinite(deadline)
-    if not number or not 0 < deadline <= LONGEST_DEADLINE_S:
+        return None
+    if not _is_number(deadline) or not 0 < deadline <= LONGEST_DEADLINE_S:
         raise SettingsError(f"deadline is {deadline!r}; it must be a number of seconds above 0, at most {LONGEST_DEADLINE_S}")
+    return float(deadline)
+
+
+def _is_number(value: object) -> bool:
+    # NumPy's numbers are Real, too.
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_warm_up(messages: object, whole: bool, scores: bool) -> None:

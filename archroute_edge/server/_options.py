@@ -10,7 +10,7 @@ from archroute_edge.config import Keys, Node, Place, Source, read_routes
 from archroute_edge.conversation import Conversation, read_messages
 from archroute_edge.errors import ArchRouteError, ConversationError, RequestError, RouteTableError, SettingsError
 from archroute_edge.routes import MAX_ROUTES
-from archroute_edge.routing import LONGEST_DEADLINE_S, check_deadline
+from archroute_edge.routing import LONGEST_DEADLINE_S, read_deadline
 from archroute_edge.server._settings import MAX_BATCH
 
 MAX_NAME: Final = 256
@@ -107,13 +107,11 @@ def _conversation_of_many(node: Node, number: int) -> Conversation:
         raise ConversationError(f"conversation {number}: {exc}", place=f"{node.place}.{exc.place}".strip(".")) from exc
 
 
-def _deadline(node: Node) -> float:
-    seconds = node.number()
+def _deadline(node: Node) -> float | None:
     try:
-        check_deadline(seconds)
+        return read_deadline(node.number())
     except SettingsError as exc:
         raise node.error(str(exc)) from exc
-    return seconds
 
 
 def read_input(value: Any) -> Conversation:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from archroute_edge.bench._figures import Spread
 from archroute_edge.bench._timing import Interval, Times, are_told_apart, judge_noise, order_interval, quantile
 
 
@@ -117,3 +118,9 @@ def test_one_round_says_nothing_about_noise() -> None:
     verdict = judge_noise({"a": rounds(100), "b": rounds(50)})
     assert not verdict.is_noisy
     assert "not known" in verdict.text
+
+
+@pytest.mark.parametrize(("n", "shown"), [(19, "–"), (20, "1.00")])
+def test_a_table_has_no_p95_of_few_decisions(n: int, shown: str) -> None:
+    cells = Spread("x", "x", lambda times: times).cells(Times(((1.0,) * n,)))
+    assert cells[0] == "1.00" and cells[-1] == shown

@@ -145,12 +145,25 @@ def test_a_whole_number_is_no_other_kind_of_number(value: Any) -> None:
         (b"\xff", r"line 3: not UTF-8 \(byte 0\)"),
         (b"[" * 100_000, "line 3: JSON that cannot be used: nested too deep"),
         (b"9" * 5000, "line 3: JSON that cannot be used: a number too long"),
-        (b"NaN", "line 3: not JSON: NaN is no value of it"),
+        (b"NaN", "line 3:1: not JSON: NaN is no value of it"),
+        (b'{"true": true, "NaN": "1e999",\n"a": [2e5,\n-Infinity]}', "line 3:3: not JSON: -Infinity is no value of it"),
+        (b'[1.5,\n"1e999", -1e999]', "line 3:2: JSON that cannot be used: -1e999 is too large a number"),
+        (
+            b'{"a": {"b": 1},\n"b": 2, "c": ":",\n"\\u0061": 3}',
+            r"line 3:3: .* 'a' appears twice in one object \(first on line 1\)",
+        ),
+        (b'[{"a": {"b": 1, "b": 1}}]', "line 3:1: JSON that cannot be used: the key 'b' appears twice in one object$"),
     ],
 )
 def test_what_is_no_json_is_an_error_with_its_place(raw: bytes, message: str) -> None:
     with pytest.raises(ConversationError, match=message):
         parse_json(raw, "line 3")
+
+
+def test_what_others_judge_may_have_a_key_twice() -> None:
+    assert parse_json(b'{"a": 1, "b": {"a": 2}, "a": 3}', "x", may_repeat=True) == {"a": 3, "b": {"a": 2}}
+    with pytest.raises(ConversationError, match=r"^x:2: .* 1e999 is too large"):
+        parse_json(b'{"a": 1,\n"a": 1e999}', "x", may_repeat=True)
 
 
 def test_json_may_begin_with_a_byte_order_mark() -> None:

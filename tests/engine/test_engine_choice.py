@@ -26,10 +26,13 @@ from archroute_edge import Router
 from archroute_edge.engine import (
     Cancellation,
     EngineChoice,
+    GGUFHeader,
+    _model_check,
     check_model_file,
     choose_engine,
     ik_status,
     model_fingerprint,
+    read_header,
     soundness,
 )
 from archroute_edge.engine import _backend as backend
@@ -637,14 +640,22 @@ def test_both_models_of_a_cascade_are_evaluated_by_the_engine_that_was_asked_for
 def test_an_encoder_that_ik_was_not_tested_with_keeps_no_cascade_from_it(
     random_encoder: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its header says so, which is read once: a vocabulary takes a while."""
     monkeypatch.setattr(engine_choice, "IK_ARCHITECTURES", ("qwen2",))
-    found = []
+    found, read = [], []
+
+    def read_and_note(path: str | Path) -> GGUFHeader:
+        read.append(Path(path))
+        return read_header(path)
+
+    monkeypatch.setattr(_model_check, "read_header", read_and_note)
     for switch_over in (0.0, 1.0):
         model = f"{random_encoder}+{random_model}"
         settings: dict[str, Any] = {"threads": 1, "prefix_cache": False, "switch_over": switch_over}
         with Router(config=_config(), model=model, engine="ik", **settings) as router:
             found.append(router.route("fix this bug").engine)
     assert found == ["llama.cpp", "ik"]
+    assert read == [random_encoder, random_encoder, random_model]
 
 
 def test_settings_of_a_kv_cache_say_nothing_about_an_encoder(random_encoder: Path) -> None:

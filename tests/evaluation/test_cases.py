@@ -47,8 +47,10 @@ def test_a_table_for_the_whole_file(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('{"messages": "a", ', "not JSON"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 100_000, "JSON that cannot be used: nested too deep"),
         ("[]", "a case must be a mapping"),
+        ('{"messages": "a", "turn": NaN, "route": "other"}', "not JSON: NaN is no value of it"),
+        ('{"messages": "a", "route": "other", "route": "returns"}', "the key 'route' appears twice in one object"),
         ({**GOOD, "label": "delivery"}, "unknown key 'label'"),
         ({"route": "delivery", "routes": ROUTES}, "a case without 'messages'"),
         ({"messages": "a", "routes": ROUTES}, "a case without 'route'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -133,6 +134,24 @@ def test_no_byte_of_a_key_is_left(secrets: list[bytes], text: bytes) -> None:
             if text.startswith(secret, at):
                 shown[at : at + len(secret)] = b"-" * len(secret)
     assert redacted(text, secrets).replace(b"[redacted]", b"") == bytes(shown).replace(b"-", b"")
+
+
+class CountedSearches(bytes):
+    """A text that counts how often it is searched."""
+
+    n_searches = 0
+
+    def find(self, *arguments: Any) -> int:
+        self.n_searches += 1
+        return super().find(*arguments)
+
+
+@pytest.mark.parametrize("secret", [b"a" * 500, b"ab" * 250, b"a" * 250 + b"b" + b"a" * 249])
+def test_a_key_that_repeats_itself_costs_no_search_at_each_byte(secret: bytes) -> None:
+    """A search costs the key's length: 300 kB of "a" took seconds on the event loop."""
+    text = CountedSearches(secret * 20 + b"!")
+    assert redacted(text, [secret]).endswith(b"[redacted]!")
+    assert text.n_searches <= 2 * len(text) / len(secret)
 
 
 def test_keys_that_overlap_are_one_mark() -> None:

@@ -225,6 +225,8 @@ class TestOutcomes:
             ("[]\n", 1, ("not a JSON object",)),
             ("[" * 100_000, 1, ("nested too deep",)),
             ('{"id": "p", "text": "a", "weight": NaN}\n', 1, ("NaN",)),
+            ('{"id": "p", "text": "a", "weight": 1e999}\n', 1, ("1e999 is too large a number",)),
+            (PROMPTS + '{"id": "p4", "text": "a", "text": "b"}\n', 4, ("the key 'text' appears twice in one object",)),
             ('{"id": ' + "9" * 5000 + "}\n", 1, ("a number too long",)),
             (b'{"id": "p", "text": "a"}\n{"id": "q", "text": "\xe9"}\n', 2, ("not UTF-8 (byte 21)", "in UTF-8")),
             (PROMPTS.encode("utf-16"), 1, ("UTF-16",)),

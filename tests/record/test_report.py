@@ -209,6 +209,9 @@ def test_few_requests_make_a_page(run: Run, tmp_path: Path, minutes: int) -> Non
         recorder.add(entry(1, time=1.0 + 60 * minutes, content=None))
     found = json.loads(run("report", "--json", "--html", str(html), "--record-file", str(file)).stdout)
     assert (found["requests"], found["forwarded"], found["money"]["spent"]) == (2, 1, 0.0125)
+    # It would be the slowest one.
+    assert found["routes"][-1]["total_ms"]["p95"] is None
+    assert " / –" in run("report", "--record-file", str(file)).stdout
     page = html.read_text(encoding="utf-8")
     assert page.count("<svg") == (2 if minutes == 0 else 6)
     assert "<th>five minutes from" in page

@@ -15,6 +15,7 @@ from archroute_edge.report import (
     Share,
     counted,
     named,
+    p95,
     percent,
     printable,
     size,
@@ -71,3 +72,11 @@ def test_a_number_of_things() -> None:
     """One is the only number with a singular."""
     found = [counted(number, "route table") for number in (0, 1, 2, 1000)]
     assert found == ["0 route tables", "1 route table", "2 route tables", "1,000 route tables"]
+
+
+def test_few_samples_have_no_95th_percentile() -> None:
+    """Of two it was the largest, or in some programs larger than any."""
+    assert p95([1.0] * 18 + [500.0]) is None
+    assert p95([1.0] * 19 + [21.0]) == pytest.approx(2.0)
+    assert p95(list(range(2001, 0, -1))) == pytest.approx(1901)
+    assert p95([1.23456] * 20, 2) == 1.23

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -254,9 +255,9 @@ def test_questions_of_wrong_types_are_errors_that_name_the_argument(random_encod
         calls: list[tuple[str, Callable[[], object]]] = [
             ("routes is 3", lambda: router.route("x", routes=wrong)),
             ("routes is 3", lambda: service.submit("x", routes=wrong)),
-            ("key is 3", lambda: router.route("x", key=wrong)),
-            ("key is 3", lambda: service.submit("x", key=wrong)),
-            ("key is 3", lambda: router.route_many(["x"], keys=[wrong])),
+            ("key is 1.5", lambda: router.route("x", key=wrong / 2)),
+            ("key is True", lambda: service.submit("x", key=True)),
+            ("key is 1.5", lambda: router.route_many(["x"], keys=[wrong / 2])),
             ("keys is 'a'", lambda: router.route_many(["x"], keys="a")),
             ("keys is 3", lambda: service.submit_many(["x"], keys=wrong)),
             ("deadline is '3'", lambda: router.route("x", deadline="3")),  # type: ignore[arg-type]
@@ -277,6 +278,41 @@ def test_questions_of_wrong_types_are_errors_that_name_the_argument(random_encod
             with pytest.raises(ArchRouteError, match=f"^{said}"):
                 call()
         assert router.route("x") and service.stats().waiting == 0
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8, np.float32])
+def test_numbers_may_be_of_numpy(kind: Callable[[Any], Any], random_model: Path, random_encoder: Path) -> None:
+    """They were refused, or stopped deep inside: ``operator.index`` takes them, and JSON does not."""
+    if kind is not np.float32:
+        settings = {"threads": kind(1), "budget": kind(64), "gpu_layers": kind(0)}
+        with (
+            Router(ROUTES[:1], model=random_model, **settings) as router,
+            RoutingService(router, queue_limit=kind(3)) as service,
+        ):
+            assert service.submit("x", deadline=kind(60)).result().reason != "deadline"
+    with Router(ROUTES, model=f"{random_encoder}+{random_model}", switch_over=kind(1)) as router:
+        assert router.route("x", deadline=kind(60)).reason != "deadline"
+
+
+@pytest.mark.parametrize("name", ["threads", "n_ctx", "budget", "gpu_layers"])
+@pytest.mark.parametrize("value", [True, np.bool_(True), 64.0, np.float64(64), "64"])
+def test_what_is_no_whole_number_is_an_error_that_names_the_argument(name: str, value: Any, random_model: Path) -> None:
+    with pytest.raises(ArchRouteError, match=f"^{name} is .*; it must be a whole number from "):
+        Router(ROUTES, model=random_model, **{name: value})
+
+
+@pytest.mark.parametrize("key", [17, np.int64(17), 2**70, UUID("12345678-1234-5678-1234-567812345678")])
+def test_a_key_may_be_the_number_or_uuid_of_a_row(key: Any, random_encoder: Path) -> None:
+    """It was refused. It draws as its text does, which the servers take: equal keys give equal targets everywhere."""
+    targets = [{"model": f"model-{number}", "weight": 1} for number in range(20)]
+    routes = [{"name": route.name, "description": route.description, "models": ["any"]} for route in ROUTES]
+    written = {"model_aliases": {"any": {"targets": targets}}, "routing_preferences": routes, "default_model": "any"}
+    config = parse_config(json.dumps(written))
+    with RoutingService(Router(config=config, model=random_encoder, prefix_cache=False)) as service:
+        found = [service.submit("x", key=key).result(), *service.submit_many(["x"] * 2, keys=[str(key), key]).result()]
+        found.append(service.router.route("x", key=key))
+    assert len({each.models for each in found}) == 1
+    assert len(found[0].models) == 20
 
 
 class Texts:

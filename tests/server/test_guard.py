@@ -190,6 +190,10 @@ BAD_BODIES = {
     "body:1: not JSON: Expecting value (column 14)": b'{"messages": nothing}',
     "nested deeper than 64 levels": b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "NaN is no value of it": b'{"messages": "a", "deadline": NaN}',
+    "1e999 is too large a number": b'{"messages": "a", "deadline": 1e999}',
+    "body:2: JSON that cannot be used: the key 'messages' appears twice in one object (first on line 1)": (
+        b'{"messages": "a",\n"messages": "b"}'
+    ),
     "a number too long": b'{"messages": "a", "deadline": ' + b"9" * 5000 + b"}",
     "body: not UTF-8 (byte 2)": b"[" * 2 + b"\xff" + b"]" * 2,
     "the body is empty": b"",

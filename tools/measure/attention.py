@@ -17,25 +17,18 @@ import click
 import numpy as np
 
 from archroute_edge.engine import EngineSettings, LoadedModel, open_engine, physical_cores, sequence_batch
+from tools.measure.option_types import Numbers
 
 N_NEW = 185
 _PREFIX, _FOREIGN, _WORK = 0, 1, 2
 
 
-def numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> list[int]:
-    """The whole numbers in ``value``, which has commas between them."""
-    try:
-        return [int(part) for part in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not numbers with commas between them") from None
-
-
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option("--depths", callback=numbers, default="190,1000,3000,6000", show_default=True, help="Tokens before the new ones.")
-@click.option("--foreign", callback=numbers, default="0,3000", show_default=True, help="Cells of other sequences.")
-@click.option("--rounds", default=5, show_default=True, help="Evaluations a setting.")
-@click.option("--threads", type=int, help="Threads.  [default: physical cores]")
+@click.option("--depths", type=Numbers(0), default="190,1000,3000,6000", show_default=True, help="Tokens before the new ones.")
+@click.option("--foreign", type=Numbers(0), default="0,3000", show_default=True, help="Cells of other sequences.")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Evaluations a setting.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
 def main(model: Path, depths: list[int], foreign: list[int], rounds: int, threads: int | None) -> None:
     """Print medians of the time for 185 new tokens as JSON lines."""
     random = np.random.default_rng(0)

@@ -25,19 +25,10 @@ from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.conversation import Turn
 from archroute_edge.engine import EngineSettings, LoadedModel, Logits, open_engine, physical_cores, sequence_batch
 from archroute_edge.prompts import CARD, PromptBuilder
+from tools.measure.option_types import Numbers
 from tools.measure.peers.question import fresh_messages
 
 _N_CTX = 8192
-
-
-def _sizes(_ctx: click.Context, _parameter: click.Parameter, value: str) -> list[int]:
-    try:
-        sizes = [int(part) for part in value.split(",")]
-    except ValueError:
-        sizes = [0]
-    if not all(2 <= size <= 32 for size in sizes):
-        raise click.BadParameter("expected whole numbers from 2 to 32, with commas between them")
-    return sizes
 
 
 class _Decisions:
@@ -82,7 +73,7 @@ class _Decisions:
 
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option("--sizes", default="2,4,8", show_default=True, callback=_sizes, help="Decisions that wait together.")
+@click.option("--sizes", type=Numbers(2, 32), default="2,4,8", show_default=True, help="Decisions that wait together.")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds of fresh messages a size.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
 def main(model: Path, sizes: list[int], rounds: int, threads: int | None) -> None:

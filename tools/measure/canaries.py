@@ -77,10 +77,12 @@ def rows(windows: tuple[int, ...], share: float, trials: int, most: int) -> Iter
 
 
 @click.command()
-@click.option("--window", "windows", type=int, multiple=True, default=(50, 100, 200), show_default=True)
-@click.option("--share", type=float, default=0.1, show_default=True, help="Of the canary.")
-@click.option("--trials", type=int, default=100, show_default=True)
-@click.option("--requests", "most", type=int, default=20_000, show_default=True, help="Of both sides, in a trial.")
+@click.option("--window", "windows", type=click.IntRange(min=1), multiple=True, default=(50, 100, 200), show_default=True)
+@click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=0.1, show_default=True, help="Of the canary.")
+@click.option("--trials", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--requests", "most", type=click.IntRange(min=1), default=20_000, show_default=True, help="Of both sides, in a trial."
+)
 def main(windows: tuple[int, ...], share: float, trials: int, most: int) -> None:
     """Print a row for each pair of targets and each window."""
     logging.getLogger("archroute_edge").setLevel(logging.CRITICAL)

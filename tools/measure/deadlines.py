@@ -9,7 +9,6 @@ Lateness is measured at the caller: when the future has its answer.
 from __future__ import annotations
 
 import json
-import statistics
 import threading
 import time
 from concurrent.futures import Future, wait
@@ -21,6 +20,7 @@ from archroute_edge import Decision, Router, RoutingService
 from archroute_edge.cli.options import read_config
 from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.engine import ENGINES, WantedEngine
+from archroute_edge.report import p95
 from tools.measure.peers.question import fresh_messages
 
 
@@ -34,7 +34,7 @@ from tools.measure.peers.question import fresh_messages
 @click.option("--direct", is_flag=True, help="Router.route from a thread a request, without a service.")
 @click.option("--engine", type=click.Choice(ENGINES), default="llama.cpp", show_default=True, help="What evaluates.")
 @click.option("--cold", is_flag=True, help="Evaluate no route table before the first round.")
-@click.option("--allowed-ms", type=float, default=50.0, show_default=True, help="How late an answer may be.")
+@click.option("--allowed-ms", type=click.FloatRange(0), default=50.0, show_default=True, help="How late an answer may be.")
 @click.pass_context
 def main(
     ctx: click.Context,
@@ -80,7 +80,7 @@ def main(
         "decided_in_time": n_decided,
         "answered_at_the_deadline": len(late_ms) - n_decided,
         "latest_ms_past_the_deadline": max(late_ms),
-        "p95_ms_past_the_deadline": statistics.quantiles(late_ms, n=20)[-1] if len(late_ms) > 1 else late_ms[0],
+        "p95_ms_past_the_deadline": p95(late_ms),
         "later_than_allowed": sum(late > allowed_ms for late in late_ms),
         "allowed_ms": allowed_ms,
     }

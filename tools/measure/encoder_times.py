@@ -32,6 +32,7 @@ from archroute_edge.cli.progress import ProgressLine
 from archroute_edge.conversation import Turn
 from archroute_edge.deciders import conversation_text
 from archroute_edge.engine import ENGINES, EmbeddingEngine, LoadedModel, WantedEngine, physical_cores
+from archroute_edge.report import p95
 from tools.measure.peers.ours import table_of
 
 _LENGTHS = (16, 24, 64, 128)
@@ -128,7 +129,7 @@ def main(model: Path, rounds: int, other: Path | None, threads: int | None, engi
                 "tokens": length,
                 "routes": number,
                 "median_ms": round(statistics.median(taken), 2),
-                "p95_ms": round(statistics.quantiles(taken, n=20)[-1], 2),
+                "p95_ms": p95(taken, 2),
             }
             for (length, number), taken in times.items()
         ],

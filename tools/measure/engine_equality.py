@@ -89,8 +89,8 @@ def compare(model: str, cases: Sequence[Case], threads: int | None, line: Progre
 
 @click.command()
 @click.argument("models", nargs=-1, required=True)
-@click.option("--every", default=1, show_default=True, help="Take every Nth case.")
-@click.option("--threads", type=int, help="CPU threads.  [default: physical cores]")
+@click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Take every Nth case.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: physical cores]")
 def main(models: tuple[str, ...], every: int, threads: int | None) -> None:
     """Compare the engines on cases."""
     cases = shipped_cases()[::every]

@@ -67,7 +67,7 @@ def measure(model: Path, n_tokens: int, rounds: int, threads: int) -> dict[str, 
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--tokens", default=185, show_default=True, type=click.IntRange(1, 512), help="Tokens of the prompt.")
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(min=2), help="Rounds, the first not counted.")
-@click.option("--threads", type=int, help="CPU threads.  [default: physical cores]")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: physical cores]")
 def main(models: tuple[Path, ...], tokens: int, rounds: int, threads: int | None) -> None:
     """Time both engines on MODELS."""
     for model in models:

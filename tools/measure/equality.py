@@ -65,7 +65,9 @@ def margin(decoded: Decoded, answers: AnswerSet) -> float:
 
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option("--cases", default=200, show_default=True, help="Route tables, each with a conversation.")
+@click.option(
+    "--cases", type=click.IntRange(min=1), default=200, show_default=True, help="Route tables, each with a conversation."
+)
 @click.option("--seed", default=0, show_default=True, help="Of the tables and conversations.")
 @click.option(
     "--engine", type=click.Choice(["llama.cpp", "ik"]), default="llama.cpp", show_default=True, help="What evaluates."

@@ -28,6 +28,7 @@ from archroute_edge.deciders import GenerativeDecider
 from archroute_edge.engine import EngineName, physical_cores
 from archroute_edge.engine._ggml import _library_with
 from archroute_edge.engine._ik_binding import binding
+from tools.measure.option_types import Numbers
 from tools.measure.peers.ours import agreeing, table_of
 from tools.measure.peers.question import fresh_messages
 
@@ -135,12 +136,14 @@ def measure(model: Path, engine: EngineName, n_routes: int, rounds: int, threads
 @click.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--engine", "engines", default="llama.cpp,ik", show_default=True, help="Engines, with commas between them.")
-@click.option("--routes", default="5,200", show_default=True, help="Numbers of routes, with commas between them.")
-@click.option("--rounds", default=5, show_default=True, help="Measured decisions.")
-@click.option("--threads", type=int, help="CPU threads.  [default: physical cores]")
-def main(model: Path, engines: str, routes: str, rounds: int, threads: int | None) -> None:
+@click.option(
+    "--routes", type=Numbers(1), default="5,200", show_default=True, help="Numbers of routes, with commas between them."
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Measured decisions.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: physical cores]")
+def main(model: Path, engines: str, routes: list[int], rounds: int, threads: int | None) -> None:
     """Measure the shares of a decision of MODEL."""
-    for n_routes in map(int, routes.split(",")):
+    for n_routes in routes:
         for engine in engines.split(","):
             name: EngineName = "ik" if engine.strip() == "ik" else "llama.cpp"
             click.echo(json.dumps(measure(model, name, n_routes, rounds, threads or physical_cores())))

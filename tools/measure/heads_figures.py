@@ -37,9 +37,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,10 +69,12 @@ from archroute_edge.quality import (
     train_heads,
     train_heads_by_kind,
 )
+from archroute_edge.quality._alike import rare_rows_of_words
 from archroute_edge.quality._frontier import PricedChoices, against_singles
 from archroute_edge.quality._metrics import PairOrder
 from archroute_edge.quality._ridges import USUAL_RIDGES
 from archroute_edge.quality._splits import Split as Part
+from archroute_edge.report import p95
 
 Split = Literal["prompts", "categories"]
 MIXTRAL, GPT_4 = "Mixtral-8x7B-Instruct-v0.1", "gpt-4-1106-preview"
@@ -122,8 +122,6 @@ _ANSWER_TOKENS: Final = 500
 _BYTES_A_TOKEN: Final = 3
 _DRAWS: Final = 200
 _PARTS: Final = 5
-_IN_A_ROW: Final = 12
-_MOST_SHARING: Final = 6
 _GROUPS: Final = 4
 _FEWEST_MODELS: Final = 4
 Rows = npt.NDArray[np.intp]
@@ -169,18 +167,6 @@ def columns_of(outcomes: Outcomes, name: str) -> Outcomes:
             models.append(f"{name} {number}")
             scores.append(np.nanmean(outcomes.scores[:, group], axis=1, keepdims=True))
     return Outcomes(outcomes.prompts, tuple(models), np.hstack(scores))
-
-
-def rare_rows_of_words(texts: tuple[str, ...]) -> list[set[int]]:
-    """Of each text, the rows of words that it shares with few others."""
-    found, counts = [], Counter[int]()
-    for text in texts:
-        words = re.findall(r"\w+", text.lower())
-        starts = range(max(1, len(words) - _IN_A_ROW + 1))
-        rows = {hash(tuple(words[start : start + _IN_A_ROW])) for start in starts}
-        found.append(rows)
-        counts.update(rows)
-    return [{row for row in rows if 1 < counts[row] <= _MOST_SHARING} for rows in found]
 
 
 def plain(text: str) -> str:
@@ -465,8 +451,8 @@ def times(source: Source, file: Path, rounds: int) -> None:
         predictor.expected(one)
         taken.append(1000 * (time.perf_counter() - begun))
     # The first ones load code.
-    p50, p95 = np.percentile(taken[5:], [50, 95])
-    print(json.dumps({"models": len(predictor.models), "p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2)}))
+    times = {"p50_ms": round(float(np.median(taken[5:])), 2), "p95_ms": p95(taken[5:], 2)}
+    print(json.dumps({"models": len(predictor.models), **times}))
 
 
 if __name__ == "__main__":

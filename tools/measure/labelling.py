@@ -46,11 +46,11 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--rows", "n_rows", default=100_000, show_default=True)
-@click.option("--files", "n_files", default=50, show_default=True)
-@click.option("--processes", "n_processes", default=2, show_default=True)
-@click.option("--kills", "n_kills", default=5, show_default=True)
-@click.option("--threads", default=1, show_default=True, help="Of each process.")
+@click.option("--rows", "n_rows", type=click.IntRange(min=1), default=100_000, show_default=True)
+@click.option("--files", "n_files", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--processes", "n_processes", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--kills", "n_kills", type=click.IntRange(min=0), default=5, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of each process.")
 @click.option("--compared", "n_compared", type=click.IntRange(min=1), help="Rows of the undisturbed run.  [default: all]")
 def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int, threads: int, n_compared: int | None) -> None:
     """Label with several processes; then the same, all of them killed on the way again and again.
@@ -105,8 +105,8 @@ def kills(n_rows: int, n_files: int, n_processes: int, n_kills: int, threads: in
 
 
 @main.command()
-@click.option("--rows", "n_rows", default=192, show_default=True)
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--rows", "n_rows", type=click.IntRange(min=1), default=192, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 def batches(n_rows: int, rounds: int) -> None:
     """Decide on the same conversations 1, 4, 16 and 64 at once, on one thread; medians of rows a second of processor time."""
     conversations = [read_messages(case.messages) for case in itertools.islice(itertools.cycle(shipped_cases()), n_rows)]
@@ -127,8 +127,8 @@ def batches(n_rows: int, rounds: int) -> None:
 
 
 @main.command()
-@click.option("--rows", "n_rows", default=6000, show_default=True)
-@click.option("--files", "n_files", default=12, show_default=True)
+@click.option("--rows", "n_rows", type=click.IntRange(min=1), default=6000, show_default=True)
+@click.option("--files", "n_files", type=click.IntRange(min=1), default=12, show_default=True)
 def ray(n_rows: int, n_files: int) -> None:
     """Label on a cluster, and kill a node, and then the run itself."""
     from ray.cluster_utils import Cluster

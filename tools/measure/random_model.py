@@ -153,7 +153,7 @@ def write_random_model(
 @click.option("--vocabulary", type=click.Path(exists=True, path_type=Path), required=True, help="Qwen2 vocabulary GGUF.")
 @click.option("--shape", type=click.Choice(list(SHAPES)), default="1.5B", show_default=True, help="The model's shape.")
 @click.option("--level", default="Q4_0", show_default=True, help="Quantization level, F16 or F32.")
-@click.option("--layers", type=int, default=None, help="Layers, where not the shape's own.")
+@click.option("--layers", type=click.IntRange(min=1), default=None, help="Layers, where not the shape's own.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random weights.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where to write the GGUF.")
 def main(vocabulary: Path, shape: str, level: str, layers: int | None, seed: int, output: Path) -> None:

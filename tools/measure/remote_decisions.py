@@ -90,10 +90,14 @@ def outcomes(router: Router, cases: Sequence[Case]) -> dict[str, Any]:
 @click.command()
 @click.argument("program", type=click.Path(exists=True, path_type=Path))
 @click.option("--model", type=click.Path(exists=True, path_type=Path), help="The GGUF; the bundled tiny unless given.")
-@click.option("--threads", default=1, show_default=True, help="Threads of the server and of this process.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the server and of this process."
+)
 @click.option("--flash-attention/--no-flash-attention", default=False, show_default=True, help="Of both.")
-@click.option("--limit", type=int, help="Only the first cases.")
-@click.option("--rounding", default=0.001, show_default=True, help="The margin up to which a route may differ.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first cases.")
+@click.option(
+    "--rounding", type=click.FloatRange(0), default=0.001, show_default=True, help="The margin up to which a route may differ."
+)
 def main(program: Path, model: Path | None, threads: int, flash_attention: bool, limit: int | None, rounding: float) -> None:
     """Compare, stop and kill."""
     model = model or bundled_folder() / "tiny-Q8_0.gguf"

@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from archroute_edge.quality import Battles, Prompt, PromptFeatures, train_similarity
+from archroute_edge.report import p95
 
 
 @click.command()
@@ -49,11 +50,10 @@ def main(battles: int, prompts: int, models: int, width: int, rounds: int, seed:
         predictor.expected(one)
         taken.append(1000 * (time.perf_counter() - begun))
         computed.append(1000 * (time.process_time() - of_process))
-    p50, p95 = np.percentile(taken[3:], [50, 95])
-    times = {"p50_ms": p50, "p95_ms": p95, "processor_p50_ms": np.median(computed[3:])}
+    times = {"p50_ms": round(float(np.median(taken[3:])), 2), "p95_ms": p95(taken[3:], 2)}
+    times["processor_p50_ms"] = round(float(np.median(computed[3:])), 2)
     sizes = {"battles": battles, "prompts": prompts, "models": models, "width": width, "rounds": rounds}
-    rounded = {name: round(float(value), 2) for name, value in times.items()}
-    print(json.dumps({**sizes, "training_s": round(trained_s, 1), **rounded}))
+    print(json.dumps({**sizes, "training_s": round(trained_s, 1), **times}))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import click
 from archroute_edge import Router, RoutingService
 from archroute_edge.cli.options import read_config
 from archroute_edge.cli.progress import ProgressLine
+from archroute_edge.report import p95
 from tools.measure.peers.question import fresh_messages
 
 _LOOK_EVERY_S = 0.002
@@ -148,7 +149,7 @@ def _figures(ways: dict[str, _Way]) -> dict[str, object]:
     return {
         name: {
             "median_ms": round(1000 * statistics.median(way.seconds), 2),
-            "p95_ms": round(1000 * statistics.quantiles(way.seconds, n=20)[-1], 2),
+            "p95_ms": p95([1000 * each for each in way.seconds], 2),
             "of_cold": round(statistics.median(way.seconds) / cold, 4),
             "evaluated_tokens": statistics.median(way.n_evaluated),
             "answered_by_the_pause": sum(not each for each in way.n_evaluated),

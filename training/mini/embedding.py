@@ -15,6 +15,8 @@ from torch.nn import functional
 from transformers import AutoModel
 from transformers.utils import logging
 
+from training.folders import replaced_when_whole
+
 _TOKENS_AT_ONCE = 768
 # Tokens of a row; of one that is much longer, attention between texts that do not see each other costs as much as the rest.
 _ROW = 128
@@ -91,15 +93,12 @@ class Encoder:
 
     def write(self, folder: Path) -> None:
         """Write the checkpoint; a folder of that name is replaced once the new one is whole."""
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        for name in _COPIED:
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.folder / name, partial / name)
         weights = {name: tensor.detach().float().contiguous() for name, tensor in self.model.state_dict().items()}
-        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with replaced_when_whole(folder) as partial:
+            for name in _COPIED:
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.folder / name, partial / name)
+            save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
 
 
 def embed(folder: Path, texts: Sequence[str], max_tokens: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from gguf import GGUFReader, dequantize
 from safetensors.torch import load_file, save_file
 
+from training.folders import replaced_when_whole
 from training.mini.objective import Answers
 from training.mini.training import ANSWERS
 
@@ -63,15 +64,12 @@ def checkpoint_from_gguf(path: Path, base: Path, folder: Path) -> None:
         missing.discard(name)
     if missing:
         raise ValueError(f"it lacks {len(missing)} tensors of the base, such as {min(missing)}")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(base, partial)
-    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
     width = weights["embeddings.word_embeddings.weight"].shape[1]
     answers = Answers(width).state_dict() | {"topics": torch.tensor(values[_TOPICS]).reshape(-1, width)}
-    torch.save(answers, partial / ANSWERS)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with replaced_when_whole(folder) as partial:
+        shutil.copytree(base, partial, dirs_exist_ok=True)
+        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+        torch.save(answers, partial / ANSWERS)
 
 
 def _checkpoint_name(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from training.folders import replaced_when_whole
 from training.tiny.model import Qwen2, Shape
 from training.tiny.tokenizer import save_tokenizer, token_id
 
 
 def write_checkpoint(folder: Path, model: Qwen2, tokenizer: Tokenizer) -> None:
     """Write config, weights (float32) and tokenizer; a folder of that name is replaced once the new one is whole."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     end = token_id(tokenizer, "<|im_end|>")
     start = token_id(tokenizer, "<|endoftext|>")
     config: dict[str, Any] = {
@@ -37,13 +34,12 @@ def write_checkpoint(folder: Path, model: Qwen2, tokenizer: Tokenizer) -> None:
         "use_sliding_window": False,
     }
     generation = {"bos_token_id": start, "eos_token_id": end, "pad_token_id": start, "do_sample": False}
-    for name, content in (("config.json", config), ("generation_config.json", generation)):
-        (partial / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     weights = {name: tensor.detach().float().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-    save_tokenizer(tokenizer, partial, model.shape.max_position_embeddings)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    with replaced_when_whole(folder) as partial:
+        for name, content in (("config.json", config), ("generation_config.json", generation)):
+            (partial / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+        save_tokenizer(tokenizer, partial, model.shape.max_position_embeddings)
 
 
 def read_checkpoint(folder: Path) -> tuple[Qwen2, Tokenizer]:

@@ -70,16 +70,16 @@ async def read_body_by(request: Request, read: Callable[[Any], Result]) -> Resul
     return await asyncio.to_thread(lambda: read(read_json(raw)))
 
 
-def read_json(raw: bytes) -> Any:
-    """The JSON value in ``raw``.
+def read_json(raw: bytes, *, may_repeat: bool = False) -> Any:
+    """The JSON value in ``raw``; ``may_repeat`` as for :func:`parse_json`.
 
     Raises:
-        ApiError: 400; not UTF-8, not JSON, nested too deep, or of too many parts.
+        ApiError: 400; not UTF-8, not JSON, with a key twice or an infinite number, nested too deep, or of too many parts.
     """
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         _check_nesting(raw)
     try:
-        return parse_json(raw, "body")
+        return parse_json(raw, "body", may_repeat=may_repeat)
     except ConversationError as exc:
         raise ApiError(400, str(exc), code="invalid_json") from exc
 

@@ -197,7 +197,8 @@ async def _by_size(raw: bytes, work: Callable[[], Result]) -> Result:
 
 
 def _parsed(raw: bytes, operation: Operation, gateway: Gateway) -> _Body:
-    parsed = read_json(raw)
+    # It goes on as it is, for the model to judge.
+    parsed = read_json(raw, may_repeat=True)
     if not isinstance(parsed, dict):
         raise ApiError(400, "the body must be a JSON object", code="invalid_json")
     model = parsed.get("model")

@@ -129,5 +129,7 @@ def test_callers_ask_at_the_same_time() -> None:
     found = measure(decide, 4, questions)
     assert sorted(asked) == sorted(question.message for question in questions)
     assert found["decisions"] == 8
-    assert 0.01 <= found["median_s"] <= found["p95_s"]
+    assert found["median_s"] >= 0.01
+    # Of so few it would be the largest.
+    assert found["p95_s"] is None
     assert found["decisions_per_s"] > 0

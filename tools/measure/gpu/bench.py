@@ -94,7 +94,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 @click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True, help="Measured rounds a scenario.")
 @click.option("--deadline", type=click.FloatRange(0, min_open=True), default=0.02, show_default=True, help="Seconds.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: physical cores]")
-@click.option("--limit", type=float, default=120.0, show_default=True, help="Seconds a step.")
+@click.option("--limit", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="Seconds a step.")
 @click.pass_context
 def main(
     ctx: click.Context,

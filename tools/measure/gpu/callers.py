@@ -23,6 +23,7 @@ import click
 
 from archroute_edge import RoutingService
 from archroute_edge.engine import physical_cores
+from archroute_edge.report import p95
 from tools.measure.peers.llama_server import LlamaServer
 from tools.measure.peers.ours import EXAMPLE, ArchRoute, agreeing
 from tools.measure.peers.question import Question, fresh_messages
@@ -62,12 +63,11 @@ def measure(decide: Callable[[Question, int], object], callers: int, questions: 
         started = time.perf_counter()
         list(pool.map(ask, range(callers)))
         whole = time.perf_counter() - started
-    ranks = statistics.quantiles(seconds, n=20, method="inclusive")
     return {
         "decisions": len(seconds),
         "decisions_per_s": len(seconds) / whole,
         "median_s": statistics.median(seconds),
-        "p95_s": ranks[-1],
+        "p95_s": p95(seconds),
     }
 
 

@@ -112,7 +112,13 @@ def size_mib(folder: Path) -> float:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--python", default=f"3.{sys.version_info.minor}", show_default=True, help="Python's version over there.")
 @click.option("--present", default="", help="Packages that are there already, with commas between.")
-@click.option("--limit-mib", type=float, default=64.0, show_default=True, help="Fail if more has to be carried.")
+@click.option(
+    "--limit-mib",
+    type=click.FloatRange(0, min_open=True),
+    default=64.0,
+    show_default=True,
+    help="Fail if more has to be carried.",
+)
 def main(folder: Path, python: str, present: str, limit_mib: float) -> None:
     """Fill FOLDER."""
     there = {canonical(name.strip()) for name in present.split(",") if name.strip()}
