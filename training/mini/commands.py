@@ -98,18 +98,6 @@ def _related_kinds(data: Path) -> dict[str, frozenset[str]]:
 
 
 @main.command()
-@click.argument("one", type=_FOLDER)
-@click.argument("other", type=_FOLDER)
-@checkpoint_out
-def average(one: Path, other: Path, out: Path) -> None:
-    """Write the mean of the weights of two trainings, of which one went on from the other."""
-    from training.mini.averaging import average_of
-
-    average_of(one, other, out)
-    click.echo(f"saved {out}", err=True)
-
-
-@main.command()
 @click.argument("checkpoint", type=_FOLDER)
 @_DATA
 def calibrate(checkpoint: Path, data: Path) -> None:
@@ -256,22 +244,24 @@ def everything(
     context: click.Context, data: Path, out: Path, steps: int | None, minutes: float | None, steered_only: bool, resume: bool
 ) -> None:
     """Train twice with things held out, calibrate, go on with everything, package: from the data to the bundled file."""
-    first, second, steered, packaged = (out.with_suffix(f".{name}") for name in ("first", "second", "steered", "checkpoint"))
-    if not (resume and (steered / "archroute.json").is_file()):
+    from training.mini.steering import SETTINGS
+
+    first, second, whole, last, packaged = (
+        out.with_suffix(f".{name}") for name in ("first", "second", "whole", "languages", "checkpoint")
+    )
+    if not (resume and (second / SETTINGS).is_file()):
         options = {"data": data, "steps": steps, "minutes": minutes}
         if not (resume and _begun(second)):
             context.invoke(train, out=first, resume=resume and _begun(first), **options)
         context.invoke(train, out=second, begin_with=first, second=True, resume=resume and _begun(second), **options)
-        context.invoke(average, one=first, other=second, out=steered)
-        context.invoke(calibrate, checkpoint=steered, data=data)
-    trained = steered
+        context.invoke(calibrate, checkpoint=second, data=data)
+    trained = second if steered_only else last
     if not steered_only:
         options = {"data": data, "everything": True}
-        whole, trained = (out.with_suffix(f".{name}") for name in ("whole", "languages"))
-        if not (resume and _begun(trained)):
-            context.invoke(train, out=whole, begin_with=steered, resume=resume and _begun(whole), **options)
-        context.invoke(train, out=trained, begin_with=whole, languages=True, resume=resume and _begun(trained), **options)
-    context.invoke(package, checkpoint=trained, data=data, steered=steered, everything=not steered_only, out=packaged)
+        if not (resume and _begun(last)):
+            context.invoke(train, out=whole, begin_with=second, resume=resume and _begun(whole), **options)
+        context.invoke(train, out=last, begin_with=whole, languages=True, resume=resume and _begun(last), **options)
+    context.invoke(package, checkpoint=trained, data=data, steered=second, everything=not steered_only, out=packaged)
     context.invoke(export, checkpoint=packaged, out=out)
     context.invoke(evaluate, checkpoint=packaged, data=data, as_json=False)
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training.mini.averaging import average_of
 from training.mini.batches import Shape
 from training.mini.catalogue import Catalogue
 from training.mini.embedding import Encoder
@@ -57,19 +56,24 @@ def test_it_ends_the_same(job: Job, whole: Path, tmp_path: Path, monkeypatch: py
     assert all(torch.equal(answers[0][name], answers[1][name]) for name in answers[0])
 
 
-def test_an_average_lies_halfway_and_can_be_read(job: Job, whole: Path, tmp_path: Path) -> None:
-    """What was not trained is the same in both, and stays exactly that."""
-    second = replace(job, start=whole, out=tmp_path / "second", recipe=replace(SMALL, seed=5))
+def test_a_training_goes_on_from_the_end_of_another(job: Job, whole: Path, tmp_path: Path) -> None:
+    """What was learned beside the encoder goes with it."""
+    second = replace(job, start=whole, out=tmp_path / "second", recipe=replace(SMALL, steps=1, rate=0.0, answer_rate=0.0))
     train(second)
-    average_of(whole, second.out, tmp_path / "mean")
-    one, other, mean = (load_file(folder / "model.safetensors") for folder in (whole, second.out, tmp_path / "mean"))
-    assert all(torch.equal(mean[name], (one[name] + other[name]) / 2) for name in one)
-    assert any(not torch.equal(one[name], other[name]) for name in one)
-    kept = "embeddings.word_embeddings.weight"
-    assert torch.equal(mean[kept], one[kept])
-    learned = [torch.load(folder / ANSWERS, weights_only=True)["topics"] for folder in (whole, second.out, tmp_path / "mean")]
-    assert torch.equal(learned[2], (learned[0] + learned[1]) / 2) and not torch.equal(learned[0], learned[1])
-    assert Encoder(tmp_path / "mean").embed(["a card"], 8).shape[0] == 1
+    one, other = (load_file(folder / "model.safetensors") for folder in (whole, second.out))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    learned = [torch.load(folder / ANSWERS, weights_only=True) for folder in (whole, second.out)]
+    assert all(torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
+
+
+def test_a_text_has_one_vector_whatever_shares_its_row(start: Path) -> None:
+    """Of texts that saw one another, or another text's positions, the vectors would depend on the batch."""
+    encoder = Encoder(start)
+    texts = [f"{'request ' * n}bank" for n in (1, 2, 5, 9, 20, 40, 60, 90)] + ["the bank", "the bank", ""]
+    together = encoder.embed(texts, 96)
+    alone = torch.cat([encoder.embed([text], 96) for text in texts])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert len({tuple(row.tolist()) for row in together}) == len(set(texts))
 
 
 def test_the_upper_layers_are_trained_and_nothing_else(start: Path, whole: Path) -> None:
