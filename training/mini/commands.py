@@ -39,7 +39,6 @@ def main() -> None:
 @click.option("--everything", is_flag=True, help="Hold nothing out, and go more gently.")
 @click.option("--begin-with", type=_FOLDER, help="Checkpoint to go on from, instead of the base.")
 @click.option("--second", is_flag=True, help="By the recipe of the second training.")
-@click.option("--languages", is_flag=True, help="With --everything and --begin-with: draw most tables in many languages.")
 @_RESUME
 def train(
     data: Path,
@@ -49,7 +48,6 @@ def train(
     everything: bool = False,
     begin_with: Path | None = None,
     second: bool = False,
-    languages: bool = False,
     resume: bool = False,
 ) -> None:
     """Fine-tune the base; kinds, domains, services and languages are held out to steer by."""
@@ -57,20 +55,13 @@ def train(
 
     from training.mini.languages import LanguageSampler
     from training.mini.tables import NEAR_SOURCES, SOURCES, TableSampler
-    from training.mini.training import ADDED, LANGUAGES, SECOND, Job, Recipe
+    from training.mini.training import ADDED, SECOND, Job, Recipe
     from training.mini.training import train as run
 
-    if languages and (not everything or begin_with is None):
-        raise click.UsageError("--languages goes with --everything and --begin-with")
     if second and everything:
         raise click.UsageError("--second holds things out, so it does not go with --everything")
-    if languages:
-        recipe = LANGUAGES
-    elif everything and begin_with is not None:
-        recipe = ADDED
-    else:
-        recipe = SECOND if second else Recipe()
-    recipe = replace(recipe, minutes=minutes)
+    following = SECOND if second else Recipe()
+    recipe = replace(ADDED if everything and begin_with is not None else following, minutes=minutes)
     if steps is not None:
         recipe = replace(recipe, steps=steps)
     catalogue = load_catalogue(data, steer=not everything)
@@ -246,21 +237,16 @@ def everything(
     """Train twice with things held out, calibrate, go on with everything, package: from the data to the bundled file."""
     from training.mini.steering import SETTINGS
 
-    first, second, whole, last, packaged = (
-        out.with_suffix(f".{name}") for name in ("first", "second", "whole", "languages", "checkpoint")
-    )
+    first, second, whole, packaged = (out.with_suffix(f".{name}") for name in ("first", "second", "whole", "checkpoint"))
     if not (resume and (second / SETTINGS).is_file()):
         options = {"data": data, "steps": steps, "minutes": minutes}
         if not (resume and _begun(second)):
             context.invoke(train, out=first, resume=resume and _begun(first), **options)
         context.invoke(train, out=second, begin_with=first, second=True, resume=resume and _begun(second), **options)
         context.invoke(calibrate, checkpoint=second, data=data)
-    trained = second if steered_only else last
     if not steered_only:
-        options = {"data": data, "everything": True}
-        if not (resume and _begun(last)):
-            context.invoke(train, out=whole, begin_with=second, resume=resume and _begun(whole), **options)
-        context.invoke(train, out=last, begin_with=whole, languages=True, resume=resume and _begun(last), **options)
+        context.invoke(train, data=data, out=whole, begin_with=second, everything=True, resume=resume and _begun(whole))
+    trained = second if steered_only else whole
     context.invoke(package, checkpoint=trained, data=data, steered=second, everything=not steered_only, out=packaged)
     context.invoke(export, checkpoint=packaged, out=out)
     context.invoke(evaluate, checkpoint=packaged, data=data, as_json=False)

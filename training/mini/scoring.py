@@ -19,7 +19,7 @@ _FITTING_STEPS = 400
 EVERY = (True,) * 6
 """All numbers of a calibration are fitted."""
 # Sets that ask for nothing but `other` are as many as there are ways to belong nowhere, and would drown the rest.
-_WEIGHT_OF_OTHER = 0.6
+_WEIGHT_OF_OTHER = 0.3
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def score(asked: Sequence[Question], embed: Embed, references: References, topic
 
 
 def _set_weights(questions: Sequence[Question]) -> dict[str, float]:
-    """Every set counts the same, but those that ask for nothing but `other` half."""
+    """Every set counts the same, but those that ask for nothing but `other` three tenths."""
     for_other = {q.group for q in questions} - {q.group for q in questions if q.label != OTHER}
     return {q.group: _WEIGHT_OF_OTHER if q.group in for_other else 1.0 for q in questions}
 

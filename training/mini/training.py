@@ -61,8 +61,6 @@ SECOND = Recipe(steps=280, rate=1.2e-4, relations_weight=2.0, seed=31, near=True
 """What follows on the first training, with the same things held out: the rate rises once more, and the teacher counts twice."""
 ADDED = replace(SECOND, steps=80, rate=5e-5, seed=29)
 """What follows on that: everything, in fewer and smaller steps."""
-LANGUAGES = replace(ADDED, steps=40, shape=replace(_SHAPE, tables=1, foreign_tables=3), foreign_weight=1.5, seed=37)
-"""What follows on :data:`ADDED`: three tables in many languages beside one in English."""
 
 
 @dataclass(frozen=True)
