@@ -174,9 +174,8 @@ class _Summary:
             lines.append(f"held out, {how}: {check.prompts:,} prompts that {weak} and {strong} answered")
             lines.append(f"  APGR {check.apgr:.3f}; bag of words {check.words_apgr:.3f}; random 0.500")
             if check.alike:
-                lines.append(
-                    f"  {check.alike:,} of them share twelve words in a row with a prompt that was not held out with them"
-                )
+                alike = "share twelve words in a row (short ones: all) with a prompt that was learned from"
+                lines.append(f"  {check.alike:,} of them {alike}")
             if check.new_apgr is not None and check.new_words_apgr is not None:
                 lines.append(f"  without these APGR {check.new_apgr:.3f}; bag of words {check.new_words_apgr:.3f}")
         return "\n".join([*lines, file])

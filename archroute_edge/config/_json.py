@@ -84,6 +84,6 @@ def _problems(text: str, may_repeat: bool) -> Iterator[tuple[int, str]]:
             objects[-1][key] = line
         elif token.endswith(("NaN", "Infinity")):
             yield line, f"not JSON: {token} is no value of it"
-        elif not token.startswith('"') and not math.isfinite(float(token)):
+        elif not token.startswith('"') and set(token) & set(".eE") and not math.isfinite(float(token)):
             yield line, f"JSON that cannot be used: {shorten(token)[1:-1]} is too large a number"
         last = token

@@ -66,7 +66,7 @@ def test_prompts_that_another_category_asks_in_other_words_are_counted(run: Run,
             lines.append(line(number, category, {"c": float(number % 2 == 0), "d": 1.0}, question if number < 10 else ""))
     printed, figure = train(run, tmp_path, lines)
     assert figure is not None and (figure["prompts"], figure["alike"]) == (80, 20)
-    assert "\n  20 of them share twelve words in a row with a prompt that was not held out with them\n" in printed
+    assert "\n  20 of them share twelve words in a row (short ones: all) with a prompt that was learned from\n" in printed
     assert f"\n  without these APGR {figure['new_apgr']:.3f}; bag of words {figure['new_words_apgr']:.3f}\n" in printed
 
 

@@ -36,7 +36,7 @@ def main() -> None:
 @checkpoint_out
 @_STEPS
 @_MINUTES
-@click.option("--everything", is_flag=True, help="Hold nothing out, and go more gently.")
+@click.option("--everything", is_flag=True, help="Hold nothing out; with --begin-with, in fewer and smaller steps.")
 @click.option("--begin-with", type=_FOLDER, help="Checkpoint to go on from, instead of the base.")
 @click.option("--second", is_flag=True, help="By the recipe of the second training.")
 @_RESUME
@@ -137,10 +137,13 @@ def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: 
     settings = read_settings(steered)
     encoder = Encoder(checkpoint)
     references = compute_references(encoder, reference_texts(load_catalogue(data, steer=not everything)))
-    encoder.write(out)
-    references.write(out, topics_of(checkpoint, encoder.width))
-    shutil.copyfile(checkpoint / ANSWERS, out / ANSWERS)
-    write_settings(out, replace(settings, hubness_neighbours=references.neighbours))
+
+    def complete(folder: Path) -> None:
+        references.write(folder, topics_of(checkpoint, encoder.width))
+        shutil.copyfile(checkpoint / ANSWERS, folder / ANSWERS)
+        write_settings(folder, replace(settings, hubness_neighbours=references.neighbours))
+
+    encoder.write(out, complete)
 
 
 @main.command()
@@ -238,7 +241,11 @@ def everything(
     from training.mini.steering import SETTINGS
 
     first, second, whole, packaged = (out.with_suffix(f".{name}") for name in ("first", "second", "whole", "checkpoint"))
-    if not (resume and (second / SETTINGS).is_file()):
+    if not resume:
+        # What an earlier run left would be gone on from after an interruption.
+        for left in (*(_state(each) for each in (first, second, whole)), second / SETTINGS):
+            left.unlink(missing_ok=True)
+    if not (second / SETTINGS).is_file():
         options = {"data": data, "steps": steps, "minutes": minutes}
         if not (resume and _begun(second)):
             context.invoke(train, out=first, resume=resume and _begun(first), **options)
@@ -253,4 +260,8 @@ def everything(
 
 
 def _begun(checkpoint: Path) -> bool:
-    return checkpoint.with_name(checkpoint.name + ".state.pt").is_file()
+    return _state(checkpoint).is_file()
+
+
+def _state(checkpoint: Path) -> Path:
+    return checkpoint.with_name(checkpoint.name + ".state.pt")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +91,19 @@ class Encoder:
             vectors: Tensor = self.vectors(texts, max_tokens)
         return vectors
 
-    def write(self, folder: Path) -> None:
-        """Write the checkpoint; a folder of that name is replaced once the new one is whole."""
+    def write(self, folder: Path, complete: Callable[[Path], None] | None = None) -> None:
+        """Write the checkpoint; a folder of that name is replaced once the new one is whole.
+
+        `complete` writes what else belongs into it, to the folder that it gets.
+        """
         weights = {name: tensor.detach().float().contiguous() for name, tensor in self.model.state_dict().items()}
         with replaced_when_whole(folder) as partial:
             for name in _COPIED:
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.folder / name, partial / name)
             save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+            if complete is not None:
+                complete(partial)
 
 
 def embed(folder: Path, texts: Sequence[str], max_tokens: int) -> Tensor:

@@ -168,7 +168,7 @@ class LanguageSample:
 class LanguageSampler:
     """Draws tables whose requests are in many languages, and translations."""
 
-    def __init__(self, languages: Languages, out: frozenset[str], with_rarer: bool = True) -> None:
+    def __init__(self, languages: Languages, out: frozenset[str], with_rarer: bool) -> None:
         self.languages = languages.trained(with_rarer)
         self.kinds = {name: kind for name, kind in languages.kinds.items() if name not in out}
         known: dict[str, list[str]] = defaultdict(list)

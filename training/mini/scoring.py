@@ -166,7 +166,7 @@ def tally(scored: Scored, calibration: Calibration | None) -> dict[str, tuple[in
 
 
 def balanced_accuracy(scored: Scored, calibration: Calibration) -> float:
-    """The mean over the sets of the share answered rightly, `other` among the answers."""
+    """The weighted mean over the sets of the share answered rightly, `other` among the answers."""
     weights = _set_weights(scored.questions)
     shares = tally(scored, calibration)
     return sum(weights[group] * share for group, (_, share) in shares.items()) / sum(weights.values())

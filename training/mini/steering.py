@@ -56,7 +56,7 @@ class Settings:
 class Figures:
     """For each set the number of questions and the shares answered rightly, without and with `other`.
 
-    `mean` is that share over all sets, and `loss` the mean negative log-likelihood of the right answers.
+    `mean` is the weighted mean of that share over all sets, and `loss` the mean negative log-likelihood of the right answers.
     """
 
     settings: Settings

@@ -40,7 +40,7 @@ EASY_AND_HARD = (f"{DIFFICULTY}=little work", f"{DIFFICULTY}=much work")
 _OPAQUE = ["route", "option", "team", "r", "class", "agent", "model"]
 _NAME_ONLY, _WITH_EXAMPLES, _OPAQUE_NAMES = 0.50, 0.10, 0.03
 # How often the names alone are all the terse ones of a data set or of ours, as programmers name things.
-_TERSE = 0.6
+_TERSE_NAMES = 0.6
 _SHARE_OTHER, _SHARE_OTHER_NEAR = 0.22, 0.35
 EXCLUSIVE = frozenset({"clinc150", "banking77", "tools", AGENTS, "narrow", TERSE, "hwu64", "metatool"})
 """Sources whose kinds exclude one another, as those of our domains do: without the right route, the others are wrong."""
@@ -313,7 +313,7 @@ class TableSampler:
         # Names alone are as often written in words as in code style.
         if way < _NAME_ONLY and rng.random() < 0.5:
             style = rng.choice(["spaces", "keep", "title"])
-        terse = way < _NAME_ONLY and rng.random() < _TERSE
+        terse = way < _NAME_ONLY and rng.random() < _TERSE_NAMES
         taken = {OTHER}
         texts: list[str] = []
         for subject in subjects:

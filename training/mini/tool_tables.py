@@ -1,4 +1,4 @@
-"""Our own tables of routes that belong together, with requests for each and near ones that fit none (`tables/*.yaml`).
+"""Our own tables of routes that belong together (`tables/`, `agents/`), with requests for each and near ones that fit none.
 
 A file holds `tables` (functions of an agent, or classes of questions: `functions`: name, about, ask; `none`) or `domains` of
 narrow intents (`domain`, `about`, `intents`: name, names, about, ask; `none`).
@@ -19,7 +19,7 @@ AGENTS_FOLDER: Final = Path(__file__).parent / "agents"
 AGENTS: Final = "agents"
 """The source of the functions in `agents/`, which only the second training and what follows on it draw."""
 TERSE: Final = "terse"
-"""The source of the intents there."""
+"""The source of the narrow intents in `agents/`."""
 
 
 @dataclass(frozen=True)

@@ -190,8 +190,7 @@ def _save(job: Job, encoder: Encoder, answers: Answers, stepper: torch.optim.Opt
         "seconds": seconds,
     }
     save_state(job.state_file, state)
-    encoder.write(job.out)
-    torch.save(answers.state_dict(), job.out / ANSWERS)
+    encoder.write(job.out, lambda folder: torch.save(answers.state_dict(), folder / ANSWERS))
 
 
 class _Watch:

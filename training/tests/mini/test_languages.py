@@ -23,7 +23,7 @@ _MEANING = re.compile(r"((?:sentence|xsid) \d+) in ([\w-]+)")
 
 @pytest.fixture(scope="module")
 def sampler(steered: Catalogue) -> LanguageSampler:
-    return LanguageSampler(steered.languages, steered.held_out)
+    return LanguageSampler(steered.languages, steered.held_out, with_rarer=True)
 
 
 @pytest.fixture(scope="module")

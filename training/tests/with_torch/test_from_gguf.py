@@ -70,7 +70,7 @@ def test_an_encoder_is_no_such_model(tmp_path: Path) -> None:
         checkpoint_from_gguf(encoder, tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
     found = CliRunner().invoke(main, ["causal", str(encoder), "no such outcomes", "-o", str(tmp_path / "judge")])
-    assert found.exit_code == 1
+    assert found.exit_code == 2
     assert found.output == f"Error: {encoder}: not a GGUF of a model that training.tiny trained (its architecture is bert)\n"
 
 
