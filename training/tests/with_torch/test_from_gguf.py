@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -69,7 +70,12 @@ def test_an_encoder_is_no_such_model(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="architecture"):
         checkpoint_from_gguf(encoder, tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
-    found = CliRunner().invoke(main, ["causal", str(encoder), "no such outcomes", "-o", str(tmp_path / "judge")])
+    graded = tmp_path / "graded.jsonl"
+    rows = (
+        {"id": str(number), "text": f"question {number}", "scores": {"small": number % 2, "large": 1}} for number in range(60)
+    )
+    graded.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = CliRunner().invoke(main, ["causal", str(encoder), str(graded), "-o", str(tmp_path / "judge")])
     assert found.exit_code == 2
     assert found.output == f"Error: {encoder}: not a GGUF of a model that training.tiny trained (its architecture is bert)\n"
 
