@@ -30,6 +30,10 @@ class TrainingCommands(click.Group):
             return super().invoke(ctx)
         except (ArchRouteError, OSError, WheelError) as exc:
             raise _Failure(one_line(str(exc))) from exc
+        except click.ClickException as exc:
+            if exc.exit_code == _Failure.exit_code:
+                raise
+            raise _Failure(exc.message) from exc
         except ModuleNotFoundError as exc:
             if exc.name not in _EXTRA:
                 raise

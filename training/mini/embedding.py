@@ -116,16 +116,18 @@ def _cut(ids: list[int], max_tokens: int) -> list[int]:
 
 
 def _rows(encoded: Sequence[Sequence[int]], width: int) -> list[list[int]]:
-    """Texts by number, in rows of at most `width` tokens: the longest first, each in the first row with room for it."""
+    """Texts by number, in rows of at most `width` tokens: the longest first, each in the fullest row with room for it."""
     rows: list[list[int]] = []
-    room: list[int] = []
+    by_room: list[list[list[int]]] = [[] for _ in range(width + 1)]
     for number in sorted(range(len(encoded)), key=lambda n: -len(encoded[n])):
         needed = len(encoded[number])
-        place = next((row for row, free in enumerate(room) if free >= needed), None)
-        if place is None:
-            rows.append([])
-            room.append(width)
-            place = len(rows) - 1
-        rows[place].append(number)
-        room[place] -= needed
+        room = next((free for free in range(needed, width + 1) if by_room[free]), None)
+        if room is None:
+            row: list[int] = []
+            room = width
+            rows.append(row)
+        else:
+            row = by_room[room].pop()
+        row.append(number)
+        by_room[room - needed].append(row)
     return rows

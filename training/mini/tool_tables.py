@@ -46,6 +46,7 @@ def _tables(path: Path, tools: str, intents: str) -> Iterator[OwnTable]:
     for number, table in enumerate(content.get("tables", []), 1):
         yield _table(f"{path.stem}.{number}", tools, table["functions"], table["none"])
     for domain in content.get("domains", []):
+        # A domain of `agents/` may be called like one of `tables/`.
         identity = domain["domain"].replace(" ", "_")
         yield _table(identity if intents == "narrow" else f"{intents} {identity}", intents, domain["intents"], domain["none"])
 

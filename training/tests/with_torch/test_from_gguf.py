@@ -76,7 +76,7 @@ def test_an_encoder_is_no_such_model(tmp_path: Path) -> None:
     )
     graded.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     found = CliRunner().invoke(main, ["causal", str(encoder), str(graded), "-o", str(tmp_path / "judge")])
-    assert found.exit_code == 1
+    assert found.exit_code == 2
     assert found.output == f"Error: {encoder}: not a GGUF of a model that training.tiny trained (its architecture is bert)\n"
 
 
