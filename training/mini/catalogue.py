@@ -30,6 +30,8 @@ _HELD_OUT = [
     "clinc150:work", "clinc150:auto_and_commute", "telecom/*", "city_services/*", "payroll_hr/*", "car_workshop_garage/*",
     "ride_hailing/*", "event_tickets/*", "ferry_line/*", "savings_deposits/*", "photo_gallery_app/*",
     "voice_office_day/*", "voice_on_the_road/*", "people_development/*", "car_owner_help/*",
+    "terse work_day_of_an_office_employee/*", "terse payroll_and_pensions_desk/*", "terse hr_desk/*",
+    "terse taxes_and_salary_of_an_employee/*", "terse driver_and_car_care/*", "terse car_and_fuel/*",
     "sgd/Homes.*", "sgd/Events.*", "sgd/Buses.*", "sgd/Weather.*", "sgd/Dentist.*",
     "hwu64:music", "hwu64:email", "hwu64:datetime",
     "job_interview_prep", "study_plan", "fitness_workouts", "poetry_lyrics", "presentation_slides", "regex",

@@ -38,7 +38,6 @@ def main() -> None:
 @_MINUTES
 @click.option("--everything", is_flag=True, help="Hold nothing out; with --begin-with, in fewer and smaller steps.")
 @click.option("--begin-with", type=_FOLDER, help="Checkpoint to go on from, instead of the base.")
-@click.option("--second", is_flag=True, help="By the recipe of the second training.")
 @_RESUME
 def train(
     data: Path,
@@ -47,26 +46,22 @@ def train(
     minutes: float | None,
     everything: bool = False,
     begin_with: Path | None = None,
-    second: bool = False,
     resume: bool = False,
 ) -> None:
     """Fine-tune the base; kinds, domains, services and languages are held out to steer by."""
     import torch
 
     from training.mini.languages import LanguageSampler
-    from training.mini.tables import NEAR_SOURCES, SOURCES, TableSampler
-    from training.mini.training import ADDED, SECOND, Job, Recipe
+    from training.mini.tables import TableSampler
+    from training.mini.training import ADDED, Job, Recipe
     from training.mini.training import train as run
 
-    if second and everything:
-        raise click.UsageError("--second holds things out, so it does not go with --everything")
-    following = SECOND if second else Recipe()
-    recipe = replace(ADDED if everything and begin_with is not None else following, minutes=minutes)
+    recipe = replace(ADDED if everything and begin_with is not None else Recipe(), minutes=minutes)
     if steps is not None:
         recipe = replace(recipe, steps=steps)
     catalogue = load_catalogue(data, steer=not everything)
-    sampler = TableSampler(catalogue, _related_kinds(data), NEAR_SOURCES if recipe.near else SOURCES)
-    in_languages = LanguageSampler(catalogue.languages, catalogue.held_out, with_rarer=recipe.near)
+    sampler = TableSampler(catalogue, _related_kinds(data))
+    in_languages = LanguageSampler(catalogue.languages, catalogue.held_out)
     # The workers are processes of one thread each, and come from this one.
     torch.set_num_threads(1)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -237,24 +232,21 @@ def coverage(as_json: bool) -> None:
 def everything(
     context: click.Context, data: Path, out: Path, steps: int | None, minutes: float | None, steered_only: bool, resume: bool
 ) -> None:
-    """Train twice with things held out, calibrate, go on with everything, package: from the data to the bundled file."""
+    """Train with things held out, calibrate, go on with everything, package: from the data to the bundled file."""
     from training.mini.steering import SETTINGS
 
-    first, second, whole, packaged = (out.with_suffix(f".{name}") for name in ("first", "second", "whole", "checkpoint"))
+    steered, whole, packaged = (out.with_suffix(f".{name}") for name in ("steered", "whole", "checkpoint"))
     if not resume:
         # What an earlier run left would be gone on from after an interruption.
-        for left in (*(_state(each) for each in (first, second, whole)), second / SETTINGS):
+        for left in (_state(steered), _state(whole), steered / SETTINGS):
             left.unlink(missing_ok=True)
-    if not (second / SETTINGS).is_file():
-        options = {"data": data, "steps": steps, "minutes": minutes}
-        if not (resume and _begun(second)):
-            context.invoke(train, out=first, resume=resume and _begun(first), **options)
-        context.invoke(train, out=second, begin_with=first, second=True, resume=resume and _begun(second), **options)
-        context.invoke(calibrate, checkpoint=second, data=data)
+    if not (steered / SETTINGS).is_file():
+        context.invoke(train, data=data, out=steered, steps=steps, minutes=minutes, resume=resume and _begun(steered))
+        context.invoke(calibrate, checkpoint=steered, data=data)
     if not steered_only:
-        context.invoke(train, data=data, out=whole, begin_with=second, everything=True, resume=resume and _begun(whole))
-    trained = second if steered_only else whole
-    context.invoke(package, checkpoint=trained, data=data, steered=second, everything=not steered_only, out=packaged)
+        context.invoke(train, data=data, out=whole, begin_with=steered, everything=True, resume=resume and _begun(whole))
+    trained = steered if steered_only else whole
+    context.invoke(package, checkpoint=trained, data=data, steered=steered, everything=not steered_only, out=packaged)
     context.invoke(export, checkpoint=packaged, out=out)
     context.invoke(evaluate, checkpoint=packaged, data=data, as_json=False)
 

@@ -2,7 +2,7 @@
 
 A file of `languages/` holds `kinds` (id of a kind that also exists in English -> name, about, ask), and `closings`, `chatter`
 and `replies` in one language. A file of `narrow_languages/` holds requests for some kinds of one domain: id -> language ->
-requests. Those of `rarer_languages/` are like them; the first training does not draw them. xSID (van der Goot et al. 2021,
+requests. `rarer_languages/` is like it. xSID (van der Goot et al. 2021,
 CC BY-SA 4.0) has requests to a phone's assistant in 19 languages and dialects; SIB-200 (Adelani et al. 2024; sentences of
 FLORES-200, CC BY-SA 4.0) sentences side by side in 26.
 """
@@ -14,7 +14,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ class Language:
 class Languages:
     """All languages by code; translations of one another; the English kinds they belong to.
 
-    ``rarer`` are more requests, by language and kind. ``translations`` are lists of texts of one meaning by language.
+    ``translations`` are lists of texts of one meaning by language.
     """
 
     by_code: dict[str, Language]
@@ -65,17 +65,11 @@ class Languages:
     translations: list[dict[str, str]]
     held_translations: list[dict[str, str]]
     held_out: frozenset[str]
-    rarer: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
-    def trained(self, with_rarer: bool) -> dict[str, Language]:
+    @property
+    def trained(self) -> dict[str, Language]:
         """The languages that training sees."""
-        seen = {code: language for code, language in self.by_code.items() if code not in self.held_out}
-        if with_rarer:
-            for code in seen.keys() & self.rarer.keys():
-                more = self.rarer[code]
-                merged = seen[code].requests | {name: seen[code].requests.get(name, []) + more[name] for name in more}
-                seen[code] = replace(seen[code], requests=merged)
-        return seen
+        return {code: language for code, language in self.by_code.items() if code not in self.held_out}
 
 
 def load_languages(data: Path, kinds: dict[str, Kind], held_out: frozenset[str]) -> Languages:
@@ -92,17 +86,15 @@ def load_languages(data: Path, kinds: dict[str, Kind], held_out: frozenset[str])
             _check_kind(identity, kinds, path)
             language.routes[identity] = (words["name"], words["about"])
             language.requests[identity] = list(words["ask"])
-    for code, identity, asked in _requests_in(NARROW_FOLDER, kinds):
-        by_code[code].requests.setdefault(identity, []).extend(asked)
-    rarer: dict[str, dict[str, list[str]]] = defaultdict(dict)
-    for code, identity, asked in _requests_in(RARER_FOLDER, kinds):
-        rarer[code][identity] = asked
+    for folder in (NARROW_FOLDER, RARER_FOLDER):
+        for code, identity, asked in _requests_in(folder, kinds):
+            by_code[code].requests.setdefault(identity, []).extend(asked)
     translations, held = _read_xsid(data, by_code, kinds)
     for row in _lines(data / "intents/sib200_parallel.jsonl.gz"):
         texts = {code.split("_")[0]: text for code, text in row["texts"].items()}
         if len(texts["eng"]) <= _LONGEST_SENTENCE:
             (held if held_back(texts["eng"]) else translations).append(texts)
-    return Languages(dict(by_code), kinds, translations, held, held_out, dict(rarer))
+    return Languages(dict(by_code), kinds, translations, held, held_out)
 
 
 def _requests_in(folder: Path, kinds: dict[str, Kind]) -> Iterator[tuple[str, str, list[str]]]:
@@ -168,8 +160,8 @@ class LanguageSample:
 class LanguageSampler:
     """Draws tables whose requests are in many languages, and translations."""
 
-    def __init__(self, languages: Languages, out: frozenset[str], with_rarer: bool) -> None:
-        self.languages = languages.trained(with_rarer)
+    def __init__(self, languages: Languages, out: frozenset[str]) -> None:
+        self.languages = languages.trained
         self.kinds = {name: kind for name, kind in languages.kinds.items() if name not in out}
         known: dict[str, list[str]] = defaultdict(list)
         for code, language in self.languages.items():

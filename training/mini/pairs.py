@@ -21,7 +21,7 @@ from training.tiny.noise import disturb
 
 _SOURCES = {
     "clinc150": 0.24, "banking77": 0.10, "domains": 0.30, "narrow": 0.10, "bank": 0.08, "metatool": 0.08, "tools": 0.05,
-    "hwu64": 0.05, AGENTS: 0.10, TERSE: 0.15,
+    "hwu64": 0.05, AGENTS: 0.12, TERSE: 0.25,
 }  # fmt: skip
 _NAME_ONLY = 0.7
 # How often a name is the terse one of a data set or of ours.

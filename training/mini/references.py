@@ -26,15 +26,16 @@ _MAX_TOKENS = 96
 # Of all references so many count as the nearest: a kind's own, and those of some kinds around it.
 _NEIGHBOURS = 0.025
 _LARGEST = 127
-# Of these sources every second kind: they have so many that the others would count too little.
-_HALVED = frozenset({"narrow", "tools", AGENTS, TERSE, "metatool"})
+# Of these sources one kind in so many: they have so many that the others would count too little.
+_THINNED = {"narrow": 2, "tools": 2, "metatool": 2, AGENTS: 4, TERSE: 4}
 
 
 def reference_texts(catalogue: Catalogue) -> list[str]:
-    """A message of each kind that is not held out; of some sources, of every second kind."""
+    """A message of each kind that is not held out; of some sources, of one kind in several."""
     rng = random.Random(_SEED)
     kinds = [kind for kind in catalogue.kinds.values() if kind.train and kind.id not in catalogue.held_out]
-    kinds = [kind for kind in kinds if kind.source not in _HALVED] + [kind for kind in kinds if kind.source in _HALVED][::2]
+    thinned = [kind for source, each in _THINNED.items() for kind in [k for k in kinds if k.source == source][::each]]
+    kinds = [kind for kind in kinds if kind.source not in _THINNED] + thinned
     return [kind.request(rng, held=False) for kind in kinds]
 
 

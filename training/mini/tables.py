@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from archroute_edge.deciders import route_text
 from archroute_edge.routes import OTHER, Route
@@ -18,15 +18,14 @@ from training.tiny.kinds_bank import Kind
 from training.tiny.noise import STYLES, disturb, restyle
 from training.tiny.sampling import CARD_KINDS, CHAT_KINDS, SHORT_INTENTS
 
+_ONE_DOMAIN = "one domain"
 # How often a table comes from each source.
 SOURCES = {
     "clinc150": 0.15, "banking77": 0.08, "sgd": 0.11, "bank": 0.08, "domains": 0.13, "everyday": 0.09, "chat": 0.04,
     "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.02, "any": 0.03, "tools": 0.07, "narrow": 0.06,
     "metatool": 0.03, "hwu64": 0.03, "scenarios": 0.05, "snips": 0.01, "general": 0.08, DIFFICULTY: 0.05,
+    AGENTS: 0.30, TERSE: 0.18, _ONE_DOMAIN: 0.10,
 }  # fmt: skip
-_ONE_DOMAIN = "one domain"
-NEAR_SOURCES = SOURCES | {AGENTS: 0.20, TERSE: 0.10, _ONE_DOMAIN: 0.10}
-"""The same with the tables that have many requests near to their routes which fit none."""
 _PUBLIC = ("clinc150", "banking77", "sgd")
 # The everyday categories beside which a message outside every intent of CLINC150 belongs to none of them.
 _CORE = {
@@ -76,18 +75,15 @@ class Table:
 class TableSampler:
     """Draws tables of the kinds that are not held out.
 
-    `related` says for a kind which others could pass for it: they are never a reason to answer `other`. `sources` says how
-    often a table comes from each source; kinds of a source of our own tables that it does not name are in no table.
+    `related` says for a kind which others could pass for it: they are never a reason to answer `other`.
     """
 
     catalogue: Catalogue
     related: Mapping[str, frozenset[str]]
-    sources: Mapping[str, float] = field(default_factory=lambda: SOURCES)
 
     def __post_init__(self) -> None:
         kinds = self.catalogue.kinds.values()
-        left_out = {"xsid", AGENTS, TERSE} - self.sources.keys()
-        known = [k for k in kinds if k.id not in self.catalogue.held_out and k.source not in left_out]
+        known = [k for k in kinds if k.id not in self.catalogue.held_out and k.source != "xsid"]
         trained = [k for k in known if k.train or k.dialogues]
         self.trained = {kind.id: kind for kind in trained}
         of_any_table = [kind for kind in trained if not tells_difficulty(kind.id) and kind.source not in (AGENTS, TERSE)]
@@ -109,7 +105,7 @@ class TableSampler:
 
     def draw(self, rng: random.Random, conversations: int) -> Table:
         """A table of a random source."""
-        return self.table(rng, rng.choices(list(self.sources), list(self.sources.values()))[0], conversations)
+        return self.table(rng, rng.choices(list(SOURCES), list(SOURCES.values()))[0], conversations)
 
     def table(self, rng: random.Random, source: str, conversations: int) -> Table:
         """A table of `source` (one of SOURCES) with so many conversations, every route asked for about equally often."""

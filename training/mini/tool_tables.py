@@ -17,7 +17,7 @@ from training.yaml_files import read_yaml
 FOLDER: Final = Path(__file__).parent / "tables"
 AGENTS_FOLDER: Final = Path(__file__).parent / "agents"
 AGENTS: Final = "agents"
-"""The source of the functions in `agents/`, which only the second training and what follows on it draw."""
+"""The source of the functions in `agents/`."""
 TERSE: Final = "terse"
 """The source of the narrow intents in `agents/`."""
 

@@ -23,7 +23,7 @@ _MEANING = re.compile(r"((?:sentence|xsid) \d+) in ([\w-]+)")
 
 @pytest.fixture(scope="module")
 def sampler(steered: Catalogue) -> LanguageSampler:
-    return LanguageSampler(steered.languages, steered.held_out, with_rarer=True)
+    return LanguageSampler(steered.languages, steered.held_out)
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,7 @@ def test_no_request_is_in_two_languages() -> None:
 
 def test_requests_to_judge_languages_by_are_in_no_text_of_the_training(steered: Catalogue) -> None:
     judged = read_yaml(FOLDER.parent / "language_messages.yaml")["requests"]
-    languages = steered.languages
-    requests = [*(language.requests for language in languages.by_code.values()), *languages.rarer.values()]
+    requests = [language.requests for language in steered.languages.by_code.values()]
     trained = {text for by_kind in requests for texts in by_kind.values() for text in texts}
     assert len(judged) >= 70
     assert trained.isdisjoint(text for texts in judged.values() for text in texts)
@@ -96,11 +95,8 @@ def test_nothing_of_a_held_out_language_is_drawn(steered: Catalogue, drawn: list
     held = [languages.by_code[code] for code in languages.held_out & languages.by_code.keys()]
     assert len([language for language in held if language.closings]) >= 2
     everything = "\n".join(drawn)
-    rarer = [languages.rarer[code] for code in languages.held_out & languages.rarer.keys()]
-    assert len(rarer) >= 2
-    for closings, requests in [*((one.closings, one.requests) for one in held), *(([], one) for one in rarer)]:
-        own = [*closings, *(text for texts in requests.values() for text in texts)]
-        for text in own:
+    for language in held:
+        for text in [*language.closings, *(text for texts in language.requests.values() for text in texts)]:
             # Short thanks and loanwords can be the same in two languages.
             if len(text) > 12:
                 assert text.lower() not in everything
@@ -108,13 +104,10 @@ def test_nothing_of_a_held_out_language_is_drawn(steered: Catalogue, drawn: list
     assert not any(match[2] in languages.held_out for text in drawn for match in _MEANING.finditer(text))
 
 
-def test_requests_in_the_rarer_languages_are_drawn_if_asked_for(steered: Catalogue, drawn: list[str]) -> None:
-    without = LanguageSampler(steered.languages, steered.held_out, with_rarer=False)
-    texts = [text for by_kind in steered.languages.rarer.values() for asked in by_kind.values() for text in asked]
-    assert len({text.lower() for text in texts} & set(drawn)) > 20
-    rng = random.Random(7)
-    plain = [text.lower() for _ in range(60) for text in without.pairs(rng, 64)[0]]
-    assert {text.lower() for text in texts}.isdisjoint(plain)
+def test_requests_in_the_rarer_languages_are_drawn(drawn: list[str]) -> None:
+    files = [read_yaml(path) for path in RARER_FILES]
+    asked = {text.lower() for file in files for by_code in file.values() for texts in by_code.values() for text in texts}
+    assert len(asked & set(drawn)) > 20
 
 
 def test_requests_that_judge_are_not_drawn_in_any_language(data: Path, drawn: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,15 @@ from archroute_edge.conversation import read_messages
 from training.mini.batches import collate
 from training.mini.catalogue import Catalogue, build_catalogue, is_general, tells_difficulty
 from training.mini.pairs import Pairs, draw_pairs
-from training.mini.tables import EXCLUSIVE, NEAR_SOURCES, SOURCES, Table, TableSampler
+from training.mini.tables import EXCLUSIVE, SOURCES, Table, TableSampler
 from training.mini.tool_tables import AGENTS, TERSE
 from training.tiny.public_data import PublicData
 
 
-def tables(catalogue: Catalogue, sources: Mapping[str, float] = NEAR_SOURCES) -> list[Table]:
+def tables(catalogue: Catalogue) -> list[Table]:
     rng = random.Random(3)
-    sampler = TableSampler(catalogue, {k.id: frozenset(k.near) for k in catalogue.kinds.values()}, sources)
-    return [sampler.table(rng, source, 10) for source in sources for _ in range(12)]
+    sampler = TableSampler(catalogue, {k.id: frozenset(k.near) for k in catalogue.kinds.values()})
+    return [sampler.table(rng, source, 10) for source in SOURCES for _ in range(12)]
 
 
 def test_a_label_is_the_one_route_its_kind_belongs_to(steered: Catalogue) -> None:
@@ -92,13 +91,6 @@ def test_requests_near_to_a_table_of_ours_fit_none_of_its_routes(steered: Catalo
     assert answered and all(answered)
     for table in steered.own_tables:
         assert set(table.none).isdisjoint(text for kind in table.kinds for text in [*kind.train, *kind.held])
-
-
-def test_the_first_training_draws_nothing_of_the_agents(steered: Catalogue) -> None:
-    """What it draws stays as it was whenever tables are added for the trainings that follow on it."""
-    agents = {name for name, kind in steered.kinds.items() if kind.source in (AGENTS, TERSE)}
-    asked = [{name for table in tables(steered, sources) for name in table.kinds} for sources in (SOURCES, NEAR_SOURCES)]
-    assert asked[0].isdisjoint(agents) and len(asked[1] & agents) > 50
 
 
 def test_requests_near_to_a_domain_are_of_a_domain_and_none_of_its_kinds(steered: Catalogue) -> None:

@@ -26,7 +26,7 @@ SMALL = Recipe(steps=4, shape=Shape(1, 3, 2, 3, 6, 4), save_every=2)
 @pytest.fixture(scope="module")
 def job(steered: Catalogue, start: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     sampler = TableSampler(steered, {kind.id: frozenset(kind.near) for kind in steered.kinds.values()})
-    languages = LanguageSampler(steered.languages, steered.held_out, with_rarer=True)
+    languages = LanguageSampler(steered.languages, steered.held_out)
     return Job(sampler, languages, start, tmp_path_factory.mktemp("whole") / "out", SMALL, resume=False)
 
 
