@@ -34,7 +34,9 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """In float32 whatever the rest is computed in: PyTorch's gradient of it takes four times as long in bfloat16."""
     with torch.autocast("cpu", enabled=False):
-        states = functional.scaled_dot_product_attention(queries.float(), keys.float(), values.float(), attn_mask=attention_mask)
+        states = functional.scaled_dot_product_attention(
+            queries.float(), keys.float(), values.float(), attn_mask=attention_mask
+        )
     return states.to(queries.dtype).transpose(1, 2).contiguous(), None
 
 
