@@ -74,7 +74,9 @@ def test_a_table_of_ours_is_held_out_as_a_whole(steered: Catalogue) -> None:
         assert len(out) == 1
         if out == {True}:
             held += 1
-            assert said & {*table.none, *(text for kind in table.kinds for text in kind.train)} == set()
+            own = {*table.none, *(text for kind in table.kinds for text in kind.train)}
+            # A word or two, such as "next", are said of many things.
+            assert {text for text in said & own if len(text.split()) > 2} == set()
     assert held >= 10
 
 
