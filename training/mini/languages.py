@@ -189,8 +189,11 @@ class LanguageSampler:
 
     def request(self, identity: str, rng: random.Random) -> tuple[str, str]:
         """A request of a kind, and its language."""
-        code = self._code(identity, rng)
-        text = rng.choice(self.languages[code].requests[identity])
+        code, text = "", ""
+        # xSID has an empty one.
+        while not text:
+            code = self._code(identity, rng)
+            text = rng.choice(self.languages[code].requests[identity])
         return (text.lower() if rng.random() < 0.1 else text), code
 
     def table(self, rng: random.Random, conversations: int) -> LanguageSample:
