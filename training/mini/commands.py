@@ -125,13 +125,19 @@ def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: 
     import shutil
 
     from training.mini.embedding import Encoder
+    from training.mini.harness import questions
     from training.mini.references import compute_references, reference_texts
-    from training.mini.steering import read_settings, topics_of, write_settings
+    from training.mini.steering import carry_over, read_settings, topics_of, write_settings
     from training.mini.training import ANSWERS
 
     settings = read_settings(steered)
     encoder = Encoder(checkpoint)
     references = compute_references(encoder, reference_texts(load_catalogue(data, steer=not everything)))
+    if everything and checkpoint != steered:
+        catalogue = load_catalogue(data, steer=True)
+        asked = questions(catalogue, data)
+        settings = carry_over(steered, reference_texts(catalogue), encoder, references, asked)
+        click.echo(f"other_cosine carried over: {settings.other_cosine}", err=True)
 
     def complete(folder: Path) -> None:
         references.write(folder, topics_of(checkpoint, encoder.width))

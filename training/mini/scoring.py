@@ -20,6 +20,8 @@ EVERY = (True,) * 6
 """All numbers of a calibration are fitted."""
 # Sets that ask for nothing but `other` are as many as there are ways to belong nowhere, and would drown the rest.
 _WEIGHT_OF_OTHER = 0.3
+# How far a bound may move from one encoder to the next, the smallest moves first.
+_MOVE, _MOVES = 0.005, sorted(range(-40, 41), key=abs)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,23 @@ def calibrate(scored: Scored, fitted: Sequence[bool] = EVERY) -> Calibration:
         stepper.step()
     found = (numbers + moved.detach() * units * free).tolist()
     return Calibration(*(round(value, 4) for value in found))
+
+
+def carried_over(calibration: Calibration, before: Scored, after: Scored) -> Calibration:
+    """For an encoder that was trained on from the one of a calibration: with another `other_cosine`.
+
+    With everything trained on, its answers cannot choose numbers any more, but its cosines are others. So the bound moves until
+    `other` is right as often as before in the sets that ask for nothing else, as a mean over these sets.
+    """
+    wanted = _share_of_other(before, calibration)
+    moved = [replace(calibration, other_cosine=round(calibration.other_cosine + step * _MOVE, 4)) for step in _MOVES]
+    return min(moved, key=lambda one: abs(_share_of_other(after, one) - wanted))
+
+
+def _share_of_other(scored: Scored, calibration: Calibration) -> float:
+    weights = _set_weights(scored.questions)
+    shares = [share for group, (_, share) in tally(scored, calibration).items() if weights[group] == _WEIGHT_OF_OTHER]
+    return sum(shares) / len(shares)
 
 
 def loss(scored: Scored, calibration: Calibration) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,18 @@ from archroute_edge.deciders import TEXT_FORMAT
 from training.mini.embedding import Encoder
 from training.mini.harness import Question
 from training.mini.references import References, compute_references
-from training.mini.scoring import EVERY, Calibration, Scored, balanced_accuracy, calibrate, loss, score, switch_over, tally
+from training.mini.scoring import (
+    EVERY,
+    Calibration,
+    Scored,
+    balanced_accuracy,
+    calibrate,
+    carried_over,
+    loss,
+    score,
+    switch_over,
+    tally,
+)
 from training.mini.training import ANSWERS
 
 SETTINGS = "archroute.json"
@@ -109,6 +120,18 @@ def steer(checkpoint: Path, base: Path, asked: list[Question], messages: list[st
             best = figures
     assert best is not None
     return before, best
+
+
+def carry_over(steered: Path, messages: list[str], encoder: Encoder, references: References, asked: list[Question]) -> Settings:
+    """The settings of the checkpoint `steered` for an encoder that was trained on from it; its `other_cosine` is another one.
+
+    `messages` are those that the hubness of `steered` is computed from, `references` what the encoder is packaged with.
+    """
+    settings = read_settings(steered)
+    plain = Encoder(steered)
+    both = _scored(plain, asked, compute_references(plain, messages)), _scored(encoder, asked, references)
+    before, after = (scored.without_hubness(settings.hubness_weight) for scored in both)
+    return replace(settings, other_cosine=carried_over(settings.calibration, before, after).other_cosine)
 
 
 def _scored(encoder: Encoder, asked: list[Question], references: References) -> Scored:

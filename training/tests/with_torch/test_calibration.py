@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 import torch
 
 from archroute_edge.routes import OTHER
 from training.mini.harness import Question
-from training.mini.scoring import Calibration, Scored, calibrate, loss, other_logits, switch_over
+from training.mini.scoring import Calibration, Scored, calibrate, carried_over, loss, other_logits, switch_over, tally
 
 TRUE = Calibration(16.0, 0.22, 0.06, 0.25, -0.15, 0.05)
 
@@ -60,3 +60,14 @@ def test_above_the_switch_over_that_share_is_right(scored: Scored) -> None:
         if row.softmax(0).max() >= bound
     ]
     assert 0.3 < bound < 0.99 and sum(sure) >= 0.8 * len(sure) > 0
+
+
+def test_the_bound_is_carried_over_to_an_encoder_with_larger_cosines(scored: Scored) -> None:
+    named = [replace(q, group="nothing fits" if q.label == OTHER else "routes") for q in scored.questions]
+    before = replace(scored, questions=named)
+    after = replace(before, cosines=[row + 0.1 for row in before.cosines], topics=before.topics + 0.1)
+    found = carried_over(TRUE, before, after)
+    assert astuple(found) == (16.0, pytest.approx(0.32, abs=0.006), *astuple(TRUE)[2:])
+    assert tally(after, TRUE)["nothing fits"][1] < tally(before, TRUE)["nothing fits"][1] - 0.1
+    assert tally(after, found)["nothing fits"][1] == pytest.approx(tally(before, TRUE)["nothing fits"][1], abs=0.02)
+    assert carried_over(TRUE, before, before) == TRUE
