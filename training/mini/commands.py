@@ -121,7 +121,10 @@ def evaluate(checkpoint: Path, data: Path, as_json: bool) -> None:
 @click.option("--everything", is_flag=True, help="Nothing was held out of the checkpoint's training.")
 @checkpoint_out
 def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: Path) -> None:
-    """Put a calibration, the references for hubness and the topics of `other` beside a trained checkpoint."""
+    """Put a calibration, the references for hubness and the topics of `other` beside a trained checkpoint.
+
+    With --everything, the bound of `other` is carried over: it moves as the cosines did since the calibration.
+    """
     import shutil
 
     from training.mini.embedding import Encoder

@@ -2,9 +2,8 @@
 
 A file of `languages/` holds `kinds` (id of a kind that also exists in English -> name, about, ask), and `closings`, `chatter`
 and `replies` in one language. A file of `narrow_languages/` holds requests for some kinds of one domain: id -> language ->
-requests. `rarer_languages/` is like it. xSID (van der Goot et al. 2021,
-CC BY-SA 4.0) has requests to a phone's assistant in 19 languages and dialects; SIB-200 (Adelani et al. 2024; sentences of
-FLORES-200, CC BY-SA 4.0) sentences side by side in 26.
+requests. `rarer_languages/` is like it. xSID (van der Goot et al. 2021, CC BY-SA 4.0) has requests to a phone's assistant in 19
+languages and dialects; SIB-200 (Adelani et al. 2024; sentences of FLORES-200, CC BY-SA 4.0) sentences side by side in 26.
 """
 
 from __future__ import annotations
