@@ -49,8 +49,6 @@ def train(
     resume: bool = False,
 ) -> None:
     """Fine-tune the base; kinds, domains, services and languages are held out to steer by."""
-    import torch
-
     from training.mini.languages import LanguageSampler
     from training.mini.tables import TableSampler
     from training.mini.training import ADDED, Job, Recipe
@@ -62,8 +60,6 @@ def train(
     catalogue = load_catalogue(data, steer=not everything)
     sampler = TableSampler(catalogue, _related_kinds(data))
     in_languages = LanguageSampler(catalogue.languages, catalogue.held_out)
-    # The workers are processes of one thread each, and come from this one.
-    torch.set_num_threads(1)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         run(Job(sampler, in_languages, begin_with or base.fetch(), out, recipe, resume))

@@ -124,7 +124,7 @@ def _read_xsid(
     for intent, (names, *descriptions) in words.items():
         named = [name.strip() for name in names.split(",")]
         kinds[f"xsid/{intent}"] = Kind(f"xsid/{intent}", "xsid", named, descriptions, [], [])
-    for row in _lines(data / "intents/xsid_valid.jsonl.gz"):
+    for row in _xsid_rows(data):
         kind, code, text = kinds[f"xsid/{row['intent']}"], row["lang"], row["text"]
         if row["id"] is not None and code not in _DIALECTS:
             aligned[row["id"]][code] = text
@@ -136,6 +136,11 @@ def _read_xsid(
     return [t for n, t in usable if n % 8], [t for n, t in usable if n % 8 == 0]
 
 
+def _xsid_rows(data: Path) -> Iterator[dict[str, Any]]:
+    """Its rows without those that have no text, of which no conversation can be made."""
+    return (row for row in _lines(data / "intents/xsid_valid.jsonl.gz") if row["text"].strip())
+
+
 def _is_held(row: dict[str, Any]) -> bool:
     """Whether a request of xSID is kept out of the training, together with its translations."""
     return row["id"] % 8 == 0 if row["id"] is not None else held_back(row["text"])
@@ -143,8 +148,7 @@ def _is_held(row: dict[str, Any]) -> bool:
 
 def held_requests(data: Path) -> list[tuple[str, str, str]]:
     """xSID's requests that training never sees: language, intent, text."""
-    rows = _lines(data / "intents/xsid_valid.jsonl.gz")
-    return [(row["lang"], f"xsid/{row['intent']}", row["text"]) for row in rows if _is_held(row)]
+    return [(row["lang"], f"xsid/{row['intent']}", row["text"]) for row in _xsid_rows(data) if _is_held(row)]
 
 
 @dataclass
@@ -188,11 +192,8 @@ class LanguageSampler:
 
     def request(self, identity: str, rng: random.Random) -> tuple[str, str]:
         """A request of a kind, and its language."""
-        code, text = "", ""
-        # xSID has an empty one.
-        while not text:
-            code = self._code(identity, rng)
-            text = rng.choice(self.languages[code].requests[identity])
+        code = self._code(identity, rng)
+        text = rng.choice(self.languages[code].requests[identity])
         return (text.lower() if rng.random() < 0.1 else text), code
 
     def table(self, rng: random.Random, conversations: int) -> LanguageSample:

@@ -83,8 +83,13 @@ def score(asked: Sequence[Question], embed: Embed, references: References, topic
 
 def _set_weights(questions: Sequence[Question]) -> dict[str, float]:
     """Every set counts the same, but those that ask for nothing but `other` three tenths."""
-    for_other = {q.group for q in questions} - {q.group for q in questions if q.label != OTHER}
+    for_other = _sets_for_other(questions)
     return {q.group: _WEIGHT_OF_OTHER if q.group in for_other else 1.0 for q in questions}
+
+
+def _sets_for_other(questions: Sequence[Question]) -> set[str]:
+    """The sets that ask for nothing but `other`."""
+    return {q.group for q in questions} - {q.group for q in questions if q.label != OTHER}
 
 
 def _weights(scored: Scored) -> Tensor:
@@ -142,9 +147,9 @@ def carried_over(calibration: Calibration, before: Scored, after: Scored) -> Cal
 
 
 def _share_of_other(scored: Scored, calibration: Calibration) -> float:
-    weights = _set_weights(scored.questions)
-    shares = [share for group, (_, share) in tally(scored, calibration).items() if weights[group] == _WEIGHT_OF_OTHER]
-    return sum(shares) / len(shares)
+    shares = tally(scored, calibration)
+    for_other = _sets_for_other(scored.questions)
+    return sum(shares[group][1] for group in for_other) / len(for_other)
 
 
 def loss(scored: Scored, calibration: Calibration) -> float:

@@ -75,7 +75,6 @@ class Job:
 
 def train(job: Job) -> None:
     """Train and write the checkpoint, one process a core: each takes its share of every batch."""
-    torch.set_num_threads(1)
     run_workers(_work, job, job.recipe.workers)
 
 

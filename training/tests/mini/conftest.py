@@ -72,6 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for code in REQUESTS
         for number in range(3 * len(xsid))
     ]
+    requests.append({"lang": "de", "id": 3 * len(xsid) + 1, "intent": xsid[0], "text": ""})
     _write(intents / "xsid_valid.jsonl.gz", requests)
     return folder
 
