@@ -18,9 +18,9 @@ from transformers.utils import logging
 
 from training.folders import replaced_when_whole
 
-_TOKENS_AT_ONCE = 768
+_TOKENS_AT_ONCE = 1152
 # Tokens of a row; of one that is much longer, attention between texts that do not see each other costs as much as the rest.
-_ROW = 128
+_ROW = 64
 _ATTENTION = "attention in float32"
 # Beside the weights; config.json among them, since the shape stays as published.
 _COPIED = [

@@ -27,7 +27,7 @@ _MAX_TOKENS = 96
 _NEIGHBOURS = 0.025
 _LARGEST = 127
 # Of these sources one kind in so many: they have so many that the others would count too little.
-_THINNED = {"narrow": 2, "tools": 2, "metatool": 2, AGENTS: 4, TERSE: 4}
+_THINNED = {"narrow": 2, "tools": 2, "metatool": 2, AGENTS: 6, TERSE: 6}
 
 
 def reference_texts(catalogue: Catalogue) -> list[str]:

@@ -21,7 +21,7 @@ from training.tiny.sampling import CARD_KINDS, CHAT_KINDS, SHORT_INTENTS
 _ONE_DOMAIN = "one domain"
 # How often a table comes from each source.
 SOURCES = {
-    "clinc150": 0.15, "banking77": 0.08, "sgd": 0.11, "bank": 0.08, "domains": 0.13, "everyday": 0.09, "chat": 0.04,
+    "clinc150": 0.20, "banking77": 0.08, "sgd": 0.11, "bank": 0.08, "domains": 0.13, "everyday": 0.09, "chat": 0.04,
     "tasks": 0.05, "teams": 0.02, "departments": 0.02, "card": 0.02, "any": 0.03, "tools": 0.07, "narrow": 0.06,
     "metatool": 0.03, "hwu64": 0.03, "scenarios": 0.05, "snips": 0.01, "general": 0.08, DIFFICULTY: 0.05,
     AGENTS: 0.30, TERSE: 0.18, _ONE_DOMAIN: 0.10,
