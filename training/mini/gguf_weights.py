@@ -1,0 +1,60 @@
+"""Weights in PyTorch from the GGUF of an encoder, under the names that a checkpoint has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import torch
+from gguf import GGUFReader, dequantize
+from safetensors.torch import load_file
+from torch import Tensor
+
+# GGUF's names, and those of a checkpoint; of a layer without "blk.N." and "encoder.layer.N.".
+_NAMES: Final = {
+    "token_embd": "embeddings.word_embeddings",
+    "position_embd": "embeddings.position_embeddings",
+    "token_types": "embeddings.token_type_embeddings",
+    "token_embd_norm": "embeddings.LayerNorm",
+}
+_LAYER_NAMES: Final = {
+    "attn_q": "attention.self.query",
+    "attn_k": "attention.self.key",
+    "attn_v": "attention.self.value",
+    "attn_output": "attention.output.dense",
+    "attn_output_norm": "attention.output.LayerNorm",
+    "ffn_up": "intermediate.dense",
+    "ffn_down": "output.dense",
+    "layer_output_norm": "output.LayerNorm",
+}
+# A checkpoint may have a pooler beside these, which nothing reads.
+_READ: Final = ("embeddings.", "encoder.")
+
+
+def read_weights(reader: GGUFReader, base: Path) -> dict[str, Tensor]:
+    """The weights of the checkpoint in the folder ``base`` with those of a GGUF in their place, quantized ones as what they stand for.
+
+    Raises:
+        ValueError: the file's tensors are not those of ``base``.
+    """
+    weights: dict[str, Tensor] = load_file(base / "model.safetensors")
+    # Some checkpoints keep the numbers of the positions as a tensor, which are no weights.
+    missing = {name for name, tensor in weights.items() if name.startswith(_READ) and tensor.is_floating_point()}
+    for tensor in reader.tensors:
+        name = _checkpoint_name(tensor.name)
+        found = torch.tensor(dequantize(tensor.data, tensor.tensor_type))
+        if name not in weights or found.numel() != weights[name].numel():
+            raise ValueError(f"its tensor {tensor.name} is none of the base's; the base or its vocabulary is another one")
+        weights[name] = found.float().reshape(weights[name].shape)
+        missing.discard(name)
+    if missing:
+        raise ValueError(f"it lacks {len(missing)} tensors of the base, such as {min(missing)}")
+    return weights
+
+
+def _checkpoint_name(name: str) -> str:
+    name, _, kind = name.rpartition(".")
+    if name.startswith("blk."):
+        _, number, part = name.split(".")
+        return f"encoder.layer.{number}.{_LAYER_NAMES.get(part, part)}.{kind}"
+    return f"{_NAMES.get(name, name)}.{kind}"
