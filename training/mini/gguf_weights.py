@@ -32,7 +32,7 @@ _READ: Final = ("embeddings.", "encoder.")
 
 
 def read_weights(reader: GGUFReader, base: Path) -> dict[str, Tensor]:
-    """The weights of the checkpoint in the folder ``base`` with those of a GGUF in their place, quantized ones as what they stand for.
+    """The weights of the checkpoint in ``base``, with those of a GGUF in their place; quantized ones are what they stand for.
 
     Raises:
         ValueError: the file's tensors are not those of ``base``.
