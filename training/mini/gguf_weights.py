@@ -10,6 +10,8 @@ from gguf import GGUFReader, dequantize
 from safetensors.torch import load_file
 from torch import Tensor
 
+from training.gguf_names import checkpoint_name
+
 # GGUF's names, and those of a checkpoint; of a layer without "blk.N." and "encoder.layer.N.".
 _NAMES: Final = {
     "token_embd": "embeddings.word_embeddings",
@@ -41,7 +43,7 @@ def read_weights(reader: GGUFReader, base: Path) -> dict[str, Tensor]:
     # Some checkpoints keep the numbers of the positions as a tensor, which are no weights.
     missing = {name for name, tensor in weights.items() if name.startswith(_READ) and tensor.is_floating_point()}
     for tensor in reader.tensors:
-        name = _checkpoint_name(tensor.name)
+        name = checkpoint_name(tensor.name, _NAMES, "encoder.layer", _LAYER_NAMES)
         found = torch.tensor(dequantize(tensor.data, tensor.tensor_type))
         if name not in weights or found.numel() != weights[name].numel():
             raise ValueError(f"its tensor {tensor.name} is none of the base's; the base or its vocabulary is another one")
@@ -50,11 +52,3 @@ def read_weights(reader: GGUFReader, base: Path) -> dict[str, Tensor]:
     if missing:
         raise ValueError(f"it lacks {len(missing)} tensors of the base, such as {min(missing)}")
     return weights
-
-
-def _checkpoint_name(name: str) -> str:
-    name, _, kind = name.rpartition(".")
-    if name.startswith("blk."):
-        _, number, part = name.split(".")
-        return f"encoder.layer.{number}.{_LAYER_NAMES.get(part, part)}.{kind}"
-    return f"{_NAMES.get(name, name)}.{kind}"

@@ -83,11 +83,11 @@ def score(asked: Sequence[Question], embed: Embed, references: References, topic
 
 def _set_weights(questions: Sequence[Question]) -> dict[str, float]:
     """Every set counts the same, but those that ask for nothing but `other` three tenths."""
-    for_other = _sets_for_other(questions)
+    for_other = sets_for_other(questions)
     return {q.group: _WEIGHT_OF_OTHER if q.group in for_other else 1.0 for q in questions}
 
 
-def _sets_for_other(questions: Sequence[Question]) -> set[str]:
+def sets_for_other(questions: Sequence[Question]) -> set[str]:
     """The sets that ask for nothing but `other`."""
     return {q.group for q in questions} - {q.group for q in questions if q.label != OTHER}
 
@@ -148,7 +148,7 @@ def carried_over(calibration: Calibration, before: Scored, after: Scored) -> Cal
 
 def _share_of_other(scored: Scored, calibration: Calibration) -> float:
     shares = tally(scored, calibration)
-    for_other = _sets_for_other(scored.questions)
+    for_other = sets_for_other(scored.questions)
     return sum(shares[group][1] for group in for_other) / len(for_other)
 
 

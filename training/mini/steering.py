@@ -26,6 +26,7 @@ from training.mini.scoring import (
     carried_over,
     loss,
     score,
+    sets_for_other,
     switch_over,
     tally,
 )
@@ -129,6 +130,8 @@ def carry_over(steered: Path, messages: list[str], encoder: Encoder, references:
     """
     settings = read_settings(steered)
     plain = Encoder(steered)
+    for_other = sets_for_other(asked)
+    asked = [question for question in asked if question.group in for_other]
     both = _scored(plain, asked, compute_references(plain, messages)), _scored(encoder, asked, references)
     before, after = (scored.without_hubness(settings.hubness_weight) for scored in both)
     return replace(settings, other_cosine=carried_over(settings.calibration, before, after).other_cosine)

@@ -18,8 +18,8 @@ Array = npt.NDArray[Any]
 HALVES: Final = frozenset(
     ["blk.3.ffn_up.weight", *(f"blk.{layer}.{name}.weight" for layer in range(3, 12) for name in ("attn_v", "attn_output"))]
 )
-"""The matrices whose rounding to Q8_0 moves the vectors most for their size, before the end of a training; and the one
-whose rounding moves single texts furthest."""
+"""The matrices whose rounding to Q8_0 moves the vectors most for their size, measured on a checkpoint before the end of its
+training; and one whose rounding moves single texts furthest."""
 _WRITTEN_ANEW: Final = ("general.architecture", "general.file_type", "general.quantization_version")
 # As in tools.convert: llama.cpp adds them to F32 activations.
 _ADDED: Final = ("position_embd.weight", "token_types.weight")

@@ -9,6 +9,7 @@ import torch
 from gguf import GGUFReader, dequantize
 from tokenizers import models
 
+from training.gguf_names import checkpoint_name
 from training.tiny.checkpoint import write_checkpoint
 from training.tiny.model import Qwen2, Shape
 from training.tiny.tokenizer import CONTROL, empty_tokenizer
@@ -34,8 +35,8 @@ def checkpoint_from_gguf(path: Path, folder: Path) -> None:
 
     Raises:
         ValueError: the file is of another architecture, or has a vocabulary of another kind.
-        KeyError: a value or a tensor is missing.
-        RuntimeError: a tensor has another shape than the model's.
+        KeyError: a value is missing.
+        RuntimeError: a tensor is missing, or has another name or shape than the model's.
     """
     reader = GGUFReader(path)
     values = {name: field.contents() for name, field in reader.fields.items()}
@@ -43,7 +44,10 @@ def checkpoint_from_gguf(path: Path, folder: Path) -> None:
         raise ValueError(f"its architecture is {values['general.architecture']}")
     model = Qwen2(_shape(values))
     weights = {
-        _checkpoint_name(tensor.name): torch.tensor(dequantize(tensor.data, tensor.tensor_type)) for tensor in reader.tensors
+        checkpoint_name(tensor.name, _NAMES, "model.layers", _LAYER_NAMES): torch.tensor(
+            dequantize(tensor.data, tensor.tensor_type)
+        )
+        for tensor in reader.tensors
     }
     model.load_state_dict(weights)
     tokens, merges = values["tokenizer.ggml.tokens"], values["tokenizer.ggml.merges"]
@@ -75,11 +79,3 @@ def _shape(values: dict[str, Any]) -> Shape:
         # GGUF has it in 32 bits.
         rms_norm_eps=float(f"{value('attention.layer_norm_rms_epsilon'):.7g}"),
     )
-
-
-def _checkpoint_name(name: str) -> str:
-    name, _, kind = name.rpartition(".")
-    if name.startswith("blk."):
-        _, number, part = name.split(".")
-        return f"model.layers.{number}.{_LAYER_NAMES[part]}.{kind}"
-    return f"{_NAMES[name]}.{kind}"
