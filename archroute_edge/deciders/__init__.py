@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from archroute_edge.deciders._decider import Decider, UnfinishedError, Work, stopped_for_others
     from archroute_edge.deciders._encoder import TRAINED_TOKENS, EncoderDecider
     from archroute_edge.deciders._encoder_scale import (
+        CATCH_ALL_BOUND_KEY,
+        CATCH_ALL_KEY,
         HUBNESS_NEIGHBOURS_KEY,
         HUBNESS_WEIGHT_KEY,
         OTHER_COSINE_KEY,
@@ -61,9 +63,9 @@ else:
             "_decider": "Decider UnfinishedError Work stopped_for_others",
             "_encoder": "EncoderDecider TRAINED_TOKENS",
             "_encoder_scale": (
-                "HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness OTHER_COSINE_KEY OTHER_KNOWN_KEY OTHER_NEARNESS_KEY "
-                "OTHER_ROUTES_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY TEXT_FORMAT_KEY TOPICS_KEY TOPIC_SHIFT_KEY "
-                "route_nearness"
+                "CATCH_ALL_BOUND_KEY CATCH_ALL_KEY HUBNESS_NEIGHBOURS_KEY HUBNESS_WEIGHT_KEY Hubness OTHER_COSINE_KEY "
+                "OTHER_KNOWN_KEY OTHER_NEARNESS_KEY OTHER_ROUTES_KEY REFERENCES_KEY SCALE_KEY SWITCH_OVER_KEY TEXT_FORMAT_KEY "
+                "TOPICS_KEY TOPIC_SHIFT_KEY route_nearness"
             ),
             "_encoder_text": "TEXT_FORMAT conversation_text route_text",
             "_generative": "GenerativeDecider",

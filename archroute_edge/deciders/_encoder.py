@@ -72,7 +72,7 @@ class EncoderDecider(Decider):
         self._engine = EmbeddingEngine(model, n_threads or physical_cores(), TRAINED_TOKENS)
         try:
             saved = SavedStates(vectors_folder, self._engine.state_key()) if vectors_folder else None
-            self._routes = RouteVectors(self._engine, self._hubness, saved)
+            self._routes = RouteVectors(self._engine, self._hubness, self.scaling, saved)
             self.warm(table, None)
         except BaseException:
             self.close()
@@ -194,6 +194,9 @@ class EncoderDecider(Decider):
         logits = np.column_stack([self.scaling.scale * cosines, other])
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+        if routes.of_other.any():
+            shares[:, :-1] += np.outer(shares[:, -1], routes.of_other)
+            shares[:, -1] = 0.0
         return shares
 
     def warm(

@@ -30,6 +30,8 @@ OTHER_NEARNESS_KEY: Final = "archroute.encoder.other_nearness"
 OTHER_KNOWN_KEY: Final = "archroute.encoder.other_known"
 TOPICS_KEY: Final = "archroute.encoder.other_topics"
 TOPIC_SHIFT_KEY: Final = "archroute.encoder.topic_shift"
+CATCH_ALL_KEY: Final = "archroute.encoder.catch_all"
+CATCH_ALL_BOUND_KEY: Final = "archroute.encoder.catch_all_bound"
 SWITCH_OVER_KEY: Final = "archroute.encoder.switch_over"
 HUBNESS_WEIGHT_KEY: Final = "archroute.encoder.hubness_weight"
 HUBNESS_NEIGHBOURS_KEY: Final = "archroute.encoder.hubness_neighbours"
@@ -63,6 +65,9 @@ class EncoderScale:
         topics: (topics, width), what belongs to no route, such as thanks at the end: ``other`` is more probable the larger the
             product of the conversation's vector with one of them.
         topic_shift: added to these products.
+        catch_all: (directions, width), rows of length 1: a route whose cosine with one of them is `catch_all_bound` or more
+            takes what fits no other route, and with it the probability of ``other``; None if no route does.
+        catch_all_bound: see `catch_all`.
         switch_over: the confidence, 0 to 1, from which a cascade leaves the decision to the encoder.
     """
 
@@ -74,6 +79,19 @@ class EncoderScale:
     other_known: float = 0.0
     topic_shift: float = 0.0
     topics: Vectors | None = None
+    catch_all: Vectors | None = None
+    catch_all_bound: float = 1.0
+
+    def shares_of_other(self, routes: Vectors) -> npt.NDArray[np.float64]:
+        """How much of the probability of ``other`` each row of ``routes`` (routes, width) takes: (routes,), of sum 0 or 1.
+
+        The routes that catch all share it equally.
+        """
+        if self.catch_all is None:
+            return np.zeros(len(routes))
+        cosines = inner_products(routes.astype(np.float64), self.catch_all.astype(np.float64)).max(axis=1)
+        takes: npt.NDArray[np.float64] = (cosines >= self.catch_all_bound).astype(np.float64)
+        return takes / max(1.0, float(takes.sum()))
 
     def other(
         self, conversations: Vectors, n_routes: int, nearness: float, known: npt.NDArray[np.float64] | float
@@ -121,22 +139,24 @@ def read_encoder_scale(header: GGUFHeader) -> EncoderScale:
         other_nearness=_number(header, OTHER_NEARNESS_KEY, 0.0, -_FAR, _FAR),
         other_known=_number(header, OTHER_KNOWN_KEY, 0.0, -_FAR, _FAR),
         topic_shift=_number(header, TOPIC_SHIFT_KEY, 0.0, -_FAR, _FAR),
-        topics=_read_topics(header),
+        topics=_read_rows(header, TOPICS_KEY),
+        catch_all=_read_rows(header, CATCH_ALL_KEY),
+        catch_all_bound=_number(header, CATCH_ALL_BOUND_KEY, 1.0, -_FAR, _FAR),
     )
 
 
-def _read_topics(header: GGUFHeader) -> Vectors | None:
-    entry = header.metadata.get(TOPICS_KEY)
+def _read_rows(header: GGUFHeader, key: str) -> Vectors | None:
+    entry = header.metadata.get(key)
     if entry is None:
         return None
     width = header.integer(f"{header.architecture}.embedding_length") or 1
     if not isinstance(entry, MetadataArray) or entry.element_type != FLOAT32 or entry.length % width or not entry.length:
-        raise ModelFileError(f"{header.path}: {TOPICS_KEY} has no rows of {width} numbers of type float32; get the file again")
+        raise ModelFileError(f"{header.path}: {key} has no rows of {width} numbers of type float32; get the file again")
     # The header's check has seen that they are in the file.
-    topics = np.fromfile(header.path, "<f4", entry.length, offset=entry.offset).astype(np.float32).reshape(-1, width)
-    if not (np.abs(topics) <= _FAR).all():
-        raise ModelFileError(f"{header.path}: {TOPICS_KEY} has a number beyond {_FAR:g}; get the file again")
-    return topics
+    rows = np.fromfile(header.path, "<f4", entry.length, offset=entry.offset).astype(np.float32).reshape(-1, width)
+    if not (np.abs(rows) <= _FAR).all():
+        raise ModelFileError(f"{header.path}: {key} has a number beyond {_FAR:g}; get the file again")
+    return rows
 
 
 def _number(header: GGUFHeader, key: str, default: float, least: float, most: float) -> float:

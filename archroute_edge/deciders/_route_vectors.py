@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from archroute_edge.deciders._encoder_scale import Hubness, route_nearness
+from archroute_edge.deciders._encoder_scale import EncoderScale, Hubness, route_nearness
 from archroute_edge.deciders._encoder_text import TEXT_FORMAT, route_text
 from archroute_edge.decoding import SavedStates
 from archroute_edge.engine import Cancellation, EmbeddingEngine, EncodedText, Vectors, batches
@@ -30,11 +30,12 @@ _MOST_INTERRUPTIONS: Final = 8
 
 @dataclass(frozen=True)
 class TableVectors:
-    """One row for each route of a table, in its order; what is subtracted from its cosines; how near the routes stand to one
-    another; the tokens of all texts."""
+    """One row for each route of a table, in its order; what is subtracted from its cosines; how much of ``other`` it takes; how
+    near the routes stand to one another; the tokens of all texts."""
 
     vectors: Vectors
     hubness: npt.NDArray[np.float64]
+    of_other: npt.NDArray[np.float64]
     nearness: float
     n_tokens: int
 
@@ -54,12 +55,16 @@ class RouteVectors:
     Args:
         engine: computes those that are not known.
         hubness: what is subtracted from their cosines; None subtracts nothing.
+        scale: tells which of them catch all.
         saved: keeps them for the next process; None keeps none.
     """
 
-    def __init__(self, engine: EmbeddingEngine, hubness: Hubness | None, saved: SavedStates | None) -> None:
+    def __init__(
+        self, engine: EmbeddingEngine, hubness: Hubness | None, scale: EncoderScale, saved: SavedStates | None
+    ) -> None:
         self._engine = engine
         self._hubness = hubness
+        self._scale = scale
         self._saved = saved
         # By digests: tables come with requests, and their texts can be far larger than their vectors.
         self._known: OrderedDict[bytes, TableVectors] = OrderedDict()
@@ -107,7 +112,8 @@ class RouteVectors:
         vectors[_rows_by_tokens(begun.encoded)] = ordered
         del self._begun[digest]
         off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
-        found = TableVectors(vectors, off, route_nearness(vectors), sum(len(text.tokens) for text in encoded))
+        n_tokens = sum(len(text.tokens) for text in encoded)
+        found = TableVectors(vectors, off, self._scale.shares_of_other(vectors), route_nearness(vectors), n_tokens)
         with self._changing:
             self._known[digest] = found
             if len(self._known) > _MOST_TABLES:

@@ -202,12 +202,16 @@ def test_what_other_scores(tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "m").folder
     width = json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"]
     numbers = {"other_routes": 0.5, "other_nearness": -0.25, "other_known": 0.125, "topic_shift": -0.0625}
+    numbers |= {"catch_all_bound": 0.5}
     write_json(folder / "archroute.json", HUBNESS | {"hubness_weight": 0} | numbers)
     topics = np.random.default_rng(6).normal(size=(2, width)).astype(np.float32)
     rows = np.ones((3, width), np.int8)
-    save_file({"references": rows, "topics": topics}, folder / "archroute-references.safetensors")
+    direction = np.full((1, width), width**-0.5, np.float32)
+    tensors = {"references": rows, "topics": topics, "catch_all": direction}
+    save_file(tensors, folder / "archroute-references.safetensors")
     converted(folder)
     scale = read_encoder_scale(read_header(tmp_path / "m.gguf"))
+    assert scale.catch_all is not None and (scale.catch_all == direction).all()
     assert {name: getattr(scale, name) for name in numbers} == numbers
     assert scale.topics is not None and (scale.topics == topics).all()
     assert read_hubness(read_header(tmp_path / "m.gguf")) is not None

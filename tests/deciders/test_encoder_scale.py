@@ -11,6 +11,8 @@ import pytest
 
 from archroute_edge import OTHER, Router
 from archroute_edge.deciders import (
+    CATCH_ALL_BOUND_KEY,
+    CATCH_ALL_KEY,
     HUBNESS_NEIGHBOURS_KEY,
     HUBNESS_WEIGHT_KEY,
     OTHER_COSINE_KEY,
@@ -143,6 +145,33 @@ def test_one_that_has_says_nothing(random_encoder: Path, tmp_path: Path, caplog:
     assert caplog.text == ""
 
 
+def test_a_route_that_catches_all_takes_the_probability_of_other(random_encoder: Path, tmp_path: Path) -> None:
+    """Those whose cosine with the file's direction reaches its bound share it, also with vectors that were saved."""
+    plain = calibrated(random_encoder, tmp_path / "m.gguf", 7.5, 0.25)
+    with LoadedModel(plain, wanted="encoder") as model:
+        engine = EmbeddingEngine(model, 1)
+        routes = engine.embed([engine.encode(route_text(route)) for route in ROUTES])
+        engine.close()
+    cosines = np.sort(routes @ routes[1])
+    with Router(ROUTES, model=plain, prefix_cache=False) as router:
+        before = router.route(MESSAGES[0], scores=True).scores
+    assert before is not None
+    for n_takers in (1, 2, 0):
+        file = read_gguf(plain)
+        file.set(CATCH_ALL_KEY, ARRAY, routes[1].tolist(), FLOAT32)
+        bound = (cosines[-n_takers - 1] + cosines[-n_takers]) / 2 if n_takers else 1.5
+        file.set(CATCH_ALL_BOUND_KEY, FLOAT32, float(bound))
+        path = file.write(tmp_path / f"{n_takers}.gguf")
+        takes = (routes @ routes[1] >= bound) / max(1, n_takers)
+        wanted = np.array([*(np.array(list(before.values())[:-1]) + takes * before[OTHER]), 0 if n_takers else before[OTHER]])
+        for _ in range(2):
+            with Router(ROUTES, model=path, prefix_cache=tmp_path / "kept") as router:
+                decision = router.route(MESSAGES[0], scores=True)
+            assert decision.scores is not None
+            assert list(decision.scores.values()) == pytest.approx(wanted.tolist(), abs=1e-6)
+            assert decision.confidence == max(decision.scores.values()) == decision.scores[decision.route]
+
+
 @pytest.mark.parametrize(
     ("key", "kind", "value", "message"),
     [
@@ -173,6 +202,9 @@ def test_numbers_that_cannot_be(random_encoder: Path, tmp_path: Path, key: str, 
         (TOPICS_KEY, ARRAY, [1.0] * 63, FLOAT32, "has no rows of 64 numbers of type float32"),
         (TOPICS_KEY, ARRAY, [1] * 64, INT8, "has no rows of 64 numbers of type float32"),
         (TOPICS_KEY, ARRAY, [float("inf")] * 64, FLOAT32, "has a number beyond 100"),
+        (CATCH_ALL_KEY, ARRAY, [1.0] * 65, FLOAT32, "has no rows of 64 numbers of type float32"),
+        (CATCH_ALL_KEY, ARRAY, [float("nan")] * 64, FLOAT32, "has a number beyond 100"),
+        (CATCH_ALL_BOUND_KEY, FLOAT32, float("nan"), 0, "must be a number from -100 to 100"),
         (HUBNESS_WEIGHT_KEY, FLOAT32, float("nan"), 0, "must be a number from 0 to 2"),
         (HUBNESS_NEIGHBOURS_KEY, UINT32, 3, 0, "must be a whole number from 1 to 2"),
         (HUBNESS_NEIGHBOURS_KEY, STRING, b"1", 0, "must be a whole number from 1 to 2"),

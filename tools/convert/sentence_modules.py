@@ -3,7 +3,8 @@
 sentence-transformers' ``modules.json`` lists the steps from the tokens' states to a vector; the pooling step has a
 ``config.json`` in its own folder. Older files have a flag for each way of pooling, newer ones its name. Our own
 ``archroute.json``, written by ``training/mini``, has the calibration of an encoder that was trained to route, and
-``archroute-references.safetensors`` the messages from which hubness is computed, and the topics of ``other``.
+``archroute-references.safetensors`` the messages from which hubness is computed, the topics of ``other``, and what a route
+that catches all is like.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import gguf
 import numpy as np
 
 from archroute_edge.deciders import (
+    CATCH_ALL_BOUND_KEY,
+    CATCH_ALL_KEY,
     HUBNESS_NEIGHBOURS_KEY,
     HUBNESS_WEIGHT_KEY,
     OTHER_COSINE_KEY,
@@ -45,6 +48,8 @@ REFERENCES: Final = "references"
 """A tensor in there: (messages, width), 8-bit whole numbers; a row is a vector's direction."""
 TOPICS: Final = "topics"
 """Another one: (topics, width), float32; what belongs to no route."""
+CATCH_ALL: Final = "catch_all"
+"""A third: (1, width), float32; what a route is near to that takes what fits no other."""
 _ROUTING_KEYS: Final = {"scale": SCALE_KEY, "other_cosine": OTHER_COSINE_KEY}
 _FURTHER_KEYS: Final = {
     "switch_over": SWITCH_OVER_KEY,
@@ -52,6 +57,7 @@ _FURTHER_KEYS: Final = {
     "other_nearness": OTHER_NEARNESS_KEY,
     "other_known": OTHER_KNOWN_KEY,
     "topic_shift": TOPIC_SHIFT_KEY,
+    "catch_all_bound": CATCH_ALL_BOUND_KEY,
 }
 _STEPS: Final = ("Transformer", "Pooling", "Normalize")
 """The steps that a GGUF can express; code that compares vectors by angle normalises them anyway."""
@@ -116,7 +122,8 @@ def add_routing(writer: gguf.GGUFWriter, folder: Path) -> None:
             writer.add_float32(key, _number(settings, name))
     if settings.get("hubness_weight") or settings.get("other_known"):
         _add_hubness(writer, folder, settings)
-    _add_topics(writer, folder)
+    _add_rows(writer, folder, TOPICS, TOPICS_KEY)
+    _add_rows(writer, folder, CATCH_ALL, CATCH_ALL_KEY)
 
 
 def _number(settings: Settings, name: str) -> float:
@@ -141,12 +148,12 @@ def _add_hubness(writer: gguf.GGUFWriter, folder: Path, settings: Settings) -> N
     writer.add_key_value(REFERENCES_KEY, packed[0].tolist(), gguf.GGUFValueType.ARRAY, packed[1])
 
 
-def _add_topics(writer: gguf.GGUFWriter, folder: Path) -> None:
+def _add_rows(writer: gguf.GGUFWriter, folder: Path, name: str, key: str) -> None:
     path = folder / REFERENCES_FILE
-    stored = read_index(path).get(TOPICS) if path.is_file() else None
+    stored = read_index(path).get(name) if path.is_file() else None
     if stored is None:
         return
     if stored.dtype != "F32" or len(stored.shape) != 2 or not stored.n_elements:
-        raise CheckpointError(f"{path}: the tensor {TOPICS!r} has no rows of float32; make it again with training/mini")
+        raise CheckpointError(f"{path}: the tensor {name!r} has no rows of float32; make it again with training/mini")
     numbers = np.frombuffer(b"".join(stored.read()), "<f4").tolist()
-    writer.add_key_value(TOPICS_KEY, numbers, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.FLOAT32)
+    writer.add_key_value(key, numbers, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.FLOAT32)

@@ -106,7 +106,8 @@ def evaluate(checkpoint: Path, data: Path, as_json: bool) -> None:
     from training.mini.steering import figures_of, read_settings, show
 
     asked = questions(load_catalogue(data, steer=True), data)
-    figures = figures_of(Encoder(checkpoint), asked, read_references(checkpoint), read_settings(checkpoint))
+    references, direction = read_references(checkpoint)
+    figures = figures_of(Encoder(checkpoint), asked, references, read_settings(checkpoint), direction)
     click.echo(json.dumps(asdict(figures), indent=2) if as_json else show({"packaged": figures}))
 
 
@@ -117,12 +118,13 @@ def evaluate(checkpoint: Path, data: Path, as_json: bool) -> None:
 @click.option("--everything", is_flag=True, help="Nothing was held out of the checkpoint's training.")
 @checkpoint_out
 def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: Path) -> None:
-    """Put a calibration, the references for hubness and the topics of `other` beside a trained checkpoint.
+    """Put a calibration, the references for hubness, the topics of `other` and how to tell a catch-all beside a checkpoint.
 
     With --everything, the bound of `other` is carried over: it moves as the cosines did since the calibration.
     """
     import shutil
 
+    from training.mini.catch_all import fit
     from training.mini.embedding import Encoder
     from training.mini.harness import questions
     from training.mini.references import compute_references, reference_texts
@@ -131,7 +133,11 @@ def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: 
 
     settings = read_settings(steered)
     encoder = Encoder(checkpoint)
-    references = compute_references(encoder, reference_texts(load_catalogue(data, steer=not everything)))
+    trained_on = load_catalogue(data, steer=not everything)
+    references = compute_references(encoder, reference_texts(trained_on))
+    catch_all, told = fit(encoder, trained_on)
+    for what, (right, count) in asdict(told).items():
+        click.echo(f"held out, told whether it catches all: {what} {right} of {count}", err=True)
     if everything and checkpoint != steered:
         catalogue = load_catalogue(data, steer=True)
         asked = questions(catalogue, data)
@@ -139,9 +145,9 @@ def package(checkpoint: Path, data: Path, steered: Path, everything: bool, out: 
         click.echo(f"other_cosine carried over: {settings.other_cosine}", err=True)
 
     def complete(folder: Path) -> None:
-        references.write(folder, topics_of(checkpoint, encoder.width))
+        references.write(folder, topics_of(checkpoint, encoder.width), catch_all.direction)
         shutil.copyfile(checkpoint / ANSWERS, folder / ANSWERS)
-        write_settings(folder, replace(settings, hubness_neighbours=references.neighbours))
+        write_settings(folder, replace(settings, hubness_neighbours=references.neighbours, catch_all_bound=catch_all.bound))
 
     encoder.write(out, complete)
 
@@ -195,6 +201,17 @@ def languages(model: Path, as_json: bool) -> None:
 
     figures = figures_by_language(model)
     click.echo(json.dumps([asdict(one) for one in figures], indent=2) if as_json else show(figures))
+
+
+@main.command(name="catch-all")
+@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def catch_all(model: Path, as_json: bool) -> None:
+    """Judge a GGUF on tables with a route for whatever fits no other."""
+    from training.mini.catch_all_figures import figures_of_catch_alls, show
+
+    figures = figures_of_catch_alls(model)
+    click.echo(json.dumps({name: asdict(one) for name, one in figures.items()}, indent=2) if as_json else show(figures))
 
 
 @main.command()

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from archroute_edge.deciders import Hubness
-from tools.convert.sentence_modules import REFERENCES, REFERENCES_FILE, TOPICS
+from tools.convert.sentence_modules import CATCH_ALL, REFERENCES, REFERENCES_FILE, TOPICS
 from training.mini.catalogue import Catalogue
 from training.mini.embedding import Encoder
 from training.mini.tool_tables import AGENTS, TERSE
@@ -56,9 +56,10 @@ class References:
         reckoned = Hubness(1.0, self.neighbours, rows / np.linalg.norm(rows, axis=1, keepdims=True))
         return torch.from_numpy(reckoned.of(routes.numpy())).float()
 
-    def write(self, folder: Path, topics: Tensor) -> None:
-        """Keep them beside a checkpoint, with the topics (topics, width) of `other`."""
-        save_file({REFERENCES: self.rows.contiguous(), TOPICS: topics.float().contiguous()}, folder / REFERENCES_FILE)
+    def write(self, folder: Path, topics: Tensor, catch_all: Tensor) -> None:
+        """Keep them beside a checkpoint; also topics (topics, width) of `other` and the direction (1, width) of catch-alls."""
+        beside = {TOPICS: topics.float().contiguous(), CATCH_ALL: catch_all.float().contiguous()}
+        save_file({REFERENCES: self.rows.contiguous(), **beside}, folder / REFERENCES_FILE)
 
 
 def compute_references(encoder: Encoder, texts: list[str]) -> References:
@@ -67,6 +68,7 @@ def compute_references(encoder: Encoder, texts: list[str]) -> References:
     return References((vectors / vectors.abs().amax(1, keepdim=True) * _LARGEST).round().to(torch.int8))
 
 
-def read_references(folder: Path) -> References:
-    """Those beside a checkpoint; raises FileNotFoundError if there are none."""
-    return References(load_file(folder / REFERENCES_FILE)[REFERENCES])
+def read_references(folder: Path) -> tuple[References, Tensor]:
+    """Those beside a checkpoint, and the direction (1, width) of a catch-all; raises FileNotFoundError if there are none."""
+    tensors = load_file(folder / REFERENCES_FILE)
+    return References(tensors[REFERENCES]), tensors[CATCH_ALL]

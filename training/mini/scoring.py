@@ -11,6 +11,7 @@ from torch import Tensor
 
 from archroute_edge.deciders import route_nearness
 from archroute_edge.routes import OTHER
+from training.mini.catch_all import CatchAll
 from training.mini.harness import Question, distinct
 from training.mini.references import References
 
@@ -46,7 +47,7 @@ class Scored:
     """The questions with the cosine of each route and its hubness; `right` is the index of the right one, -1 for `other`.
 
     `nearness` (N) and `known` (N) are as :class:`Calibration` has them; `topics` (N, K) are the products with the topics of
-    `other`.
+    `other`. Of each table, `of_other` has the shares of `other` that its routes take, all 0 if none catches all.
     """
 
     questions: Sequence[Question]
@@ -56,6 +57,7 @@ class Scored:
     nearness: Tensor
     known: Tensor
     topics: Tensor
+    of_other: list[Tensor]
 
     def without_hubness(self, weight: float) -> Scored:
         """The same with `weight` x hubness taken off the cosines."""
@@ -68,8 +70,13 @@ class Scored:
         return torch.tensor([float(len(row)) for row in self.cosines])
 
 
-def score(asked: Sequence[Question], embed: Embed, references: References, topics: Tensor) -> Scored:
-    """The cosines between every conversation and the routes of its table, and all that `other` depends on."""
+def score(
+    asked: Sequence[Question], embed: Embed, references: References, topics: Tensor, catch_all: CatchAll | None = None
+) -> Scored:
+    """The cosines between every conversation and the routes of its table, and all that `other` depends on.
+
+    Without `catch_all` no route takes anything of `other`.
+    """
     texts = distinct(text for q in asked for text in (q.text, *q.routes.values()))
     vectors = dict(zip(texts, embed(texts), strict=True))
     tables = [torch.stack([vectors[text] for text in q.routes.values()]) for q in asked]
@@ -78,7 +85,10 @@ def score(asked: Sequence[Question], embed: Embed, references: References, topic
     right = [list(q.routes).index(q.label) if q.label != OTHER else -1 for q in asked]
     nearness = torch.tensor([route_nearness(table.numpy()) for table in tables])
     hubness = [references.hubness(table) for table in tables]
-    return Scored(asked, cosines, hubness, right, nearness, references.hubness(conversations), conversations @ topics.T)
+    takes = [torch.zeros(len(table)) if catch_all is None else catch_all.tells(table).float() for table in tables]
+    of_other = [found / found.sum().clamp(min=1) for found in takes]
+    known = references.hubness(conversations)
+    return Scored(asked, cosines, hubness, right, nearness, known, conversations @ topics.T, of_other)
 
 
 def _set_weights(questions: Sequence[Question]) -> dict[str, float]:
@@ -153,8 +163,11 @@ def _share_of_other(scored: Scored, calibration: Calibration) -> float:
 
 
 def loss(scored: Scored, calibration: Calibration) -> float:
-    """The mean negative log-likelihood of the right answers, in nats, sets weighted as for the rest."""
-    logits = _logits(scored, calibration)
+    """The mean negative log-likelihood of the right answers, in nats, sets weighted as for the rest.
+
+    No route takes anything of `other` here: beside one that does, `other` has no likelihood at all.
+    """
+    logits = _logits(replace(scored, of_other=[torch.zeros_like(row) for row in scored.of_other]), calibration)
     losses = [float(row.logsumexp(0) - row[right]) for row, right in zip(logits, scored.right, strict=True)]
     weights = _weights(scored)
     return float(weights @ torch.tensor(losses) / weights.sum())
@@ -163,7 +176,15 @@ def loss(scored: Scored, calibration: Calibration) -> float:
 def _logits(scored: Scored, calibration: Calibration) -> list[Tensor]:
     """For each question the logits of its routes, and of `other` behind them."""
     others = other_logits(scored, calibration)
-    return [torch.cat([row * calibration.scale, other[None]]) for row, other in zip(scored.cosines, others, strict=True)]
+    rows = zip(scored.cosines, others, scored.of_other, strict=True)
+    return [_with_shares(row * calibration.scale, other, of_other) for row, other, of_other in rows]
+
+
+def _with_shares(routes: Tensor, other: Tensor, of_other: Tensor) -> Tensor:
+    """Logits of routes and of `other` behind them, whose probability goes to routes that catch all."""
+    if not of_other.any():
+        return torch.cat([routes, other[None]])
+    return torch.cat([torch.logaddexp(routes, other + of_other.log()), torch.tensor([-torch.inf])])
 
 
 def switch_over(scored: Scored, calibration: Calibration, wanted: float) -> float:

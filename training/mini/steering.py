@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from archroute_edge.deciders import TEXT_FORMAT
+from training.mini.catch_all import CatchAll
 from training.mini.embedding import Encoder
 from training.mini.harness import Question
 from training.mini.references import References, compute_references
@@ -54,6 +55,7 @@ class Settings:
     switch_over: float
     hubness_weight: float = 0.0
     hubness_neighbours: int = 1
+    catch_all_bound: float = 1.0
     text_format: int = TEXT_FORMAT
 
     @property
@@ -96,9 +98,11 @@ def topics_of(checkpoint: Path, width: int) -> Tensor:
     return found
 
 
-def figures_of(encoder: Encoder, asked: list[Question], references: References, settings: Settings) -> Figures:
-    """How an encoder answers with these settings."""
-    return _figures(_scored(encoder, asked, references), settings)
+def figures_of(
+    encoder: Encoder, asked: list[Question], references: References, settings: Settings, direction: Tensor
+) -> Figures:
+    """How an encoder answers with these settings; `direction` (1, width) is what a route is near to that catches all."""
+    return _figures(_scored(encoder, asked, references, CatchAll(direction, settings.catch_all_bound)), settings)
 
 
 def steer(checkpoint: Path, base: Path, asked: list[Question], messages: list[str]) -> tuple[Figures, Figures]:
@@ -137,8 +141,9 @@ def carry_over(steered: Path, messages: list[str], encoder: Encoder, references:
     return replace(settings, other_cosine=carried_over(settings.calibration, before, after).other_cosine)
 
 
-def _scored(encoder: Encoder, asked: list[Question], references: References) -> Scored:
-    return score(asked, lambda texts: encoder.embed(texts, _MAX_TOKENS), references, topics_of(encoder.folder, encoder.width))
+def _scored(encoder: Encoder, asked: list[Question], references: References, catch_all: CatchAll | None = None) -> Scored:
+    topics = topics_of(encoder.folder, encoder.width)
+    return score(asked, lambda texts: encoder.embed(texts, _MAX_TOKENS), references, topics, catch_all)
 
 
 def _fitted(scored: Scored, weight: float, neighbours: int, fitted: tuple[bool, ...]) -> Figures:

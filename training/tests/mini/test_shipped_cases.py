@@ -35,9 +35,8 @@ def test_no_message_of_the_shipped_cases_is_trained_on() -> None:
     lines = CASES.read_text(encoding="utf-8").splitlines()
     asked = {words(message["content"]) for line in lines for message in json.loads(line)["messages"]}
     asked = {text for text in asked if len(text.split()) >= FEWEST_WORDS}
-    files = [
-        path for path in sorted(MINI.rglob("*.yaml")) if path.name not in ("language_messages.yaml", "harness_routes.yaml")
-    ]
+    judging = ("catch_all_tables.yaml", "language_messages.yaml", "harness_routes.yaml")
+    files = [path for path in sorted(MINI.rglob("*.yaml")) if path.name not in judging]
     written = {words(text): path.name for path in files for text in texts_in(read_yaml(path))}
     assert len(asked) > 700 and len(written) > 20_000
     assert {text: written[text] for text in asked & written.keys()} == {}

@@ -22,7 +22,14 @@ def scored() -> Scored:
     cosines = [0.5 * torch.rand(size) for size in sizes]
     n = len(sizes)
     facts = Scored(
-        [], cosines, [torch.zeros(size) for size in sizes], [], torch.rand(n), torch.rand(n), 0.6 * torch.rand(n, 4) - 0.3
+        [],
+        cosines,
+        [torch.zeros(size) for size in sizes],
+        [],
+        torch.rand(n),
+        torch.rand(n),
+        0.6 * torch.rand(n, 4) - 0.3,
+        [torch.zeros(size) for size in sizes],
     )
     others = other_logits(facts, TRUE)
     drawn = [
@@ -34,7 +41,7 @@ def scored() -> Scored:
         Question({str(route): "" for route in range(size)}, "", str(index) if index >= 0 else OTHER, "one set")
         for index, size in zip(right, sizes, strict=True)
     ]
-    return Scored(questions, cosines, facts.hubness, right, facts.nearness, facts.known, facts.topics)
+    return replace(facts, questions=questions, right=right)
 
 
 def test_it_recovers_them(scored: Scored) -> None:

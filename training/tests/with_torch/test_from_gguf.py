@@ -83,7 +83,9 @@ def test_an_encoder_is_no_such_model(tmp_path: Path) -> None:
 def packaged(checkpoint: Path, topics: torch.Tensor, folder: Path) -> Path:
     encoder = Encoder(checkpoint)
     encoder.write(folder)
-    compute_references(encoder, ["the request", "banking?", "a test"]).write(folder, topics)
+    compute_references(encoder, ["the request", "banking?", "a test"]).write(
+        folder, topics, torch.full((1, encoder.width), encoder.width**-0.5)
+    )
     write_settings(folder, Settings(20.0, 0.2, 0.1, 0.3, -0.4, 0.01, 0.8, 0.25, 1))
     return folder
 
