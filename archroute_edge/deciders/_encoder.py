@@ -194,8 +194,10 @@ class EncoderDecider(Decider):
         logits = np.column_stack([self.scaling.scale * cosines, other])
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
-        if routes.of_other.any():
-            shares[:, :-1] += np.outer(shares[:, -1], routes.of_other)
+        if routes.catches_all.any():
+            # To one of them, lest a second one make both less likely than a route with a subject.
+            taker = np.where(routes.catches_all, shares[:, :-1], -1.0).argmax(axis=1)
+            shares[np.arange(len(shares)), taker] += shares[:, -1]
             shares[:, -1] = 0.0
         return shares
 

@@ -65,8 +65,9 @@ class EncoderScale:
         topics: (topics, width), what belongs to no route, such as thanks at the end: ``other`` is more probable the larger the
             product of the conversation's vector with one of them.
         topic_shift: added to these products.
-        catch_all: (directions, width), rows of length 1: a route whose cosine with one of them is `catch_all_bound` or more
-            takes what fits no other route, and with it the probability of ``other``; None if no route does.
+        catch_all: (directions, width), rows of length 1: a route is a catch-all if its cosine with one of them is
+            `catch_all_bound` or more. The likeliest catch-all of a table gets the probability of ``other``. None if no route is
+            one.
         catch_all_bound: see `catch_all`.
         switch_over: the confidence, 0 to 1, from which a cascade leaves the decision to the encoder.
     """
@@ -82,16 +83,13 @@ class EncoderScale:
     catch_all: Vectors | None = None
     catch_all_bound: float = 1.0
 
-    def shares_of_other(self, routes: Vectors) -> npt.NDArray[np.float64]:
-        """How much of the probability of ``other`` each row of ``routes`` (routes, width) takes: (routes,), of sum 0 or 1.
-
-        The routes that catch all share it equally.
-        """
+    def catches_all(self, routes: Vectors) -> npt.NDArray[np.bool_]:
+        """Which rows of ``routes`` (routes, width) are vectors of a catch-all: (routes,)."""
         if self.catch_all is None:
-            return np.zeros(len(routes))
+            return np.zeros(len(routes), dtype=np.bool_)
         cosines = inner_products(routes.astype(np.float64), self.catch_all.astype(np.float64)).max(axis=1)
-        takes: npt.NDArray[np.float64] = (cosines >= self.catch_all_bound).astype(np.float64)
-        return takes / max(1.0, float(takes.sum()))
+        found: npt.NDArray[np.bool_] = cosines >= self.catch_all_bound
+        return found
 
     def other(
         self, conversations: Vectors, n_routes: int, nearness: float, known: npt.NDArray[np.float64] | float

@@ -30,12 +30,12 @@ _MOST_INTERRUPTIONS: Final = 8
 
 @dataclass(frozen=True)
 class TableVectors:
-    """One row for each route of a table, in its order; what is subtracted from its cosines; how much of ``other`` it takes; how
-    near the routes stand to one another; the tokens of all texts."""
+    """One row for each route of a table, in its order; what is subtracted from its cosines; whether it is a catch-all; how near
+    the routes stand to one another; the tokens of all texts."""
 
     vectors: Vectors
     hubness: npt.NDArray[np.float64]
-    of_other: npt.NDArray[np.float64]
+    catches_all: npt.NDArray[np.bool_]
     nearness: float
     n_tokens: int
 
@@ -112,8 +112,14 @@ class RouteVectors:
         vectors[_rows_by_tokens(begun.encoded)] = ordered
         del self._begun[digest]
         off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
+        catches_all = self._scale.catches_all(vectors)
+        # Of those that read alike the first by name stands for all, whatever their order.
+        first = {route_text(route): route.name for route in sorted(table, key=lambda route: route.name, reverse=True)}
+        catches_all &= [first[route_text(route)] == route.name for route in table]
+        for row in np.flatnonzero(catches_all):
+            logger.info("route %r is a catch-all: what fits no other route is its own", table.routes[row].name)
         n_tokens = sum(len(text.tokens) for text in encoded)
-        found = TableVectors(vectors, off, self._scale.shares_of_other(vectors), route_nearness(vectors), n_tokens)
+        found = TableVectors(vectors, off, catches_all, route_nearness(vectors), n_tokens)
         with self._changing:
             self._known[digest] = found
             if len(self._known) > _MOST_TABLES:

@@ -146,7 +146,7 @@ def test_one_that_has_says_nothing(random_encoder: Path, tmp_path: Path, caplog:
 
 
 def test_a_route_that_catches_all_takes_the_probability_of_other(random_encoder: Path, tmp_path: Path) -> None:
-    """Those whose cosine with the file's direction reaches its bound share it, also with vectors that were saved."""
+    """Of those whose cosine with the file's direction reaches its bound the likeliest, also with vectors that were saved."""
     plain = calibrated(random_encoder, tmp_path / "m.gguf", 7.5, 0.25)
     with LoadedModel(plain, wanted="encoder") as model:
         engine = EmbeddingEngine(model, 1)
@@ -162,8 +162,10 @@ def test_a_route_that_catches_all_takes_the_probability_of_other(random_encoder:
         bound = (cosines[-n_takers - 1] + cosines[-n_takers]) / 2 if n_takers else 1.5
         file.set(CATCH_ALL_BOUND_KEY, FLOAT32, float(bound))
         path = file.write(tmp_path / f"{n_takers}.gguf")
-        takes = (routes @ routes[1] >= bound) / max(1, n_takers)
-        wanted = np.array([*(np.array(list(before.values())[:-1]) + takes * before[OTHER]), 0 if n_takers else before[OTHER]])
+        wanted = np.array(list(before.values()))
+        if n_takers:
+            likeliest = int(np.where(routes @ routes[1] >= bound, wanted[:-1], 0).argmax())
+            wanted[[likeliest, -1]] = wanted[likeliest] + before[OTHER], 0
         for _ in range(2):
             with Router(ROUTES, model=path, prefix_cache=tmp_path / "kept") as router:
                 decision = router.route(MESSAGES[0], scores=True)

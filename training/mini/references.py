@@ -69,6 +69,11 @@ def compute_references(encoder: Encoder, texts: list[str]) -> References:
 
 
 def read_references(folder: Path) -> tuple[References, Tensor]:
-    """Those beside a checkpoint, and the direction (1, width) of a catch-all; raises FileNotFoundError if there are none."""
+    """Those beside a checkpoint, and the direction (1, width) of catch-alls.
+
+    Raises FileNotFoundError if there are none, or the checkpoint was packaged before there was such a direction.
+    """
     tensors = load_file(folder / REFERENCES_FILE)
+    if CATCH_ALL not in tensors:
+        raise FileNotFoundError(f"{folder / REFERENCES_FILE} has no tensor {CATCH_ALL!r}; package the checkpoint again")
     return References(tensors[REFERENCES]), tensors[CATCH_ALL]

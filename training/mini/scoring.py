@@ -47,7 +47,7 @@ class Scored:
     """The questions with the cosine of each route and its hubness; `right` is the index of the right one, -1 for `other`.
 
     `nearness` (N) and `known` (N) are as :class:`Calibration` has them; `topics` (N, K) are the products with the topics of
-    `other`. Of each table, `of_other` has the shares of `other` that its routes take, all 0 if none catches all.
+    `other`. Of each table, `catches_all` (bool) tells which routes are catch-alls.
     """
 
     questions: Sequence[Question]
@@ -57,7 +57,7 @@ class Scored:
     nearness: Tensor
     known: Tensor
     topics: Tensor
-    of_other: list[Tensor]
+    catches_all: list[Tensor]
 
     def without_hubness(self, weight: float) -> Scored:
         """The same with `weight` x hubness taken off the cosines."""
@@ -75,7 +75,7 @@ def score(
 ) -> Scored:
     """The cosines between every conversation and the routes of its table, and all that `other` depends on.
 
-    Without `catch_all` no route takes anything of `other`.
+    Without `catch_all` no route is one.
     """
     texts = distinct(text for q in asked for text in (q.text, *q.routes.values()))
     vectors = dict(zip(texts, embed(texts), strict=True))
@@ -85,10 +85,9 @@ def score(
     right = [list(q.routes).index(q.label) if q.label != OTHER else -1 for q in asked]
     nearness = torch.tensor([route_nearness(table.numpy()) for table in tables])
     hubness = [references.hubness(table) for table in tables]
-    takes = [torch.zeros(len(table)) if catch_all is None else catch_all.tells(table).float() for table in tables]
-    of_other = [found / found.sum().clamp(min=1) for found in takes]
+    catches_all = [torch.zeros(len(table)).bool() if catch_all is None else catch_all.tells(table) for table in tables]
     known = references.hubness(conversations)
-    return Scored(asked, cosines, hubness, right, nearness, known, conversations @ topics.T, of_other)
+    return Scored(asked, cosines, hubness, right, nearness, known, conversations @ topics.T, catches_all)
 
 
 def _set_weights(questions: Sequence[Question]) -> dict[str, float]:
@@ -165,9 +164,9 @@ def _share_of_other(scored: Scored, calibration: Calibration) -> float:
 def loss(scored: Scored, calibration: Calibration) -> float:
     """The mean negative log-likelihood of the right answers, in nats, sets weighted as for the rest.
 
-    No route takes anything of `other` here: beside one that does, `other` has no likelihood at all.
+    No route is a catch-all here: beside one, `other` has no likelihood at all.
     """
-    logits = _logits(replace(scored, of_other=[torch.zeros_like(row) for row in scored.of_other]), calibration)
+    logits = _logits(replace(scored, catches_all=[torch.zeros_like(row) for row in scored.catches_all]), calibration)
     losses = [float(row.logsumexp(0) - row[right]) for row, right in zip(logits, scored.right, strict=True)]
     weights = _weights(scored)
     return float(weights @ torch.tensor(losses) / weights.sum())
@@ -176,15 +175,19 @@ def loss(scored: Scored, calibration: Calibration) -> float:
 def _logits(scored: Scored, calibration: Calibration) -> list[Tensor]:
     """For each question the logits of its routes, and of `other` behind them."""
     others = other_logits(scored, calibration)
-    rows = zip(scored.cosines, others, scored.of_other, strict=True)
-    return [_with_shares(row * calibration.scale, other, of_other) for row, other, of_other in rows]
+    rows = zip(scored.cosines, others, scored.catches_all, strict=True)
+    return [_with_other(row * calibration.scale, other, catches_all) for row, other, catches_all in rows]
 
 
-def _with_shares(routes: Tensor, other: Tensor, of_other: Tensor) -> Tensor:
-    """Logits of routes and of `other` behind them, whose probability goes to routes that catch all."""
-    if not of_other.any():
+def _with_other(routes: Tensor, other: Tensor, catches_all: Tensor) -> Tensor:
+    """Logits of routes and of `other` behind them, whose probability goes to the likeliest catch-all if there is one."""
+    nothing = torch.tensor([-torch.inf])
+    if not catches_all.any():
         return torch.cat([routes, other[None]])
-    return torch.cat([torch.logaddexp(routes, other + of_other.log()), torch.tensor([-torch.inf])])
+    taker = int(torch.where(catches_all, routes, nothing).argmax())
+    raised = routes.clone()
+    raised[taker] = torch.logaddexp(routes[taker], other)
+    return torch.cat([raised, nothing])
 
 
 def switch_over(scored: Scored, calibration: Calibration, wanted: float) -> float:

@@ -29,7 +29,7 @@ def scored() -> Scored:
         torch.rand(n),
         torch.rand(n),
         0.6 * torch.rand(n, 4) - 0.3,
-        [torch.zeros(size) for size in sizes],
+        [torch.zeros(size).bool() for size in sizes],
     )
     others = other_logits(facts, TRUE)
     drawn = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -44,4 +46,6 @@ def test_figures_count_what_such_a_route_takes() -> None:
     without = score(asked, embed, references, topics)
     assert tally(without, calibration) == {"fits": (1, 1.0), "fits none": (1, 0.0)}
     takes = CatchAll(vectors["rest"][None], 0.9)
+    both = [replace(each, routes={**routes, "default": "rest"}) for each in asked]
+    assert tally(score(both, embed, references, topics, takes), calibration) == {"fits": (1, 1.0), "fits none": (1, 1.0)}
     assert tally(score(asked, embed, references, topics, takes), calibration) == {"fits": (1, 1.0), "fits none": (1, 1.0)}
