@@ -55,7 +55,7 @@ class RouteVectors:
     Args:
         engine: computes those that are not known.
         hubness: what is subtracted from their cosines; None subtracts nothing.
-        scale: tells which of them catch all.
+        scale: tells which of them are catch-alls.
         saved: keeps them for the next process; None keeps none.
     """
 
@@ -112,19 +112,26 @@ class RouteVectors:
         vectors[_rows_by_tokens(begun.encoded)] = ordered
         del self._begun[digest]
         off = np.zeros(len(vectors)) if self._hubness is None else self._hubness.of(vectors)
-        catches_all = self._scale.catches_all(vectors)
-        # Of those that read alike the first by name stands for all, whatever their order.
-        first = {route_text(route): route.name for route in sorted(table, key=lambda route: route.name, reverse=True)}
-        catches_all &= [first[route_text(route)] == route.name for route in table]
-        for row in np.flatnonzero(catches_all):
-            logger.info("route %r is a catch-all: what fits no other route is its own", table.routes[row].name)
         n_tokens = sum(len(text.tokens) for text in encoded)
-        found = TableVectors(vectors, off, catches_all, route_nearness(vectors), n_tokens)
+        found = TableVectors(vectors, off, self._catch_alls(table, vectors), route_nearness(vectors), n_tokens)
         with self._changing:
             self._known[digest] = found
             if len(self._known) > _MOST_TABLES:
                 self._known.popitem(last=False)
         return found, n_evaluations
+
+    def _catch_alls(self, table: RouteTable, vectors: Vectors) -> npt.NDArray[np.bool_]:
+        """Which routes are catch-alls. Of those that read alike the first by name stands for all, whatever their order."""
+        found = self._scale.catches_all(vectors)
+        rows: list[int] = np.flatnonzero(found).tolist()
+        seen: set[str] = set()
+        for row in sorted(rows, key=lambda row: table.routes[row].name):
+            route = table.routes[row]
+            found[row] = route_text(route) not in seen
+            seen.add(route_text(route))
+            if found[row]:
+                logger.info("route %r is a catch-all: it takes what fits no other route", route.name)
+        return found
 
     def _compute(
         self, begun: _Begun, table: RouteTable, cancellation: Cancellation

@@ -3,8 +3,8 @@
 sentence-transformers' ``modules.json`` lists the steps from the tokens' states to a vector; the pooling step has a
 ``config.json`` in its own folder. Older files have a flag for each way of pooling, newer ones its name. Our own
 ``archroute.json``, written by ``training/mini``, has the calibration of an encoder that was trained to route, and
-``archroute-references.safetensors`` the messages from which hubness is computed, the topics of ``other``, and what a route
-that catches all is like.
+``archroute-references.safetensors`` the messages from which hubness is computed, the topics of ``other``, and what a
+catch-all is near to.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ REFERENCES: Final = "references"
 TOPICS: Final = "topics"
 """Another one: (topics, width), float32; what belongs to no route."""
 CATCH_ALL: Final = "catch_all"
-"""A third: (1, width), float32; what a route is near to that takes what fits no other."""
+"""A third: (1, width), float32; what a catch-all is near to, a route for whatever fits no other."""
 _ROUTING_KEYS: Final = {"scale": SCALE_KEY, "other_cosine": OTHER_COSINE_KEY}
 _FURTHER_KEYS: Final = {
     "switch_over": SWITCH_OVER_KEY,

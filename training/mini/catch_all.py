@@ -1,4 +1,4 @@
-"""What a route is near to that takes all that fits no other ("default: all other requests"), in any language.
+"""What a catch-all is near to, a route for whatever fits no other ("default: all other requests").
 
 A logistic regression on vectors of routes tells such a route from one with a subject, even if it is for all else of that
 subject ("general banking"). It learns from `catch_all_routes.yaml`, from general routes of our domains, and from the routes of
@@ -37,20 +37,20 @@ _GENERAL = (
 
 @dataclass(frozen=True)
 class CatchAll:
-    """A route catches all if its cosine with `direction` (1, width), a unit vector, is `bound` or more."""
+    """A route is a catch-all if its cosine with `direction` (1, width), a unit vector, is `bound` or more."""
 
     direction: Tensor
     bound: float
 
     def tells(self, routes: Tensor) -> Tensor:
-        """Which of the unit vectors (N, width) are of such a route: (N,), bool."""
+        """Which of the unit vectors (N, width) are of a catch-all: (N,), bool."""
         found: Tensor = routes @ self.direction[0] >= self.bound
         return found
 
 
 @dataclass(frozen=True)
 class CatchAllFigures:
-    """Of texts that were held out, how many are told rightly: routes that catch all, near ones, those of the trainings."""
+    """Right answers of all for texts held out: catch-alls, routes that look like one, routes of the trainings."""
 
     catch_all: tuple[int, int]
     near: tuple[int, int]

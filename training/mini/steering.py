@@ -101,7 +101,7 @@ def topics_of(checkpoint: Path, width: int) -> Tensor:
 def figures_of(
     encoder: Encoder, asked: list[Question], references: References, settings: Settings, direction: Tensor
 ) -> Figures:
-    """How an encoder answers with these settings; `direction` (1, width) is what a route is near to that catches all."""
+    """How an encoder answers with these settings; `direction` (1, width) is what a catch-all is near to."""
     return _figures(_scored(encoder, asked, references, CatchAll(direction, settings.catch_all_bound)), settings)
 
 

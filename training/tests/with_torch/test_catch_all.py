@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from archroute_edge.deciders._encoder_scale import EncoderScale
 from training.mini.catch_all import CatchAll, _fit
 from training.mini.harness import Question
 from training.mini.references import References
@@ -26,6 +27,15 @@ def test_the_fit_finds_what_they_have_in_common() -> None:
     assert told[0] > 0.8
     assert told[1] < 0.1
     assert told[2] < 0.01
+
+
+def test_it_tells_the_same_as_the_decider() -> None:
+    rows = torch.nn.functional.normalize(torch.randn(200, 32, generator=torch.Generator().manual_seed(6)), dim=1)
+    found = CatchAll(rows[:1], 0.15)
+    scale = EncoderScale(catch_all=found.direction.numpy(), catch_all_bound=found.bound)
+    told = found.tells(rows).tolist()
+    assert 1 < sum(told) < 100
+    assert told == scale.catches_all(rows.numpy()).tolist()
 
 
 def test_figures_count_what_such_a_route_takes() -> None:
